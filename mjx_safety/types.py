@@ -1,0 +1,185 @@
+"""What crosses the package's borders: the state of an environment, its snapshot, and the protocols that agents see.
+
+Shape letters: B worlds, O observation size, A action size, C cost sources, N objects of one kind. Scalars are [].
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class State:
+    """One world between two steps. Everything read from it belongs to the same instant."""
+
+    obs: jax.Array  # [O] float32, mixed units: see `Env.obs_slices`
+    reward: jax.Array  # [] float32, of the step that led here; 0 after reset
+    cost: jax.Array  # [] float32, what the reference returns: 0 or 1 with the indicator on
+    costs: jax.Array  # [C] float32 >= 0, raw value of each source, order `Env.cost_names`
+    goal_met: jax.Array  # [] bool, the goal was achieved in this step
+    terminated: jax.Array  # [] bool, a true end: no future reward or cost
+    truncated: jax.Array  # [] bool, the time limit
+    step_count: jax.Array  # [] int32, steps since reset
+    placement_failed: jax.Array  # [] bool, sampling a layout or goal ran out of tries
+    data: Any  # the engine's part, opaque above `physics/`
+    scene: Any  # positions that belong to the episode, outside the physics
+    memory: Any  # what the task remembers
+    key: jax.Array  # [] typed PRNG key for the rest of the episode
+
+
+@struct.dataclass
+class Snapshot:
+    """A world as plain arrays: world frame, SI units, quaternions (w, x, y, z). None: no such thing, or not given.
+
+    `root_linvel` and `root_angvel` are both in the world frame, at the origin of the robot's root body.
+    """
+
+    time: Any = None  # [] s
+    ctrl: Any = None  # [A] the last control
+    root_pos: Any = None  # [3] m
+    root_quat: Any = None  # [4]
+    root_linvel: Any = None  # [3] m/s
+    root_angvel: Any = None  # [3] rad/s
+    joint_qpos: Any = None  # inner joints in model order, rad or quaternions
+    joint_qvel: Any = None  # inner joints in model order, rad/s
+    goal_pos: Any = None  # [3] m (a leading axis of 1 is accepted)
+    hazards_pos: Any = None  # [N, 3] m
+    vases_pos: Any = None  # [N, 3] m
+    vases_quat: Any = None  # [N, 4]
+    vases_linvel: Any = None  # [N, 3] m/s
+    vases_angvel: Any = None  # [N, 3] rad/s
+    last_dist_goal: Any = None  # [] m, robot to goal after the previous step
+
+
+class EnvState(Protocol):
+    """The part of a state that `vectorize` and the agents rely on."""
+
+    obs: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    costs: jax.Array
+    goal_met: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    step_count: jax.Array
+
+    def replace(self, **changes: Any) -> Any:
+        """Return a copy with some fields changed."""
+        ...
+
+
+S = TypeVar("S")
+
+
+class Environment(Protocol[S]):
+    """One world as pure functions; the caller adds `jax.vmap`. Follow it and every agent here trains on your world."""
+
+    @property
+    def obs_size(self) -> int:
+        """O."""
+        ...
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        ...
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """Names of the C entries of `State.costs`."""
+        ...
+
+    @property
+    def episode_length(self) -> int:
+        """Steps until `truncated`."""
+        ...
+
+    def reset(self, key: jax.Array) -> S:
+        """Start an episode."""
+        ...
+
+    def step(self, state: S, action: jax.Array) -> S:
+        """Advance by one step. action: [A] in [-1, 1]."""
+        ...
+
+
+class VectorState(Protocol):
+    """A batch of B worlds after one step, as `vectorize` returns it: ended episodes have already been replaced.
+
+    `obs` is what to act on next; `final_obs` is what the step itself produced, so values bootstrap from `final_obs`.
+    The `episode_*` fields count the episode that the step belonged to; where `done`, they are its totals.
+    """
+
+    @property
+    def obs(self) -> jax.Array: ...  # [B, O]
+    @property
+    def final_obs(self) -> jax.Array: ...  # [B, O]
+    @property
+    def reward(self) -> jax.Array: ...  # [B]
+    @property
+    def cost(self) -> jax.Array: ...  # [B]
+    @property
+    def costs(self) -> jax.Array: ...  # [B, C]
+    @property
+    def goal_met(self) -> jax.Array: ...  # [B] bool
+    @property
+    def terminated(self) -> jax.Array: ...  # [B] bool
+    @property
+    def truncated(self) -> jax.Array: ...  # [B] bool
+    @property
+    def done(self) -> jax.Array: ...  # [B] bool, terminated or truncated
+    @property
+    def episode_return(self) -> jax.Array: ...  # [B]
+    @property
+    def episode_cost(self) -> jax.Array: ...  # [B]
+    @property
+    def episode_costs(self) -> jax.Array: ...  # [B, C]
+    @property
+    def episode_goals(self) -> jax.Array: ...  # [B] int32
+    @property
+    def episode_length(self) -> jax.Array: ...  # [B] int32
+    @property
+    def partial(self) -> jax.Array: ...  # [B] bool, a first episode shortened by a staggered start: leave it out of statistics
+
+
+VS = TypeVar("VS")
+
+
+class VectorEnvironment(Protocol[VS]):
+    """B worlds with auto-reset: what the agents train on."""
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        ...
+
+    @property
+    def obs_size(self) -> int:
+        """O."""
+        ...
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        ...
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """Names of the C cost sources."""
+        ...
+
+    @property
+    def episode_length(self) -> int:
+        """Steps until `truncated`."""
+        ...
+
+    def reset(self, key: jax.Array) -> VS:
+        """Start B episodes."""
+        ...
+
+    def step(self, states: VS, actions: jax.Array) -> VS:
+        """Advance all worlds by one step. actions: [B, A] in [-1, 1]."""
+        ...
