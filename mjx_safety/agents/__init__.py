@@ -1,0 +1,93 @@
+"""Safe-RL agents that learn where the environments live: on the device, in one compiled loop.
+
+algorithm = ppo(PPOConfig(), lagrangian(cost_limit=25.0))
+config = TrainConfig()
+state = init(venv, algorithm, jax.random.key(0))
+for chunk in train(venv, algorithm, config, state, total_steps=1_000_000):
+    print(chunk.rows[-1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import struct
+
+from mjx_safety.agents.constraints import (
+    PIDGains,
+    clamped_adam,
+    lagrangian,
+    pid_lagrangian,
+    projected_ascent,
+    softplus_adam,
+    unconstrained,
+)
+from mjx_safety.agents.evaluate import Episodes, evaluate, summarise
+from mjx_safety.agents.ppo import PPOConfig, ppo
+from mjx_safety.agents.returns import gae
+from mjx_safety.agents.train import Chunk, TrainConfig, init, iterate, make_chunk, train
+from mjx_safety.agents.types import Algorithm, Constraint, TrainState
+
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "AlgorithmChoice",
+    "Chunk",
+    "Constraint",
+    "Episodes",
+    "NoSettings",
+    "PIDGains",
+    "PPOConfig",
+    "ProjectedAscentSettings",
+    "TrainConfig",
+    "TrainState",
+    "clamped_adam",
+    "evaluate",
+    "gae",
+    "init",
+    "iterate",
+    "lagrangian",
+    "make_chunk",
+    "pid_lagrangian",
+    "ppo",
+    "projected_ascent",
+    "softplus_adam",
+    "summarise",
+    "train",
+    "unconstrained",
+]
+
+
+@struct.dataclass
+class NoSettings:
+    """An algorithm without a constraint has none of its settings."""
+
+
+@struct.dataclass
+class ProjectedAscentSettings:
+    """How the multiplier follows the violation."""
+
+    multiplier_learning_rate: float = 0.004  # multiplier per unit of violation (episode cost - limit) and iteration
+    multiplier_init: float = 0.1  # weight of cost at the start
+    multiplier_max: float = 50.0  # cap of the multiplier
+
+
+class AlgorithmChoice(NamedTuple):
+    """What the command line needs to offer an algorithm: the settings that become flags, and how to build it."""
+
+    config: type  # settings of the policy update
+    constraint_config: type  # settings of the constraint
+    build: Callable[[Any, Any, float], Algorithm]  # config, constraint_config, cost_limit
+
+
+ALGORITHMS: dict[str, AlgorithmChoice] = {
+    "ppo": AlgorithmChoice(PPOConfig, NoSettings, lambda config, _, limit: ppo(config)),
+    "ppo-lag": AlgorithmChoice(PPOConfig, ProjectedAscentSettings, lambda c, m, d: ppo(c, _projected(m, d))),
+    "ppo-pid": AlgorithmChoice(PPOConfig, PIDGains, lambda c, gains, limit: ppo(c, pid_lagrangian(limit, gains))),
+}
+
+
+def _projected(settings: ProjectedAscentSettings, cost_limit: float) -> Constraint:
+    rule = projected_ascent(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
+    return lagrangian(cost_limit, rule)

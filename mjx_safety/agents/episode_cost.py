@@ -1,0 +1,45 @@
+"""Estimating what an episode costs when a rollout is much shorter than an episode.
+
+Two estimates are kept (T_ep: episode length in steps):
+- rate: T_ep times the mean cost per step of the rollout, smoothed over rollouts. Follows the policy at once; right when
+  the worlds are at evenly spread phases of their episodes (`vectorize(..., stagger=True)`).
+- completed: mean over the episodes that ended in the rollout; T_ep / (2 T) rollouts old on average, and noisier.
+First episodes that a staggered start shortened count for the rate and are left out of `completed`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mjx_safety.agents.types import EpisodeCost, EpisodeSums
+
+
+def init(episode_length: int) -> EpisodeCost:
+    """Nothing seen yet. episode_length: steps until truncation."""
+    zero, no = jnp.float32(0.0), jnp.bool_(False)
+    return EpisodeCost(zero, zero, zero, zero, zero, jnp.float32(episode_length), no, no)
+
+
+def update(estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float) -> EpisodeCost:
+    """Add one rollout. decay: weight of the past in the smoothed rate, in [0, 1); the first rollout sets the value."""
+    any_completed = sums.num_completed > 0.0
+    divisor = jnp.maximum(sums.num_completed, 1.0)
+    mean_length = jnp.where(any_completed, sums.episode_length / divisor, estimate.mean_length)
+    rate_cost = mean_length * sums.cost_rate
+    smoothed = decay * estimate.rate_cost + (1.0 - decay) * rate_cost
+    return EpisodeCost(
+        rate_cost=jnp.where(estimate.has_rate, smoothed, rate_cost),
+        rate_return=mean_length * sums.reward_rate,
+        completed_cost=jnp.where(any_completed, sums.episode_cost / divisor, estimate.completed_cost),
+        completed_return=jnp.where(any_completed, sums.episode_return / divisor, estimate.completed_return),
+        completed_goals=jnp.where(any_completed, sums.episode_goals / divisor, estimate.completed_goals),
+        mean_length=mean_length,
+        has_rate=jnp.bool_(True),
+        has_completed=estimate.has_completed | any_completed,
+    )
+
+
+def from_completed(estimate: EpisodeCost) -> jax.Array:
+    """Mean cost of completed episodes []; the rate until the first one ends."""
+    return jnp.where(estimate.has_completed, estimate.completed_cost, estimate.rate_cost)

@@ -1,0 +1,58 @@
+"""Policy, value and cost-value networks: three separate tanh MLPs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mjx_safety.agents.types import Gaussian, Networks, Params
+
+MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
+
+
+class MLP(nn.Module):
+    """Tanh layers and a linear one; orthogonal weights, zero biases."""
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+    output_gain: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x: [..., inputs]. Returns [..., output_size]."""
+        for size in self.hidden_sizes:
+            x = nn.tanh(nn.Dense(size, kernel_init=nn.initializers.orthogonal(math.sqrt(2.0)))(x))
+        return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.output_gain))(x)
+
+
+def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array = -0.5) -> Networks:
+    """Bundle the three networks. The standard deviation of the policy is a parameter that does not depend on obs."""
+    critic = MLP(hidden_sizes, output_size=1, output_gain=1.0)
+
+    def init(key: jax.Array, obs_size: int, action_size: int) -> Params:
+        policy_key, value_key, cost_value_key = jax.random.split(key, 3)
+        obs = jnp.zeros(obs_size)
+        actor = MLP(hidden_sizes, output_size=action_size, output_gain=0.01)
+        return Params(
+            policy={"mean": actor.init(policy_key, obs), "log_std": jnp.full(action_size, init_log_std, jnp.float32)},
+            value=critic.init(value_key, obs),
+            cost_value=critic.init(cost_value_key, obs),
+        )
+
+    def policy(params: Any, obs: jax.Array) -> Gaussian:
+        raw = params["log_std"]
+        # Clipped in value only: with the clip's zero gradient, a parameter outside would never come back.
+        log_std = raw + jax.lax.stop_gradient(jnp.clip(raw, MIN_LOG_STD, MAX_LOG_STD) - raw)
+        mean: Any = MLP(hidden_sizes, output_size=raw.shape[0], output_gain=0.01).apply(params["mean"], obs)
+        return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+
+    def value(params: Any, obs: jax.Array) -> jax.Array:
+        output: Any = critic.apply(params, obs)
+        return output[..., 0]
+
+    return Networks(init, policy, value)

@@ -1,0 +1,44 @@
+"""Running mean and variance of observations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mjx_safety.agents.types import RunningStats
+
+STD_FLOOR = 1e-2  # lidar bins that are nearly always 0 must not blow up at their first reading
+CLIP = 5.0  # normalised observations stay in [-CLIP, CLIP]
+
+
+def init(size: int) -> RunningStats:
+    """No data yet: `normalise` only clips. size: O."""
+    zero = jnp.uint32(0)
+    return RunningStats(mean=jnp.zeros(size), var=jnp.ones(size), count_low=zero, count_high=zero)
+
+
+def count(stats: RunningStats) -> jax.Array:
+    """Number of observations so far [], rounded to float32."""
+    return stats.count_high.astype(jnp.float32) * 2.0**32 + stats.count_low.astype(jnp.float32)
+
+
+def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
+    """Add a batch of raw observations [..., O] (Chan, Golub and LeVeque 1979)."""
+    obs = obs.reshape(-1, obs.shape[-1])
+    batch_mean, batch_var = jnp.mean(obs, axis=0), jnp.var(obs, axis=0)
+    weight = obs.shape[0] / (count(stats) + obs.shape[0])
+    shift = batch_mean - stats.mean
+    low = stats.count_low + jnp.uint32(obs.shape[0])
+    return RunningStats(
+        mean=stats.mean + weight * shift,
+        var=(1.0 - weight) * stats.var + weight * batch_var + weight * (1.0 - weight) * jnp.square(shift),
+        count_low=low,
+        count_high=stats.count_high + (low < stats.count_low).astype(jnp.uint32),
+    )
+
+
+def normalise(stats: RunningStats, obs: jax.Array) -> jax.Array:
+    """Shift, scale and clip observations [..., O]."""
+    mean = jnp.broadcast_to(stats.mean, obs.shape)
+    std = jnp.broadcast_to(jnp.maximum(jnp.sqrt(stats.var), STD_FLOOR), obs.shape)
+    return jnp.clip((obs - mean) / std, -CLIP, CLIP)

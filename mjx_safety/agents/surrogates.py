@@ -1,0 +1,27 @@
+"""Estimates of how much a new policy gains on the old one's samples. All arguments [M]; all results []."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def surrogate(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+    """Importance-weighted advantage E[ratio * A]; ratio = new density / old density."""
+    return jnp.mean(ratio * advantage)
+
+
+def clipped_surrogate(ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
+    """Pessimistic gain in reward (PPO, arXiv 1707.06347): the smaller of the plain and the clipped term."""
+    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
+    return jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+
+
+def clipped_cost_surrogate(ratio: jax.Array, cost_advantage: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
+    """Pessimistic gain in cost (arXiv 2007.03964): the larger of the plain and the clipped term."""
+    return -clipped_surrogate(ratio, -cost_advantage, clip_eps)
+
+
+def clipped_share(ratio: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
+    """Share of samples whose ratio lies outside the clip range (1)."""
+    return jnp.mean((jnp.abs(ratio - 1.0) > clip_eps).astype(jnp.float32))

@@ -1,0 +1,120 @@
+"""Names of environments and engines: the only place where a string chooses something."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+import jax
+
+from mjx_safety.config import EnvConfig
+from mjx_safety.env import Env, build_env
+from mjx_safety.physics.base import Physics
+from mjx_safety.robots.base import Robot
+from mjx_safety.robots.point import POINT
+from mjx_safety.scene import build_scene
+from mjx_safety.tasks import goal
+from mjx_safety.tasks.base import AbstractTask
+
+ROBOTS: tuple[Robot, ...] = (POINT,)
+TASKS: tuple[tuple[AbstractTask, tuple[dict, ...]], ...] = ((goal.Goal(), goal.LEVELS),)  # task, settings of each level
+
+ENGINES = ("mjx", "mujoco")
+PHYSICS = (*ENGINES, "auto")
+
+
+def _preset(robot: Robot, task: AbstractTask, level: dict) -> Callable[[], EnvConfig]:
+    return lambda: EnvConfig(robot=robot, task=task, **level)
+
+
+_FACTORIES: dict[str, Callable[[], EnvConfig]] = {
+    f"Safety{robot.name}{task.name}{number}-v0": _preset(robot, task, level)
+    for robot in ROBOTS
+    for task, levels in TASKS
+    for number, level in enumerate(levels)
+}
+ENV_IDS: tuple[str, ...] = tuple(_FACTORIES)  # the presets of this package
+
+
+def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
+    """Give a name to a function that returns an `EnvConfig`. Raises ValueError if the name is taken."""
+    if env_id in _FACTORIES:
+        raise ValueError(f"the environment id {env_id!r} is already registered")
+    _FACTORIES[env_id] = factory
+
+
+def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env:
+    """Build an environment.
+
+    env: an id of `ENV_IDS` or `register`, of an entry point in the group "mjx_safety.envs", a function named as
+      "package.module:factory" that returns an `EnvConfig`, or an `EnvConfig` itself.
+    physics: "mjx" (JAX, any accelerator), "mujoco" (the C engine on all CPU cores), or "auto": mjx on an accelerator,
+      mujoco on a CPU.
+    overrides: fields of `EnvConfig` to change.
+
+    Raises ValueError for an unknown id, engine or field, and for values that do not make an environment.
+    """
+    config = env if isinstance(env, EnvConfig) else _find_factory(env)()
+    if not isinstance(config, EnvConfig):
+        raise ValueError(f"the factory of {env!r} returned {type(config).__name__}; it must return an EnvConfig")
+    unknown = set(overrides) - {field.name for field in dataclasses.fields(EnvConfig)}
+    if unknown:
+        name = sorted(unknown)[0]
+        allowed = [field.name for field in dataclasses.fields(EnvConfig)]
+        raise ValueError(f"EnvConfig has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
+    config = dataclasses.replace(config, **overrides)
+    return build_env(config, _build_physics(config, resolve_physics(physics)))
+
+
+def resolve_physics(physics: str) -> str:
+    """Turn "auto" into the engine for this machine. Raises ValueError for an unknown engine."""
+    if physics not in PHYSICS:
+        raise ValueError(f"unknown physics {physics!r}{_did_you_mean(physics, PHYSICS)}; choose from {', '.join(PHYSICS)}")
+    if physics != "auto":
+        return physics
+    return "mujoco" if jax.default_backend() == "cpu" else "mjx"
+
+
+def _build_physics(config: EnvConfig, engine: str) -> Physics:
+    scene = build_scene(config.robot, config.objects, exact=engine == "mujoco")
+    if engine == "mujoco":
+        from mjx_safety.physics.mujoco import MujocoPhysics
+
+        return MujocoPhysics(scene)
+    from mjx_safety.physics.mjx import MjxPhysics
+
+    return MjxPhysics.create(scene)
+
+
+def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
+    if env_id in _FACTORIES:
+        return _FACTORIES[env_id]
+    plugins = {plugin.name: plugin for plugin in entry_points(group="mjx_safety.envs")}
+    if env_id in plugins:
+        return plugins[env_id].load()
+    if ":" in env_id:
+        return _import_factory(env_id)
+    known = [*_FACTORIES, *plugins]
+    raise ValueError(f"unknown environment id {env_id!r}{_did_you_mean(env_id, known)}; known ids: {', '.join(known)}")
+
+
+def _import_factory(path: str) -> Callable[[], EnvConfig]:
+    module_name, _, name = path.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module_name!r} of environment {path!r}: {error}") from error
+    except AttributeError as error:
+        raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}") from error
+    if not callable(factory):
+        raise ValueError(f"{path!r} is not a function that returns an EnvConfig")
+    return factory
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

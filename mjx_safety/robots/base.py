@@ -1,0 +1,35 @@
+"""What a robot is: a model file and a few facts about it. A new robot is one value in one file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from mjx_safety.placement import AbstractPlaced
+from mjx_safety.settings import require, require_numbers, settings, static
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@settings
+class Robot(AbstractPlaced):
+    """A robot. Its model holds one body named `robot`, actuators with control ranges, and named sensors."""
+
+    name: str
+    xml: str  # path of the MJCF model
+    root_joint: Literal["planar", "free"]  # planar: slides x and y, then a hinge about z; free: one free joint
+    start_height: float = static(0.1)  # m, of the root body at reset
+    sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")  # observed, in this order
+    touches_floor: bool = True  # False: no contact with the floor has to be simulated
+    keepout: float = static(0.4)  # m
+    start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require(self.num == 1, self, "num", "1")
+        require(Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
+        require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
+        require_numbers(self, start_height=0.0)
+        require(self.start_yaw is None or math.isfinite(self.start_yaw), self, "start_yaw", "None or an angle in rad")

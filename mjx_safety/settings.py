@@ -1,0 +1,87 @@
+"""How configuration is declared: frozen dataclasses that check themselves and are pytrees of their float fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+
+T = TypeVar("T")
+Rectangle = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in m, world frame
+
+
+def static(default: Any) -> Any:
+    """Declare a float field that is fixed when the environment is built (it shapes the model or the layout table)."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, dataclasses.field))
+def settings(cls: type[T]) -> type[T]:
+    """Make a frozen keyword-only dataclass whose float fields are pytree leaves, so that they can be vmapped.
+
+    Fields of other types, and floats declared with `static`, are part of the tree's structure. Nested settings are
+    subtrees. `check(self)`, where the class has one, runs at construction and not when JAX rebuilds the tree.
+    """
+    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    leaf_names = {f.name for f in fields if f.type == "float" and not f.metadata.get("static")}
+
+    def flatten_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], tuple]:
+        children, names, aux = [], [], []
+        for field in fields:
+            value = getattr(node, field.name)
+            if field.name in leaf_names or hasattr(type(value), "__settings__"):
+                children.append((jax.tree_util.GetAttrKey(field.name), value))
+                names.append(field.name)
+            else:
+                aux.append((field.name, value))
+        return children, (tuple(names), tuple(aux))
+
+    def unflatten(aux: tuple, children: Any) -> Any:
+        names, static_items = aux
+        node = object.__new__(cls)
+        for name, value in (*zip(names, children, strict=True), *static_items):
+            object.__setattr__(node, name, value)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    cls.__settings__ = True  # type: ignore[attr-defined]
+    return cls
+
+
+def require(ok: bool, owner: Any, field: str, allowed: str) -> None:
+    """Raise a ValueError that names the field, its value and what is allowed, unless `ok`."""
+    if not ok:
+        raise ValueError(f"{type(owner).__name__}.{field} is {getattr(owner, field)!r}; it must be {allowed}")
+
+
+def require_numbers(owner: Any, **bounds: float) -> None:
+    """Check that each named field is a finite number not below its bound."""
+    for field, minimum in bounds.items():
+        value = getattr(owner, field)
+        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= minimum
+        require(ok, owner, field, f"a finite number of at least {minimum:g}")
+
+
+def require_count(owner: Any, field: str, minimum: int = 0) -> None:
+    """Check that the named field is an int not below `minimum`."""
+    value = getattr(owner, field)
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    require(ok, owner, field, f"a whole number of at least {minimum}")
+
+
+def require_bools(owner: Any, *names: str) -> None:
+    """Check that each named field is True or False."""
+    for field in names:
+        require(isinstance(getattr(owner, field), bool), owner, field, "True or False")
+
+
+def is_rectangle(value: Any) -> bool:
+    """Tell whether the value is (xmin, ymin, xmax, ymax) of finite numbers with xmin <= xmax and ymin <= ymax."""
+    try:
+        xmin, ymin, xmax, ymax = (float(v) for v in value)
+    except (TypeError, ValueError):
+        return False
+    return all(map(math.isfinite, (xmin, ymin, xmax, ymax))) and xmin <= xmax and ymin <= ymax

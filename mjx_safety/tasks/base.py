@@ -1,0 +1,50 @@
+"""What a task is: which things it adds to the scene, what it rewards, what it remembers. A new task is one file."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mjx_safety.objects import AbstractObject
+from mjx_safety.scene import Readings
+from mjx_safety.types import Snapshot
+
+
+class AbstractTask(abc.ABC):
+    """Interface of a task; its settings are the fields of the class that implements it."""
+
+    name: str
+    moves: str | None = None  # the kind that gets a new place when the goal is met
+
+    @property
+    @abc.abstractmethod
+    def objects(self) -> Mapping[str, AbstractObject]:
+        """What the task itself places, in the order of placement."""
+
+    @abc.abstractmethod
+    def init(self, readings: Readings, key: jax.Array) -> Any:
+        """Memory at the start of an episode."""
+
+    @abc.abstractmethod
+    def reward(self, readings: Readings, memory: Any) -> tuple[jax.Array, jax.Array]:
+        """Reward for progress [] (the bonus for a goal is added by `bonus`) and whether the goal is met [] bool."""
+
+    @abc.abstractmethod
+    def advance(self, readings: Readings, memory: Any, goal_met: jax.Array, key: jax.Array) -> Any:
+        """Memory for the next step. `readings` already hold the new place of what `moves` names."""
+
+    @property
+    @abc.abstractmethod
+    def bonus(self) -> Any:
+        """Reward for meeting the goal."""
+
+    @abc.abstractmethod
+    def to_snapshot(self, memory: Any) -> dict[str, jax.Array]:
+        """Fields of `Snapshot` that hold the memory."""
+
+    @abc.abstractmethod
+    def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> Any:
+        """Memory of a snapshot; what it lacks is computed from the positions."""

@@ -1,0 +1,81 @@
+"""Goal: drive to the goal, again and again; each success moves it to a free place."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_safety.geometry import planar_distance
+from mjx_safety.objects import GoalArea, Hazards, Vases
+from mjx_safety.scene import Readings
+from mjx_safety.settings import require_numbers, settings
+from mjx_safety.tasks.base import AbstractTask
+from mjx_safety.types import Snapshot
+
+
+@struct.dataclass
+class GoalMemory:
+    """What the task remembers."""
+
+    last_dist: jax.Array  # [] m, robot to goal after the previous step, or since the goal moved
+
+
+@settings
+class Goal(AbstractTask):
+    """Reward is the progress towards the goal, in m, plus a bonus on arrival (within the goal's radius)."""
+
+    goal: GoalArea = GoalArea(keepout=0.305)
+    reward_distance: float = 1.0  # per m of progress; 0 makes the task sparse
+    reward_goal: float = 1.0  # bonus
+
+    name = "Goal"
+    moves = "goal"
+    objects = property(lambda self: {"goal": self.goal})
+    bonus = property(lambda self: self.reward_goal)
+
+    def __post_init__(self) -> None:
+        if self.goal.num != 1:
+            raise ValueError(f"Goal.goal.num is {self.goal.num}; it must be 1")
+        require_numbers(self, reward_distance=-jnp.inf, reward_goal=-jnp.inf)
+
+    def init(self, readings: Readings, key: jax.Array) -> GoalMemory:
+        """See `AbstractTask.init`."""
+        return GoalMemory(last_dist=_goal_distance(readings))
+
+    def reward(self, readings: Readings, memory: GoalMemory) -> tuple[jax.Array, jax.Array]:
+        """See `AbstractTask.reward`."""
+        distance = _goal_distance(readings)
+        return self.reward_distance * (memory.last_dist - distance), distance <= self.goal.size
+
+    def advance(self, readings: Readings, memory: GoalMemory, goal_met: jax.Array, key: jax.Array) -> GoalMemory:
+        """See `AbstractTask.advance`."""
+        return GoalMemory(last_dist=_goal_distance(readings))
+
+    def to_snapshot(self, memory: GoalMemory) -> dict[str, jax.Array]:
+        """See `AbstractTask.to_snapshot`."""
+        return {"last_dist_goal": memory.last_dist}
+
+    def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> GoalMemory:
+        """See `AbstractTask.from_snapshot`."""
+        given = snapshot.last_dist_goal
+        return GoalMemory(last_dist=_goal_distance(readings) if given is None else jnp.float32(given))
+
+
+def _goal_distance(readings: Readings) -> jax.Array:
+    return planar_distance(readings.root_pos, readings.pos["goal"][0])
+
+
+LEVELS = (
+    {"extents": (-1.0, -1.0, 1.0, 1.0)},
+    {
+        "extents": (-1.5, -1.5, 1.5, 1.5),
+        "hazards": Hazards(num=8, keepout=0.18),
+        "vases": Vases(num=1, constrained=False),
+    },
+    {
+        "extents": (-2.0, -2.0, 2.0, 2.0),
+        "hazards": Hazards(num=10, keepout=0.18),
+        "vases": Vases(num=10),
+    },
+)
