@@ -33,7 +33,7 @@ class EnvConfig:
     vases: Vases | None = None
     lidar: Lidar = Lidar()
     extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)  # m, where things are placed
-    margin: float = static(0.0)  # m, added to every sum of two keepouts
+    margin: float = static(default=0.0)  # m, added to every sum of two keepouts
     episode_length: int = 1000  # steps until truncation
     continue_goal: bool = True  # False: the episode terminates when the goal is met
     indicator: bool = True  # cost is 1 where any source is positive, else 0; False: the sum of the sources

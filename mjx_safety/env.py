@@ -120,7 +120,10 @@ class Env:
         xy, failed = self._move_goal(goal_key, self._current_xy(readings), goal_met)
         readings, still_pos = self._place_goal(readings, state.scene, xy)
         step_count = state.step_count + 1
-        ended = exception | failed if config.continue_goal else exception | goal_met
+        failed = failed | state.placement_failed  # a world that was never laid out properly ends at once
+        ended = exception | failed
+        if not config.continue_goal:
+            ended = ended | goal_met
         return State(
             obs=self._observe(readings),
             reward=jnp.where(exception, config.reward_exception, reward),
@@ -164,14 +167,13 @@ class Env:
         Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given); memories of
         the reward that are missing are computed from the positions.
         """
-        key = jax.random.key(0) if key is None else key
-        layout_key, yaw_key, memory_key, key = jax.random.split(key, 4)
+        layout_key, yaw_key, memory_key, next_key = jax.random.split(jax.random.key(0) if key is None else key, 4)
         xy, failed = sample_layout(layout_key, self.placement)
         data, still_pos = self._enter(_overlay(self._default_snapshot(yaw_key, xy), snapshot))
         data, reading = self.physics.forward(data)
         readings = self.scene.read(data, reading, still_pos)
         memory = self.config.task.from_snapshot(readings, snapshot, memory_key)
-        return self._first_state(data, readings, memory, key, failed)
+        return self._first_state(data, readings, memory, next_key, failed)
 
     def data(self, state: State) -> Any:
         """Return the engine's complete data of a state: `mjx.Data` on `mjx`, current to the last entry."""
@@ -183,14 +185,12 @@ class Env:
 
     def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
         """Everything at rest at the places xy [N, 2] m of a layout, with random headings."""
-        kinds = self.config.objects
-        robot_key, *keys = jax.random.split(key, 1 + len(kinds))
-        turn = 2 * jnp.pi
-        yaw = {name: turn * jax.random.uniform(k, (kinds[name].num,)) for name, k in zip(kinds, keys, strict=True)}
+        yaw = 2 * jnp.pi * jax.random.uniform(key, (len(xy),))
         fixed = self.config.robot.start_yaw
-        root_yaw = turn * jax.random.uniform(robot_key) if fixed is None else jnp.float32(fixed)
-        places = {name: xy[self.placement.rows(name)] for name in kinds}
-        return self.scene.default_snapshot(xy[0], root_yaw, places, yaw)
+        root_yaw = yaw[0] if fixed is None else jnp.float32(fixed)
+        rows = {name: self.placement.rows(name) for name in self.config.objects}
+        places, headings = ({name: values[where] for name, where in rows.items()} for values in (xy, yaw))
+        return self.scene.default_snapshot(xy[0], root_yaw, places, headings)
 
     def _enter(self, snapshot: Snapshot) -> tuple[PhysicsState, dict[str, jax.Array]]:
         """Split a snapshot into the physics state and the positions [N, 3] m of what has no physics."""
@@ -228,7 +228,9 @@ class Env:
 
     def _observe(self, readings: Readings) -> jax.Array:
         mat = mat_from_quat(readings.root_quat)
-        lidars = [pseudo_lidar(self.config.lidar, readings.pos[kind], readings.root_pos, mat) for kind in self._observed]
+        lidars = [
+            pseudo_lidar(self.config.lidar, readings.pos[kind], readings.root_pos, mat) for kind in self._observed
+        ]
         return jnp.concatenate([readings.sensors, *lidars])
 
     def _current_xy(self, readings: Readings) -> jax.Array:
@@ -263,7 +265,9 @@ def build_env(config: EnvConfig, physics: Physics) -> Env:
 
 def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:
     """Return to the state before the step where the physics is no longer finite, and say so [] bool."""
-    finite = jnp.all(jnp.isfinite(after.qpos)) & jnp.all(jnp.isfinite(after.qvel)) & jnp.all(jnp.isfinite(reading.sensors))
+    finite = (
+        jnp.all(jnp.isfinite(after.qpos)) & jnp.all(jnp.isfinite(after.qvel)) & jnp.all(jnp.isfinite(reading.sensors))
+    )
     data = jax.tree.map(lambda old, new: jnp.where(finite, new, old), before, after)
     reading = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), reading)
     return data, reading, ~finite

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mujoco
 
@@ -16,6 +16,8 @@ CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
 class AbstractObject(AbstractPlaced):
     """Options that all kinds of objects share. Never built itself."""
 
+    body_kind: ClassVar[Literal["ghost", "free"]] = "ghost"  # only a position; or a solid body that moves
+
     observed: bool = True  # has a lidar in the observation
     constrained: bool = True  # counts towards the cost
 
@@ -25,25 +27,26 @@ class AbstractObject(AbstractPlaced):
         require_bools(self, "observed", "constrained")
 
     @property
-    def body_kind(self) -> Literal["ghost", "free"]:
-        """ghost: only a position, nothing collides with it; free: a solid body that moves."""
-        raise TypeError(f"{type(self).__name__} is abstract")
-
-    @property
     def height(self) -> float:
         """Height of the centre at reset, m."""
         raise TypeError(f"{type(self).__name__} is abstract")
+
+    def add_geoms(self, body: mujoco.MjsBody) -> list[mujoco.MjsGeom]:
+        """Give one solid object its shape."""
+        raise TypeError(f"{type(self).__name__} has no body")
 
 
 @settings
 class GoalArea(AbstractObject):
     """The cylinder to reach. Nothing collides with it."""
 
-    keepout: float = static(0.4)  # m
+    keepout: float = static(default=0.4)  # m
     size: float = 0.3  # m, radius
 
-    body_kind = "ghost"
-    height = property(lambda self: 0.5 * self.size + 0.01)
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return 0.5 * self.size + 0.01
 
     def check(self) -> None:
         """Refuse wrong values."""
@@ -55,12 +58,14 @@ class GoalArea(AbstractObject):
 class Hazards(AbstractObject):
     """Discs on the floor that cost by how deep the robot's centre is inside."""
 
-    keepout: float = static(0.4)  # m
+    keepout: float = static(default=0.4)  # m
     size: float = 0.2  # m, radius
     cost: float = 1.0  # per m of depth
 
-    body_kind = "ghost"
-    height = 0.02
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return 0.02
 
     def check(self) -> None:
         """Refuse wrong values."""
@@ -72,16 +77,20 @@ class Hazards(AbstractObject):
 class Vases(AbstractObject):
     """Light cubes that cost when touched and while they move."""
 
-    keepout: float = static(0.15)  # m
-    size: float = static(0.1)  # m, half edge
-    density: float = static(0.001)  # kg/m^3
-    sink: float = static(4e-5)  # m, depth in the floor at reset, where its weight is carried
+    body_kind: ClassVar[Literal["ghost", "free"]] = "free"
+
+    keepout: float = static(default=0.15)  # m
+    size: float = static(default=0.1)  # m, half edge
+    density: float = static(default=0.001)  # kg/m^3
+    sink: float = static(default=4e-5)  # m, depth in the floor at reset, where its weight is carried
     contact_cost: float = 1.0  # per contact point with the robot
     velocity_cost: float = 1.0  # per m/s
     velocity_threshold: float = 1e-4  # m/s, slower counts as resting
 
-    body_kind = "free"
-    height = property(lambda self: self.size - self.sink)
+    @property
+    def height(self) -> float:
+        """Height of the centre at reset, m."""
+        return self.size - self.sink
 
     def check(self) -> None:
         """Refuse wrong values."""

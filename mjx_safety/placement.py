@@ -27,7 +27,7 @@ class AbstractPlaced:
     """Where things of one kind may be put. Never built itself."""
 
     num: int = 1
-    keepout: float = static(0.0)  # m, radius that other keepouts must not enter
+    keepout: float = static(default=0.0)  # m, radius that other keepouts must not enter
     placements: tuple[Rectangle, ...] | None = None  # m; None: the environment's extents
     locations: tuple[tuple[float, float], ...] = ()  # m, fixed places of the first ones
 
@@ -93,7 +93,9 @@ def _shrunk_rectangles(name: str, kind: AbstractPlaced, index: int, extents: Rec
     shrunk = shrunk[(shrunk[:, 0] <= shrunk[:, 2]) & (shrunk[:, 1] <= shrunk[:, 3])]
     if not len(shrunk):
         where = "extents" if kind.placements is None else "placements"
-        raise ValueError(f"no room to place {name}: keepout {kind.keepout:g} m leaves nothing of its {where} {given.tolist()}")
+        raise ValueError(
+            f"no room to place {name}: keepout {kind.keepout:g} m leaves nothing of its {where} {given.tolist()}"
+        )
     return shrunk
 
 
@@ -105,7 +107,7 @@ class _Search:
     placed: jax.Array  # [] int32, how many things have their place
     tries: jax.Array  # [] int32, candidates drawn for the next one
     layouts: jax.Array  # [] int32, layouts given up
-    key: jax.Array
+    blocks: jax.Array  # [] int32, blocks of candidates drawn so far
 
 
 def sample_layout(key: jax.Array, table: PlacementTable) -> tuple[jax.Array, jax.Array]:
@@ -120,8 +122,8 @@ def sample_layout(key: jax.Array, table: PlacementTable) -> tuple[jax.Array, jax
         return (search.placed < num) & (search.layouts < MAX_LAYOUTS)
 
     def place_next(search: _Search) -> _Search:
-        key, block_key = jax.random.split(search.key)
         there = jnp.arange(num) < search.placed
+        block_key = jax.random.fold_in(key, search.blocks)
         candidate, found = _first_valid(block_key, table, search.placed, search.xy, there)
         tries = search.tries + BLOCK
         restart = ~found & (tries >= TRIES_PER_OBJECT)
@@ -130,11 +132,11 @@ def sample_layout(key: jax.Array, table: PlacementTable) -> tuple[jax.Array, jax
             placed=jnp.where(restart, 0, search.placed + found),
             tries=jnp.where(found | restart, 0, tries),
             layouts=search.layouts + restart,
-            key=key,
+            blocks=search.blocks + 1,
         )
 
     zero = jnp.int32(0)
-    start = _Search(xy=jnp.zeros((num, 2)), placed=zero, tries=zero, layouts=zero, key=key)
+    start = _Search(xy=jnp.zeros((num, 2)), placed=zero, tries=zero, layouts=zero, blocks=zero)
     search = jax.lax.while_loop(unfinished, place_next, start)
     return search.xy, search.placed < num
 
@@ -150,32 +152,27 @@ def redraw(
     others = jnp.arange(xy.shape[0]) != row
 
     def unfinished(carry: tuple) -> jax.Array:
-        _, _, found, blocks = carry
+        _, found, blocks = carry
         return needed & ~found & (blocks < MAX_REDRAWS // BLOCK)
 
     def draw(carry: tuple) -> tuple:
-        key, position, _, blocks = carry
-        key, block_key = jax.random.split(key)
-        candidate, found = _first_valid(block_key, table, jnp.int32(row), xy, others)
-        return key, jnp.where(found, candidate, position), found, blocks + 1
+        position, _, blocks = carry
+        candidate, found = _first_valid(jax.random.fold_in(key, blocks), table, jnp.int32(row), xy, others)
+        return jnp.where(found, candidate, position), found, blocks + 1
 
-    start = (key, xy[row], jnp.zeros_like(needed), jnp.int32(0))
-    _, position, found, _ = jax.lax.while_loop(unfinished, draw, start)
+    start = (xy[row], jnp.zeros_like(needed), jnp.int32(0))
+    position, found, _ = jax.lax.while_loop(unfinished, draw, start)
     return position, needed & ~found
 
 
 def _first_valid(
     key: jax.Array, table: PlacementTable, row: jax.Array, xy: jax.Array, there: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the first of BLOCK candidates [2] m that keeps its distance to all things `there` [N], and whether one did."""
-    choice_key, uniform_key = jax.random.split(key)
-    rectangles, probs = table.rectangles[row], table.probs[row]
-    if rectangles.shape[0] == 1:
-        chosen = jnp.broadcast_to(rectangles, (BLOCK, 4))
-    else:
-        chosen = rectangles[jax.random.choice(choice_key, rectangles.shape[0], (BLOCK,), p=probs)]
-    uniform = jax.random.uniform(uniform_key, (BLOCK, 2))
-    candidates = chosen[:, :2] + uniform * (chosen[:, 2:] - chosen[:, :2])
+    """Return the first of BLOCK candidates [2] m that is clear of all things `there` [N], and whether one is."""
+    uniform = jax.random.uniform(key, (BLOCK, 3))
+    below = jnp.cumsum(table.probs[row])[:-1]  # one rectangle: nothing to choose
+    chosen = table.rectangles[row][jnp.sum(uniform[:, 2:] >= below, axis=-1)]
+    candidates = chosen[:, :2] + uniform[:, :2] * (chosen[:, 2:] - chosen[:, :2])
     gap = jnp.sqrt(jnp.sum((candidates[:, None] - xy) ** 2, axis=-1))  # [BLOCK, N]
     clear = gap >= table.keepout[row] + table.keepout + table.margin
     valid = jnp.all(clear | ~there, axis=-1)

@@ -7,7 +7,7 @@ import difflib
 import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -73,7 +73,9 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env
 def resolve_physics(physics: str) -> str:
     """Turn "auto" into the engine for this machine. Raises ValueError for an unknown engine."""
     if physics not in PHYSICS:
-        raise ValueError(f"unknown physics {physics!r}{_did_you_mean(physics, PHYSICS)}; choose from {', '.join(PHYSICS)}")
+        raise ValueError(
+            f"unknown physics {physics!r}{_did_you_mean(physics, PHYSICS)}; choose from {', '.join(PHYSICS)}"
+        )
     if physics != "auto":
         return physics
     return "mujoco" if jax.default_backend() == "cpu" else "mjx"
@@ -112,7 +114,7 @@ def _import_factory(path: str) -> Callable[[], EnvConfig]:
         raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}") from error
     if not callable(factory):
         raise ValueError(f"{path!r} is not a function that returns an EnvConfig")
-    return factory
+    return cast(Callable[[], EnvConfig], factory)
 
 
 def _did_you_mean(name: str, known: Any) -> str:

@@ -79,7 +79,9 @@ class Scene:
     def solid_slices(self) -> dict[str, slice]:
         """Where each solid kind stands in `PhysicsReading.contacts`."""
         stops = np.cumsum([self.objects[name].num for name in self.free_kinds])
-        return {name: slice(int(b) - self.objects[name].num, int(b)) for name, b in zip(self.free_kinds, stops, strict=True)}
+        return {
+            name: slice(int(b) - self.objects[name].num, int(b)) for name, b in zip(self.free_kinds, stops, strict=True)
+        }
 
     @property
     def robot_nq(self) -> int:
@@ -149,7 +151,12 @@ class Scene:
             x, y, yaw = data.qpos[:3]
             root_pos = jnp.stack([x, y, jnp.float32(self.robot.start_height)])
             zero = jnp.zeros_like(x)
-            root = (root_pos, quat_from_yaw(yaw), jnp.append(data.qvel[:2], zero), jnp.stack([zero, zero, data.qvel[2]]))
+            root = (
+                root_pos,
+                quat_from_yaw(yaw),
+                jnp.append(data.qvel[:2], zero),
+                jnp.stack([zero, zero, data.qvel[2]]),
+            )
         else:
             root = _from_free_joint(data.qpos[:root_nq], data.qvel[:root_nv])
         parts: dict[str, tuple] = {}

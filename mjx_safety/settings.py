@@ -12,7 +12,7 @@ T = TypeVar("T")
 Rectangle = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in m, world frame
 
 
-def static(default: Any) -> Any:
+def static(*, default: Any) -> Any:
     """Declare a float field that is fixed when the environment is built (it shapes the model or the layout table)."""
     return dataclasses.field(default=default, metadata={"static": True})
 
@@ -61,8 +61,13 @@ def require_numbers(owner: Any, **bounds: float) -> None:
     """Check that each named field is a finite number not below its bound."""
     for field, minimum in bounds.items():
         value = getattr(owner, field)
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= minimum
-        require(ok, owner, field, f"a finite number of at least {minimum:g}")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        require(
+            is_number and math.isfinite(value) and value >= minimum,
+            owner,
+            field,
+            f"a finite number of at least {minimum:g}",
+        )
 
 
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:

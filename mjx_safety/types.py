@@ -142,7 +142,9 @@ class VectorState(Protocol):
     @property
     def episode_length(self) -> jax.Array: ...  # [B] int32
     @property
-    def partial(self) -> jax.Array: ...  # [B] bool, a first episode shortened by a staggered start: leave it out of statistics
+    def partial(
+        self,
+    ) -> jax.Array: ...  # [B] bool, a first episode shortened by a staggered start: leave it out of statistics
 
 
 VS = TypeVar("VS")

@@ -25,6 +25,7 @@ class VecState:
     episode_goals: jax.Array  # [B] int32
     episode_length: jax.Array  # [B] int32, steps
     partial: jax.Array  # [B] bool, first episode, shortened by a staggered start
+    placement_failed: jax.Array  # [B] bool, the episode ended because something found no free place
     pool: Any  # [B] freshly reset states, handed out to ended episodes
     pool_used: jax.Array  # [] int32, how many of them are gone
     key: jax.Array  # [] for the next pool
@@ -45,10 +46,25 @@ class VecEnv(Generic[S]):
     def __init__(self, env: Environment[S], num_envs: int, stagger: bool = False):
         self.env, self.num_envs, self.stagger = env, num_envs, stagger
 
-    obs_size = property(lambda self: self.env.obs_size)
-    action_size = property(lambda self: self.env.action_size)
-    cost_names = property(lambda self: self.env.cost_names)
-    episode_length = property(lambda self: self.env.episode_length)
+    @property
+    def obs_size(self) -> int:
+        """O."""
+        return self.env.obs_size
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return self.env.action_size
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """Names of the C cost sources."""
+        return self.env.cost_names
+
+    @property
+    def episode_length(self) -> int:
+        """Steps until `truncated`."""
+        return self.env.episode_length
 
     def reset(self, key: jax.Array) -> VecState:
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
@@ -58,18 +74,17 @@ class VecEnv(Generic[S]):
         if self.stagger:
             start = jax.random.randint(stagger_key, (self.num_envs,), 0, self.episode_length, jnp.int32)
             env_state, partial = env_state.replace(step_count=start), start > 0
-        zeros = jnp.zeros(self.num_envs, jnp.float32)
-        counts = jnp.zeros(self.num_envs, jnp.int32)
         return VecState(
             env_state=env_state,
-            final_obs=env_state.obs,
-            episode_return=zeros,
-            episode_cost=zeros,
+            final_obs=jnp.copy(env_state.obs),  # copies, so that all buffers can be donated
+            episode_return=jnp.zeros(self.num_envs, jnp.float32),
+            episode_cost=jnp.zeros(self.num_envs, jnp.float32),
             episode_costs=jnp.zeros_like(env_state.costs),
-            episode_goals=counts,
-            episode_length=counts,
+            episode_goals=jnp.zeros(self.num_envs, jnp.int32),
+            episode_length=jnp.zeros(self.num_envs, jnp.int32),
             partial=partial,
-            pool=env_state,  # placeholder: all of it counts as used, so the first ended episode fills the pool
+            placement_failed=_placement_failed(env_state),
+            pool=jax.tree.map(jnp.copy, env_state),  # counts as used up: the first ended episode fills the pool
             pool_used=jnp.int32(self.num_envs),
             key=key,
         )
@@ -77,8 +92,8 @@ class VecEnv(Generic[S]):
     def step(self, states: VecState, actions: jax.Array) -> VecState:
         """Advance all worlds, then replace the ended ones by fresh ones. actions: [B, A] in [-1, 1].
 
-        Fresh worlds come from a pool of B that is refilled in one batched reset when it runs out. In episodes of T steps
-        that is one such reset every T steps, whether the episodes end together or one by one.
+        Fresh worlds come from a pool of B that is refilled in one batched reset when it runs out. In episodes of T
+        steps that is one such reset every T steps, whether the episodes end together or one by one.
         """
         running = ~states.done  # a done flag belongs to the step before: that episode's counters start again now
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
@@ -97,22 +112,34 @@ class VecEnv(Generic[S]):
         return states.replace(
             env_state=_where(done, fresh, stepped),
             final_obs=stepped.obs,
-            episode_return=states.episode_return * running + stepped.reward,
-            episode_cost=states.episode_cost * running + stepped.cost,
-            episode_costs=states.episode_costs * running[:, None] + stepped.costs,
-            episode_goals=states.episode_goals * running + stepped.goal_met,
-            episode_length=states.episode_length * running + 1,
+            episode_return=jnp.where(running, states.episode_return, 0.0) + stepped.reward,
+            episode_cost=jnp.where(running, states.episode_cost, 0.0) + stepped.cost,
+            episode_costs=jnp.where(running[:, None], states.episode_costs, 0.0) + stepped.costs,
+            episode_goals=jnp.where(running, states.episode_goals, 0) + stepped.goal_met,
+            episode_length=jnp.where(running, states.episode_length, 0) + 1,
             partial=states.partial & running,
+            placement_failed=_placement_failed(stepped),
             pool_used=states.pool_used + jnp.sum(done, dtype=jnp.int32),
         )
 
     def _refill_pool(self, states: VecState, done: jax.Array) -> VecState:
-        def refill(states: VecState) -> VecState:
-            key, reset_key = jax.random.split(states.key)
-            return states.replace(pool=self._reset_all(reset_key), pool_used=jnp.int32(0), key=key)
+        """Draw B fresh worlds if fewer are left than episodes ended.
 
-        runs_out = states.pool_used + jnp.sum(done) > self.num_envs
-        return jax.lax.cond(runs_out, refill, lambda states: states, states)
+        A loop of at most one turn and not a conditional: under `vmap`, over seeds say, a conditional would draw them at
+        every step.
+        """
+        num_done = jnp.sum(done, dtype=jnp.int32)
+
+        def runs_out(carry: tuple) -> jax.Array:
+            _, pool_used, _ = carry
+            return pool_used + num_done > self.num_envs
+
+        def refill(carry: tuple) -> tuple:
+            key, reset_key = jax.random.split(carry[2])
+            return self._reset_all(reset_key), jnp.int32(0), key
+
+        pool, pool_used, key = jax.lax.while_loop(runs_out, refill, (states.pool, states.pool_used, states.key))
+        return states.replace(pool=pool, pool_used=pool_used, key=key)
 
     def _reset_all(self, key: jax.Array) -> Any:
         return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
@@ -127,6 +154,11 @@ def vectorize(env: Environment[S], num_envs: int, *, stagger: bool = False) -> V
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
     return VecEnv(env, num_envs, stagger)
+
+
+def _placement_failed(env_state: Any) -> jax.Array:
+    """[B] bool; a user's own environment may have nothing to place."""
+    return getattr(env_state, "placement_failed", jnp.zeros_like(env_state.terminated))
 
 
 def _where(condition: jax.Array, if_true: Any, if_false: Any) -> Any:

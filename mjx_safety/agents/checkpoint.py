@@ -93,5 +93,5 @@ def _read(path: Path, like: Tree) -> Tree:
     read = []
     for name, leaf, shape in zip(names, leaves, shapes, strict=True):
         array = jax.numpy.asarray(arrays[name]) if name in arrays else jax.numpy.zeros(shape.shape, shape.dtype)
-        read.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array)
+        read.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)
     return jax.tree.unflatten(structure, read)

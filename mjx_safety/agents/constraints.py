@@ -59,7 +59,8 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
 
     def update(state: MultiplierState, violation: jax.Array) -> MultiplierState:
         change, optimizer = adam.update(-violation, state.optimizer)
-        value = jnp.clip(optax.apply_updates(state.multiplier, change), 0.0, maximum)
+        raised: Any = optax.apply_updates(state.multiplier, change)
+        value = jnp.clip(raised, 0.0, maximum)
         return MultiplierState(value, value, optimizer)
 
     return MultiplierRule(start, update)

@@ -29,9 +29,8 @@ class TrainConfig:
     cost_discount: float = 0.99  # of cost, per step
     cost_gae_lambda: float = 0.95  # of cost advantages
     cost_smoothing: float = 0.8  # weight of the past in the smoothed episode cost
-    use_completed_episodes: bool = struct.field(
-        pytree_node=False, default=False
-    )  # hold ended episodes, not the rate, to the limit
+    # Hold the cost of ended episodes to the limit, not the smoothed rate: later and noisier.
+    use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
 
 
 class Chunk(NamedTuple):
@@ -44,10 +43,17 @@ class Chunk(NamedTuple):
 
 def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> TrainState:
     """Start the worlds and the networks. Pure."""
-    key, env_key, params_key = jax.random.split(key, 3)
+    env_key, agent_key = jax.random.split(key)
+    state = init_agent(venv, algorithm, agent_key).replace(env_state=venv.reset(env_key))
+    return jax.tree.map(_strong, state)
+
+
+def init_agent(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> TrainState:
+    """Start the networks only: `env_state` is None. Pure."""
+    key, params_key = jax.random.split(key)
     params = algorithm.networks.init(params_key, venv.obs_size, venv.action_size)
-    state = TrainState(
-        env_state=venv.reset(env_key),
+    return TrainState(
+        env_state=None,
         params=params,
         opt_state=algorithm.init_optimizers(params),
         constraint=algorithm.constraint.init(),
@@ -56,7 +62,6 @@ def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> Train
         key=key,
         num_rollouts=jnp.int32(0),
     )
-    return jax.tree.map(_strong, state)
 
 
 def iterate(
@@ -119,8 +124,7 @@ def make_chunk(
         rows = {name: jnp.zeros(MAX_ITERATIONS, shape.dtype) for name, shape in shapes.items()}
         return jax.lax.fori_loop(0, num_iterations, one, (state, rows))
 
-    compiled = jax.jit(chunk, donate_argnums=0)
-    return compiled
+    return jax.jit(chunk, donate_argnums=0)
 
 
 def train(

@@ -51,9 +51,7 @@ class MjxPhysics:
             data, _ = carry
             full = self.data(data)
             moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
-            after = data.replace(
-                qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time
-            )
+            after = data.replace(qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time)
             is_last = index == NUM_SUBSTEPS  # this round only reads
             return jax.tree.map(lambda old, new: jnp.where(is_last, old, new), data, after), self._measure(full)
 
@@ -90,8 +88,19 @@ class MjxPhysics:
         return np.array([model.geom_bodyid == model.body(name).id for name in names], bool).reshape(-1, model.ngeom)
 
 
+def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:
+    """Integrate as `mjx.euler` does, after the constraint solver has finished.
+
+    Implicit damping factors a second mass matrix. Nothing in `mjx.euler` makes that wait for the first one, and on a
+    CPU XLA may run both at once; each waits for the worker threads that the other holds, and with two of those
+    the program hangs (jaxlib 0.10, batched LAPACK calls). The added term is zero and makes them follow each other.
+    """
+    after_solver = 0.0 * full.qfrc_constraint[0]
+    return mjx.euler(model, full.tree_replace({"_impl.M": full._impl.M + after_solver}))
+
+
 _INTEGRATORS = {
-    mjx.IntegratorType.EULER: mjx.euler,
+    mjx.IntegratorType.EULER: _euler,
     mjx.IntegratorType.RK4: mjx.rungekutta4,
     mjx.IntegratorType.IMPLICITFAST: mjx.implicit,
 }

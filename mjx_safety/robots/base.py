@@ -19,10 +19,10 @@ class Robot(AbstractPlaced):
     name: str
     xml: str  # path of the MJCF model
     root_joint: Literal["planar", "free"]  # planar: slides x and y, then a hinge about z; free: one free joint
-    start_height: float = static(0.1)  # m, of the root body at reset
+    start_height: float = static(default=0.1)  # m, of the root body at reset
     sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")  # observed, in this order
     touches_floor: bool = True  # False: no contact with the floor has to be simulated
-    keepout: float = static(0.4)  # m
+    keepout: float = static(default=0.4)  # m
     start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
 
     def check(self) -> None:

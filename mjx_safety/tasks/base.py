@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -16,8 +16,8 @@ from mjx_safety.types import Snapshot
 class AbstractTask(abc.ABC):
     """Interface of a task; its settings are the fields of the class that implements it."""
 
-    name: str
-    moves: str | None = None  # the kind that gets a new place when the goal is met
+    name: ClassVar[str]
+    moves: ClassVar[str | None] = None  # the kind that gets a new place when the goal is met
 
     @property
     @abc.abstractmethod

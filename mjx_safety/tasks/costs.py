@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mjx_safety.geometry import norm, planar_distance
-from mjx_safety.objects import AbstractObject, Hazards, Vases
+from mjx_safety.objects import Hazards, Vases
 from mjx_safety.scene import Readings
 
 
@@ -29,7 +30,7 @@ def vases_velocity_cost(vases: Vases, readings: Readings) -> jax.Array:
     return vases.velocity_cost * jnp.sum(jnp.where(speed >= vases.velocity_threshold, speed, 0.0))
 
 
-CostFn = Callable[[AbstractObject, Readings], jax.Array]
+CostFn = Callable[[Any, Readings], jax.Array]  # the kind's settings, what is read -> []
 SOURCES: dict[str, dict[str, CostFn]] = {  # kind of object -> name of the source -> its function
     "hazards": {"hazards": hazards_cost},
     "vases": {"vases_contact": vases_contact_cost, "vases_velocity": vases_velocity_cost},

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.geometry import planar_distance
-from mjx_safety.objects import GoalArea, Hazards, Vases
+from mjx_safety.objects import AbstractObject, GoalArea, Hazards, Vases
 from mjx_safety.scene import Readings
-from mjx_safety.settings import require_numbers, settings
+from mjx_safety.settings import require, require_numbers, settings
 from mjx_safety.tasks.base import AbstractTask
 from mjx_safety.types import Snapshot
 
@@ -29,15 +32,22 @@ class Goal(AbstractTask):
     reward_distance: float = 1.0  # per m of progress; 0 makes the task sparse
     reward_goal: float = 1.0  # bonus
 
-    name = "Goal"
-    moves = "goal"
-    objects = property(lambda self: {"goal": self.goal})
-    bonus = property(lambda self: self.reward_goal)
+    name: ClassVar[str] = "Goal"
+    moves: ClassVar[str | None] = "goal"
+
+    @property
+    def objects(self) -> dict[str, AbstractObject]:
+        """See `AbstractTask.objects`."""
+        return {"goal": self.goal}
+
+    @property
+    def bonus(self) -> float:
+        """See `AbstractTask.bonus`."""
+        return self.reward_goal
 
     def __post_init__(self) -> None:
-        if self.goal.num != 1:
-            raise ValueError(f"Goal.goal.num is {self.goal.num}; it must be 1")
-        require_numbers(self, reward_distance=-jnp.inf, reward_goal=-jnp.inf)
+        require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
+        require_numbers(self, reward_distance=-math.inf, reward_goal=-math.inf)
 
     def init(self, readings: Readings, key: jax.Array) -> GoalMemory:
         """See `AbstractTask.init`."""

@@ -1,0 +1,236 @@
+"""What the command-line modules share: flags and their defaults, checks before anything compiles, JAX settings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import jax
+
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig
+
+Physics = Literal["auto", "mjx", "mujoco", "warp"]
+
+_PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
+MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter ones learn badly, longer ones only wait
+
+
+class UsageError(Exception):
+    """A wrong input, told in one sentence that names the culprit and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags:
+    """What to train, on what, for how long."""
+
+    env: str = "SafetyPointGoal1-v0"
+    """Environment id, or package.module:factory of your own."""
+    algo: str = "ppo-lag"
+    """Algorithm; its own flags are listed below. See --algo NAME --help for another's."""
+    num_envs: int = 256
+    """Worlds that run side by side."""
+    total_steps: int = 1_300_000
+    """Environment steps of all worlds together, rounded down to whole iterations."""
+    cost_limit: float = 25.0
+    """What an episode may cost (undiscounted sum)."""
+    seed: int = 0
+    """Start of all random numbers."""
+    physics: Physics = "auto"
+    """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
+    out: Path | None = None
+    """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
+    resume: Path | None = None
+    """Continue this run folder; besides, only --total-steps may be given."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A whole training as typed values."""
+
+    run: RunFlags
+    train: TrainConfig
+    algorithm: Any  # the algorithm's own config
+    constraint: Any  # the constraint's own config
+
+    def build(self) -> Algorithm:
+        """Put the algorithm together."""
+        return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, self.run.cost_limit)
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values for config.json, enough for a restart."""
+        run = dataclasses.asdict(self.run) | {"out": None, "resume": None}
+        return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in _PARTS}
+
+    @staticmethod
+    def from_config(config: dict[str, Any]) -> Options:
+        """Undo `to_config`."""
+        run = RunFlags(**config["run"])
+        choice = choose_algorithm(run.algo)
+        types = (TrainConfig, choice.config, choice.constraint_config)
+        return Options(run, *(kind(**_with_tuples(config[name])) for name, kind in zip(_PARTS, types, strict=True)))
+
+
+def choose_algorithm(name: str) -> AlgorithmChoice:
+    """Look an algorithm up."""
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(name, ALGORITHMS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(f"--algo {name} is unknown{hint}; it must be one of: {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[name]
+
+
+def on_accelerator() -> bool:
+    """Say whether JAX computes on something other than the CPU."""
+    return jax.default_backend() != "cpu"
+
+
+def resolve_physics(physics: Physics) -> str:
+    """Turn `auto` into an engine."""
+    from mjx_safety import registry
+
+    try:
+        return registry.resolve_physics(physics)
+    except ValueError as error:
+        raise UsageError(f"--physics {physics} cannot be used: {error}") from error
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Read the flags of a new training; what is omitted suits the device and the number of worlds."""
+    import tyro
+
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--algo", default=RunFlags.algo)
+    peek.add_argument("--num-envs", "--num_envs", default="")
+    early, _ = peek.parse_known_args(argv)
+    default = default_options(early.algo, int(early.num_envs) if early.num_envs.isdigit() else None)
+    flags = dataclasses.make_dataclass(
+        "Flags",
+        [(field.name, type(getattr(default, field.name))) for field in dataclasses.fields(Options)],
+        frozen=True,
+    )
+    parsed = tyro.cli(
+        tyro.conf.OmitArgPrefixes[flags],
+        prog="python -m mjx_safety.train",
+        description="Train a safe-RL agent. Ctrl-C saves and ends; --resume RUN continues.",
+        default=flags(default.run, default.train, default.algorithm, default.constraint),
+        args=list(argv),
+    )
+    return Options(parsed.run, parsed.train, parsed.algorithm, parsed.constraint)
+
+
+def default_options(algo: str, num_envs: int | None) -> Options:
+    """Fit the defaults to the device. num_envs: what the user asked for, if anything."""
+    choice = choose_algorithm(algo)
+    fast = on_accelerator()
+    run = RunFlags(algo=algo, num_envs=4096 if fast else 256, total_steps=100_000_000 if fast else 1_300_000)
+    run = dataclasses.replace(run, num_envs=num_envs or run.num_envs)
+    samples = 131_072 if fast else 16_384  # per iteration
+    unroll = samples // run.num_envs // MIN_UNROLL * MIN_UNROLL
+    train = TrainConfig(unroll_length=min(max(unroll, MIN_UNROLL), MAX_UNROLL), cost_smoothing=0.9 if fast else 0.8)
+    config = choice.config()
+    if fast:
+        wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
+        names = {field.name for field in dataclasses.fields(config)}
+        config = config.replace(**{name: value for name, value in wide.items() if name in names})
+    return Options(run, train, config, choice.constraint_config())
+
+
+def check(options: Options) -> None:
+    """Refuse a training that cannot work, before anything compiles."""
+    run, unroll = options.run, options.train.unroll_length
+    _at_least("--num-envs", run.num_envs, 1)
+    _at_least("--unroll-length", unroll, 1)
+    _at_least("--cost-limit", run.cost_limit, 0)
+    _at_least("--seed", run.seed, 0)
+    samples = run.num_envs * unroll
+    for field in dataclasses.fields(options.algorithm):
+        value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
+        if field.name.startswith("num_"):
+            _at_least(flag, value, 1)
+        if field.name == "hidden_sizes" and (not value or min(value) < 1):
+            raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
+        if field.name == "num_minibatches" and value > samples:
+            raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
+    for flag in ("discount", "gae_lambda", "cost_discount", "cost_gae_lambda", "cost_smoothing"):
+        if not 0.0 <= getattr(options.train, flag) <= 1.0:
+            value = getattr(options.train, flag)
+            raise UsageError(f"--{flag.replace('_', '-')} is {value}; it must lie between 0 and 1")
+    if run.total_steps < 2 * samples:
+        raise UsageError(
+            f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
+            f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
+        )
+
+
+def build_env(env_id: str, physics: str) -> Any:
+    """Make the environment, or tell in one sentence why not."""
+    from mjx_safety.registry import make
+
+    try:
+        return make(env_id, physics=physics)
+    except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
+        message = str(error.args[0]) if error.args else type(error).__name__
+        raise UsageError(f"--env {env_id} with physics {physics} cannot be made: {message}") from error
+
+
+def set_up_jax(compilation_cache: bool) -> None:
+    """Choose full float32 products (contacts and KL need them) and, if wanted, the persistent compilation cache."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if compilation_cache:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "mjx_safety" / "jax"))
+
+
+def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    """Run a command line; a wrong input ends it with status 2 and one sentence."""
+    from rich.console import Console
+
+    try:
+        command(argv)
+    except UsageError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        return 2
+    return 0
+
+
+class GracefulStop:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one acts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> GracefulStop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of JSON into the tuples of configs."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _at_least(flag: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{flag} is {value}; it must be at least {least}")

@@ -1,0 +1,71 @@
+"""The view of a running training: a live table on a terminal, plain lines elsewhere (host)."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+Row = dict[str, float | None]
+
+
+class Progress:
+    """Shows the newest metrics. Use it as a context manager."""
+
+    def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
+        self.title, self.total_steps, self.cost_limit = title, total_steps, cost_limit
+        self.console = console or Console()
+        self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.__enter__()
+        self._say(f"{self.title}: compiling the first iteration ...")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, row: Row) -> None:
+        """Show one row of metrics."""
+        cells = describe(row, self.total_steps, self.cost_limit)
+        if not self._live:
+            self._say("  ".join(f"{name} {text}" for name, text in cells.items()))
+            return
+        table = Table(title=self.title, show_header=False, min_width=48)
+        table.add_column(style="bold")
+        table.add_column(justify="right")
+        for name, text in cells.items():
+            over = name == "cost" and (_first(row, "constrained_cost") or 0.0) > self.cost_limit
+            table.add_row(name, text, style="red" if over else None)
+        self._live.update(table, refresh=True)
+
+    def _say(self, text: str) -> None:
+        if self._live:
+            self._live.update(text, refresh=True)
+        else:
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
+    """Turn a row of metrics into short texts. Before a whole episode has ended, rates stand in, marked with ~."""
+    steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
+    left = max(total_steps - steps, 0.0) / speed if speed else 0.0
+    return {
+        "steps": f"{steps:,.0f} of {total_steps:,} ({100 * steps / total_steps:.0f} %)",
+        "steps/s": f"{speed:,.0f}",
+        "return": _estimate(row, "episode_return", "return_estimate"),
+        "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} (limit {cost_limit:g})",
+        "multiplier": f"{_first(row, 'multiplier') or 0.0:.3f}",
+        "time left": f"{left // 60:.0f}:{left % 60:02.0f}",
+    }
+
+
+def _estimate(row: Row, exact: str, rate: str) -> str:
+    value = _first(row, exact)
+    return f"{value:.2f}" if value is not None else f"~{_first(row, rate) or 0.0:.2f}"
+
+
+def _first(row: Row, name: str) -> float | None:
+    return row.get(name)

@@ -1,0 +1,123 @@
+"""The commands: a run folder from start to evaluation, stopping, resuming, and wrong input."""
+
+import json
+import signal
+
+import pytest
+
+from mjx_safety import cli, evaluate, runs, train
+
+from . import probe_envs
+
+FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
+FLAGS += ["--cost-limit", "5", "--no-compilation-cache", "--physics", "mujoco"]
+BATCH = 64  # steps per iteration under FLAGS
+
+
+@pytest.fixture(autouse=True)
+def probe(monkeypatch):
+    """Every command gets a toy world, and leaves JAX's settings alone."""
+    monkeypatch.setattr(cli, "build_env", lambda env_id, physics: probe_envs.Random())
+    monkeypatch.setattr(cli, "set_up_jax", lambda compilation_cache: None)
+
+
+def without_times(rows):
+    return [{name: row[name] for name in row if name not in ("seconds", "steps_per_second")} for row in rows]
+
+
+def test_a_run_from_start_to_evaluation(tmp_path, capsys):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert train.main([*FLAGS, "--total-steps", str(10 * BATCH), "--out", str(whole)]) == 0
+    said = capsys.readouterr().out
+    for expected in (f"python -m mjx_safety.evaluate {whole}", "Learning curve", "Checkpoint"):
+        assert expected in said
+    config = runs.read_config(whole)
+    assert config["algorithm"]["hidden_sizes"] == [8] and config["machine"]["versions"]["jax"]
+    assert (whole / "learning_curve.png").stat().st_size > 1000
+    assert list((whole / "tensorboard").iterdir())
+
+    assert train.main([*FLAGS, "--total-steps", str(5 * BATCH), "--out", str(halves)]) == 0
+    with (halves / "metrics.jsonl").open("a") as file:  # as if a crash came after the checkpoint
+        file.write(json.dumps(runs.read_rows(halves)[-1] | {"num_rollouts": 6.0}) + "\n")
+    assert train.main(["--resume", str(halves), "--total-steps", str(10 * BATCH)]) == 0
+    rows = runs.read_rows(whole)
+    assert [row["env_steps"] for row in rows] == [BATCH * i for i in range(1, 11)]
+    assert without_times(runs.read_rows(halves)) == without_times(rows)
+
+    capsys.readouterr()
+    assert evaluate.main([str(whole), "--episodes", "16", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((whole / "evaluation.json").read_text())
+    assert result["num_episodes"] == 16 and 0.0 <= result["over_limit_share"] <= 1.0
+    assert result["env_steps"] == 10 * BATCH
+
+    assert train.main(["--resume", str(whole)]) == 2
+    assert "already at 640; it must be at least 704" in said_wrong(capsys)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    record = runs.RunFolder.record
+
+    def record_and_interrupt(self, rows, seconds):
+        signal.raise_signal(signal.SIGINT)
+        return record(self, rows, seconds)
+
+    monkeypatch.setattr(runs.RunFolder, "record", record_and_interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    assert train.main([*FLAGS, "--total-steps", str(100 * BATCH), "--out", str(tmp_path / "run")]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+    assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().out
+    assert len(runs.read_rows(tmp_path / "run")) == 1
+    assert (tmp_path / "run" / "checkpoints" / "00000001").is_dir()
+
+
+def said_wrong(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--num-envs", "0"], "--num-envs is 0; it must be at least 1"),
+        (["--total-steps", "100"], "--total-steps is 100; it must be at least 128"),
+        (["--algo", "ppo-lagg"], "did you mean ppo-lag?); it must be one of: ppo, ppo-lag, ppo-pid"),
+        (["--cost-limit", "-1"], "--cost-limit is -1.0; it must be at least 0"),
+        (["--num-minibatches", "100"], "--num-minibatches is 100; it must be at most the 64 samples"),
+        (["--discount", "1.5"], "--discount is 1.5; it must lie between 0 and 1"),
+        (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
+    ],
+)
+def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
+    assert train.main([*FLAGS, "--out", str(tmp_path), *flags]) == 2
+    assert sentence in said_wrong(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_folders_end_with_one_sentence(tmp_path, capsys):
+    assert train.main(["--resume", str(tmp_path)]) == 2
+    assert "is not a run folder: it has no config.json" in said_wrong(capsys)
+    assert evaluate.main([str(tmp_path)]) == 2
+    assert "is not a run folder" in said_wrong(capsys)
+    config = cli.parse(FLAGS).to_config()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert train.main(["--resume", str(tmp_path)]) == 2
+    assert "has no checkpoint to continue from" in said_wrong(capsys)
+    assert train.main([*FLAGS, "--out", str(tmp_path)]) == 2
+    assert "already holds a run" in said_wrong(capsys)
+
+
+@pytest.mark.parametrize("algo", cli.ALGORITHMS)
+def test_every_algorithm_has_help_and_survives_config_json(algo, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--algo", algo, "--help"])
+    shown = capsys.readouterr().out
+    assert "--clip-eps" in shown
+    assert ("--multiplier-init" in shown) == (algo != "ppo")
+    options = cli.parse(["--algo", algo, "--learning-rate", "0.01"])
+    assert cli.Options.from_config(json.loads(json.dumps(options.to_config()))) == options
+    options.build()
+
+
+@pytest.mark.parametrize(("num_envs", "unroll_length"), [(1, 1024), (64, 256), (256, 64), (4096, 16)])
+def test_rollouts_keep_their_size_for_any_number_of_worlds(num_envs, unroll_length):
+    assert cli.parse(["--num-envs", str(num_envs)]).train.unroll_length == unroll_length
