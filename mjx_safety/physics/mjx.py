@@ -34,7 +34,7 @@ class MjxPhysics:
         """See `Physics.start`. Contacts are left out: the robot has none yet, and compiling them twice is slow."""
         flags = self.model.opt.disableflags | mjx.DisableBit.CONTACT
         model = self.model.replace(opt=self.model.opt.replace(disableflags=flags))
-        sensors = mjx.forward(model, _load(model, data)).sensordata
+        sensors = _forward(model, data).sensordata
         return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self._object_geoms())))
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
@@ -59,7 +59,7 @@ class MjxPhysics:
 
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state."""
-        return mjx.forward(self.model, _load(self.model, data))
+        return _forward(self.model, data)
 
     def _measure(self, full: mjx.Data) -> PhysicsReading:
         return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full))
@@ -104,6 +104,12 @@ _INTEGRATORS = {
     mjx.IntegratorType.RK4: mjx.rungekutta4,
     mjx.IntegratorType.IMPLICITFAST: mjx.implicit,
 }
+
+
+def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
+    """Run `mjx.forward`, which leaves acceleration sensors at zero in models without any constraint (MJX 3.17)."""
+    full = mjx.forward(model, _load(model, data))
+    return full if full._impl.efc_J.size else mjx.sensor_acc(model, full)
 
 
 def _load(model: mjx.Model, data: PhysicsState) -> mjx.Data:
