@@ -72,11 +72,8 @@ def compare_static(env: Env, record: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def compare_transitions(env: Env, record: dict[str, np.ndarray]) -> dict[str, Any]:
     """Take every recorded step; return errors of free steps, of steps with object contact, and what was left out."""
-
-    def step(snapshot: Snapshot, action: jax.Array) -> Any:
-        return env.step(env.restore(snapshot), action)
-
-    states = jax.jit(jax.vmap(step))(snapshots(record, "transition/"), jnp.asarray(record["transition/action"]))
+    worlds = jax.jit(jax.vmap(env.restore))(snapshots(record, "transition/"))
+    states = jax.jit(jax.vmap(env.step))(worlds, jnp.asarray(record["transition/action"]))
     after = jax.vmap(env.snapshot)(states)
     touched = touched_steps(record)
     flip = flip_steps(record)

@@ -8,6 +8,7 @@ from mjx_safety.robots.base import Robot
 from mjx_safety.robots.point import POINT
 from mjx_safety.settings import (
     Rectangle,
+    freeze,
     is_rectangle,
     require,
     require_bools,
@@ -48,6 +49,7 @@ class EnvConfig:
             value = getattr(self, field)
             require(value is None or isinstance(value, kind), self, field, f"None or {kind.__name__}(...)")
         require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
+        freeze(self, "extents")
         require_count(self, "episode_length", 1)
         require_bools(self, "continue_goal", "indicator")
         require_numbers(self, margin=0.0, reward_clip=0.0, reward_exception=float("-inf"))

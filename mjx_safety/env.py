@@ -23,7 +23,8 @@ from mjx_safety.types import Snapshot, State
 class Env:
     """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
 
-    It is itself a pytree; settings in float and, on `mjx`, the physics model are leaves. Build it with `make`.
+    They are compiled on first use, also when called outside `jax.jit`. The environment itself is a pytree; settings in
+    float and, on `mjx`, the physics model are leaves. Build it with `make`.
     """
 
     config: EnvConfig
@@ -85,6 +86,7 @@ class Env:
         objects = self.config.objects
         return [(kind, SOURCES[kind]) for kind in objects if kind in SOURCES and objects[kind].constrained]
 
+    @jax.jit
     def reset(self, key: jax.Array) -> State:
         """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
         layout_key, goal_key, yaw_key, memory_key, key = jax.random.split(key, 5)
@@ -96,6 +98,7 @@ class Env:
         memory = self.config.task.init(readings, memory_key)
         return self._first_state(data, readings, memory, key, layout_failed | goal_failed)
 
+    @jax.jit
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A]; clipped to the actuators' range, [-1, 1] for every robot here."""
         if action.shape != (self.action_size,):
@@ -140,6 +143,7 @@ class Env:
             key=state.key,
         )
 
+    @jax.jit
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         zero = PhysicsReading(sensors=jnp.zeros(self.mj_model.nsensordata), contacts=jnp.zeros(self._num_solid))
@@ -161,6 +165,7 @@ class Env:
             **fields,
         )
 
+    @jax.jit
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
         """Build the state of a snapshot, with its observation and costs, reward 0 and a new episode ahead of it.
 
@@ -175,6 +180,7 @@ class Env:
         memory = self.config.task.from_snapshot(readings, snapshot, memory_key)
         return self._first_state(data, readings, memory, next_key, failed)
 
+    @jax.jit
     def data(self, state: State) -> Any:
         """Return the engine's complete data of a state: `mjx.Data` on `mjx`, current to the last entry."""
         return self.physics.data(state.data)

@@ -14,7 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from mjx_safety.settings import Rectangle, is_rectangle, require, require_count, require_numbers, settings, static
+from mjx_safety.settings import (
+    Rectangle,
+    freeze,
+    is_rectangle,
+    require,
+    require_count,
+    require_numbers,
+    settings,
+    static,
+)
 
 TRIES_PER_OBJECT = 100
 MAX_LAYOUTS = 10_000
@@ -42,6 +51,7 @@ class AbstractPlaced:
 
     def __post_init__(self) -> None:
         self.check()
+        freeze(self, "placements", "locations")
 
 
 @struct.dataclass

@@ -90,3 +90,13 @@ def is_rectangle(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return all(map(math.isfinite, (xmin, ymin, xmax, ymax))) and xmin <= xmax and ymin <= ymax
+
+
+def freeze(owner: Any, *names: str) -> None:
+    """Turn lists in the named fields, and lists within them, into tuples: settings have to be hashable."""
+    for field in names:
+        object.__setattr__(owner, field, _to_tuple(getattr(owner, field)))
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, (list, tuple)) else value

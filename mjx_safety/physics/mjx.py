@@ -44,8 +44,8 @@ class MjxPhysics:
     def step(self, data: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`. One loop body serves the substeps and the last reading, which halves the compile time."""
         data = data.replace(ctrl=ctrl)
-        template = jax.eval_shape(lambda: self._measure(self.data(data)))
-        reading = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template)
+        num_sensors, num_objects = self.scene.model.nsensordata, len(self._object_geoms())
+        nothing = PhysicsReading(sensors=jnp.zeros(num_sensors), contacts=jnp.zeros(num_objects))
 
         def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading]) -> tuple:
             data, _ = carry
@@ -55,7 +55,7 @@ class MjxPhysics:
             is_last = index == NUM_SUBSTEPS  # this round only reads
             return jax.tree.map(lambda old, new: jnp.where(is_last, old, new), data, after), self._measure(full)
 
-        return jax.lax.fori_loop(0, NUM_SUBSTEPS + 1, substep, (data, reading))
+        return jax.lax.fori_loop(0, NUM_SUBSTEPS + 1, substep, (data, nothing))
 
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state."""
@@ -95,7 +95,7 @@ def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:
     CPU XLA may run both at once; each waits for the worker threads that the other holds, and with two of those
     the program hangs (jaxlib 0.10, batched LAPACK calls). The added term is zero and makes them follow each other.
     """
-    after_solver = 0.0 * full.qfrc_constraint[0]
+    after_solver = 0.0 * full.qacc[0]
     return mjx.euler(model, full.tree_replace({"_impl.M": full._impl.M + after_solver}))
 
 

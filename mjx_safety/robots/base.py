@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mjx_safety.placement import AbstractPlaced
-from mjx_safety.settings import require, require_numbers, settings, static
+from mjx_safety.settings import freeze, require, require_numbers, settings, static
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -28,6 +28,7 @@ class Robot(AbstractPlaced):
     def check(self) -> None:
         """Refuse wrong values."""
         super().check()
+        freeze(self, "sensors")
         require(self.num == 1, self, "num", "1")
         require(Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")

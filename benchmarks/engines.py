@@ -1,0 +1,214 @@
+"""What an environment step costs beyond its physics, and how long each engine takes to start.
+
+    python benchmarks/engines.py --json benchmarks/results/engines.json
+
+Ratios only: all figures of a row are taken in turns within one run, as medians.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import record
+import tyro
+from mujoco import mjx
+from mujoco.rollout import Rollout
+
+import mjx_safety
+from mjx_safety.env import Env
+from mjx_safety.physics.base import NUM_SUBSTEPS
+from mjx_safety.wrappers import VecEnv
+
+MJX_WORLDS = 256
+
+
+@dataclasses.dataclass
+class Args:
+    """What to measure."""
+
+    envs: tuple[str, ...] = ("SafetyPointGoal0-v0", "SafetyPointGoal1-v0", "SafetyPointGoal2-v0")
+    """Environments to step on the C engine."""
+    num_envs: int = 1024
+    """Worlds side by side on the C engine."""
+    num_steps: int = 10
+    """Environment steps in one timing."""
+    repeats: int = 9
+    """Timings of each kind; the median counts."""
+    mjx: bool = True
+    """Also measure start-up and state size on mjx (some minutes of compilation)."""
+    json: Path | None = None
+    """Also write the results to this file."""
+
+
+def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, float]:
+    """Median seconds of each call, taken in turns after one call each to warm up."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def step_many(venv: VecEnv, num_steps: int) -> Callable[[Any, jax.Array], Any]:
+    """Jit `num_steps` steps of all worlds with given actions [T, B, A]."""
+
+    def run(states: Any, actions: jax.Array) -> Any:
+        return jax.lax.scan(lambda s, a: (venv.step(s, a), None), states, actions, length=num_steps)[0]
+
+    return jax.jit(run)
+
+
+def bare_rollout(env: Env, physics: Any, actions: np.ndarray, rows: int) -> Callable[[], Any]:
+    """MuJoCo's own threaded rollout of the same worlds under the same actions [T, B, A], `rows` substeps each."""
+    model = env.mj_model
+    num_threads, num_worlds = os.cpu_count() or 1, actions.shape[1]
+    pool, data = Rollout(nthread=num_threads), [mujoco.MjData(model) for _ in range(num_threads)]
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    first = np.zeros((num_worlds, size))
+    first[:, 1 : 1 + model.nq] = physics.qpos
+    first[:, 1 + model.nq : 1 + model.nq + model.nv] = physics.qvel
+
+    def run() -> Any:
+        state = first
+        for action in actions:
+            control = np.broadcast_to(action[:, None], (num_worlds, rows, model.nu))
+            states, _ = pool.rollout(model, data, state, control)
+            state = states[:, NUM_SUBSTEPS - 1]
+        return state
+
+    return run
+
+
+def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
+    """Full environment step with auto-reset on the C engine against bare rollouts of the same physics."""
+    env = mjx_safety.make(env_id, physics="mujoco")
+    venv = mjx_safety.vectorize(env, args.num_envs)
+    states = jax.jit(venv.reset)(jax.random.key(0))
+    shape = (args.num_steps, args.num_envs, env.action_size)
+    actions = jax.random.uniform(jax.random.key(1), shape, minval=-1.0, maxval=1.0)
+    run = step_many(venv, args.num_steps)
+    states = run(states, actions)
+    host = np.asarray(actions, np.float64)
+    seconds = time_in_turns(
+        args.repeats,
+        env_step=lambda: run(states, actions),
+        rollout_with_reading=bare_rollout(env, states.env_state.data, host, NUM_SUBSTEPS + 1),
+        rollout_without_reading=bare_rollout(env, states.env_state.data, host, NUM_SUBSTEPS),
+    )
+    steps = args.num_steps * args.num_envs
+    return {
+        "num_envs": args.num_envs,
+        "env_steps_per_second": steps / seconds["env_step"],
+        # sensors of the final state, as the environment needs them, take an eleventh row
+        "share_of_rollout_with_reading": seconds["rollout_with_reading"] / seconds["env_step"],
+        "share_of_rollout_without_reading": seconds["rollout_without_reading"] / seconds["env_step"],
+    }
+
+
+def measure_reset(args: Args) -> dict[str, Any]:
+    """What auto-reset adds to stepping through whole 1000-step episodes, staggered and not, on the C engine."""
+    env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
+    num_envs, num_steps = 64, env.episode_length
+    action = jnp.zeros((num_envs, env.action_size))
+    first = jax.jit(mjx_safety.vectorize(env, num_envs).reset)(jax.random.key(0)).env_state
+    plain = jax.jit(lambda s: jax.lax.fori_loop(0, num_steps, lambda _, s: jax.vmap(env.step)(s, action), s))
+    calls = {"plain": lambda: plain(first)}
+    for name, stagger in {"together": False, "staggered": True}.items():
+        venv = mjx_safety.vectorize(env, num_envs, stagger=stagger)
+        states = jax.jit(venv.reset)(jax.random.key(0))
+        whole = jax.jit(lambda s, venv=venv: jax.lax.fori_loop(0, num_steps, lambda _, s: venv.step(s, action), s))
+        calls[name] = lambda whole=whole, states=states: whole(states)
+    seconds = time_in_turns(3, **calls)
+    return {f"reset_share_{name}": seconds[name] / seconds["plain"] - 1 for name in ("together", "staggered")}
+
+
+START = """
+import time, jax, mjx_safety
+jax.config.update("jax_enable_compilation_cache", False)
+jax.numpy.zeros(1).block_until_ready()
+start = time.perf_counter()
+env = mjx_safety.make({env!r}, physics={physics!r})
+state = jax.jit(env.reset)(jax.random.key(0))
+state = jax.block_until_ready(jax.jit(env.step)(state, jax.numpy.zeros(env.action_size)))
+print(time.perf_counter() - start)
+"""
+
+
+def measure_start(env_id: str, physics: str, repeats: int = 3) -> float:
+    """Seconds from `make` to the end of the first step in a fresh process without any compilation cache, median."""
+    script = START.format(env=env_id, physics=physics)
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        for _ in range(repeats)
+    ]
+    return statistics.median(float(run.stdout.splitlines()[-1]) for run in runs)
+
+
+def measure_state(repeats: int) -> dict[str, Any]:
+    """Carry the whole `mjx.Data` from step to step, or the 30 numbers that determine it (SafetyPointGoal1-v0)."""
+    env = mjx_safety.make("SafetyPointGoal1-v0")
+    states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), MJX_WORLDS))
+    actions = jax.random.uniform(jax.random.key(1), (MJX_WORLDS, env.action_size), minval=-1.0, maxval=1.0)
+    model = env.physics.model
+
+    def step_whole(data: mjx.Data, ctrl: jax.Array) -> mjx.Data:
+        data = jax.lax.fori_loop(0, NUM_SUBSTEPS, lambda _, d: mjx.step(model, d), data.replace(ctrl=ctrl))
+        return mjx.forward(model, data)
+
+    whole = jax.jit(jax.vmap(env.data))(states)
+    lean_step, whole_step = jax.jit(jax.vmap(env.physics.step)), jax.jit(jax.vmap(step_whole))
+    compile_seconds = {}
+    for name, step, data in (("lean", lean_step, states.data), ("whole", whole_step, whole)):
+        start = time.perf_counter()
+        jax.block_until_ready(step(data, actions))
+        compile_seconds[name] = time.perf_counter() - start
+    seconds = time_in_turns(
+        repeats, lean=lambda: lean_step(states.data, actions), whole=lambda: whole_step(whole, actions)
+    )
+    return {
+        "kib_per_world": {"lean": _kib(states.data), "whole": _kib(whole), "env_state": _kib(states)},
+        "first_call_seconds_whole_over_lean": compile_seconds["whole"] / compile_seconds["lean"],
+        "speed_lean_over_whole": seconds["whole"] / seconds["lean"],
+    }
+
+
+def _kib(tree: Any) -> float:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree) if not _is_key(leaf)) / MJX_WORLDS / 1024
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def main(args: Args) -> None:
+    """Measure, print, write."""
+    result: dict[str, Any] = {"overhead": {env_id: measure_overhead(env_id, args) for env_id in args.envs}}
+    result["auto_reset"] = measure_reset(args)
+    engines = ("mujoco", "mjx") if args.mjx else ("mujoco",)
+    result["start_seconds"] = {engine: measure_start("SafetyPointGoal1-v0", engine) for engine in engines}
+    if args.mjx:
+        result["mjx_state"] = measure_state(args.repeats)
+    for name, part in result.items():
+        print(name, part)
+    if args.json:
+        record.write(args.json, result)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

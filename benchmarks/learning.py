@@ -1,0 +1,73 @@
+"""Keep what a training run showed: final numbers, the curve, the exact command.
+
+    python -m mjx_safety.train --env SafetyPointGoal1-v0 --algo ppo-lag --total-steps 10000000 --out runs/lag
+    python -m mjx_safety.evaluate runs/lag
+    python benchmarks/learning.py runs/lag --name PointGoal1-ppo-lag-seed0
+
+writes <name>.json and <name>.png under benchmarks/results/learning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+RESULTS = Path(__file__).parent / "results" / "learning"
+POINTS = 150  # of the curve that are kept
+CURVE = ("env_steps", "episode_return", "episode_cost", "return_estimate", "cost_estimate", "multiplier", "kl")
+
+
+@dataclasses.dataclass
+class Args:
+    """A run and the name to keep it under."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    name: str
+    """File name of the results, without ending."""
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the last tenth of training, cost rate over all of it, and speed."""
+    last = [row for row in rows if row["env_steps"] > 0.9 * rows[-1]["env_steps"]]
+    mean = {
+        name: float(np.mean([row[name] for row in last])) for name in ("episode_return", "episode_cost", "multiplier")
+    }
+    return {f"last_tenth_{name}": value for name, value in mean.items()} | {
+        "last_tenth_episode_cost_std": float(np.std([row["episode_cost"] for row in last])),
+        "training_cost_rate": float(np.mean([row["cost_rate"] for row in rows])),
+        "env_steps": rows[-1]["env_steps"],
+        "seconds": rows[-1]["seconds"],
+        "env_steps_per_second": rows[-1]["env_steps"] / rows[-1]["seconds"],
+    }
+
+
+def main(args: Args) -> None:
+    """Read the run folder, write the results."""
+    config = json.loads((args.run / "config.json").read_text())
+    rows = [json.loads(line) for line in (args.run / "metrics.jsonl").read_text().splitlines()]
+    thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
+    evaluation = args.run / "evaluation.json"
+    command = shlex.join(["python", "-m", "mjx_safety.train", *config["machine"].pop("command")[2:]])
+    result = {
+        **config,
+        "command": command,
+        "summary": summarise(rows),
+        "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,
+        "curve": {name: [row.get(name) for row in thinned] for name in CURVE},
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    shutil.copy(args.run / "learning_curve.png", RESULTS / f"{args.name}.png")
+    print(json.dumps(result["summary"], indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

@@ -1,0 +1,20 @@
+"""Writing a benchmark's result with everything needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from mjx_safety.runs import describe_machine
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as JSON, with machine, versions, commit, date and command."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    script = Path(sys.argv[0])
+    name = script.relative_to(Path.cwd()) if script.is_absolute() else script
+    command = shlex.join(["python", str(name), *sys.argv[1:]])
+    path.write_text(json.dumps({**describe_machine(), "command": command, **result}, indent=1) + "\n")
