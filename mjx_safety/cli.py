@@ -16,7 +16,7 @@ import jax
 
 from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig
 
-Physics = Literal["auto", "mjx", "mujoco", "warp"]
+Physics = Literal["auto", "mjx", "mujoco"]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
 MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter ones learn badly, longer ones only wait

@@ -68,8 +68,8 @@ class NoSettings:
 class ProjectedAscentSettings:
     """How the multiplier follows the violation."""
 
-    multiplier_learning_rate: float = 0.004  # multiplier per unit of violation (episode cost - limit) and iteration
-    multiplier_init: float = 0.1  # weight of cost at the start
+    multiplier_learning_rate: float = 0.0005  # multiplier per unit of violation (episode cost - limit) and iteration
+    multiplier_init: float = 0.0  # weight of cost at the start
     multiplier_max: float = 50.0  # cap of the multiplier
 
 

@@ -35,7 +35,7 @@ class MultiplierRule(NamedTuple):
     update: Callable[[MultiplierState, jax.Array], MultiplierState]  # + violation []
 
 
-def projected_ascent(init: Scalar = 0.1, learning_rate: Scalar = 0.004, maximum: Scalar = 50.0) -> MultiplierRule:
+def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0005, maximum: Scalar = 50.0) -> MultiplierRule:
     """Step in proportion to the violation, clipped to [0, maximum] (FOCOPS, arXiv 2002.06506)."""
 
     def start() -> MultiplierState:

@@ -27,7 +27,7 @@ class TrainConfig:
     discount: float = 0.99  # of reward, per step
     gae_lambda: float = 0.95  # of reward advantages
     cost_discount: float = 0.99  # of cost, per step
-    cost_gae_lambda: float = 0.95  # of cost advantages
+    cost_gae_lambda: float = 0.97  # of cost advantages; higher than for reward, as costs are harder to foresee
     cost_smoothing: float = 0.8  # weight of the past in the smoothed episode cost
     # Hold the cost of ended episodes to the limit, not the smoothed rate: later and noisier.
     use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
