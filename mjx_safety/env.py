@@ -18,6 +18,8 @@ from mjx_safety.scene import PhysicsReading, PhysicsState, Readings, Scene
 from mjx_safety.tasks.costs import SOURCES
 from mjx_safety.types import Snapshot, State
 
+HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
+
 
 @struct.dataclass
 class Env:
@@ -270,13 +272,12 @@ def build_env(config: EnvConfig, physics: Physics) -> Env:
 
 
 def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:
-    """Return to the state before the step where the physics is no longer finite, and say so [] bool."""
-    finite = (
-        jnp.all(jnp.isfinite(after.qpos)) & jnp.all(jnp.isfinite(after.qvel)) & jnp.all(jnp.isfinite(reading.sensors))
-    )
-    data = jax.tree.map(lambda old, new: jnp.where(finite, new, old), before, after)
-    reading = jax.tree.map(lambda value: jnp.where(finite, value, 0.0), reading)
-    return data, reading, ~finite
+    """Return to the state before the step where the physics has blown up, and say so [] bool."""
+    values = jnp.concatenate([after.qpos, after.qvel, reading.sensors])
+    sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
+    data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
+    reading = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), reading)
+    return data, reading, ~sane
 
 
 def _overlay(default: Snapshot, given: Snapshot) -> Snapshot:

@@ -44,14 +44,20 @@ class AbstractPlaced:
         """Refuse wrong values."""
         require_count(self, "num")
         require_numbers(self, keepout=0.0)
-        rectangles = self.placements is None or (len(self.placements) > 0 and all(map(is_rectangle, self.placements)))
+        placements = self.placements
+        some = isinstance(placements, (tuple, list)) and len(placements) > 0
+        rectangles = placements is None or (some and all(map(is_rectangle, placements)))
         require(rectangles, self, "placements", "None or at least one rectangle (xmin, ymin, xmax, ymax) in m")
-        pairs = all(is_rectangle((*location, *location)) for location in self.locations)
+        pairs = isinstance(self.locations, (tuple, list)) and all(map(_is_point, self.locations))
         require(pairs and len(self.locations) <= self.num, self, "locations", f"at most {self.num} pairs (x, y) in m")
 
     def __post_init__(self) -> None:
         self.check()
         freeze(self, "placements", "locations")
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and is_rectangle((*value, *value))
 
 
 @struct.dataclass

@@ -58,6 +58,8 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env
 
     Raises ValueError for an unknown id, engine or field, and for values that do not make an environment.
     """
+    if not isinstance(env, (str, EnvConfig)):
+        raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")
     config = env if isinstance(env, EnvConfig) else _find_factory(env)()
     if not isinstance(config, EnvConfig):
         raise ValueError(f"the factory of {env!r} returned {type(config).__name__}; it must return an EnvConfig")
@@ -108,7 +110,7 @@ def _import_factory(path: str) -> Callable[[], EnvConfig]:
     module_name, _, name = path.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the last two: relative or empty names
         raise ValueError(f"cannot import {module_name!r} of environment {path!r}: {error}") from error
     except AttributeError as error:
         raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}") from error

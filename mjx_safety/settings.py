@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -26,7 +27,7 @@ def settings(cls: type[T]) -> type[T]:
     """
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    leaf_names = {f.name for f in fields if f.type == "float" and not f.metadata.get("static")}
+    leaf_names = {f.name for f in fields if f.type in ("float", float) and not f.metadata.get("static")}
 
     def flatten_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], tuple]:
         children, names, aux = [], [], []
@@ -58,16 +59,15 @@ def require(ok: bool, owner: Any, field: str, allowed: str) -> None:
 
 
 def require_numbers(owner: Any, **bounds: float) -> None:
-    """Check that each named field is a finite number not below its bound."""
+    """Check that each named field is a finite number not below its bound. Arrays inside jit and vmap pass unseen."""
     for field, minimum in bounds.items():
         value = getattr(owner, field)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        require(
-            is_number and math.isfinite(value) and value >= minimum,
-            owner,
-            field,
-            f"a finite number of at least {minimum:g}",
-        )
+        if isinstance(value, jax.Array):
+            continue
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        at_least = f" of at least {minimum:g}" if math.isfinite(minimum) else ""
+        ok = is_number and math.isfinite(value) and float(value) >= minimum
+        require(ok, owner, field, f"a finite number{at_least}")
 
 
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:

@@ -78,7 +78,8 @@ class MujocoPhysics:
                 self._batches[num_worlds] = _HostBatch(self.scene.model, num_worlds)
             flat = {name: value.reshape((num_worlds, *value.shape[len(worlds) :])) for name, value in fields.items()}
             after = self._batches[num_worlds].run(flat, num_substeps)
-            return {name: value.astype(np.float32).reshape(worlds + value.shape[1:]) for name, value in after.items()}
+            with np.errstate(over="ignore", invalid="ignore"):  # a world that blows up: the environment sees to it
+                return {name: v.astype(np.float32).reshape(worlds + v.shape[1:]) for name, v in after.items()}
 
 
 class _HostStep:

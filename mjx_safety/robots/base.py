@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mjx_safety.placement import AbstractPlaced
-from mjx_safety.settings import freeze, require, require_numbers, settings, static
+from mjx_safety.settings import freeze, require, require_bools, require_numbers, settings, static
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -30,7 +30,9 @@ class Robot(AbstractPlaced):
         super().check()
         freeze(self, "sensors")
         require(self.num == 1, self, "num", "1")
-        require(Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
+        require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
         require_numbers(self, start_height=0.0)
-        require(self.start_yaw is None or math.isfinite(self.start_yaw), self, "start_yaw", "None or an angle in rad")
+        require_bools(self, "touches_floor")
+        is_angle = isinstance(self.start_yaw, (int, float)) and math.isfinite(self.start_yaw)
+        require(self.start_yaw is None or is_angle, self, "start_yaw", "None or an angle in rad")
