@@ -128,13 +128,16 @@ def main(args: Args) -> None:
     rows = {}
     for path in sorted(args.data.glob("*.npz")):
         record = load(path)
+        print(f"{path.stem} ...", flush=True)
         for engine in args.engines:
             env = mjx_safety.make(record["env"], physics=engine)
             static, steps = compare_static(env, record), compare_transitions(env, record)
             rows[f"{path.stem} {engine}"] = static | {f"step_{name}": value for name, value in steps.items()}
     Console(width=200).print(table(rows))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        import record
+
+        record.write(args.json, {"rows": rows})
 
 
 if __name__ == "__main__":

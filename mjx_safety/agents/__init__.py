@@ -73,6 +73,23 @@ class ProjectedAscentSettings:
     multiplier_max: float = 50.0  # cap of the multiplier
 
 
+@struct.dataclass
+class ClampedAdamSettings:
+    """How the multiplier follows the violation: Adam, as in OmniSafe."""
+
+    multiplier_learning_rate: float = 0.035  # about the change of the multiplier per iteration
+    multiplier_init: float = 0.001  # weight of cost at the start
+    multiplier_max: float = 50.0  # cap of the multiplier
+
+
+@struct.dataclass
+class SoftplusAdamSettings:
+    """How the multiplier follows the violation: Adam on its inverse softplus, as in safety-starter-agents."""
+
+    multiplier_learning_rate: float = 0.05  # about the change of the inverse softplus per iteration
+    multiplier_init: float = 1.0  # weight of cost at the start
+
+
 class AlgorithmChoice(NamedTuple):
     """What the command line needs to offer an algorithm: the settings that become flags, and how to build it."""
 
@@ -84,6 +101,8 @@ class AlgorithmChoice(NamedTuple):
 ALGORITHMS: dict[str, AlgorithmChoice] = {
     "ppo": AlgorithmChoice(PPOConfig, NoSettings, lambda config, _, limit: ppo(config)),
     "ppo-lag": AlgorithmChoice(PPOConfig, ProjectedAscentSettings, lambda c, m, d: ppo(c, _projected(m, d))),
+    "ppo-lag-adam": AlgorithmChoice(PPOConfig, ClampedAdamSettings, lambda c, m, d: ppo(c, _clamped_adam(m, d))),
+    "ppo-lag-softplus": AlgorithmChoice(PPOConfig, SoftplusAdamSettings, lambda c, m, d: ppo(c, _softplus_adam(m, d))),
     "ppo-pid": AlgorithmChoice(PPOConfig, PIDGains, lambda c, gains, limit: ppo(c, pid_lagrangian(limit, gains))),
 }
 
@@ -91,3 +110,12 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
 def _projected(settings: ProjectedAscentSettings, cost_limit: float) -> Constraint:
     rule = projected_ascent(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
     return lagrangian(cost_limit, rule)
+
+
+def _clamped_adam(settings: ClampedAdamSettings, cost_limit: float) -> Constraint:
+    rule = clamped_adam(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
+    return lagrangian(cost_limit, rule)
+
+
+def _softplus_adam(settings: SoftplusAdamSettings, cost_limit: float) -> Constraint:
+    return lagrangian(cost_limit, softplus_adam(settings.multiplier_init, settings.multiplier_learning_rate))
