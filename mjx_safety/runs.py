@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 Row = dict[str, float | None]
 
@@ -134,11 +135,15 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for panel, name, estimate in zip(panels, ("return", "cost"), ("return_estimate", "cost_estimate"), strict=True):
-        for column, label, style in ((estimate, "from the rate per step", "C7"), (f"episode_{name}", "episodes", "C0")):
-            points = [(row["env_steps"], row[column]) for row in rows if row.get(column) is not None]
-            if points:
-                panel.plot(*zip(*points, strict=True), style, label=label, linewidth=1.0 if style == "C7" else 1.8)
+    for panel, name in zip(panels, ("return", "cost"), strict=True):
+        points = [(row["env_steps"], row[f"episode_{name}"]) for row in rows if row.get(f"episode_{name}") is not None]
+        if points:
+            steps, values = np.array(points, float).T
+            window = max(1, len(values) // 30)
+            weights = np.ones(window)
+            mean = np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
+            panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
+            panel.plot(steps, mean, "C0", linewidth=2.0, label=f"mean over {window} iterations")
         panel.set(xlabel="environment steps", ylabel=f"episode {name}")
         panel.grid(alpha=0.3)
     panels[1].axhline(cost_limit, color="C3", linestyle="--", label=f"limit {cost_limit:g}")
