@@ -71,11 +71,8 @@ class EnvState(Protocol):
         ...
 
 
-S = TypeVar("S")
-
-
-class Environment(Protocol[S]):
-    """One world as pure functions; the caller adds `jax.vmap`. Follow it and every agent here trains on your world."""
+class Sizes(Protocol):
+    """What is fixed about an environment."""
 
     @property
     def obs_size(self) -> int:
@@ -96,6 +93,13 @@ class Environment(Protocol[S]):
     def episode_length(self) -> int:
         """Steps until `truncated`."""
         ...
+
+
+S = TypeVar("S")
+
+
+class Environment(Sizes, Protocol[S]):
+    """One world as pure functions; the caller adds `jax.vmap`. Follow it and every agent here trains on your world."""
 
     def reset(self, key: jax.Array) -> S:
         """Start an episode."""
@@ -150,32 +154,12 @@ class VectorState(Protocol):
 VS = TypeVar("VS")
 
 
-class VectorEnvironment(Protocol[VS]):
+class VectorEnvironment(Sizes, Protocol[VS]):
     """B worlds with auto-reset: what the agents train on."""
 
     @property
     def num_envs(self) -> int:
         """B."""
-        ...
-
-    @property
-    def obs_size(self) -> int:
-        """O."""
-        ...
-
-    @property
-    def action_size(self) -> int:
-        """A."""
-        ...
-
-    @property
-    def cost_names(self) -> tuple[str, ...]:
-        """Names of the C cost sources."""
-        ...
-
-    @property
-    def episode_length(self) -> int:
-        """Steps until `truncated`."""
         ...
 
     def reset(self, key: jax.Array) -> VS:
