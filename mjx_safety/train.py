@@ -111,9 +111,9 @@ def _loop(
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
         for chunk in chunks:
             state = chunk.state
-            _check_finite(chunk.rows)
             rows = run.record(chunk.rows, chunk.seconds)
             progress.update(rows[-1])
+            _check_finite(chunk.rows)
             if stop.requested:
                 break
             if time.monotonic() - saved > SAVE_EVERY:
