@@ -80,7 +80,7 @@ def said_wrong(capsys):
     [
         (["--num-envs", "0"], "--num-envs is 0; it must be at least 1"),
         (["--total-steps", "100"], "--total-steps is 100; it must be at least 128"),
-        (["--algo", "ppo-lagg"], "did you mean ppo-lag?); it must be one of: ppo, ppo-lag, ppo-pid"),
+        (["--algo", "ppo-lagg"], "did you mean ppo-lag?); it must be one of: ppo, ppo-lag, ppo-lag-adam"),
         (["--cost-limit", "-1"], "--cost-limit is -1.0; it must be at least 0"),
         (["--num-minibatches", "100"], "--num-minibatches is 100; it must be at most the 64 samples"),
         (["--discount", "1.5"], "--discount is 1.5; it must lie between 0 and 1"),
