@@ -122,20 +122,24 @@ def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
 
 
 def measure_reset(args: Args) -> dict[str, Any]:
-    """What auto-reset adds to stepping through whole 1000-step episodes, staggered and not, on the C engine."""
+    """What auto-reset adds to a step on the C engine: bookkeeping at every step, and a pool of fresh worlds an episode.
+
+    The pool holds as many worlds as there are and is refilled once in `episode_length` steps, whether the episodes end
+    together or one by one, so the sum of both parts holds for both.
+    """
     env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
-    num_envs, num_steps = 64, env.episode_length
-    action = jnp.zeros((num_envs, env.action_size))
-    first = jax.jit(mjx_safety.vectorize(env, num_envs).reset)(jax.random.key(0)).env_state
-    plain = jax.jit(lambda s: jax.lax.fori_loop(0, num_steps, lambda _, s: jax.vmap(env.step)(s, action), s))
-    calls = {"plain": lambda: plain(first)}
-    for name, stagger in {"together": False, "staggered": True}.items():
-        venv = mjx_safety.vectorize(env, num_envs, stagger=stagger)
-        states = jax.jit(venv.reset)(jax.random.key(0))
-        whole = jax.jit(lambda s, venv=venv: jax.lax.fori_loop(0, num_steps, lambda _, s: venv.step(s, action), s))
-        calls[name] = lambda whole=whole, states=states: whole(states)
-    seconds = time_in_turns(3, **calls)
-    return {f"reset_share_{name}": seconds[name] / seconds["plain"] - 1 for name in ("together", "staggered")}
+    venv = mjx_safety.vectorize(env, args.num_envs)
+    reset, step, plain_step = jax.jit(venv.reset), jax.jit(venv.step), jax.jit(jax.vmap(env.step))
+    states, action = reset(jax.random.key(0)), jnp.zeros((args.num_envs, env.action_size))
+    seconds = time_in_turns(
+        3 * args.repeats,
+        plain=lambda: plain_step(states.env_state, action),
+        with_bookkeeping=lambda: step(states, action),
+        pool=lambda: reset(jax.random.key(1)),
+    )
+    every_step = seconds["with_bookkeeping"] / seconds["plain"] - 1
+    pool = seconds["pool"] / seconds["plain"] / env.episode_length
+    return {"share_every_step": every_step, "share_pool": pool, "share": every_step + pool}
 
 
 START = """

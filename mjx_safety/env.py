@@ -13,7 +13,7 @@ from mjx_safety.config import EnvConfig
 from mjx_safety.geometry import mat_from_quat
 from mjx_safety.lidar import pseudo_lidar
 from mjx_safety.physics.base import NUM_SUBSTEPS, Physics
-from mjx_safety.placement import PlacementTable, placement_table, redraw, sample_layout
+from mjx_safety.placement import MAX_REDRAWS, PlacementTable, placement_table, redraw, sample_layout
 from mjx_safety.scene import PhysicsReading, PhysicsState, Readings, Scene
 from mjx_safety.tasks.costs import SOURCES
 from mjx_safety.types import Snapshot, State
@@ -80,6 +80,12 @@ class Env:
         return self.config.episode_length
 
     @property
+    def _goal_row(self) -> int | None:
+        """Row in the placement table of what the task moves."""
+        kind = self.config.task.moves
+        return None if kind is None else self.placement.rows(kind).start
+
+    @property
     def _observed(self) -> list[str]:
         return [name for name, kind in self.config.objects.items() if kind.observed]
 
@@ -91,14 +97,13 @@ class Env:
     @jax.jit
     def reset(self, key: jax.Array) -> State:
         """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
-        layout_key, goal_key, yaw_key, memory_key, key = jax.random.split(key, 5)
-        xy, layout_failed = sample_layout(layout_key, self.placement)
-        xy, goal_failed = self._move_goal(goal_key, xy, jnp.bool_(True))
+        layout_key, yaw_key, memory_key, key = jax.random.split(key, 4)
+        xy, failed = sample_layout(layout_key, self.placement, redrawn=self._goal_row)
         data, still_pos = self._enter(self._default_snapshot(yaw_key, xy))
         data, reading = self.physics.start(data)
         readings = self.scene.read(data, reading, still_pos)
         memory = self.config.task.init(readings, memory_key)
-        return self._first_state(data, readings, memory, key, layout_failed | goal_failed)
+        return self._first_state(data, readings, memory, key, failed)
 
     @jax.jit
     def step(self, state: State, action: jax.Array) -> State:
@@ -121,8 +126,8 @@ class Env:
         reward = jnp.clip(progress, -config.reward_clip, config.reward_clip) + task.bonus * goal_met
         costs, cost = self._cost(readings)
 
-        goal_key, memory_key = jax.random.split(jax.random.fold_in(state.key, state.step_count))
-        xy, failed = self._move_goal(goal_key, self._current_xy(readings), goal_met)
+        key = jax.random.fold_in(state.key, state.step_count)
+        xy, failed = self._move_goal(key, self._current_xy(readings), goal_met)
         readings, still_pos = self._place_goal(readings, state.scene, xy)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world that was never laid out properly ends at once
@@ -141,7 +146,7 @@ class Env:
             placement_failed=failed,
             data=data,
             scene=still_pos,
-            memory=task.advance(readings, state.memory, goal_met, memory_key),
+            memory=task.advance(readings, state.memory, goal_met, jax.random.fold_in(key, MAX_REDRAWS)),
             key=state.key,
         )
 
@@ -248,11 +253,10 @@ class Env:
 
     def _move_goal(self, key: jax.Array, xy: jax.Array, needed: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Redraw, where needed [] bool, the place of what the task moves. Returns xy [N, 2] m and failed [] bool."""
-        if self.config.task.moves is None:
+        if self._goal_row is None:
             return xy, jnp.bool_(False)
-        row = self.placement.rows(self.config.task.moves).start
-        position, failed = redraw(key, self.placement, row, xy, needed)
-        return xy.at[row].set(position), failed
+        position, failed = redraw(key, self.placement, self._goal_row, xy, needed)
+        return xy.at[self._goal_row].set(position), failed
 
     def _place_goal(
         self, readings: Readings, still_pos: dict[str, jax.Array], xy: jax.Array

@@ -126,35 +126,38 @@ class _Search:
     blocks: jax.Array  # [] int32, blocks of candidates drawn so far
 
 
-def sample_layout(key: jax.Array, table: PlacementTable) -> tuple[jax.Array, jax.Array]:
+def sample_layout(key: jax.Array, table: PlacementTable, redrawn: int | None = None) -> tuple[jax.Array, jax.Array]:
     """Draw a layout. Returns positions [N, 2] m and whether it failed [] bool (then keepouts are violated).
 
-    Each turn of the loop draws one block of candidates for the next thing. Under `vmap` the worlds go at their own
-    pace, so a batch needs as many turns as its slowest world.
+    redrawn: row of a thing that gets another place, clear of all the others, once everything stands (the reference
+    does so with the goal). Each turn of the loop draws one block of candidates for the next thing. Under `vmap` the
+    worlds go at their own pace, so a batch needs as many turns as its slowest world.
     """
     num = table.keepout.shape[0]
+    num_places = num if redrawn is None else num + 1  # places to find
 
     def unfinished(search: _Search) -> jax.Array:
-        return (search.placed < num) & (search.layouts < MAX_LAYOUTS)
+        return (search.placed < num_places) & (search.layouts < MAX_LAYOUTS)
 
     def place_next(search: _Search) -> _Search:
-        there = jnp.arange(num) < search.placed
-        block_key = jax.random.fold_in(key, search.blocks)
-        candidate, found = _first_valid(block_key, table, search.placed, search.xy, there)
+        again = search.placed == num
+        row = search.placed if redrawn is None else jnp.where(again, redrawn, search.placed)
+        there = (jnp.arange(num) < search.placed) & (jnp.arange(num) != row)
+        candidate, found = _first_valid(jax.random.fold_in(key, search.blocks), table, row, search.xy, there)
         tries = search.tries + BLOCK
-        restart = ~found & (tries >= TRIES_PER_OBJECT)
+        restart = ~found & (tries >= jnp.where(again, MAX_REDRAWS, TRIES_PER_OBJECT))
         return _Search(
-            xy=jnp.where(found, search.xy.at[search.placed].set(candidate), search.xy),
+            xy=jnp.where(found, search.xy.at[row].set(candidate), search.xy),
             placed=jnp.where(restart, 0, search.placed + found),
             tries=jnp.where(found | restart, 0, tries),
-            layouts=search.layouts + restart,
+            layouts=search.layouts + restart * jnp.where(again, MAX_LAYOUTS, 1),  # a failed redraw is final
             blocks=search.blocks + 1,
         )
 
     zero = jnp.int32(0)
     start = _Search(xy=jnp.zeros((num, 2)), placed=zero, tries=zero, layouts=zero, blocks=zero)
     search = jax.lax.while_loop(unfinished, place_next, start)
-    return search.xy, search.placed < num
+    return search.xy, search.placed < num_places
 
 
 def redraw(
