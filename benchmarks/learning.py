@@ -49,13 +49,20 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def _without_paths(command: list[str]) -> str:
+    """The training command as one would type it on another machine."""
+    return shlex.join(["python", "-m", "mjx_safety.train", *command[2:]])
+
+
 def main(args: Args) -> None:
     """Read the run folder, write the results."""
     config = json.loads((args.run / "config.json").read_text())
     rows = [json.loads(line) for line in (args.run / "metrics.jsonl").read_text().splitlines()]
     thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
     evaluation = args.run / "evaluation.json"
-    command = shlex.join(["python", "-m", "mjx_safety.train", *config["machine"].pop("command")[2:]])
+    command = _without_paths(config["machine"].pop("command"))
+    for machine in config.get("resumed", []):
+        machine["command"] = _without_paths(machine["command"])
     result = {
         **config,
         "command": command,
