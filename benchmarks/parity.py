@@ -1,15 +1,20 @@
-"""How closely the environments reproduce recordings of safety-gymnasium 1.0.0.
+"""How closely the environments reproduce recordings of safety-gymnasium 1.0.0 with MuJoCo 2.3.3.
 
 Each recording holds posed worlds with their observation and raw costs ("static") and steps from one world to the next
-("transition"). Here every world is entered with `env.restore`, every step taken with `env.step`.
+("transition"). Here every world is entered with `env.restore`, every step taken with `env.step`; the recorded worlds
+after the steps are entered too. Bars (`BARS`) hold for all worlds but those whose state says that they cannot
+reproduce; these are counted by name (`Contacts`).
 
-    python benchmarks/parity.py                 # a table for the recordings in tests/data, both engines
-    python benchmarks/parity.py --json benchmarks/results/parity.json
+    python benchmarks/parity.py                                  # PointGoal 0, 1, 2 on both engines
+    python benchmarks/parity.py --all --engines mujoco           # all 27 recordings in tests/data
+    python benchmarks/parity.py --envs CarPush1 DoggoGoal2
+    python benchmarks/parity.py --all --json benchmarks/results/parity.json
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,15 +23,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from contacts import CHANGED, Contacts
 from rich.console import Console
 from rich.table import Table
 
 import mjx_safety
 from mjx_safety.env import Env
+from mjx_safety.readings import PhysicsState
 from mjx_safety.types import Snapshot
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-MOVED = 1e-5  # m, an object that moved more than this in a step was touched (settling moves it 1e-6)
+DEFAULT = ("PointGoal0", "PointGoal1", "PointGoal2")
+PARTS = {"posed": "static/", "before": "transition/", "after": "transition/next_"}  # name -> prefix in the recording
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile, not to run
+
+TANGENT = {"mujoco": 2e-8, "mjx": 1e-6}  # m: a recorded height or, on mjx, any distance is known no better (float32)
+CANNOT = {"mujoco": ("tangent", *CHANGED), "mjx": ("tangent", "object")}  # MJX has collision routines of its own
+
+BARS: dict[str, dict[str, float]] = {  # the largest errors that worlds may have, engine -> quantity -> bar
+    engine: {
+        "lidars": 1e-4,  # (1)
+        "motion": 1e-4,  # m/s, rad/s, (1): velocimeter, gyro, magnetometer
+        "joints": 1e-4,  # rad/s, (1): of hinges and balls
+        "hazards_cost": 1e-5,  # m
+        "accelerometer": 1e-2,  # of the vector's length, where it can reproduce
+        "touch": 1e-2,  # of the length of the vector of all forces, where it can reproduce
+        "position": position,  # m, of the robot after a step that can reproduce
+        "reward": 1e-4,  # of such a step
+    }
+    for engine, position in (("mujoco", 1e-4), ("mjx", 1e-3))
+}
+SHARES: dict[str, dict[str, float]] = {  # the smallest shares of worlds that agree, engine -> quantity -> share
+    "mujoco": {"signs": 0.98, "strict_signs": 0.99, "goal_met": 1.0, "cost": 0.98},  # strict: those that can reproduce
+    "mjx": {"signs": 0.98, "strict_signs": 0.98, "goal_met": 0.99, "cost": 0.98},
+}
 
 
 @dataclasses.dataclass
@@ -35,13 +65,17 @@ class Args:
 
     data: Path = DATA
     """Folder with the recordings, <Robot><Task><Level>.npz."""
+    envs: tuple[str, ...] = DEFAULT
+    """Recordings to compare with."""
+    all: bool = False
+    """Compare with all recordings of the folder."""
     engines: tuple[str, ...] = ("mujoco", "mjx")
     """Engines to test."""
     json: Path | None = None
-    """Also write the table to this file."""
+    """Also write all numbers to this file."""
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
+def load(path: Path) -> dict[str, Any]:
     """Read a recording. The slices of its observation come as the dict `obs_keys`."""
     with np.load(path) as file:
         record = {name: file[name] for name in file.files if name != "meta"}
@@ -49,95 +83,249 @@ def load(path: Path) -> dict[str, np.ndarray]:
     return record | {"obs_keys": meta["obs_keys"], "env": meta["env"]}
 
 
-def snapshots(record: dict[str, np.ndarray], prefix: str) -> Snapshot:
+def snapshots(record: dict[str, Any], prefix: str) -> Snapshot:
     """Collect the recorded worlds whose names start with `prefix`, one per row."""
     fields = [field.name for field in dataclasses.fields(Snapshot)]
     return Snapshot(**{name: jnp.asarray(record[prefix + name]) for name in fields if prefix + name in record})
 
 
-def compare_static(env: Env, record: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Enter every posed world; return the worst error of each observation entry and cost, and agreement of signs."""
-    states = jax.jit(jax.vmap(env.restore))(snapshots(record, "static/"))
-    obs, costs = np.asarray(states.obs), np.asarray(states.costs)
-    result: dict[str, Any] = {"worlds": len(obs)}
+def recorded_costs(record: dict[str, Any], part: str, source: str) -> np.ndarray:
+    """What each world of a part cost. NaN where nobody knows: the goal or the timer has moved on since.
+
+    The recording has NaN too, where the reference leaves the cost of buttons out; there it must be 0.
+    """
+    if part == "posed":
+        return np.nan_to_num(record[f"static/raw_cost_{source}"])
+    costs = np.nan_to_num(record[f"transition/info_cost_{source}"])
+    if source == "buttons" and part == "after":
+        moved_on = (record["transition/buttons_timer"] > 0) | (record["transition/goal_met"] > 0)
+        costs = np.where(moved_on, np.nan, costs)
+    return costs
+
+
+@dataclasses.dataclass
+class Replay:
+    """What an environment makes of a recording: its worlds [W] in the order of `PARTS`, and its steps [T]."""
+
+    obs: np.ndarray  # [W, O]
+    costs: np.ndarray  # [W, C]
+    data: PhysicsState  # [W]
+    reward: np.ndarray  # [T], and so on: the state after each step
+    cost: np.ndarray
+    step_costs: np.ndarray
+    goal_met: np.ndarray
+    root_pos: np.ndarray
+
+    def part(self, record: dict[str, Any], name: str) -> slice:
+        """Rows of a part's worlds."""
+        start = 0
+        for part, prefix in PARTS.items():
+            stop = start + len(record[f"{prefix}root_pos"])
+            if part == name:
+                return slice(start, stop)
+            start = stop
+        raise KeyError(name)
+
+
+def replay(env: Env, record: dict[str, Any]) -> Replay:
+    """Enter all recorded worlds and take all recorded steps."""
+    worlds = [snapshots(record, prefix) for prefix in PARTS.values()]
+    worlds = jax.tree.map(lambda *rows: jnp.concatenate([jnp.asarray(x, jnp.float32) for x in rows]), *worlds)
+    num_posed, num_steps = (len(record[f"{PARTS[part]}root_pos"]) for part in ("posed", "before"))
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(worlds: Snapshot, actions: jax.Array) -> dict[str, Any]:
+        states = jax.vmap(env.restore)(worlds)
+        before = jax.tree.map(lambda x: x[num_posed : num_posed + num_steps], states)
+        after = jax.vmap(env.step)(before, actions)
+        return {
+            "obs": states.obs,
+            "costs": states.costs,
+            "data": states.data,
+            "reward": after.reward,
+            "cost": after.cost,
+            "step_costs": after.costs,
+            "goal_met": after.goal_met,
+            "root_pos": jax.vmap(env.snapshot)(after).root_pos,
+        }
+
+    return Replay(**jax.tree.map(np.asarray, run(worlds, jnp.asarray(record["transition/action"]))))
+
+
+def group_of(entry: str) -> str:
+    """Group of an entry of the observation that shares a bar."""
+    if entry.endswith("_lidar"):
+        return "lidars"
+    if entry.startswith(("joint", "ball")):
+        return "joints"
+    return {"accelerometer": "accelerometer", "touch": "touch"}.get(entry.split("_")[0], "motion")
+
+
+def compare_worlds(env: Env, record: dict[str, Any], played: Replay, part: str, listed: np.ndarray) -> dict[str, Any]:
+    """Compare observations and costs given the state. listed: worlds [n] bool where forces cannot reproduce."""
+    rows = played.part(record, part)
+    obs, expected = played.obs[rows], record[f"{PARTS[part]}obs"]
+    columns: dict[str, list[int]] = {}
+    entries = {}
     for name, (start, stop) in record["obs_keys"].items():
         assert env.obs_slices[name] == slice(start, stop), f"{name} stands elsewhere in the observation"
-        result[name] = float(np.abs(obs[:, start:stop] - record["static/obs"][:, start:stop]).max())
+        columns.setdefault(group_of(name), []).extend(range(start, stop))
+        entries[name] = float(np.abs(obs[:, start:stop] - expected[:, start:stop]).max())
+    result: dict[str, Any] = {"worlds": len(obs), "strict": int((~listed).sum())}
+    for group, where in columns.items():
+        error = obs[:, where] - expected[:, where]
+        if group in ("accelerometer", "touch"):
+            if listed.all():
+                continue
+            length = np.linalg.norm(expected[:, where], axis=-1)
+            error = (np.linalg.norm(error, axis=-1) / np.maximum(length, 1e-6))[~listed]
+        result[group] = float(np.abs(error).max(initial=0))
+    signs = {}
     for index, name in enumerate(env.cost_names):
-        recorded = record[f"static/raw_cost_{name}"]
-        result[f"cost_{name}"] = float(np.abs(costs[:, index] - recorded).max())
-        result[f"sign_{name}"] = float(np.mean((costs[:, index] > 0) == (recorded > 0)))
-    return result
+        costs, wanted = played.costs[rows, index], recorded_costs(record, part, name)
+        signs[name] = share((costs > 0) == (wanted > 0), np.isfinite(wanted))
+        if part == "posed" and name == "hazards":
+            result["hazards_cost"] = float(np.abs(costs - wanted).max())
+    return result | {"signs": signs, "entries": entries}
 
 
-def compare_transitions(env: Env, record: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Take every recorded step; return errors of free steps, of steps with object contact, and what was left out."""
-    worlds = jax.jit(jax.vmap(env.restore))(snapshots(record, "transition/"))
-    states = jax.jit(jax.vmap(env.step))(worlds, jnp.asarray(record["transition/action"]))
-    after = jax.vmap(env.snapshot)(states)
-    touched = touched_steps(record)
-    flip = flip_steps(record)
-    position = np.linalg.norm(after.root_pos - record["transition/next_root_pos"], axis=-1)
-    reward = np.abs(states.reward - record["transition/reward"])
-    free = ~touched & ~flip
+def compare_steps(
+    env: Env, record: dict[str, Any], played: Replay, touched: np.ndarray, listed: tuple[np.ndarray, np.ndarray]
+) -> dict[str, Any]:
+    """Compare steps. touched: [T] bool, with object contact; listed: where position, reward cannot reproduce."""
+    position = np.linalg.norm(played.root_pos - record["transition/next_root_pos"], axis=-1)
+    reward = np.abs(played.reward - record["transition/reward"])
     result = {
         "steps": len(position),
-        "touched": int(touched.sum()),
-        "flip": int(flip.sum()),
-        "free_position": float(position[~touched].max(initial=0)),
-        "free_reward": float(reward[free].max(initial=0)),
-        "flip_reward": float(reward[flip & ~touched].max(initial=0)),
-        "touched_position_median": float(np.median(position[touched])) if touched.any() else 0.0,
-        "touched_position_95": float(np.quantile(position[touched], 0.95)) if touched.any() else 0.0,
-        "goal_met": float(np.mean(np.asarray(states.goal_met) == (record["transition/goal_met"] > 0))),
-        "cost": float(np.mean(np.asarray(states.cost) == record["transition/cost"])),
+        "strict": int((~listed[1]).sum()),
+        "position": float(position[~listed[0]].max(initial=0)),
+        "reward": float(reward[~listed[1]].max(initial=0)),
+        "goal_met": share(played.goal_met == (record["transition/goal_met"] > 0)),
+        "cost": share(played.cost == record["transition/cost"]),
     }
+    for name, where in {"free": ~touched, "touched": touched}.items():
+        result |= {name: int(where.sum()), f"{name}_position": spread(position[where])}
+        result[f"{name}_reward"] = spread(reward[where])
+    signs, strict_signs = {}, {}
     for index, name in enumerate(env.cost_names):
-        recorded = record[f"transition/info_cost_{name}"] > 0
-        result[f"sign_{name}"] = float(np.mean((np.asarray(states.costs)[:, index] > 0) == recorded))
+        same = (played.step_costs[:, index] > 0) == (recorded_costs(record, "before", name) > 0)
+        signs[name], strict_signs[name] = share(same), share(same, ~listed[1])
+    return result | {"signs": signs, "strict_signs": strict_signs}
+
+
+def share(same: np.ndarray, where: np.ndarray | None = None) -> float:
+    """Share of True, 1 of nothing."""
+    same = same if where is None else same[where]
+    return float(np.mean(same)) if len(same) else 1.0
+
+
+def spread(errors: np.ndarray) -> list[float]:
+    """Median, 95 % quantile and maximum; nothing of nothing."""
+    return [float(np.quantile(errors, q)) for q in (0.5, 0.95, 1.0)] if len(errors) else []
+
+
+def compare(path: Path, engines: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Compare one recording on each engine: engine -> the numbers of the parts "posed", "after" and "steps"."""
+    record = load(path)
+    exact = mjx_safety.make(record["env"], physics="mujoco")
+    exact_run = replay(exact, record)
+    results = {}
+    for engine in engines:
+        env = exact if engine == "mujoco" else mjx_safety.make(record["env"], physics=engine)
+        played = exact_run if engine == "mujoco" else replay(env, record)
+        results[engine] = _compare(env, record, played, Contacts(exact, TANGENT[engine]), exact_run, CANNOT[engine])
+    return results
+
+
+def _compare(
+    env: Env, record: dict[str, Any], played: Replay, contacts: Contacts, exact: Replay, cannot: tuple[str, ...]
+) -> dict[str, Any]:
+    result = {}
+    for part in ("posed", "after"):
+        found = contacts.of_worlds(jax.tree.map(lambda x, p=part: x[exact.part(record, p)], exact.data))
+        listed = np.any([found[name] for name in cannot], axis=0)
+        result[part] = compare_worlds(env, record, played, part, listed)
+        result[part]["listed"] = _counts(found, cannot)
+    ended_in_contact = found["object"]
+    before = jax.tree.map(lambda x: x[exact.part(record, "before")], exact.data)
+    robots, rewarded = contacts.of_steps(before, record["transition/action"])
+    touched = rewarded["object"] | ended_in_contact
+    listed = tuple(np.any([each[name] for name in cannot], axis=0) for each in (robots, rewarded))
+    result["steps"] = compare_steps(env, record, played, touched, listed)
+    result["steps"]["listed"] = _counts(rewarded, cannot)
     return result
 
 
-def touched_steps(record: dict[str, np.ndarray]) -> np.ndarray:
-    """Steps in which a free object moved, [T] bool."""
-    touched = np.zeros(len(record["transition/reward"]), bool)
-    for name in ("vases",):
-        if f"transition/{name}_pos" in record:
-            moved = np.abs(record[f"transition/next_{name}_pos"] - record[f"transition/{name}_pos"])
-            touched |= moved.max(axis=(1, 2)) > MOVED
-    return touched
+def _counts(found: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, int]:
+    return {name: int(found[name].sum()) for name in names if found[name].any()}
 
 
-def flip_steps(record: dict[str, np.ndarray]) -> np.ndarray:
-    """Steps with a turn command of exactly 0, where rounding decides the phase of the Point's turn servo, [T] bool."""
-    return record["transition/action"][:, 1] == 0
+def missed(result: dict[str, Any], engine: str) -> list[str]:
+    """Name every bar that a recording does not keep on an engine."""
+    found = []
+    for part, row in result.items():
+        for name, bar in BARS[engine].items():
+            if row.get(name, 0.0) > bar:
+                found.append(f"{part} {name}: {row[name]:.2g} > {bar:g}")
+        for name, bar in SHARES[engine].items():
+            shares = row.get(name, {})
+            for source, value in shares.items() if isinstance(shares, dict) else [("", shares)]:
+                if value < bar:
+                    found.append(f"{part} {name} {source}: {value:.3f} < {bar:g}")
+    return found
 
 
-def table(rows: dict[str, dict[str, Any]]) -> Table:
-    """Lay out the results, one column per environment and engine."""
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    view = Table("quantity", *rows, title="worst error against safety-gymnasium 1.0.0 (shares: of equal cases)")
-    for name in names:
-        cells = (row.get(name, "") for row in rows.values())
-        view.add_row(name, *(f"{cell:.2g}" if isinstance(cell, float) else str(cell) for cell in cells))
+def worlds_table(rows: dict[str, dict[str, Any]]) -> Table:
+    """Lay out what follows from the state, two rows for each recording and engine."""
+    groups = [name for name in BARS["mujoco"] if name not in ("position", "reward", "hazards_cost")]
+    names = ("recording", "worlds", "can reproduce", *groups, "cost signs", "cannot reproduce")
+    view = Table(*names, title="given the state: worst errors (accelerometer, touch: where they can reproduce)")
+    for name, row in rows.items():
+        for part in ("posed", "after"):
+            cells = row[part]
+            errors = [f"{cells[group]:.1g}" if group in cells else "-" for group in groups]
+            signs = _text(cells["signs"])
+            counts = (f"{cells['worlds']} {part}", str(cells["strict"]))
+            view.add_row(name, *counts, *errors, signs, _text(cells["listed"]))
     return view
 
 
+def steps_table(rows: dict[str, dict[str, Any]]) -> Table:
+    """Lay out the steps, a row for each recording and engine."""
+    names = ("recording", "can reproduce", "position", "reward", "free", "m", "touched", "m")
+    view = Table(*names, "goal met", "cost", "cost signs", "cannot reproduce")
+    view.title = "steps: worst errors where they can reproduce; median, 95 %, maximum without and with object contact"
+    for name, row in rows.items():
+        cells = row["steps"]
+        errors = [str(cells["strict"]), f"{cells['position']:.1g}", f"{cells['reward']:.1g}"]
+        for kind in ("free", "touched"):
+            errors += [str(cells[kind]), " ".join(f"{error:.0e}" for error in cells[f"{kind}_position"])]
+        shares = [f"{cells[key]:.3g}" for key in ("goal_met", "cost")]
+        view.add_row(name, *errors, *shares, _text(cells["signs"]), _text(cells["listed"]))
+    return view
+
+
+def _text(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+
+
 def main(args: Args) -> None:
-    """Print the table."""
-    rows = {}
-    for path in sorted(args.data.glob("*.npz")):
-        record = load(path)
-        print(f"{path.stem} ...", flush=True)
-        for engine in args.engines:
-            env = mjx_safety.make(record["env"], physics=engine)
-            static, steps = compare_static(env, record), compare_transitions(env, record)
-            rows[f"{path.stem} {engine}"] = static | {f"step_{name}": value for name, value in steps.items()}
-    Console(width=200).print(table(rows))
+    """Print the tables and all bars that are not kept."""
+    names = sorted(path.stem for path in args.data.glob("*.npz")) if args.all else args.envs
+    rows, misses = {}, []
+    for name in names:
+        print(f"{name} ...", flush=True)
+        for engine, result in compare(args.data / f"{name}.npz", args.engines).items():
+            rows[f"{name} {engine}"] = result
+            misses += [f"{name} {engine} {miss}" for miss in missed(result, engine)]
+    console = Console(width=200)
+    console.print(worlds_table(rows))
+    console.print(steps_table(rows))
+    print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
     if args.json:
         import record
 
-        record.write(args.json, {"rows": rows})
+        record.write(args.json, {"bars": BARS, "shares": SHARES, "rows": rows, "missed": misses})
 
 
 if __name__ == "__main__":

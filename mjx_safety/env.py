@@ -10,14 +10,21 @@ import mujoco
 from flax import struct
 
 from mjx_safety.config import EnvConfig
-from mjx_safety.geometry import mat_from_quat
-from mjx_safety.lidar import pseudo_lidar
-from mjx_safety.physics.base import NUM_SUBSTEPS, Physics
-from mjx_safety.placement import MAX_REDRAWS, PlacementTable, placement_table, redraw, sample_layout
-from mjx_safety.scene import PhysicsReading, PhysicsState, Readings, Scene
-from mjx_safety.tasks.costs import SOURCES
+from mjx_safety.layouts import sample_layouts
+from mjx_safety.objects import AbstractObject
+from mjx_safety.observation import observation_sizes, observe
+from mjx_safety.physics.base import Physics
+from mjx_safety.placement import PlacementTable, placement_table, redraw, sample_layout
+from mjx_safety.readings import PhysicsReading, PhysicsState, Readings
+from mjx_safety.scene import Scene
+from mjx_safety.tasks.costs import CostFn, sources
 from mjx_safety.types import Snapshot, State
 
+OPTIONAL = {  # fields of a snapshot that a default reset does not have
+    *("goal_button", "buttons_timer", "vases_start_pos", "gremlins_start_pos", "gremlins_start_quat"),
+    *("gremlin_mocaps_pos", "gremlin_mocaps_quat"),
+}
+YAWS = 1  # the layout's key folded with this gives the headings
 HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
 
 
@@ -45,11 +52,9 @@ class Env:
 
     @property
     def obs_slices(self) -> dict[str, slice]:
-        """Where each entry stands in the observation: sensors (SI units, robot frame), then lidars in [0, 1]."""
-        sizes = {name: int(self.mj_model.sensor(name).dim[0]) for name in self.config.robot.sensors}
-        sizes |= {f"{name}_lidar": self.config.lidar.num_bins for name in self._observed}
+        """Where each entry stands in the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
         slices, start = {}, 0
-        for name, size in sizes.items():
+        for name, size in observation_sizes(self.config, self.scene).items():
             slices[name] = slice(start, start + size)
             start += size
         return slices
@@ -67,12 +72,12 @@ class Env:
     @property
     def cost_names(self) -> tuple[str, ...]:
         """Names of the C entries of `State.costs`: the sources that this environment constrains."""
-        return tuple(name for _, sources in self._constrained for name in sources)
+        return tuple(name for name, _, _ in self._sources)
 
     @property
     def dt(self) -> float:
-        """Length of a step, s."""
-        return float(self.mj_model.opt.timestep) * NUM_SUBSTEPS
+        """Length of a step, s; its mean, where the number of physics steps is random."""
+        return float(self.mj_model.opt.timestep) * self.config.frameskip * self.config.frameskip_prob
 
     @property
     def episode_length(self) -> int:
@@ -86,24 +91,31 @@ class Env:
         return None if kind is None else self.placement.rows(kind).start
 
     @property
-    def _observed(self) -> list[str]:
-        return [name for name, kind in self.config.objects.items() if kind.observed]
+    def keeps_layout(self) -> bool:
+        """Whether a world of a batch starts all its episodes from the same layout."""
+        return self.config.layouts != "per_episode"
 
     @property
-    def _constrained(self) -> list[tuple[str, dict]]:
-        objects = self.config.objects
-        return [(kind, SOURCES[kind]) for kind in objects if kind in SOURCES and objects[kind].constrained]
+    def _sources(self) -> list[tuple[str, AbstractObject, CostFn]]:
+        """Name, settings and function of each source of cost that this environment constrains."""
+        kinds = [(name, kind) for name, kind in self.config.objects.items() if kind.constrained]
+        return [(source, kind, fn) for name, kind in kinds for source, fn in sources(name, kind).items()]
 
     @jax.jit
     def reset(self, key: jax.Array) -> State:
         """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
-        layout_key, yaw_key, memory_key, key = jax.random.split(key, 4)
+        layout_key, key = self._layout_key(key)
         xy, failed = sample_layout(layout_key, self.placement, redrawn=self._goal_row)
-        data, still_pos = self._enter(self._default_snapshot(yaw_key, xy))
-        data, reading = self.physics.start(data)
-        readings = self.scene.read(data, reading, still_pos)
-        memory = self.config.task.init(readings, memory_key)
-        return self._first_state(data, readings, memory, key, failed)
+        return self._begin(layout_key, key, xy, failed)
+
+    def reset_many(self, key: jax.Array, num: int) -> State:
+        """Start `num` episodes [num]. They share the search for layouts, so none waits for the unluckiest world."""
+        layout_key, key = self._layout_key(key)
+        keys = jax.random.split(key, num)
+        if self.config.layouts == "fixed":
+            return jax.vmap(self.reset)(keys)
+        xy, failed = sample_layouts(layout_key, self.placement, num, redrawn=self._goal_row)
+        return jax.vmap(self._begin)(jax.random.split(layout_key, num), keys, xy, failed)
 
     @jax.jit
     def step(self, state: State, action: jax.Array) -> State:
@@ -114,28 +126,30 @@ class Env:
                 f" actuator (for a batch of worlds, use jax.vmap(env.step))"
             )
         config, task = self.config, self.config.task
-        ctrl_range = jnp.asarray(self.mj_model.actuator_ctrlrange, jnp.float32)
-        action = jnp.where(jnp.all(jnp.isfinite(action)), action, 0.0).astype(jnp.float32)  # as the C engine does
-        ctrl = jnp.clip(action, ctrl_range[:, 0], ctrl_range[:, 1])
-        data, reading = self.physics.step(state.data, ctrl)
+        redraw_key, memory_key, noise_key, skip_key = jax.random.split(
+            jax.random.fold_in(state.key, state.step_count), 4
+        )
+        data, reading = self.physics.step(
+            state.data, self._control(action, noise_key), config.frameskip, self._num_substeps(skip_key)
+        )
         data, reading, exception = _undo_blow_up(state.data, data, reading)
         readings = self.scene.read(data, reading, state.scene)
 
         progress, goal_met = task.reward(readings, state.memory)
         goal_met = goal_met & ~exception
-        reward = jnp.clip(progress, -config.reward_clip, config.reward_clip) + task.bonus * goal_met
-        costs, cost = self._cost(readings)
+        reward = self._clip(progress + self._upright(readings)) + task.bonus * goal_met
+        costs, cost = self._cost(task.view(readings, state.memory))
 
-        key = jax.random.fold_in(state.key, state.step_count)
-        xy, failed = self._move_goal(key, self._current_xy(readings), goal_met)
-        readings, still_pos = self._place_goal(readings, state.scene, xy)
+        readings, failed = self._move_goal(redraw_key, readings, goal_met)
+        memory = task.advance(readings, state.memory, goal_met, memory_key)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world that was never laid out properly ends at once
         ended = exception | failed
         if not config.continue_goal:
             ended = ended | goal_met
+        seen = task.view(readings, memory)
         return State(
-            obs=self._observe(readings),
+            obs=observe(config, self.scene, seen, data, step_count),
             reward=jnp.where(exception, config.reward_exception, reward),
             cost=jnp.where(exception, 1.0, cost),
             costs=costs,
@@ -145,20 +159,23 @@ class Env:
             step_count=step_count,
             placement_failed=failed,
             data=data,
-            scene=still_pos,
-            memory=task.advance(readings, state.memory, goal_met, jax.random.fold_in(key, MAX_REDRAWS)),
+            scene=self._episode(seen),
+            memory=memory,
             key=state.key,
         )
 
     @jax.jit
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
-        zero = PhysicsReading(sensors=jnp.zeros(self.mj_model.nsensordata), contacts=jnp.zeros(self._num_solid))
+        num_solid = len(self.scene.solid_bodies)
+        zero = PhysicsReading(sensors=jnp.zeros(self.mj_model.nsensordata), contacts=jnp.zeros(num_solid))
         readings = self.scene.read(state.data, zero, state.scene)
         root_nq, root_nv = self.scene.root_sizes
         fields = {f"{kind}_pos": pos for kind, pos in readings.pos.items()}
         for part in ("quat", "linvel", "angvel"):
             fields |= {f"{kind}_{part}": value for kind, value in getattr(readings, part).items()}
+        fields |= {f"{kind}_start_pos": pos for kind, pos in state.scene["start_pos"].items()}
+        fields |= self.scene.driven_fields(state.data)
         fields |= self.config.task.to_snapshot(state.memory)
         return Snapshot(
             time=state.data.time,
@@ -179,44 +196,72 @@ class Env:
         Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given); memories of
         the reward that are missing are computed from the positions.
         """
-        layout_key, yaw_key, memory_key, next_key = jax.random.split(jax.random.key(0) if key is None else key, 4)
+        layout_key, key = self._layout_key(jax.random.key(0) if key is None else key)
+        yaw_key, memory_key, key = jax.random.split(key, 3)
         xy, failed = sample_layout(layout_key, self.placement)
-        data, still_pos = self._enter(_overlay(self._default_snapshot(yaw_key, xy), snapshot))
-        data, reading = self.physics.forward(data)
-        readings = self.scene.read(data, reading, still_pos)
-        memory = self.config.task.from_snapshot(readings, snapshot, memory_key)
-        return self._first_state(data, readings, memory, next_key, failed)
+        snapshot = _overlay(self._default_snapshot(yaw_key, xy), snapshot)
+        data, reading = self.physics.forward(self.scene.to_physics(snapshot))
+        readings = self.scene.read(data, reading, self._episode_of(snapshot))
+        return self._first_state(
+            data, readings, self.config.task.from_snapshot(readings, snapshot, memory_key), key, failed
+        )
 
     @jax.jit
     def data(self, state: State) -> Any:
         """Return the engine's complete data of a state: `mjx.Data` on `mjx`, current to the last entry."""
         return self.physics.data(state.data)
 
-    @property
-    def _num_solid(self) -> int:
-        return sum(self.config.objects[name].num for name in self.scene.free_kinds)
+    def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys for the layout and for all the rest."""
+        layout_key, key = jax.random.split(key)
+        return (jax.random.key(self.config.layout_seed) if self.config.layouts == "fixed" else layout_key), key
+
+    def _begin(self, layout_key: jax.Array, key: jax.Array, xy: jax.Array, failed: jax.Array) -> State:
+        """Start an episode in a layout [N, 2] m."""
+        memory_key, key = jax.random.split(key)
+        snapshot = self._default_snapshot(jax.random.fold_in(layout_key, YAWS), xy)
+        data, reading = self.physics.start(self.scene.to_physics(snapshot))
+        readings = self.scene.read(data, reading, self._episode_of(snapshot))
+        return self._first_state(data, readings, self.config.task.init(readings, memory_key), key, failed)
 
     def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
         """Everything at rest at the places xy [N, 2] m of a layout, with random headings."""
-        yaw = 2 * jnp.pi * jax.random.uniform(key, (len(xy),))
-        fixed = self.config.robot.start_yaw
-        root_yaw = yaw[0] if fixed is None else jnp.float32(fixed)
-        rows = {name: self.placement.rows(name) for name in self.config.objects}
-        places, headings = ({name: values[where] for name, where in rows.items()} for values in (xy, yaw))
+        table, fixed = self.placement, self.config.robot.start_yaw
+        root_key, key = jax.random.split(key)
+        root_yaw = 2 * jnp.pi * jax.random.uniform(root_key) if fixed is None else jnp.float32(fixed)
+        placed = {name: xy[table.rows(name)] for name in self.config.placed}
+        places = {name: placed.get(name, jnp.zeros((kind.num, 2))) for name, kind in self.config.objects.items()}
+        turns = 2 * jnp.pi * jax.random.uniform(key, (sum(kind.num for kind in self.config.objects.values()),))
+        headings, start = {}, 0
+        for name, kind in self.config.objects.items():
+            headings[name] = turns[start : start + kind.num] if kind.turned else jnp.array(kind.yaws, jnp.float32)
+            start += kind.num
         return self.scene.default_snapshot(xy[0], root_yaw, places, headings)
 
-    def _enter(self, snapshot: Snapshot) -> tuple[PhysicsState, dict[str, jax.Array]]:
-        """Split a snapshot into the physics state and the positions [N, 3] m of what has no physics."""
-        still = [name for name in self.config.objects if name not in self.scene.free_kinds]
-        positions = {name: getattr(snapshot, f"{name}_pos") for name in still}
-        return self.scene.to_physics(snapshot), positions
+    def _episode_of(self, snapshot: Snapshot) -> dict[str, dict[str, jax.Array]]:
+        """What belongs to an episode but not to the physics: places of markers and, if asked for, of vases at reset."""
+        kinds = self.config.objects
+        pos = {name: getattr(snapshot, f"{name}_pos") for name in kinds if kinds[name].body_kind == "marker"}
+        start_pos = {}
+        if any(name == "vases_displace" for name, _, _ in self._sources):
+            given = snapshot.vases_start_pos
+            start_pos["vases"] = snapshot.vases_pos if given is None else jnp.asarray(given, jnp.float32)
+        return {"pos": pos, "start_pos": start_pos}
+
+    def _episode(self, readings: Readings) -> dict[str, dict[str, jax.Array]]:
+        """See `_episode_of`."""
+        kinds = self.config.objects
+        pos = {name: value for name, value in readings.pos.items() if kinds[name].body_kind == "marker"}
+        start_pos = {name: value for name, value in readings.start_pos.items() if kinds[name].body_kind == "free"}
+        return {"pos": pos, "start_pos": start_pos}
 
     def _first_state(
         self, data: PhysicsState, readings: Readings, memory: Any, key: jax.Array, failed: jax.Array
     ) -> State:
-        costs, cost = self._cost(readings)
+        seen = self.config.task.view(readings, memory)
+        costs, cost = self._cost(seen)
         return State(
-            obs=self._observe(readings),
+            obs=observe(self.config, self.scene, seen, data, jnp.int32(0)),
             reward=jnp.float32(0),
             cost=cost,
             costs=costs,
@@ -226,52 +271,59 @@ class Env:
             step_count=jnp.int32(0),
             placement_failed=failed,
             data=data,
-            scene={name: pos for name, pos in readings.pos.items() if name not in self.scene.free_kinds},
+            scene=self._episode(seen),
             memory=memory,
             key=key,
         )
 
+    def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
+        """Return controls [A] for an action: clipped, then noisy. A NaN stops all actuators, as the C engine does."""
+        limits = jnp.asarray(self.mj_model.actuator_ctrlrange, jnp.float32)
+        action = jnp.where(jnp.all(jnp.isfinite(action)), action, 0.0).astype(jnp.float32)
+        ctrl = jnp.clip(action, limits[:, 0], limits[:, 1])
+        if not self.config.action_noise:
+            return ctrl
+        return ctrl + self.config.action_noise * jax.random.normal(key, ctrl.shape)
+
+    def _num_substeps(self, key: jax.Array) -> jax.Array | None:
+        """Draw the number [] of physics steps; None: all of them."""
+        if self.config.frameskip_prob == 1.0:
+            return None
+        return jnp.sum(jax.random.uniform(key, (self.config.frameskip,)) < self.config.frameskip_prob, dtype=jnp.int32)
+
+    def _clip(self, reward: jax.Array) -> jax.Array:
+        bound = jnp.where(self.config.reward_clip > 0, self.config.reward_clip, jnp.inf)
+        return jnp.clip(reward, -bound, bound)
+
+    def _upright(self, readings: Readings) -> jax.Array | float:
+        """Reward [] for being upright: the scale times the cosine of the robot's tilt."""
+        if not self.config.reward_orientation:
+            return 0.0
+        w, x, y, z = readings.root_quat
+        return self.config.reward_orientation_scale * (w * w - x * x - y * y + z * z)
+
     def _cost(self, readings: Readings) -> tuple[jax.Array, jax.Array]:
         """Return the raw costs [C] and what the step costs []."""
-        kinds = self.config.objects
-        costs = [fn(kinds[kind], readings) for kind, sources in self._constrained for fn in sources.values()]
+        costs = [fn(kind, readings) for _, kind, fn in self._sources]
         total = jnp.stack(costs) if costs else jnp.zeros(0)
         cost = jnp.sum(total)
         return total, (cost > 0).astype(jnp.float32) if self.config.indicator else cost
 
-    def _observe(self, readings: Readings) -> jax.Array:
-        mat = mat_from_quat(readings.root_quat)
-        lidars = [
-            pseudo_lidar(self.config.lidar, readings.pos[kind], readings.root_pos, mat) for kind in self._observed
-        ]
-        return jnp.concatenate([readings.sensors, *lidars])
-
-    def _current_xy(self, readings: Readings) -> jax.Array:
-        """Where everything is now, [N, 2] m, in the order of placement."""
-        places = [readings.root_pos[None, :2], *(readings.pos[name][:, :2] for name in self.config.objects)]
-        return jnp.concatenate(places)
-
-    def _move_goal(self, key: jax.Array, xy: jax.Array, needed: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Redraw, where needed [] bool, the place of what the task moves. Returns xy [N, 2] m and failed [] bool."""
-        if self._goal_row is None:
-            return xy, jnp.bool_(False)
-        position, failed = redraw(key, self.placement, self._goal_row, xy, needed)
-        return xy.at[self._goal_row].set(position), failed
-
-    def _place_goal(
-        self, readings: Readings, still_pos: dict[str, jax.Array], xy: jax.Array
-    ) -> tuple[Readings, dict[str, jax.Array]]:
-        """Enter the goal's place in xy [N, 2] m into the readings and the episode's positions."""
+    def _move_goal(self, key: jax.Array, readings: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
+        """Redraw, where needed [] bool, the place of what the task moves, clear of all else. Returns failed [] bool."""
         kind = self.config.task.moves
         if kind is None:
-            return readings, still_pos
-        pos = still_pos[kind].at[:, :2].set(xy[self.placement.rows(kind)])
-        return readings.replace(pos=readings.pos | {kind: pos}), still_pos | {kind: pos}
+            return readings, jnp.bool_(False)
+        places = readings.pos | {name: readings.start_pos[name] for name in self.scene.driven_kinds}
+        xy = jnp.concatenate([readings.root_pos[None, :2], *(places[name][:, :2] for name in self.config.placed)])
+        position, failed = redraw(key, self.placement, self._goal_row, xy, needed)
+        pos = readings.pos[kind].at[0, :2].set(position)
+        return readings.replace(pos=readings.pos | {kind: pos}), failed
 
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
     """Put config and engine together. Raises ValueError where something has no room to be placed."""
-    table = placement_table({"robot": config.robot, **config.objects}, config.extents, config.margin)
+    table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
     return Env(config=config, placement=table, physics=physics)
 
 
@@ -288,15 +340,18 @@ def _overlay(default: Snapshot, given: Snapshot) -> Snapshot:
     """Replace each field of the default that is given. Raises ValueError for a field of the wrong shape or kind."""
     changes = {}
     for name, value in vars(given).items():
-        if value is None or name.startswith("last_"):
+        if value is None:
             continue
         known = getattr(default, name)
-        if known is None:
+        if name in OPTIONAL or name.startswith("last_"):
+            changes[name] = value
+        elif known is None:
             raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
-        value = jnp.asarray(value, known.dtype)
-        if name == "goal_pos":
-            value = value.reshape(-1, 3)
-        if value.shape != known.shape:
-            raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known.shape}")
-        changes[name] = value
+        else:
+            value = jnp.asarray(value, known.dtype)
+            if name == "goal_pos":
+                value = value.reshape(-1, 3)
+            if value.shape != known.shape:
+                raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known.shape}")
+            changes[name] = value
     return default.replace(**changes)

@@ -3,16 +3,21 @@
 The law is sequential: objects are placed one after the other, each at the first of up to 100 uniform candidates that
 keeps its distance to those already there; an object without such a candidate sends the whole layout back to the first
 object. Candidates are drawn in small blocks whose first valid member is taken, which is the same law.
+
+Layouts are built side by side in L lanes. Lanes are the last axis of every array here: the fastest order on a CPU.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.extend.random import threefry_2x32
 
 from mjx_safety.settings import (
     Rectangle,
@@ -29,6 +34,7 @@ TRIES_PER_OBJECT = 100
 MAX_LAYOUTS = 10_000
 MAX_REDRAWS = 10_000
 BLOCK = 10  # candidates drawn at once; divides the limits above
+FAR = 1e6  # m, coordinates of what has no place yet: clear of everything
 
 
 @settings
@@ -89,6 +95,7 @@ def placement_table(kinds: Mapping[str, AbstractPlaced], extents: Rectangle, mar
     width = max(len(row) for row in rows)
     rectangles, probs = np.zeros((len(rows), width, 4), np.float32), np.zeros((len(rows), width), np.float32)
     for i, row in enumerate(rows):
+        rectangles[i] = row[-1]  # the rest repeats it, with chance 0
         rectangles[i, : len(row)] = row
         area = np.prod(row[:, 2:] - row[:, :2], axis=-1)
         probs[i, : len(row)] = area / area.sum() if area.sum() > 0 else 1 / len(row)
@@ -116,48 +123,74 @@ def _shrunk_rectangles(name: str, kind: AbstractPlaced, index: int, extents: Rec
 
 
 @struct.dataclass
-class _Search:
-    """A layout being built."""
+class Search:
+    """L layouts being built."""
 
-    xy: jax.Array  # [N, 2] m
-    placed: jax.Array  # [] int32, how many things have their place
-    tries: jax.Array  # [] int32, candidates drawn for the next one
-    layouts: jax.Array  # [] int32, layouts given up
-    blocks: jax.Array  # [] int32, blocks of candidates drawn so far
+    xy: jax.Array  # [N, 2, L] m, FAR for what has no place yet
+    placed: jax.Array  # [L] int32, places found: N make a layout, a thing to be redrawn needs one more
+    tries: jax.Array  # [L] int32, candidates drawn for the next place
+    running: jax.Array  # [L] bool, neither complete nor given up
+
+
+def empty_search(num_things: int, lanes: int) -> Search:
+    """Begin in all lanes. N = num_things, L = lanes."""
+    zero = jnp.zeros(lanes, jnp.int32)
+    return Search(xy=jnp.full((num_things, 2, lanes), FAR), placed=zero, tries=zero, running=zero == 0)
+
+
+def start_over(search: Search, ended: jax.Array, running: jax.Array) -> Search:
+    """Empty the lanes that ended [L] bool. running: [L] bool, which lanes run from now on."""
+    return Search(
+        xy=jnp.where(ended[None, None], FAR, search.xy),
+        placed=jnp.where(ended, 0, search.placed),
+        tries=jnp.where(ended, 0, search.tries),
+        running=running,
+    )
+
+
+def place_next(search: Search, table: PlacementTable, uniform: jax.Array, redrawn: int | None) -> Search:
+    """Try one block of candidates for the next thing in every lane that runs.
+
+    uniform: [2 or 3, BLOCK, L] in [0, 1), see `block_shape`; redrawn: as in `sample_layout`.
+    """
+    num = table.keepout.shape[0]
+    num_places = num if redrawn is None else num + 1
+    first_time = search.placed < num
+    row = jnp.where(first_time, search.placed, num - 1 if redrawn is None else redrawn)
+    spot, found = _first_valid(table, row, search.xy, uniform)
+    found = found & search.running
+    placed, tries = search.placed + found, jnp.where(found, 0, search.tries + BLOCK)
+    here = (jnp.arange(num)[:, None] == row[None]) & found[None]
+    xy = jnp.where(here[:, None], spot[None], search.xy)
+    if redrawn is not None:  # all is placed: forget where it was
+        xy = xy.at[redrawn].set(jnp.where((found & (placed == num))[None], FAR, xy[redrawn]))
+    limit = jnp.where(first_time, TRIES_PER_OBJECT, MAX_REDRAWS)
+    return Search(xy=xy, placed=placed, tries=tries, running=search.running & (placed < num_places) & (tries < limit))
 
 
 def sample_layout(key: jax.Array, table: PlacementTable, redrawn: int | None = None) -> tuple[jax.Array, jax.Array]:
     """Draw a layout. Returns positions [N, 2] m and whether it failed [] bool (then keepouts are violated).
 
     redrawn: row of a thing that gets another place, clear of all the others, once everything stands (the reference
-    does so with the goal). Each turn of the loop draws one block of candidates for the next thing. Under `vmap` the
-    worlds go at their own pace, so a batch needs as many turns as its slowest world.
+    does so with the goal); where it finds none, the layout has failed. Each turn of the loop draws one block of
+    candidates. Under `vmap` the worlds go at their own pace, so a batch needs as many turns as its slowest world:
+    `layouts.sample_layouts` does not.
     """
-    num = table.keepout.shape[0]
-    num_places = num if redrawn is None else num + 1  # places to find
+    num, shape = table.keepout.shape[0], block_shape(table, 1)
 
-    def unfinished(search: _Search) -> jax.Array:
-        return (search.placed < num_places) & (search.layouts < MAX_LAYOUTS)
+    def unfinished(carry: tuple) -> jax.Array:
+        search, _, _ = carry
+        return search.running[0]
 
-    def place_next(search: _Search) -> _Search:
-        again = search.placed == num
-        row = search.placed if redrawn is None else jnp.where(again, redrawn, search.placed)
-        there = (jnp.arange(num) < search.placed) & (jnp.arange(num) != row)
-        candidate, found = _first_valid(jax.random.fold_in(key, search.blocks), table, row, search.xy, there)
-        tries = search.tries + BLOCK
-        restart = ~found & (tries >= jnp.where(again, MAX_REDRAWS, TRIES_PER_OBJECT))
-        return _Search(
-            xy=jnp.where(found, search.xy.at[row].set(candidate), search.xy),
-            placed=jnp.where(restart, 0, search.placed + found),
-            tries=jnp.where(found | restart, 0, tries),
-            layouts=search.layouts + restart * jnp.where(again, MAX_LAYOUTS, 1),  # a failed redraw is final
-            blocks=search.blocks + 1,
-        )
+    def turn(carry: tuple) -> tuple:
+        search, given_up, blocks = carry
+        search = place_next(search, table, draw_uniform(key, blocks, shape), redrawn)
+        ended = ~search.running & (search.placed < num)
+        given_up = given_up + ended[0]
+        return start_over(search, ended, search.running | ended & (given_up < MAX_LAYOUTS)), given_up, blocks + 1
 
-    zero = jnp.int32(0)
-    start = _Search(xy=jnp.zeros((num, 2)), placed=zero, tries=zero, layouts=zero, blocks=zero)
-    search = jax.lax.while_loop(unfinished, place_next, start)
-    return search.xy, search.placed < num_places
+    search, _, _ = jax.lax.while_loop(unfinished, turn, (empty_search(num, 1), jnp.int32(0), jnp.int32(0)))
+    return fill_gaps(key, table, search.xy[..., 0])
 
 
 def redraw(
@@ -168,7 +201,7 @@ def redraw(
     row: which thing; xy: [N, 2] m, where everything is now; needed: [] bool. Returns its position [2] m (the old one
     where not needed) and whether the draw failed [] bool.
     """
-    others = jnp.arange(xy.shape[0]) != row
+    others, shape = xy.at[row].set(FAR)[..., None], block_shape(table, 1)
 
     def unfinished(carry: tuple) -> jax.Array:
         _, found, blocks = carry
@@ -176,23 +209,74 @@ def redraw(
 
     def draw(carry: tuple) -> tuple:
         position, _, blocks = carry
-        candidate, found = _first_valid(jax.random.fold_in(key, blocks), table, jnp.int32(row), xy, others)
-        return jnp.where(found, candidate, position), found, blocks + 1
+        spot, found = _first_valid(table, jnp.array([row]), others, draw_uniform(key, blocks, shape))
+        return jnp.where(found, spot[:, 0], position), found[0], blocks + 1
 
     start = (xy[row], jnp.zeros_like(needed), jnp.int32(0))
     position, found, _ = jax.lax.while_loop(unfinished, draw, start)
     return position, needed & ~found
 
 
+def fill_gaps(key: jax.Array, table: PlacementTable, xy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Put what has no place anywhere into its first rectangle. xy: [..., N, 2] m. Returns xy and which had gaps [...].
+
+    All layouts with gaps get the same places: they have failed and are only kept from being absurd.
+    """
+    low, high = table.rectangles[:, 0, :2], table.rectangles[:, 0, 2:]
+    anywhere = low + draw_uniform(key, -1, low.shape) * (high - low)
+    missing = xy >= FAR
+    return jnp.where(missing, jnp.broadcast_to(anywhere, xy.shape), xy), jnp.any(missing, axis=(-2, -1))
+
+
+def block_shape(table: PlacementTable, lanes: int) -> tuple[int, int, int]:
+    """Shape of the numbers that one block of candidates takes: x, y and, if there is a choice, the rectangle."""
+    return (2 if table.rectangles.shape[1] == 1 else 3, BLOCK, lanes)
+
+
+def draw_uniform(key: jax.Array, block: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
+    """Draw numbers in [0, 1), different ones for each block [] int32.
+
+    Twice as fast as `jax.random.uniform`, which keeps half of what the generator gives. The key stays good for other
+    uses: `jax.random` counts from 0, so no number of its is the same as one of these, whose counters start at 2^31.
+    """
+    num = math.prod(shape)
+    count = jnp.arange((num + 1) // 2, dtype=jnp.uint32) + jnp.uint32(1 << 31)
+    second = jnp.full_like(count, jnp.asarray(block).astype(jnp.uint32))
+    seed = jax.random.key_data(key)
+    bits = threefry_2x32((seed[0], seed[1]), jnp.concatenate([count, second]))[:num].reshape(shape)
+    ones = jnp.float32(1).view(jnp.uint32)
+    return jax.lax.bitcast_convert_type(bits >> 9 | ones, jnp.float32) - 1.0  # random mantissa: [1, 2)
+
+
 def _first_valid(
-    key: jax.Array, table: PlacementTable, row: jax.Array, xy: jax.Array, there: jax.Array
+    table: PlacementTable, row: jax.Array, xy: jax.Array, uniform: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the first of BLOCK candidates [2] m that is clear of all things `there` [N], and whether one is."""
-    uniform = jax.random.uniform(key, (BLOCK, 3))
-    below = jnp.cumsum(table.probs[row])[:-1]  # one rectangle: nothing to choose
-    chosen = table.rectangles[row][jnp.sum(uniform[:, 2:] >= below, axis=-1)]
-    candidates = chosen[:, :2] + uniform[:, :2] * (chosen[:, 2:] - chosen[:, :2])
-    gap = jnp.sqrt(jnp.sum((candidates[:, None] - xy) ** 2, axis=-1))  # [BLOCK, N]
-    clear = gap >= table.keepout[row] + table.keepout + table.margin
-    valid = jnp.all(clear | ~there, axis=-1)
-    return candidates[jnp.argmax(valid)], jnp.any(valid)
+    """Return the first of BLOCK candidates [2, L] m that is clear of all things at xy [N, 2, L], and if there is one.
+
+    row: [L] what is to be placed; it must be FAR itself.
+    """
+    candidates = _candidates(table, row, uniform)
+    least = table.keepout[row][None] + table.keepout[:, None] + table.margin  # [N, L] m
+    slack = functools.reduce(  # [BLOCK, L] m^2; a loop over things unrolled, so that nothing larger is stored
+        jnp.minimum,
+        [
+            (candidates[0] - xy[i, :1]) ** 2 + (candidates[1] - xy[i, 1:]) ** 2 - least[i : i + 1] ** 2
+            for i in range(xy.shape[0])
+        ],
+    )
+    index = jnp.arange(BLOCK)[:, None]
+    first = jnp.min(jnp.where(slack >= 0, index, BLOCK), axis=0)
+    spot = jnp.sum(jnp.where((index == first[None])[None], candidates, 0.0), axis=1)
+    return spot, first < BLOCK
+
+
+def _candidates(table: PlacementTable, row: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Return uniform places [2, BLOCK, L] m for the things row [L]."""
+    rectangles = table.rectangles[row]  # [L, R, 4]
+    if rectangles.shape[1] == 1:
+        chosen = rectangles[:, 0].T[:, None]  # [4, 1, L]
+    else:
+        below = jnp.cumsum(table.probs[row], axis=-1)[:, :-1]  # [L, R - 1]
+        index = jnp.sum(uniform[2][..., None] >= below[None], axis=-1)  # [BLOCK, L]
+        chosen = jnp.moveaxis(rectangles[jnp.arange(len(row))[None], index], -1, 0)
+    return chosen[:2] + uniform[:2] * (chosen[2:] - chosen[:2])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
+import itertools
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, cast
 
 import jax
@@ -15,29 +18,39 @@ from mjx_safety.config import EnvConfig
 from mjx_safety.env import Env, build_env
 from mjx_safety.physics.base import Physics
 from mjx_safety.robots.base import Robot
+from mjx_safety.robots.car import CAR
+from mjx_safety.robots.doggo import DOGGO, DOGGO_2019
 from mjx_safety.robots.point import POINT
-from mjx_safety.scene import build_scene
-from mjx_safety.tasks import goal
-from mjx_safety.tasks.base import AbstractTask
+from mjx_safety.scene import build_scene, with_slots
+from mjx_safety.tasks import button, circle, goal, push, run
 
-ROBOTS: tuple[Robot, ...] = (POINT,)
-TASKS: tuple[tuple[AbstractTask, tuple[dict, ...]], ...] = ((goal.Goal(), goal.LEVELS),)  # task, settings of each level
+ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
+ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
+TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each offers `presets(robot)`, one for every level
+MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
 
 ENGINES = ("mjx", "mujoco")
 PHYSICS = (*ENGINES, "auto")
 
 
-def _preset(robot: Robot, task: AbstractTask, level: dict) -> Callable[[], EnvConfig]:
-    return lambda: EnvConfig(robot=robot, task=task, **level)
+def _presets(prefix: str, robots: tuple[Robot, ...], tasks: tuple[ModuleType, ...], profile: str) -> dict:
+    factories = {}
+    for task, robot in itertools.product(tasks, robots):
+        for level, preset in enumerate(task.presets(robot)):
+            settings = {"robot": robot, "profile": profile, **preset}
+            name = settings["task"].name
+            factories[f"{prefix}{robot.name}{name}{level}-v0"] = functools.partial(EnvConfig, **settings)
+    return factories
 
 
-_FACTORIES: dict[str, Callable[[], EnvConfig]] = {
-    f"Safety{robot.name}{task.name}{number}-v0": _preset(robot, task, level)
-    for robot in ROBOTS
-    for task, levels in TASKS
-    for number, level in enumerate(levels)
-}
-ENV_IDS: tuple[str, ...] = tuple(_FACTORIES)  # the presets of this package
+_BENCHMARK = _presets("Safety", ROBOTS, TASKS, "1.0.0")
+_MORE = _presets("Safety", ROBOTS, MORE_TASKS, "1.0.0")
+_BENCHMARK_2019 = _presets("Safexp-", ROBOTS_2019, TASKS, "2019")
+_FACTORIES: dict[str, Callable[[], EnvConfig]] = {**_BENCHMARK, **_MORE, **_BENCHMARK_2019}
+
+BENCHMARK_IDS: tuple[str, ...] = tuple(_BENCHMARK)  # the 27 of the benchmark
+ENV_IDS: tuple[str, ...] = (*_BENCHMARK, *_MORE)  # all presets; those of `Safexp-...` names are in ENV_IDS_2019
+ENV_IDS_2019: tuple[str, ...] = tuple(_BENCHMARK_2019)  # the 27 as Safety Gym (2019) had them
 
 
 def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
@@ -84,14 +97,17 @@ def resolve_physics(physics: str) -> str:
 
 
 def _build_physics(config: EnvConfig, engine: str) -> Physics:
-    scene = build_scene(config.robot, config.objects, exact=engine == "mujoco")
-    if engine == "mujoco":
+    exact, com = engine == "mujoco", "com" in config.extras
+    scene = build_scene(config.robot, config.objects, exact=exact, com=com)
+    if exact:
         from mjx_safety.physics.mujoco import MujocoPhysics
 
         return MujocoPhysics(scene)
     from mjx_safety.physics.mjx import MjxPhysics
+    from mjx_safety.physics.nearby import Nearby
 
-    return MjxPhysics.create(scene)
+    near = build_scene(config.robot, with_slots(config.objects), exact=exact, com=com)
+    return MjxPhysics.create(Nearby(full=scene, near=near))
 
 
 def _find_factory(env_id: str) -> Callable[[], EnvConfig]:

@@ -47,11 +47,34 @@ class Snapshot:
     joint_qvel: Any = None  # inner joints in model order, rad/s
     goal_pos: Any = None  # [3] m (a leading axis of 1 is accepted)
     hazards_pos: Any = None  # [N, 3] m
+    pillars_pos: Any = None  # [N, 3] m
+    buttons_pos: Any = None  # [N, 3] m
+    walls_pos: Any = None  # [N, 3] m
+    circle_pos: Any = None  # [1, 3] m
+    boundary_pos: Any = None  # [N, 3] m
     vases_pos: Any = None  # [N, 3] m
     vases_quat: Any = None  # [N, 4]
     vases_linvel: Any = None  # [N, 3] m/s
     vases_angvel: Any = None  # [N, 3] rad/s
+    vases_start_pos: Any = None  # [N, 3] m, at reset; only where displacement costs
+    push_box_pos: Any = None  # [1, 3] m
+    push_box_quat: Any = None  # [1, 4]
+    push_box_linvel: Any = None  # [1, 3] m/s
+    push_box_angvel: Any = None  # [1, 3] rad/s
+    gremlins_pos: Any = None  # [N, 3] m
+    gremlins_quat: Any = None  # [N, 4]
+    gremlins_linvel: Any = None  # [N, 3] m/s
+    gremlins_angvel: Any = None  # [N, 3] rad/s
+    gremlins_start_pos: Any = None  # [N, 3] m, at reset: the place they circle; missing, it is worked out from the time
+    gremlins_start_quat: Any = None  # [N, 4] at reset
+    gremlin_mocaps_pos: Any = None  # [N, 3] m, what drives them: follows from the time, so `restore` ignores it
+    gremlin_mocaps_quat: Any = None  # [N, 4]
+    goal_button: Any = None  # [] int32, index of the button to press
+    buttons_timer: Any = None  # [] int32, steps until wrong buttons cost again
     last_dist_goal: Any = None  # [] m, robot to goal after the previous step
+    last_dist_box: Any = None  # [] m, robot to box after the previous step
+    last_box_goal: Any = None  # [] m, box to goal after the previous step
+    last_root_pos: Any = None  # [3] m, the robot after the previous step
 
 
 class EnvState(Protocol):

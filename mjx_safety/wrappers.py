@@ -70,6 +70,7 @@ class VecEnv(Generic[S]):
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
         key, reset_key, stagger_key = jax.random.split(key, 3)
         env_state = self._reset_all(reset_key)
+        pool = jax.tree.map(jnp.copy, env_state)  # counts as used up: the first ended episode fills it
         partial = jnp.zeros(self.num_envs, bool)
         if self.stagger:
             start = jax.random.randint(stagger_key, (self.num_envs,), 0, self.episode_length, jnp.int32)
@@ -84,7 +85,7 @@ class VecEnv(Generic[S]):
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
             partial=partial,
             placement_failed=_placement_failed(env_state),
-            pool=jax.tree.map(jnp.copy, env_state),  # counts as used up: the first ended episode fills the pool
+            pool=pool,
             pool_used=jnp.int32(self.num_envs),
             key=key,
         )
@@ -98,9 +99,7 @@ class VecEnv(Generic[S]):
         running = ~states.done  # a done flag belongs to the step before: that episode's counters start again now
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
         done = stepped.terminated | stepped.truncated
-        states = self._refill_pool(states, done)
-        fresh_index = jnp.clip(states.pool_used + jnp.cumsum(done) - 1, 0, self.num_envs - 1)
-        fresh = jax.tree.map(lambda leaf: leaf[fresh_index], states.pool)
+        states, fresh = self._draw_fresh(states, done)
         fresh = fresh.replace(
             reward=stepped.reward,
             cost=stepped.cost,
@@ -122,6 +121,16 @@ class VecEnv(Generic[S]):
             pool_used=states.pool_used + jnp.sum(done, dtype=jnp.int32),
         )
 
+    def _draw_fresh(self, states: VecState, done: jax.Array) -> tuple[VecState, Any]:
+        """Return fresh worlds [B] for those that are done. Environments that keep their layouts start over in them."""
+        if getattr(self.env, "keeps_layout", False):
+            key, fresh_key = jax.random.split(states.key)
+            fresh = states.pool.replace(key=jax.random.split(fresh_key, self.num_envs))
+            return states.replace(key=key), fresh
+        states = self._refill_pool(states, done)
+        fresh_index = jnp.clip(states.pool_used + jnp.cumsum(done) - 1, 0, self.num_envs - 1)
+        return states, jax.tree.map(lambda leaf: leaf[fresh_index], states.pool)
+
     def _refill_pool(self, states: VecState, done: jax.Array) -> VecState:
         """Draw B fresh worlds if fewer are left than episodes ended.
 
@@ -142,6 +151,9 @@ class VecEnv(Generic[S]):
         return states.replace(pool=pool, pool_used=pool_used, key=key)
 
     def _reset_all(self, key: jax.Array) -> Any:
+        reset_many = getattr(self.env, "reset_many", None)  # an environment may know how to do it better
+        if reset_many is not None:
+            return reset_many(key, self.num_envs)
         return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
 
 

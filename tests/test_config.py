@@ -1,8 +1,6 @@
-"""Settings: wrong values are refused by name, right ones are pytrees; `make` and the registry."""
+"""Settings: wrong values are refused by name, right ones are pytrees, and what a config says of its objects."""
 
 import dataclasses
-import sys
-import types
 
 import jax
 import jax.numpy as jnp
@@ -10,67 +8,131 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import EnvConfig, Goal, GoalArea, Hazards, Lidar, Point, Vases, registry
-from mjx_safety.physics.mujoco import MujocoPhysics
+from mjx_safety import (
+    Boundary,
+    Button,
+    Buttons,
+    Circle,
+    CircleArea,
+    EnvConfig,
+    Goal,
+    GoalArea,
+    Gremlins,
+    Hazards,
+    Lidar,
+    Pillars,
+    Point,
+    Push,
+    PushBox,
+    Robot,
+    Run,
+    Vases,
+    Walls,
+)
 from mjx_safety.settings import settings, static
 
 NAN, INF = float("nan"), float("inf")
 NOT_COUNTS = (-1, 2.5, True, "3", None, NAN)
-NOT_LENGTHS = (-0.1, NAN, INF, True, "0.3", None)
+NOT_NUMBERS = (NAN, INF, True, "0.3", None)
+NOT_LENGTHS = (-0.1, *NOT_NUMBERS)
+NOT_SIZES = (0.0, *NOT_LENGTHS)
+NOT_BOOLS = (1, None, "yes")
 NOT_RECTANGLES = (None, 3, (0, 0, 1), (1, 0, 0, 1), (0, 0, 1, NAN), (0, 0, 1, INF), "abcd", (0, 0, 1, 1, 1))
 NOT_PLACEMENTS = ((), (0, 0, 1, 1), ((1, 0, 0, 1),), ((0, 0, 1),), 3, ((0, 0, 1, 1), None))
 NOT_LOCATIONS = (((0, 0), (1, 1), (2, 2)), ((0,),), ((0, NAN),), (0, 0), ((0, 0, 0),), 3, None)
-RECTANGLE = "a rectangle (xmin, ymin, xmax, ymax) in m"
+NOT_GOALS = (None, Hazards(), GoalArea(num=2), GoalArea(num=0))
+
+AREAS = (GoalArea, CircleArea)
+OBSTACLES = (Hazards, Vases, Pillars, Buttons, Gremlins, Walls)
+OBJECTS = (*AREAS, *OBSTACLES, PushBox, Boundary)
+TASKS = (Goal, Button, Push, Circle, Run)
+
+NUMBER = "a finite number"
+LENGTH = "a finite number of at least 0"
+SIZE = "a finite number of at least 1e-"
+COUNT = "a whole number of at least "
+BOOL = "True or False"
+
+
+def each(kinds, fields, values, allowed):
+    """Wrong values of some fields of some settings, and what the message says is allowed."""
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    return [(kind, field, value, allowed) for kind in kinds for field in fields.split() for value in values]
+
 
 WRONG = [
-    *((Lidar, "num_bins", value, "whole number of at least 1") for value in (0, *NOT_COUNTS)),
-    *((Lidar, "max_dist", value, "finite number of at least") for value in (0.0, *NOT_LENGTHS)),
-    *((Lidar, "alias", value, "True or False") for value in (1, None, "yes")),
-    *((Hazards, "num", value, "whole number of at least 0") for value in NOT_COUNTS),
-    *(
-        (kind, field, value, "finite number of at least")
-        for kind, fields in (
-            (GoalArea, ("keepout", "size")),
-            (Hazards, ("keepout", "size", "cost")),
-            (Vases, ("keepout", "size", "density", "sink", "contact_cost", "velocity_cost", "velocity_threshold")),
-            (Point, ("keepout", "start_height")),
-        )
-        for field in fields
-        for value in NOT_LENGTHS
-    ),
-    (Vases, "size", 0.0, "finite number of at least"),
-    (Vases, "density", 0.0, "finite number of at least"),
-    *(
-        (kind, field, 1, "True or False")
-        for kind in (GoalArea, Hazards, Vases)
-        for field in ("observed", "constrained")
-    ),
-    *((Hazards, "placements", value, "at least one rectangle") for value in NOT_PLACEMENTS),
-    *((Hazards, "locations", value, "pairs (x, y) in m") for value in NOT_LOCATIONS),
-    (Point, "num", 2, "1"),
-    (Point, "num", 0, "1"),
-    *((Point, "xml", value, "the path of an MJCF file") for value in ("no_such.xml", ".", "", None)),
-    *((Point, "root_joint", value, "'planar' or 'free'") for value in ("ball", None)),
-    *((Point, "touches_floor", value, "True or False") for value in ("no", 1)),
-    *((Point, "start_yaw", value, "None or an angle in rad") for value in (NAN, INF, "north")),
-    *((Goal, "goal", value, "one GoalArea(...)") for value in (None, Hazards(), GoalArea(num=2), GoalArea(num=0))),
-    *(
-        (Goal, field, value, "finite")
-        for field in ("reward_distance", "reward_goal")
-        for value in (NAN, INF, "1", None)
-    ),
-    *((EnvConfig, "robot", value, "a Robot") for value in (None, "Point")),
-    *((EnvConfig, "task", value, "a Task") for value in (None, "Goal", Goal)),
-    *((EnvConfig, "lidar", value, "a Lidar") for value in (None, 16)),
-    *((EnvConfig, "hazards", value, "None or Hazards(...)") for value in (8, Vases(), Hazards)),
-    *((EnvConfig, "vases", value, "None or Vases(...)") for value in (8, Hazards())),
-    *((EnvConfig, "extents", value, RECTANGLE) for value in NOT_RECTANGLES),
-    *((EnvConfig, "margin", value, "finite number of at least 0") for value in NOT_LENGTHS),
-    *((EnvConfig, "episode_length", value, "whole number of at least 1") for value in (0, *NOT_COUNTS)),
-    *((EnvConfig, field, 1, "True or False") for field in ("continue_goal", "indicator")),
-    *((EnvConfig, "reward_clip", value, "finite number of at least 0") for value in NOT_LENGTHS),
-    *((EnvConfig, "reward_exception", value, "finite number") for value in (NAN, -INF, INF, "-10", None)),
+    # what all objects have
+    *each((*AREAS, *OBSTACLES, PushBox), "num", NOT_COUNTS, COUNT + "0"),
+    *each(Boundary, "num", (0, 1, 3, 5, "2", None), "2 or 4"),
+    *each(OBJECTS, "keepout", NOT_LENGTHS, LENGTH),
+    *each(OBJECTS, "placements", NOT_PLACEMENTS, "at least one rectangle"),
+    *each((*AREAS, *OBSTACLES, PushBox), "locations", NOT_LOCATIONS, "pairs (x, y) in m"),
+    *each(OBJECTS, "observed constrained", NOT_BOOLS, BOOL),
+    # their own
+    *each((GoalArea, PushBox), "compass", NOT_BOOLS, BOOL),
+    *each((GoalArea, Hazards), "size", NOT_LENGTHS, LENGTH),
+    *each((Vases, Pillars, Buttons, Gremlins, PushBox, Walls), "size", NOT_SIZES, SIZE),
+    *each((Vases, Gremlins, PushBox), "density", NOT_SIZES, SIZE),
+    *each((Hazards, Pillars, Buttons, Boundary), "cost", NOT_LENGTHS, LENGTH),
+    *each((Vases, Gremlins), "contact_cost", NOT_LENGTHS, LENGTH),
+    *each(Vases, "sink velocity_cost velocity_threshold displace_cost displace_threshold", NOT_LENGTHS, LENGTH),
+    *each(Pillars, "half_height", NOT_SIZES, SIZE),
+    *each(Gremlins, "travel", NOT_LENGTHS, LENGTH),
+    *each(CircleArea, "radius", NOT_LENGTHS, LENGTH),
+    *each(Boundary, "distance", NOT_LENGTHS, LENGTH),
+    *each(Boundary, "half_length", NOT_SIZES, SIZE),
+    # robots
+    *each(Point, "num", (0, 2), "1"),
+    *each(Point, "keepout start_height", NOT_LENGTHS, LENGTH),
+    *each(Point, "placements", NOT_PLACEMENTS, "at least one rectangle"),
+    *each(Point, "locations", NOT_LOCATIONS, "pairs (x, y) in m"),
+    *each(Point, "xml", ("no_such.xml", ".", "", None), "the path of an MJCF file"),
+    *each(Point, "root_joint", ("ball", None), "'planar' or 'free'"),
+    *each(Point, "angle_components touches_floor", NOT_BOOLS, BOOL),
+    *each(Point, "self_contacts", (("a", "b"), (("a",),), ((1, 2),), 3, None), "pairs of names of geoms"),
+    *each(Point, "start_yaw", (NAN, INF, "north"), "None or an angle in rad"),
+    # tasks
+    *each((Goal, Button, Push), "goal", NOT_GOALS, "one GoalArea(...)"),
+    *each((Goal, Button), "reward_distance", NOT_NUMBERS, NUMBER),
+    *each((Goal, Button, Push), "reward_goal", NOT_NUMBERS, NUMBER),
+    *each(Button, "buttons", (None, 4, Hazards(), Buttons(num=0)), "Buttons(...), at least one"),
+    *each(Button, "goal_placed", NOT_BOOLS, BOOL),
+    *each(Button, "resampling_delay", NOT_COUNTS, COUNT + "0"),
+    *each(Push, "push_box", (None, Vases(), PushBox(num=2), PushBox(num=0)), "one PushBox(...)"),
+    *each(Push, "null_dist", NOT_LENGTHS, LENGTH),
+    *each(Push, "reward_box_dist reward_box_goal", NOT_NUMBERS, NUMBER),
+    *each(Circle, "circle", (None, GoalArea(), CircleArea(num=2), CircleArea(num=0, locations=())), "one CircleArea"),
+    *each((Circle, Run), "reward_factor", NOT_NUMBERS, NUMBER),
+    # lidar
+    *each(Lidar, "num_bins", (0, *NOT_COUNTS), COUNT + "1"),
+    *each(Lidar, "max_dist", (0.0, -0.1, NAN, INF, True, "0.3"), "None or a finite number of at least"),
+    *each(Lidar, "exp_gain", NOT_LENGTHS, LENGTH),
+    *each(Lidar, "alias see_markers", NOT_BOOLS, BOOL),
+    *each(Lidar, "kind", ("radar", None), "'pseudo' or 'natural'"),
+    # environments
+    *each(EnvConfig, "robot", (None, "Point"), "a Robot"),
+    *each(EnvConfig, "task", (None, "Goal", Goal), "a Task"),
+    *each(EnvConfig, "lidar", (None, 16), "a Lidar"),
+    *each(EnvConfig, "hazards", (8, Vases(), Hazards), "None or Hazards(...)"),
+    *each(EnvConfig, "vases", (8, Hazards()), "None or Vases(...)"),
+    *each(EnvConfig, "pillars", (8, Hazards()), "None or Pillars(...)"),
+    *each(EnvConfig, "buttons", (8, Hazards()), "None or Buttons(...)"),
+    *each(EnvConfig, "gremlins", (8, Hazards()), "None or Gremlins(...)"),
+    *each(EnvConfig, "walls", (8, Hazards()), "None or Walls(...)"),
+    *each(EnvConfig, "boundary", (8, Walls()), "None or Boundary(...)"),
+    *each(EnvConfig, "compass_size", (1, 4, "2", None), "2 or 3"),
+    *each(EnvConfig, "extras", ("qpos", ("speed",), (3,), None, ("com", "vision")), "some of goal_dist, remaining"),
+    *each(EnvConfig, "profile", ("2020", None, 2019), "'1.0.0' or '2019'"),
+    *each(EnvConfig, "extents", NOT_RECTANGLES, "a rectangle (xmin, ymin, xmax, ymax) in m"),
+    *each(EnvConfig, "margin action_noise reward_clip", NOT_LENGTHS, LENGTH),
+    *each(EnvConfig, "layouts", ("random", None, True), "'per_episode', 'per_env' or 'fixed'"),
+    *each(EnvConfig, "layout_seed", NOT_COUNTS, COUNT + "0"),
+    *each(EnvConfig, "episode_length frameskip", (0, *NOT_COUNTS), COUNT + "1"),
+    *each(EnvConfig, "frameskip_prob", (1.5, *NOT_LENGTHS), NUMBER),
+    *each(EnvConfig, "continue_goal indicator reward_orientation", NOT_BOOLS, BOOL),
+    *each(EnvConfig, "reward_orientation_scale reward_exception", (-INF, *NOT_NUMBERS), NUMBER),
 ]
+FREE = {(Point, "name"), (Point, "sensors"), (Boundary, "locations")}  # looked at where the model is built; computed
 
 
 @pytest.mark.parametrize("kind, field, value, allowed", WRONG)
@@ -82,6 +144,31 @@ def test_a_wrong_value_is_refused_by_name(kind, field, value, allowed):
     assert f"{name}.{field}" in message
     assert repr(value) in message
     assert allowed in message
+
+
+def test_every_field_of_all_settings_is_checked():
+    checked = {(kind, field) for kind, field, _, _ in WRONG} | FREE
+    for kind in (*OBJECTS, *TASKS, Lidar, EnvConfig):
+        assert {field.name for field in dataclasses.fields(kind)} <= {field for k, field in checked if k is kind}, kind
+    assert {field.name for field in dataclasses.fields(Robot)} <= {field for k, field in checked if k is Point}
+
+
+@pytest.mark.parametrize(
+    "task, kinds, name, allowed",
+    [
+        (Button(), {"buttons": Buttons()}, "buttons", "None, since the task Button has its own"),
+        (Run(), {"extras": ("goal_dist",)}, "extras", "without 'goal_dist', since the task Run has no goal"),
+        (Circle(), {"extras": ("com", "goal_dist")}, "extras", "since the task Circle has no goal"),
+    ],
+)
+def test_what_does_not_go_with_the_task_is_refused(task, kinds, name, allowed):
+    with pytest.raises(ValueError, match=rf"EnvConfig\.{name} is .*{allowed}"):
+        EnvConfig(task=task, **kinds)
+
+
+def test_no_extra_is_given_twice():
+    with pytest.raises(ValueError, match=r"EnvConfig\.extras"):
+        EnvConfig(extras=("qpos", "qpos"))
 
 
 def test_a_field_that_does_not_exist_is_refused():
@@ -104,31 +191,92 @@ def test_replace_gives_a_checked_copy():
         dataclasses.replace(hazards, size=-1.0)
 
 
+def test_lists_are_taken_for_tuples():
+    hazards = Hazards(num=2, locations=[[0, 1]], placements=[[0, 0, 1, 1]])
+    assert hazards.locations == ((0, 1),) and hazards.placements == ((0, 0, 1, 1),)
+    assert EnvConfig(extras=["com"], extents=[-1, -1, 1, 1]) == EnvConfig(extras=("com",), extents=(-1, -1, 1, 1))
+
+
+@pytest.mark.parametrize("num", [2, 4])
+def test_the_lines_of_a_boundary_stand_around_the_origin(num):
+    lines = ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))[:num]
+    assert Boundary(num=num, distance=0.5).locations == lines
+    assert dataclasses.replace(Boundary(num=num), distance=0.5).locations == lines
+
+
+def test_defaults_are_the_references():
+    """Of 1.0.0: sheet 2.1 and 7."""
+    keepouts = {
+        GoalArea: 0.4,
+        Hazards: 0.4,
+        Vases: 0.15,
+        Gremlins: 0.5,
+        Pillars: 0.3,
+        Buttons: 0.2,
+        PushBox: 0.2,
+        Walls: 0.0,
+        CircleArea: 0.0,
+        Boundary: 0.0,
+    }
+    assert {kind: kind().keepout for kind in OBJECTS} == keepouts
+    heights = {GoalArea: 0.16, Hazards: 0.02, Vases: 0.09996, Gremlins: 0.1, Pillars: 0.5, Buttons: 0.1, PushBox: 0.2}
+    for kind, height in heights.items():
+        assert kind().height == pytest.approx(height), kind
+    config = EnvConfig()
+    assert (config.extents, config.margin, config.robot.keepout) == ((-2, -2, 2, 2), 0.0, 0.4)
+    assert (config.frameskip, config.frameskip_prob, config.action_noise) == (10, 1.0, 0.0)
+    assert (config.reward_clip, config.reward_exception, config.reward_orientation_scale) == (10.0, -10.0, 0.002)
+    assert (config.indicator, config.continue_goal, config.reward_orientation) == (True, True, False)
+    assert (config.lidar.num_bins, config.lidar.max_dist, config.lidar.exp_gain) == (16, 3.0, 1.0)
+
+
 def leaf_names(tree):
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def test_float_fields_are_leaves_and_the_rest_is_structure():
-    assert leaf_names(Hazards()) == [".size", ".cost"]
-    assert leaf_names(Vases()) == [".contact_cost", ".velocity_cost", ".velocity_threshold"]
-    assert leaf_names(Lidar()) == [".max_dist"]
-    assert leaf_names(Point()) == []
-    assert leaf_names(Goal()) == [".goal.size", ".reward_distance", ".reward_goal"]
-    config = EnvConfig(hazards=Hazards(num=2))
+LEAVES = {
+    GoalArea: [".size"],
+    Hazards: [".size", ".cost"],
+    Vases: [".contact_cost", ".velocity_cost", ".velocity_threshold", ".displace_threshold"],
+    Pillars: [".cost"],
+    Buttons: [".cost"],
+    Gremlins: [".contact_cost"],
+    PushBox: [],
+    Walls: [],
+    CircleArea: [".radius"],
+    Boundary: [".cost"],
+    Point: [],
+    Lidar: [".exp_gain"],
+    Goal: [".goal.size", ".reward_distance", ".reward_goal"],
+    Button: [".buttons.cost", ".goal.size", ".reward_distance", ".reward_goal"],
+    Push: [".goal.size", ".null_dist", ".reward_box_dist", ".reward_box_goal", ".reward_goal"],
+    Circle: [".circle.radius", ".reward_factor"],
+    Run: [".reward_factor"],
+}
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+def test_float_fields_are_leaves_and_the_rest_is_structure(kind):
+    assert leaf_names(kind()) == LEAVES[kind]
+
+
+def test_leaves_of_a_config_are_those_of_its_parts_and_of_the_reward():
+    config = EnvConfig(task=Push(), hazards=Hazards(num=2), gremlins=Gremlins(), boundary=Boundary())
     assert leaf_names(config) == [
-        ".task.goal.size",
-        ".task.reward_distance",
-        ".task.reward_goal",
+        *(f".task{leaf}" for leaf in LEAVES[Push]),
         ".hazards.size",
         ".hazards.cost",
-        ".lidar.max_dist",
+        ".gremlins.contact_cost",
+        ".boundary.cost",
+        ".lidar.exp_gain",
         ".reward_clip",
+        ".reward_orientation_scale",
         ".reward_exception",
     ]
 
 
 def test_settings_survive_flattening():
-    config = EnvConfig(hazards=Hazards(num=2, placements=((0.0, 0.0, 1.0, 1.0),)), vases=Vases())
+    config = EnvConfig(hazards=Hazards(num=2, placements=((0.0, 0.0, 1.0, 1.0),)), vases=Vases(), boundary=Boundary())
     assert jax.tree.map(lambda leaf: leaf, config) == config
     assert jax.tree.structure(config) == jax.tree.structure(dataclasses.replace(config, reward_clip=3.0))
     assert jax.tree.structure(config) != jax.tree.structure(dataclasses.replace(config, episode_length=3))
@@ -137,7 +285,7 @@ def test_settings_survive_flattening():
 def test_a_tree_may_hold_anything_while_jax_rebuilds_it():
     rebuilt = jax.tree.map(lambda leaf: jnp.full(3, -leaf), Hazards())
     np.testing.assert_allclose(rebuilt.size, -0.2)
-    assert jax.tree.map(lambda leaf: None, Lidar()).max_dist is None
+    assert jax.tree.map(lambda leaf: None, Lidar()).exp_gain is None
 
 
 def test_settings_can_be_arguments_of_compiled_functions():
@@ -157,125 +305,57 @@ def test_a_users_settings_need_no_postponed_annotations():
     assert leaf_names(Mine()) == [".gain"]
 
 
-def test_objects_stand_in_the_order_of_placement_and_empty_kinds_are_left_out():
-    assert list(EnvConfig(hazards=Hazards(num=1), vases=Vases(num=2)).objects) == ["goal", "hazards", "vases"]
+def test_a_subclass_of_settings_that_is_none_itself_says_so():
+    """It would be a leaf that no compiled function takes."""
+
+    class Mine(Goal):
+        pass
+
+    with pytest.raises(ValueError, match="Mine"):
+        EnvConfig(task=Mine())
+
+
+ALL_KINDS = {
+    "hazards": Hazards(),
+    "vases": Vases(),
+    "pillars": Pillars(),
+    "gremlins": Gremlins(),
+    "walls": Walls(),
+    "boundary": Boundary(),
+}
+
+
+def test_objects_are_observed_in_the_order_of_their_bodies():
+    """Markers and what stands fast in the order they are added, then what moves, then what is driven (sheet 4.1)."""
+    goal = EnvConfig(buttons=Buttons(), **ALL_KINDS)
+    still = ["goal", "hazards", "pillars", "buttons", "walls", "boundary"]
+    assert list(goal.objects) == [*still, "vases", "gremlins"]
+    push = EnvConfig(task=Push(), **ALL_KINDS)
+    assert list(push.objects) == ["goal", "hazards", "pillars", "walls", "boundary", "push_box", "vases", "gremlins"]
+    button = EnvConfig(task=Button(), **ALL_KINDS)
+    assert list(button.objects)[:3] == ["buttons", "goal", "hazards"]
     assert list(EnvConfig(hazards=Hazards(num=0), vases=Vases(num=2)).objects) == ["goal", "vases"]
 
 
-@pytest.fixture
-def own_ids(monkeypatch):
-    """A registry that forgets what a test adds."""
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
-
-
-@pytest.fixture
-def module(monkeypatch):
-    """A module of a user's, with a factory and with things that are none."""
-    module = types.ModuleType("users_envs")
-    module.factory = lambda: EnvConfig(episode_length=7)
-    module.number = 3
-    module.wrong = lambda: 3
-    monkeypatch.setitem(sys.modules, "users_envs", module)
-
-
-def test_ids_are_the_levels_of_the_benchmark():
-    assert [f"SafetyPointGoal{level}-v0" for level in range(3)] == list(mjx_safety.ENV_IDS)
-
-
 @pytest.mark.parametrize(
-    "env_id, near", [("SafetyPointGoal3-v0", "SafetyPointGoal"), ("safetypointgoal1-v0", "SafetyPointGoal1-v0")]
-)
-def test_an_unknown_id_suggests_the_near_one_and_lists_all(env_id, near):
-    with pytest.raises(ValueError, match="unknown environment id") as error:
-        mjx_safety.make(env_id)
-    suggestion, listing = str(error.value).split("known ids:")
-    assert repr(env_id) in suggestion and f"did you mean {near}" in suggestion
-    for known in mjx_safety.ENV_IDS:
-        assert known in listing
-
-
-def test_an_id_like_no_other_gets_no_suggestion():
-    with pytest.raises(ValueError, match="unknown environment id 'xyz'; known ids:"):
-        mjx_safety.make("xyz")
-
-
-def test_an_unknown_field_suggests_the_near_one_and_lists_all():
-    with pytest.raises(ValueError, match=r"no field 'hazard' \(did you mean hazards") as error:
-        mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", hazard=Hazards())
-    for field in dataclasses.fields(EnvConfig):
-        assert field.name in str(error.value)
-
-
-def test_an_unknown_engine_suggests_the_near_one_and_lists_all():
-    with pytest.raises(ValueError, match=r"unknown physics 'mujuco' \(did you mean mujoco.*mjx, mujoco, auto"):
-        mjx_safety.make("SafetyPointGoal1-v0", physics="mujuco")
-
-
-def test_overrides_are_checked_and_applied():
-    env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", hazards=Hazards(num=2), episode_length=5)
-    assert env.config.hazards.num == 2 and env.episode_length == 5
-    assert env.config.vases == Vases(num=1, constrained=False)
-    with pytest.raises(ValueError, match=r"EnvConfig\.episode_length is 0"):
-        mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", episode_length=0)
-
-
-def test_a_config_is_an_environment():
-    config = EnvConfig(hazards=Hazards(num=2))
-    env = mjx_safety.make(config, physics="mujoco")
-    assert env.config == config
-
-
-def test_auto_physics_on_a_cpu_is_the_c_engine(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert registry.resolve_physics("auto") == "mujoco"
-    assert isinstance(mjx_safety.make("SafetyPointGoal0-v0", physics="auto").physics, MujocoPhysics)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert registry.resolve_physics("auto") == "mjx"
-
-
-def test_a_factory_can_be_named_by_its_path(module):
-    assert mjx_safety.make("users_envs:factory", physics="mujoco").episode_length == 7
-
-
-@pytest.mark.parametrize(
-    "path, words",
+    "task, profile, order",
     [
-        ("no_such_module:factory", ("cannot import 'no_such_module'", "no_such_module:factory")),
-        ("users_envs.inner:factory", ("cannot import 'users_envs.inner'",)),
-        ("users_envs:missing", ("module 'users_envs' has no 'missing'", "users_envs:missing")),
-        ("users_envs:", ("users_envs:",)),
-        ("users_envs:number", ("'users_envs:number' is not a function that returns an EnvConfig",)),
-        ("users_envs:wrong", ("'users_envs:wrong' returned int", "EnvConfig")),
+        (Goal(), "1.0.0", "goal hazards pillars walls boundary vases gremlins"),
+        (Goal(), "2019", "walls goal hazards vases pillars gremlins boundary"),
+        (Push(), "1.0.0", "goal hazards pillars walls boundary push_box vases gremlins"),
+        (Push(), "2019", "walls goal push_box hazards vases pillars gremlins boundary"),
+        (Button(), "1.0.0", "buttons hazards pillars walls boundary vases gremlins"),
+        (Button(), "2019", "walls buttons hazards vases pillars gremlins boundary"),
+        (Button(goal_placed=True), "1.0.0", "buttons goal hazards pillars walls boundary vases gremlins"),
+        (Button(goal_placed=True), "2019", "walls goal buttons hazards vases pillars gremlins boundary"),
+        (Circle(), "1.0.0", "circle hazards pillars walls boundary vases gremlins"),
+        (Run(), "1.0.0", "hazards pillars walls boundary vases gremlins"),
     ],
 )
-def test_a_wrong_path_of_a_factory_says_what_is_wrong(module, path, words):
-    with pytest.raises(ValueError) as error:
-        mjx_safety.make(path, physics="mujoco")
-    for word in words:
-        assert word in str(error.value)
+def test_objects_are_placed_in_the_order_of_the_profile(task, profile, order):
+    assert " ".join(EnvConfig(task=task, profile=profile, **ALL_KINDS).placed) == order
 
 
-def test_a_registered_id_can_be_made(own_ids):
-    mjx_safety.register("MyEnv-v0", lambda: EnvConfig(episode_length=7))
-    assert mjx_safety.make("MyEnv-v0", physics="mujoco").episode_length == 7
-    with pytest.raises(ValueError, match="did you mean MyEnv-v0"):
-        mjx_safety.make("MyEnv-v1", physics="mujoco")
-
-
-def test_an_id_can_be_registered_only_once(own_ids):
-    mjx_safety.register("MyEnv-v0", EnvConfig)
-    for taken in ("MyEnv-v0", "SafetyPointGoal1-v0"):
-        with pytest.raises(ValueError, match=f"'{taken}' is already registered"):
-            mjx_safety.register(taken, EnvConfig)
-
-
-def test_a_robot_without_the_sensors_it_names_is_refused():
-    with pytest.raises(ValueError, match="robot Point has no sensor named 'sonar'"):
-        mjx_safety.make(EnvConfig(robot=Point(sensors=("gyro", "sonar"))), physics="mujoco")
-
-
-def test_a_robot_without_a_body_named_robot_is_refused(tmp_path):
-    path = tmp_path / "thing.xml"
-    path.write_text("<mujoco><worldbody><body name='thing'><geom size='1'/></body></worldbody></mujoco>")
-    with pytest.raises(ValueError, match=r"thing\.xml of robot Point has no body named 'robot'"):
-        mjx_safety.make(EnvConfig(robot=Point(xml=str(path))), physics="mujoco")
+def test_what_has_no_room_is_named():
+    with pytest.raises(ValueError, match="no room to place hazards: keepout 5 m leaves nothing of its extents"):
+        mjx_safety.make(EnvConfig(hazards=Hazards(keepout=5.0)), physics="mujoco")

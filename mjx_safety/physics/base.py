@@ -6,9 +6,8 @@ from typing import Any, Protocol
 
 import jax
 
-from mjx_safety.scene import PhysicsReading, PhysicsState, Scene
-
-NUM_SUBSTEPS = 10  # physics steps in one environment step, for every robot and task
+from mjx_safety.readings import PhysicsReading, PhysicsState
+from mjx_safety.scene import Scene
 
 
 class Physics(Protocol):
@@ -36,8 +35,13 @@ class Physics(Protocol):
         """Read any state."""
         ...
 
-    def step(self, data: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, PhysicsReading]:
-        """Hold ctrl [A] for `NUM_SUBSTEPS` physics steps."""
+    def step(
+        self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
+    ) -> tuple[PhysicsState, PhysicsReading]:
+        """Hold ctrl [A] for `num_substeps` [] physics steps, at most `max_substeps` (None: all of them).
+
+        Driven objects get their targets anew before each of these steps.
+        """
         ...
 
     def data(self, data: PhysicsState) -> Any:

@@ -4,62 +4,91 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from flax import struct
 from mujoco import mjx
 
-from mjx_safety.physics.base import NUM_SUBSTEPS
-from mjx_safety.scene import PhysicsReading, PhysicsState, Scene
+from mjx_safety.physics.nearby import Nearby
+from mjx_safety.physics.rest import read_at_rest
+from mjx_safety.readings import PhysicsReading, PhysicsState
+from mjx_safety.scene import Scene
 
 
 @struct.dataclass
 class MjxPhysics:
-    """MJX on one scene. The model is a pytree leaf: vmap over it to randomise masses, frictions, gains.
+    """MJX on one scene. The model is a subtree of leaves: vmap over it to randomise masses, frictions, gains.
 
     A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
     `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway.
     """
 
-    model: mjx.Model
-    scene: Scene = struct.field(pytree_node=False)
+    model: mjx.Model  # of what is near
+    nearby: Nearby = struct.field(pytree_node=False)
 
     name = "mjx"
 
+    @property
+    def scene(self) -> Scene:
+        """The whole scene."""
+        return self.nearby.full
+
     @classmethod
-    def create(cls, scene: Scene) -> MjxPhysics:
-        """Put the scene's model on the device."""
-        return cls(model=mjx.put_model(scene.model), scene=scene)
+    def create(cls, nearby: Nearby) -> MjxPhysics:
+        """Put the model of what is near on the device."""
+        return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.start`. Contacts are left out: the robot has none yet, and compiling them twice is slow."""
-        flags = self.model.opt.disableflags | mjx.DisableBit.CONTACT
-        model = self.model.replace(opt=self.model.opt.replace(disableflags=flags))
-        sensors = _forward(model, data).sensordata
-        return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self._object_geoms())))
+        """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
+        sensors = read_at_rest(self.scene, data)
+        if sensors is None:
+            sensors = _forward(_without_contacts(self.model), self._gather(data)[0]).sensordata
+        return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.forward`."""
-        return data, self._measure(self.data(data))
+        near, chosen = self._gather(data)
+        near = near.replace(mocap_pos=self.nearby.near.last_mocap_pos(near, near.time))
+        return data, self._spread(self._measure(_forward(self.model, near)), chosen)
 
-    def step(self, data: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, PhysicsReading]:
+    def step(
+        self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
+    ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`. One loop body serves the substeps and the last reading, which halves the compile time."""
-        data = data.replace(ctrl=ctrl)
-        num_sensors, num_objects = self.scene.model.nsensordata, len(self._object_geoms())
-        nothing = PhysicsReading(sensors=jnp.zeros(num_sensors), contacts=jnp.zeros(num_objects))
+        near, chosen = self._gather(data.replace(ctrl=ctrl))
+        scene = self.nearby.near
+        wanted = max_substeps if num_substeps is None else num_substeps
+        nothing = PhysicsReading(
+            sensors=jnp.zeros(scene.model.nsensordata), contacts=jnp.zeros(len(scene.solid_bodies))
+        )
 
         def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading]) -> tuple:
             data, _ = carry
-            full = self.data(data)
+            is_over = index >= wanted  # such rounds only read, the last one always does
+            last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
+            full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
             after = data.replace(qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time)
-            is_last = index == NUM_SUBSTEPS  # this round only reads
-            return jax.tree.map(lambda old, new: jnp.where(is_last, old, new), data, after), self._measure(full)
+            return jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after), self._measure(full)
 
-        return jax.lax.fori_loop(0, NUM_SUBSTEPS + 1, substep, (data, nothing))
+        moved, reading = jax.lax.fori_loop(0, max_substeps + 1, substep, (near, nothing))
+        after = moved if self.nearby.is_all else self.nearby.scatter(data, moved, chosen)
+        return after, self._spread(reading, chosen)
 
     def data(self, data: PhysicsState) -> mjx.Data:
-        """Return the complete and current `mjx.Data` of a state."""
-        return _forward(self.model, data)
+        """Return the complete and current `mjx.Data` of a state, all objects included."""
+        model = self.model if self.nearby.is_all else mjx.put_model(self.scene.model)
+        return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
+
+    def _gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
+        """Return the state of what is near, and which objects these are."""
+        if self.nearby.is_all:
+            return data, {}
+        chosen = self.nearby.select(data)
+        return self.nearby.gather(data, chosen), chosen
+
+    def _spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
+        return reading if self.nearby.is_all else self.nearby.spread(reading, chosen)
 
     def _measure(self, full: mjx.Data) -> PhysicsReading:
         return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full))
@@ -78,14 +107,14 @@ class MjxPhysics:
 
     def _robot_geoms(self) -> np.ndarray:
         """Which geoms are the robot's, [ngeom] bool."""
-        model = self.scene.model
+        model = self.nearby.near.model
         return model.body_rootid[model.geom_bodyid] == model.body("robot").id
 
     def _object_geoms(self) -> np.ndarray:
         """Which geoms are each solid object's, [K, ngeom] bool."""
-        model, scene = self.scene.model, self.scene
-        names = [f"{name}{i}" for name in scene.free_kinds for i in range(scene.objects[name].num)]
-        return np.array([model.geom_bodyid == model.body(name).id for name in names], bool).reshape(-1, model.ngeom)
+        model, names = self.nearby.near.model, self.nearby.near.solid_bodies
+        bodies = [model.body(name).id for name in names]
+        return np.array([model.geom_bodyid == body for body in bodies], bool).reshape(-1, model.ngeom)
 
 
 def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:
@@ -106,6 +135,14 @@ _INTEGRATORS = {
 }
 
 
+def _without_contacts(model: mjx.Model) -> mjx.Model:
+    """Switch contacts off, and touch sensors, which MJX 3.17 cannot evaluate without: they read 0."""
+    is_touch = model.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH
+    stages = np.where(is_touch, int(mujoco.mjtStage.mjSTAGE_NONE), model.sensor_needstage)
+    flags = model.opt.disableflags | mjx.DisableBit.CONTACT
+    return model.replace(opt=model.opt.replace(disableflags=flags), sensor_needstage=stages)
+
+
 def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
     """Run `mjx.forward`, which leaves acceleration sensors at zero in models without any constraint (MJX 3.17)."""
     full = mjx.forward(model, _load(model, data))
@@ -113,6 +150,5 @@ def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
 
 
 def _load(model: mjx.Model, data: PhysicsState) -> mjx.Data:
-    return mjx.make_data(model).replace(
-        qpos=data.qpos, qvel=data.qvel, qacc_warmstart=data.qacc_warmstart, time=data.time, ctrl=data.ctrl
-    )
+    fields = {field: getattr(data, field) for field in data.__dataclass_fields__}
+    return mjx.make_data(model).replace(**fields)

@@ -21,18 +21,28 @@ class Robot(AbstractPlaced):
     root_joint: Literal["planar", "free"]  # planar: slides x and y, then a hinge about z; free: one free joint
     start_height: float = static(default=0.1)  # m, of the root body at reset
     sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")  # observed, in this order
-    touches_floor: bool = True  # False: no contact with the floor has to be simulated
+    angle_components: bool = (
+        True  # joint angles are observed as (sin, cos), ball joints as 3x3 matrices; False: as they are
+    )
+    touches_floor: bool = True  # False: no contact with the floor has to be simulated (mjx)
+    self_contacts: tuple[tuple[str, str], ...] = ()  # pairs of its own geoms to collide with each other (mjx; C: all)
     keepout: float = static(default=0.4)  # m
     start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
 
     def check(self) -> None:
         """Refuse wrong values."""
         super().check()
-        freeze(self, "sensors")
+        freeze(self, "sensors", "self_contacts")
         require(self.num == 1, self, "num", "1")
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
         require_numbers(self, start_height=0.0)
-        require_bools(self, "touches_floor")
+        require_bools(self, "touches_floor", "angle_components")
+        pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
+        require(pairs, self, "self_contacts", "pairs of names of geoms")
         is_angle = isinstance(self.start_yaw, (int, float)) and math.isfinite(self.start_yaw)
         require(self.start_yaw is None or is_angle, self, "start_yaw", "None or an angle in rad")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from mjx_safety.objects import AbstractObject
-from mjx_safety.scene import Readings
+from mjx_safety.readings import Readings
 from mjx_safety.types import Snapshot
 
 
@@ -22,11 +22,25 @@ class AbstractTask(abc.ABC):
     @property
     @abc.abstractmethod
     def objects(self) -> Mapping[str, AbstractObject]:
-        """What the task itself places, in the order of placement."""
+        """What the task itself adds, in the order of observation."""
+
+    @property
+    def unplaced(self) -> frozenset[str]:
+        """Those of its objects that take no place in a layout because `view` puts them somewhere."""
+        return frozenset()
+
+    @property
+    def bonus(self) -> Any:
+        """Reward for meeting the goal."""
+        return 0.0
 
     @abc.abstractmethod
     def init(self, readings: Readings, key: jax.Array) -> Any:
         """Memory at the start of an episode."""
+
+    def view(self, readings: Readings, memory: Any) -> Readings:
+        """Return the world as costs and lidars see it: with what the task puts somewhere, hides or leaves uncharged."""
+        return readings
 
     @abc.abstractmethod
     def reward(self, readings: Readings, memory: Any) -> tuple[jax.Array, jax.Array]:
@@ -36,15 +50,10 @@ class AbstractTask(abc.ABC):
     def advance(self, readings: Readings, memory: Any, goal_met: jax.Array, key: jax.Array) -> Any:
         """Memory for the next step. `readings` already hold the new place of what `moves` names."""
 
-    @property
-    @abc.abstractmethod
-    def bonus(self) -> Any:
-        """Reward for meeting the goal."""
-
-    @abc.abstractmethod
     def to_snapshot(self, memory: Any) -> dict[str, jax.Array]:
         """Fields of `Snapshot` that hold the memory."""
+        return {}
 
-    @abc.abstractmethod
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> Any:
         """Memory of a snapshot; what it lacks is computed from the positions."""
+        return self.init(readings, key)

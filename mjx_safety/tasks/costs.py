@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.geometry import norm, planar_distance
-from mjx_safety.objects import Hazards, Vases
-from mjx_safety.scene import Readings
+from mjx_safety.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases
+from mjx_safety.readings import Readings
+
+CostFn = Callable[[Any, Readings], jax.Array]  # the kind's settings, what is read -> []
 
 
 def hazards_cost(hazards: Hazards, readings: Readings) -> jax.Array:
@@ -30,8 +32,46 @@ def vases_velocity_cost(vases: Vases, readings: Readings) -> jax.Array:
     return vases.velocity_cost * jnp.sum(jnp.where(speed >= vases.velocity_threshold, speed, 0.0))
 
 
-CostFn = Callable[[Any, Readings], jax.Array]  # the kind's settings, what is read -> []
-SOURCES: dict[str, dict[str, CostFn]] = {  # kind of object -> name of the source -> its function
+def vases_displace_cost(vases: Vases, readings: Readings) -> jax.Array:
+    """Horizontal distances [] m of all vases that are not in their place any more, summed."""
+    moved = planar_distance(readings.pos["vases"], readings.start_pos["vases"])
+    return vases.displace_cost * jnp.sum(jnp.where(moved >= vases.displace_threshold, moved, 0.0))
+
+
+def pillars_cost(pillars: Pillars, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any pillar."""
+    return pillars.cost * jnp.sum(readings.contacts["pillars"])
+
+
+def buttons_cost(buttons: Buttons, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any button that the task charges for."""
+    return buttons.cost * jnp.sum(readings.contacts["buttons"])
+
+
+def gremlins_cost(gremlins: Gremlins, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any gremlin."""
+    return gremlins.contact_cost * jnp.sum(readings.contacts["gremlins"])
+
+
+def boundary_cost(boundary: Boundary, readings: Readings) -> jax.Array:
+    """Charge [] for each step that the robot spends beyond the lines."""
+    directions = 1 if boundary.num == 2 else 2
+    outside = jnp.any(jnp.abs(readings.root_pos[:directions]) > boundary.distance)
+    return boundary.cost * outside.astype(jnp.float32)
+
+
+def sources(name: str, kind: AbstractObject) -> dict[str, CostFn]:
+    """Return the sources of cost of one kind of object: name -> function."""
+    if name == "vases":
+        displace = {"vases_displace": vases_displace_cost} if kind.displace_cost else {}  # type: ignore[attr-defined]
+        return {"vases_contact": vases_contact_cost, "vases_velocity": vases_velocity_cost, **displace}
+    return _SOURCES.get(name, {})
+
+
+_SOURCES: dict[str, dict[str, CostFn]] = {
     "hazards": {"hazards": hazards_cost},
-    "vases": {"vases_contact": vases_contact_cost, "vases_velocity": vases_velocity_cost},
+    "pillars": {"pillars": pillars_cost},
+    "buttons": {"buttons": buttons_cost},
+    "gremlins": {"gremlins": gremlins_cost},
+    "boundary": {"out_of_boundary": boundary_cost},
 }

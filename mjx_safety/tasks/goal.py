@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from flax import struct
 
 from mjx_safety.geometry import planar_distance
 from mjx_safety.objects import AbstractObject, GoalArea, Hazards, Vases
-from mjx_safety.scene import Readings
+from mjx_safety.readings import Readings
+from mjx_safety.robots.base import Robot
 from mjx_safety.settings import require, require_numbers, settings
 from mjx_safety.tasks.base import AbstractTask
 from mjx_safety.types import Snapshot
@@ -76,16 +77,16 @@ def _goal_distance(readings: Readings) -> jax.Array:
     return planar_distance(readings.root_pos, readings.pos["goal"][0])
 
 
-LEVELS = (
-    {"extents": (-1.0, -1.0, 1.0, 1.0)},
-    {
-        "extents": (-1.5, -1.5, 1.5, 1.5),
-        "hazards": Hazards(num=8, keepout=0.18),
-        "vases": Vases(num=1, constrained=False),
-    },
-    {
-        "extents": (-2.0, -2.0, 2.0, 2.0),
-        "hazards": Hazards(num=10, keepout=0.18),
-        "vases": Vases(num=10),
-    },
-)
+def presets(robot: Robot) -> tuple[dict[str, Any], ...]:
+    """Settings of `EnvConfig` for levels 0, 1, 2."""
+    vases = Vases(num=1, constrained=False)
+    return (
+        {"task": Goal(), "extents": (-1.0, -1.0, 1.0, 1.0)},
+        {"task": Goal(), "extents": (-1.5, -1.5, 1.5, 1.5), "hazards": Hazards(num=8, keepout=0.18), "vases": vases},
+        {
+            "task": Goal(),
+            "extents": (-2.0, -2.0, 2.0, 2.0),
+            "hazards": Hazards(num=10, keepout=0.18),
+            "vases": Vases(num=10),
+        },
+    )

@@ -1,0 +1,45 @@
+"""How driven objects (gremlins) move: all targets circle in step, each object hangs on its target by a soft weld."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+WELD_SOLREF = (0.02, 1.5)  # how softly a driven object is tied to its target: time constant in s, damping ratio
+RISE = 0.1  # m, by which a target is lifted above the object's start, so that the object hovers
+WIDEST = 0.95  # of MuJoCo's default solimp: the impedance of all but the smallest distances, which also scales solref
+GRAVITY = 9.81  # m/s^2
+
+
+def target_offset(travel: float, time: Any, xp: Any) -> Any:
+    """Offset [..., 3] m of a target from its object's start: clockwise on a circle. time: [...] s; xp: whose numpy."""
+    return xp.stack([travel * xp.sin(time), travel * xp.cos(time), RISE * xp.ones_like(time)], axis=-1)
+
+
+def undisturbed_step(
+    travel: float, time: jax.Array, dt: float, offset: jax.Array, velocity: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Move an object that touches nothing by one physics step of `dt` s, as the engine does.
+
+    The weld is a damped spring towards the target. offset: [..., 3] m from the start, velocity: [..., 3] m/s, both at
+    `time` [] s; returns those after the step.
+    """
+    timeconst = max(WELD_SOLREF[0], 2 * dt)
+    damping = 2 / (WIDEST * timeconst)
+    stiffness = 1 / (WIDEST * timeconst * WELD_SOLREF[1]) ** 2
+    pull = damping * velocity + stiffness * WIDEST * (offset - target_offset(travel, time, jnp))
+    gravity = jnp.array([0.0, 0.0, -GRAVITY])
+    velocity = velocity + dt * ((1 - WIDEST) * gravity - WIDEST * pull)
+    return offset + dt * velocity, velocity
+
+
+def undisturbed_offset(travel: float, time: jax.Array, dt: float) -> jax.Array:
+    """Offset [3] m of an object from its start at `time` [] s, if nothing ever touched it."""
+
+    def step(index: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return undisturbed_step(travel, index * dt, dt, *carry)
+
+    num_steps = jnp.round(time / dt).astype(jnp.int32)
+    return jax.lax.fori_loop(0, num_steps, step, (jnp.zeros(3), jnp.zeros(3)))[0]

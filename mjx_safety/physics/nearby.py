@@ -1,0 +1,128 @@
+"""Physics for what is near: a model with a few slots per kind of object, filled with those that can touch something.
+
+A solver pays for every body it holds, but of ten vases at most a few are near the robot or still move. The others need
+no solver: fixed things do nothing, free things lie at rest, driven things follow the law of their weld.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mjx_safety.driven import undisturbed_step
+from mjx_safety.geometry import planar_distance
+from mjx_safety.readings import PhysicsReading, PhysicsState
+from mjx_safety.scene import Scene
+
+AT_REST = 1e-4  # m/s, a free object slower than this may leave the solver; it is what counts as resting in the costs
+FIRST = 1e3  # m, head start of what must not leave the solver
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Nearby:
+    """The way between a scene and the smaller one with slots. Slots go to what moves, then by distance.
+
+    Distance is that to the robot or to the nearest free object that moves (or that always has a slot). Chosen before
+    every environment step, in which nothing gets further than the gap to those that are left out.
+    """
+
+    full: Scene
+    near: Scene
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every object has a slot."""
+        return all(self.full.objects[name].num == kind.num for name, kind in self.near.objects.items())
+
+    def select(self, data: PhysicsState) -> dict[str, jax.Array]:
+        """Choose, for each solid kind, the objects that get its slots: kind -> [slots] int32."""
+        parts = self._parts(data)
+        movers, moves = [data.qpos[None, :2]], [jnp.ones(1, bool)]
+        for name in self._kinds("free"):
+            q, v = parts["qpos"][name], parts["qvel"][name]
+            movers.append(q[:, :2])
+            moves.append((jnp.sum(v[:, :3] ** 2, axis=-1) > AT_REST**2) | (self.full.objects[name].slots is None))
+        where, active = jnp.concatenate(movers), jnp.concatenate(moves)
+        chosen = {}
+        for name in self.full.solid_kinds:
+            xy = (parts["qpos"][name] if name in parts["qpos"] else parts["mocap_pos"][name])[:, :2]
+            gaps = planar_distance(xy[:, None], where)  # [N, movers]; 0 to itself puts a mover first
+            score = jnp.min(jnp.where(active, gaps, FIRST), axis=-1)
+            chosen[name] = jax.lax.top_k(-score, self.near.objects[name].num)[1]
+        return chosen
+
+    def gather(self, data: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
+        """Return the state of the robot and the chosen objects."""
+        parts = self._parts(data)
+        nq, nv = self.full.robot_nq, self.full.robot_nv
+        rows = {field: [kinds[name][chosen[name]].ravel() for name in kinds] for field, kinds in parts.items()}
+        return data.replace(
+            qpos=jnp.concatenate([data.qpos[:nq], *rows["qpos"]]),
+            qvel=jnp.concatenate([data.qvel[:nv], *rows["qvel"]]),
+            qacc_warmstart=jnp.concatenate([data.qacc_warmstart[:nv], *rows["qacc_warmstart"]]),
+            mocap_pos=jnp.concatenate([jnp.zeros(0), *rows["mocap_pos"]]).reshape(-1, 3),
+            mocap_quat=jnp.concatenate([jnp.zeros(0), *rows["mocap_quat"]]).reshape(-1, 4),
+        )
+
+    def scatter(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
+        """Return the whole state after the chosen objects have `moved`, from `data`, the whole state before."""
+        old, new = self._parts(data), self._parts_of(self.near, moved)
+        nq, nv = self.full.robot_nq, self.full.robot_nv
+        qpos, qvel, warm = [moved.qpos[:nq]], [moved.qvel[:nv]], [moved.qacc_warmstart[:nv]]
+        for name in self.full.moving_kinds:
+            q, v = self._left_alone(name, old, data.time, moved.time)
+            index = chosen[name]
+            qpos.append(q.at[index].set(new["qpos"][name]).ravel())
+            qvel.append(v.at[index].set(new["qvel"][name]).ravel())
+            warm.append(old["qacc_warmstart"][name].at[index].set(new["qacc_warmstart"][name]).ravel())
+        return data.replace(
+            qpos=jnp.concatenate(qpos),
+            qvel=jnp.concatenate(qvel),
+            qacc_warmstart=jnp.concatenate(warm),
+            time=moved.time,
+            ctrl=moved.ctrl,
+        )
+
+    def spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
+        """Give the contacts [K] of all solid objects; those without a slot have none."""
+        near = self.near.split(self.near.solid_kinds, reading.contacts)
+        rows = [jnp.zeros(self.full.objects[name].num).at[chosen[name]].set(near[name]) for name in near]
+        return reading.replace(contacts=jnp.concatenate([jnp.zeros(0), *rows]))
+
+    def _left_alone(
+        self, name: str, old: dict[str, dict[str, jax.Array]], before: jax.Array, after: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Coordinates [N, 7] and [N, 6] at time `after` of a kind whose objects touch nothing since `before`."""
+        q, v = old["qpos"][name], jnp.zeros_like(old["qvel"][name])
+        kind = self.full.objects[name]
+        if kind.body_kind != "driven":
+            return q, v
+        start, dt = old["mocap_pos"][name], float(self.full.model.opt.timestep)
+
+        def step(index: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            return undisturbed_step(self.full.travel(name), before + index * dt, dt, *carry)
+
+        num_steps = jnp.round((after - before) / dt).astype(jnp.int32)
+        offset, velocity = jax.lax.fori_loop(0, num_steps, step, (q[:, :3] - start, old["qvel"][name][:, :3]))
+        return q.at[:, :3].set(start + offset), v.at[:, :3].set(velocity)
+
+    def _kinds(self, body_kind: str) -> list[str]:
+        return [name for name in self.full.moving_kinds if self.full.objects[name].body_kind == body_kind]
+
+    def _parts(self, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
+        return self._parts_of(self.full, data)
+
+    def _parts_of(self, scene: Scene, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
+        """Each kind's rows of each field of the state."""
+        nq, nv = scene.robot_nq, scene.robot_nv
+        rows = {
+            "qpos": data.qpos[nq:].reshape(-1, 7),
+            "qvel": data.qvel[nv:].reshape(-1, 6),
+            "qacc_warmstart": data.qacc_warmstart[nv:].reshape(-1, 6),
+        }
+        parts = {field: scene.split(scene.moving_kinds, value) for field, value in rows.items()}
+        return parts | {
+            field: scene.split(scene.mocap_kinds, getattr(data, field)) for field in ("mocap_pos", "mocap_quat")
+        }

@@ -1,0 +1,129 @@
+"""For tests: environments on the C engine compiled once per process, scenes by hand, readings by hand, comparisons."""
+
+import collections
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mjx_safety
+from mjx_safety.readings import Readings
+
+B = 8  # worlds side by side in all tests, so that each function is compiled once
+
+# Unoptimised machine code takes half the time to compile and computes the same.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+class World:
+    """One environment with its compiled functions, of one world and of B worlds; `traces` counts their tracings."""
+
+    def __init__(self, env, **overrides):
+        self.env = mjx_safety.make(env, physics="mujoco", **overrides)
+        self.traces = collections.Counter()
+        names = ("reset", "step", "restore", "snapshot")
+        self.reset, self.step, self.restore, self.snapshot = map(self._compile, names)
+        self.resets, self.steps, self.restores, self.snapshots = (self._compile(name, jax.vmap) for name in names)
+
+    def _compile(self, name, transform=lambda function: function):
+        function = getattr(self.env, name)
+        counted_as = f"{name}s" if transform is jax.vmap else name
+
+        def traced(*args):
+            self.traces[counted_as] += 1
+            return function(*args)
+
+        return compiled(transform(traced))
+
+    def actions(self, *shape, seed=5):
+        """Uniform random actions [*shape, A]."""
+        return jax.random.uniform(jax.random.key(seed), (*shape, self.env.action_size), minval=-1, maxval=1)
+
+    def scene(self, **changes):
+        """The world of one key, with some things changed; memories of the reward follow the positions."""
+        snapshot = self.snapshot(self.reset(jax.random.key(0)))
+        known = {name: getattr(snapshot, name) for name in changes}
+        memories = {name: None for name in vars(snapshot) if name.startswith("last_")}
+        given = {
+            name: jnp.broadcast_to(jnp.asarray(value, known[name].dtype), known[name].shape)
+            for name, value in changes.items()
+        }
+        return self.restore(snapshot.replace(**memories | given))
+
+    def go(self, state, action, num_steps):
+        """States after each of some steps with one action."""
+        states = []
+        for _ in range(num_steps):
+            state = self.step(state, jnp.asarray(action, jnp.float32))
+            states.append(state)
+        return states
+
+    def cost(self, state, name):
+        """Raw value of one source of cost."""
+        return state.costs[..., self.env.cost_names.index(name)]
+
+    def seen(self, state, name):
+        """One entry of the observation."""
+        return np.asarray(state.obs[..., self.env.obs_slices[name]])
+
+
+world_of = functools.cache(World)  # by id: shared by the tests that run in one process
+
+
+def batch_of(tree, num=B):
+    """The same world `num` times."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *jnp.shape(leaf))), tree)
+
+
+def row(tree, i):
+    """One world of a batch."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def plain(tree):
+    """The same with keys as numbers."""
+    is_key = jax.dtypes.prng_key
+    return jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, is_key) else x, tree)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, plain(a), plain(b))
+
+
+def assert_close(a, b, tolerance):
+    chex.assert_trees_all_close(plain(a), plain(b), atol=tolerance, rtol=0)
+
+
+def assert_same_snapshot(a, b, tolerance):
+    """Equal up to the sign of quaternions."""
+
+    def signed(path, leaf):
+        is_quat = jax.tree_util.keystr(path).endswith("quat")
+        return leaf * jnp.where(leaf[..., :1] + 1e-3 * leaf[..., 3:] < 0, -1, 1) if is_quat else leaf
+
+    assert_close(*(jax.tree_util.tree_map_with_path(signed, snapshot) for snapshot in (a, b)), tolerance)
+
+
+def by_hand(root_pos=(0.0, 0.0, 0.1), root_linvel=(0.0, 0.0, 0.0), linvel=None, contacts=None, start_pos=None, **pos):
+    """Readings of a robot that looks along +x. pos: kind=[[x, y, z], ...]; the rest by kind; contacts: points."""
+
+    def by_kind(values):
+        return {name: jnp.asarray(value, jnp.float32) for name, value in (values or {}).items()}
+
+    return Readings(
+        root_pos=jnp.array(root_pos, jnp.float32),
+        root_quat=jnp.array([1.0, 0.0, 0.0, 0.0]),
+        root_linvel=jnp.array(root_linvel, jnp.float32),
+        root_angvel=jnp.zeros(3),
+        sensors=jnp.zeros(0),
+        pos=by_kind(pos),
+        quat={},
+        linvel=by_kind(linvel),
+        angvel={},
+        contacts=by_kind(contacts),
+        start_pos=by_kind(start_pos),
+        com=None,
+        hidden={},
+    )
