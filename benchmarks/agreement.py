@@ -1,11 +1,11 @@
-"""Whether the engines agree where trajectories cannot be compared: statistics of a scripted robot that goes for its goal.
+"""Whether the engines agree where trajectories cannot be compared: statistics of a scripted robot seeking its goal.
 
     python benchmarks/agreement.py --envs SafetyPointGoal2-v0 --num-steps 150
     python benchmarks/agreement.py --json benchmarks/results/agreement.json
 
-Each engine runs the same number of episodes from the same distribution of layouts. Given for every source of cost: steps
-with cost and contact points per episode, mean and 95 % confidence interval, and whether the difference of the engines'
-means lies within the interval of that difference.
+Each engine runs the same number of episodes from the same distribution of layouts. Given for every source of cost:
+steps with cost and contact points per episode, mean and 95 % confidence interval, and whether the difference of the
+engines' means lies within the interval of that difference.
 """
 
 from __future__ import annotations

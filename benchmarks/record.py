@@ -11,6 +11,11 @@ from typing import Any
 from mjx_safety.runs import describe_machine
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Read a result; empty if there is none yet."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, with machine, versions, commit, date and command."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
 """Random actions for many steps in every environment: nothing may become NaN, leave the world or start overlapping.
 
-    python benchmarks/soak.py                                          # 1e6 steps over the 27 on the C engine
+    python benchmarks/soak.py --json benchmarks/results/soak_mujoco.json
     python benchmarks/soak.py --physics mjx --num-steps 100000 --envs SafetyPointGoal2-v0 SafetyCarButton1-v0
+
+The first line takes a million steps in all 27 environments of the benchmark, on the C engine.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import record
 import tyro
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -108,6 +109,7 @@ class Env:
         xy, failed = sample_layout(layout_key, self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
+    @functools.partial(jax.jit, static_argnames="num")
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the unluckiest world."""
         layout_key, key = self._layout_key(key)

@@ -229,12 +229,12 @@ def test_controls_are_noisy_after_they_were_clipped(noisy):
 
 
 def test_physics_steps_are_left_out_on_mjx_as_on_the_c_engine():
+    """From the same states, which all engines share."""
     config = EnvConfig(frameskip=4, frameskip_prob=0.5, task=Goal(goal=GoalArea(observed=False)))
+    first = World(config).resets(keys(8))
     runs = []
     for physics in ("mujoco", "mjx"):
-        env = mjx_safety.make(config, physics=physics)
-        reset, step = compiled(jax.vmap(env.reset)), compiled(jax.vmap(env.step))
-        states = [reset(keys(8))]
+        states, step = [first], compiled(jax.vmap(mjx_safety.make(config, physics=physics).step))
         for _ in range(3):
             states.append(step(states[-1], jnp.ones((8, 2))))
         runs.append(jax.tree.map(lambda *leaves: np.stack(leaves), *(state.data for state in states)))

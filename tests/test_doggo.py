@@ -198,7 +198,7 @@ def test_pairs_that_may_touch(doggo):
 def test_a_doggo_is_a_doggo_with_other_settings():
     assert Doggo(keepout=0.5).xml == DOGGO.xml and Doggo2019(keepout=0.5).xml == DOGGO_2019.xml
     assert Doggo(keepout=0.5).keepout == Doggo2019(keepout=0.5).keepout == 0.5
-    assert DOGGO.xml != DOGGO_2019.xml and DOGGO.name != DOGGO_2019.name
+    assert DOGGO.xml != DOGGO_2019.xml and DOGGO.name == DOGGO_2019.name == "Doggo"
 
 
 @pytest.mark.parametrize("version, action, step", CHECK_VALUES)

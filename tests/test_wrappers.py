@@ -268,6 +268,25 @@ def test_seeds_can_be_vmapped(key):
         np.testing.assert_array_equal(batched.episode_return[i], alone.episode_return)
 
 
+class ManyEnv(ToyEnv):
+    """Knows how to start many worlds: their layouts are consecutive numbers."""
+
+    def reset_many(self, key, num):
+        states = jax.vmap(self.reset)(jax.random.split(key, num))
+        layouts = states.scene[0] + jnp.arange(num)
+        return states.replace(scene=layouts, obs=jax.vmap(self.observe)(layouts, states.memory))
+
+
+@pytest.mark.parametrize("kind, consecutive", [(ToyEnv, False), (ManyEnv, True)])
+def test_worlds_are_started_together_where_the_environment_can(kind, consecutive, key):
+    venv = vectorize(kind(episode_length=3), 8)
+    first = first_states(venv, key)
+    _, after = rollout(venv, first, 6)
+    for states in (first, world(after, 2), world(after, 5)):
+        assert np.all(np.diff(states.env_state.scene) == 1) == consecutive
+        np.testing.assert_array_equal(states.obs[:, 0], states.env_state.scene)
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_states_can_be_donated(jit, key):
     venv = vectorize(ToyEnv(), 4)

@@ -58,20 +58,23 @@ class MjxPhysics:
         near, chosen = self._gather(data.replace(ctrl=ctrl))
         scene = self.nearby.near
         wanted = max_substeps if num_substeps is None else num_substeps
+        untouched = jnp.zeros(len(scene.solid_bodies), bool)
         nothing = PhysicsReading(
             sensors=jnp.zeros(scene.model.nsensordata), contacts=jnp.zeros(len(scene.solid_bodies))
         )
 
-        def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading]) -> tuple:
-            data, _ = carry
+        def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading, jax.Array]) -> tuple:
+            data, _, touched = carry
             is_over = index >= wanted  # such rounds only read, the last one always does
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
             after = data.replace(qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time)
-            return jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after), self._measure(full)
+            data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
+            return data, self._measure(full), touched | self._touched(full)
 
-        moved, reading = jax.lax.fori_loop(0, max_substeps + 1, substep, (near, nothing))
+        moved, reading, touched = jax.lax.fori_loop(0, max_substeps + 1, substep, (near, nothing, untouched))
+        moved = self.nearby.keep_at_rest(near, moved, touched)
         after = moved if self.nearby.is_all else self.nearby.scatter(data, moved, chosen)
         return after, self._spread(reading, chosen)
 
@@ -104,6 +107,17 @@ class MjxPhysics:
         other = jnp.where(robot[first], second, first)
         counts = (contact.dist <= 0) & (robot[first] ^ robot[second])
         return jnp.sum(counts[:, None] & jnp.asarray(objects)[:, other].T, axis=0, dtype=jnp.float32)
+
+    def _touched(self, full: mjx.Data) -> jax.Array:
+        """Whether anything but the floor touches each solid object, [K] bool."""
+        objects = self._object_geoms()
+        if not len(objects):
+            return jnp.zeros(0, bool)
+        contact, floor = full._impl.contact, self.nearby.near.model.geom("floor").id
+        first, second = contact.geom[:, 0], contact.geom[:, 1]
+        real = (contact.dist <= 0) & (first != floor) & (second != floor)
+        members = jnp.asarray(objects)
+        return jnp.any(real & (members[:, first] | members[:, second]), axis=-1)
 
     def _robot_geoms(self) -> np.ndarray:
         """Which geoms are the robot's, [ngeom] bool."""

@@ -17,6 +17,7 @@ from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
 
 AT_REST = 1e-4  # m/s, a free object slower than this may leave the solver; it is what counts as resting in the costs
+FLAT = 1e-3  # m, a cube whose centre is higher than this above its height at reset leans on something
 FIRST = 1e3  # m, head start of what must not leave the solver
 
 
@@ -43,7 +44,7 @@ class Nearby:
         for name in self._kinds("free"):
             q, v = parts["qpos"][name], parts["qvel"][name]
             movers.append(q[:, :2])
-            moves.append((jnp.sum(v[:, :3] ** 2, axis=-1) > AT_REST**2) | (self.full.objects[name].slots is None))
+            moves.append(~_rests(self.full, name, q, v) | (self.full.objects[name].slots is None))
         where, active = jnp.concatenate(movers), jnp.concatenate(moves)
         chosen = {}
         for name in self.full.solid_kinds:
@@ -65,6 +66,25 @@ class Nearby:
             mocap_pos=jnp.concatenate([jnp.zeros(0), *rows["mocap_pos"]]).reshape(-1, 3),
             mocap_quat=jnp.concatenate([jnp.zeros(0), *rows["mocap_quat"]]).reshape(-1, 4),
         )
+
+    def keep_at_rest(self, before: PhysicsState, moved: PhysicsState, touched: jax.Array) -> PhysicsState:
+        """Undo what rounding did to free objects that lay at rest and that nothing but the floor touched.
+
+        before, moved: of the chosen objects; touched: [K] bool, for each solid object in the model.
+        """
+        scene = self.near
+        old, new = self._parts_of(scene, before), self._parts_of(scene, moved)
+        nq, nv = scene.robot_nq, scene.robot_nv
+        touches = scene.split(scene.solid_kinds, touched)
+        qpos, qvel = [moved.qpos[:nq]], [moved.qvel[:nv]]
+        for name in scene.moving_kinds:
+            q, v = new["qpos"][name], new["qvel"][name]
+            if scene.objects[name].body_kind == "free":
+                stays = (~touches[name] & _rests(scene, name, old["qpos"][name], old["qvel"][name]))[:, None]
+                q, v = jnp.where(stays, old["qpos"][name], q), jnp.where(stays, 0.0, v)
+            qpos.append(q.ravel())
+            qvel.append(v.ravel())
+        return moved.replace(qpos=jnp.concatenate(qpos), qvel=jnp.concatenate(qvel))
 
     def scatter(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
         """Return the whole state after the chosen objects have `moved`, from `data`, the whole state before."""
@@ -126,3 +146,9 @@ class Nearby:
         return parts | {
             field: scene.split(scene.mocap_kinds, getattr(data, field)) for field in ("mocap_pos", "mocap_quat")
         }
+
+
+def _rests(scene: Scene, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
+    """Which free objects of a kind lie flat on the floor and do not move, [N] bool. q: [N, 7], v: [N, 6]."""
+    is_slow = jnp.sum(v[:, :3] ** 2, axis=-1) < AT_REST**2
+    return is_slow & (jnp.abs(q[:, 2] - scene.objects[name].height) < FLAT)

@@ -264,7 +264,8 @@ def test_meeting_the_goal_gives_the_bonus_and_a_new_clear_goal(case):
 
 
 def test_each_function_is_traced_and_compiled_once(case):
-    """After all of the above; runs last."""
+    """After all of the above."""
+    assert case.restored.step_count.shape == (B,)
     assert set(case.world.traces) == {"resets", "steps", "restores", "snapshots"}
     for name, count in case.world.traces.items():
         assert count == 1, name

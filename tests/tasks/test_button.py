@@ -160,12 +160,14 @@ def button1():
 def run(button1):
     """Sheet 9.5: straight ahead into the target, in B worlds that draw their next targets differently."""
     snapshot = button1.snapshot(alone(button1))
-    states = [button1.restores(batch_of(snapshot), jax.random.split(jax.random.key(4), B))]
-    for _ in range(40):
-        states.append(button1.steps(states[-1], jnp.tile(jnp.array([1.0, 0.0]), (B, 1))))
-    changed = np.asarray(states[18].memory.target) != 0
-    assert 0 < changed.sum() < B, "both cases are needed: another target, and the same again"
-    return states, changed
+    for seed in range(10):
+        states = [button1.restores(batch_of(snapshot), jax.random.split(jax.random.key(seed), B))]
+        for _ in range(40):
+            states.append(button1.steps(states[-1], jnp.tile(jnp.array([1.0, 0.0]), (B, 1))))
+        changed = np.asarray(states[18].memory.target) != 0
+        if 0 < changed.sum() < B:  # another target in some worlds, the same again in others
+            return states, changed
+    raise AssertionError("the next target is always another one, or never")
 
 
 def test_the_target_is_pressed_when_it_is_in_the_reference(run):

@@ -1,0 +1,118 @@
+"""How long many worlds take to find their layouts: the shared search against one search for each world.
+
+    python benchmarks/layouts.py --json benchmarks/results/layouts.json
+
+Seconds are the best of some, each time with another key; both ways are timed in turns within one run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import record
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mjx_safety.layouts import TURNS, sample_layouts, search_layouts
+from mjx_safety.placement import AbstractPlaced, PlacementTable, placement_table, sample_layout
+
+
+@dataclasses.dataclass
+class Args:
+    """What to measure."""
+
+    num: tuple[int, ...] = (16, 4096)
+    """Worlds side by side."""
+    repeats: int = 3
+    """Timings of each kind; the best counts."""
+    json: Path | None = None
+    """Also write the results to this file."""
+
+
+class Thing(AbstractPlaced):
+    """Something to place."""
+
+
+def table_of(half: float, **kinds: tuple[int, float]) -> PlacementTable:
+    """Lay out things in a square. half: m, half its side; kinds: name -> (number, keepout in m), in their order."""
+    things = {name: Thing(num=num, keepout=keepout) for name, (num, keepout) in kinds.items()}
+    return placement_table(things, (-half, -half, half, half), 0.0)
+
+
+ROBOT, GOAL, BUTTONS = (1, 0.4), (1, 0.4), (4, 0.2)
+TABLES = {  # name -> table, row of what is redrawn
+    "Goal2": (table_of(2.0, robot=ROBOT, goal=(1, 0.305), hazards=(10, 0.18), vases=(10, 0.15)), 1),
+    "Push2": (table_of(2.0, robot=ROBOT, goal=GOAL, hazards=(4, 0.4), pillars=(4, 0.3), box=(1, 0.2)), 1),
+    "Button1": (table_of(1.5, robot=ROBOT, buttons=BUTTONS, hazards=(4, 0.18), gremlins=(4, 0.4)), None),
+    "Button2": (table_of(1.8, robot=ROBOT, buttons=BUTTONS, hazards=(8, 0.18), gremlins=(6, 0.4)), None),
+    "Button2 with goal disc": (
+        table_of(1.8, robot=ROBOT, buttons=BUTTONS, goal=GOAL, hazards=(8, 0.18), gremlins=(6, 0.4)),
+        None,
+    ),
+}
+
+
+def time_in_turns(repeats: int, **calls: Callable[[jax.Array], Any]) -> dict[str, float]:
+    """Best seconds of each call, taken in turns after one call each to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call(jax.random.key(turn)))
+            seconds[name].append(time.perf_counter() - start)
+    return {name: min(values[1:]) for name, values in seconds.items()}
+
+
+def measure(table: PlacementTable, redrawn: int | None, num: int, repeats: int) -> dict[str, float]:
+    """Time `num` layouts found together and one by one, and count turns of the shared search."""
+
+    def one_by_one(key: jax.Array) -> Any:
+        return jax.vmap(lambda key: sample_layout(key, table, redrawn))(jax.random.split(key, num))
+
+    seconds = time_in_turns(
+        repeats,
+        together=jax.jit(lambda key: sample_layouts(key, table, num, redrawn)),
+        one_by_one=jax.jit(one_by_one),
+    )
+    pool = jax.jit(lambda key: search_layouts(key, table, num, redrawn))(jax.random.key(1))
+    return {
+        "seconds_together": seconds["together"],
+        "seconds_one_by_one": seconds["one_by_one"],
+        "one_by_one_over_together": seconds["one_by_one"] / seconds["together"],
+        "turns_together": int(pool.num_rounds) * TURNS,
+        "attempts_per_world": float(np.asarray(pool.num_begun) / num),
+    }
+
+
+def main(args: Args) -> None:
+    """Measure, print, write."""
+    result = {
+        name: {str(num): measure(table, redrawn, num, args.repeats) for num in args.num}
+        for name, (table, redrawn) in TABLES.items()
+    }
+    columns = Table("layout", "worlds", "together", "one by one", "ratio", "turns", "attempts a world")
+    for name, rows in result.items():
+        for num, row in rows.items():
+            columns.add_row(
+                name,
+                num,
+                f"{1000 * row['seconds_together']:.2f} ms",
+                f"{1000 * row['seconds_one_by_one']:.2f} ms",
+                f"{row['one_by_one_over_together']:.1f}",
+                str(row["turns_together"]),
+                f"{row['attempts_per_world']:.1f}",
+            )
+    Console().print(columns)
+    if args.json:
+        record.write(args.json, {"layouts": result})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))
