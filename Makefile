@@ -13,13 +13,14 @@ STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test slow lint clean
+.PHONY: help install train test slow lint docs clean
 
 help:
 	@echo "make train [ARGS=...]  train an agent, e.g. make train ARGS=\"--env SafetyPointGoal2-v0\""
 	@echo "make test [ARGS=...]   run the tests, e.g. make test ARGS=\"tests/test_wrappers.py\" (WORKERS=$(WORKERS) processes)"
 	@echo "make slow              run the tests that take long"
 	@echo "make lint              ruff check, ruff format --check, pyright"
+	@echo "make docs              write docs/environments.md and its pictures from the environments"
 	@echo "make install           only make $(VENV) and install the package with the extras $(EXTRAS)"
 	@echo "make clean             remove $(VENV), caches and builds; runs/ stays"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), EXTRAS=$(EXTRAS)"
@@ -48,6 +49,9 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+
+docs: $(STAMP)
+	@$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache build dist

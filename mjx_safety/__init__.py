@@ -20,6 +20,8 @@ from mjx_safety.robots.base import Robot
 from mjx_safety.robots.car import Car
 from mjx_safety.robots.doggo import Doggo, Doggo2019
 from mjx_safety.robots.point import Point
+from mjx_safety.settings import settings
+from mjx_safety.tasks.base import AbstractTask
 from mjx_safety.tasks.button import Button
 from mjx_safety.tasks.circle import Circle
 from mjx_safety.tasks.goal import Goal
@@ -34,6 +36,7 @@ __all__ = [
     "BENCHMARK_IDS",
     "ENV_IDS",
     "ENV_IDS_2019",
+    "AbstractTask",
     "Boundary",
     "Button",
     "Buttons",
@@ -63,5 +66,6 @@ __all__ = [
     "Walls",
     "make",
     "register",
+    "settings",
     "vectorize",
 ]

@@ -89,8 +89,8 @@ class EnvConfig:
         require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
         freeze(self, "extents", "extras")
         known = isinstance(self.extras, tuple) and set(self.extras) <= set(EXTRAS)
-        require(known, self, "extras", f"some of {', '.join(EXTRAS)}")
-        require(self.compass_size in (2, 3), self, "compass_size", "2 or 3")
+        require(known and len(set(self.extras)) == len(self.extras), self, "extras", f"some of {', '.join(EXTRAS)}")
+        require(type(self.compass_size) is int and self.compass_size in (2, 3), self, "compass_size", "2 or 3")
         require(self.profile in PROFILES, self, "profile", "'1.0.0' or '2019'")
         require(self.layouts in LAYOUTS, self, "layouts", "'per_episode', 'per_env' or 'fixed'")
         needs_goal = "goal_dist" in self.extras and "goal" not in self.task.objects

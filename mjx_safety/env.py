@@ -21,11 +21,7 @@ from mjx_safety.scene import Scene
 from mjx_safety.tasks.costs import CostFn, sources
 from mjx_safety.types import Snapshot, State
 
-OPTIONAL = {  # fields of a snapshot that a default reset does not have
-    *("goal_button", "buttons_timer", "vases_start_pos", "gremlins_start_pos", "gremlins_start_quat"),
-    *("gremlin_mocaps_pos", "gremlin_mocaps_quat"),
-}
-YAWS = 1  # the layout's key folded with this gives the headings
+YAWS, MEMORY = 1, 2  # the layout's key folded with these gives the headings and what the task begins with
 HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
 
 
@@ -63,7 +59,7 @@ class Env:
     @property
     def obs_size(self) -> int:
         """O."""
-        return list(self.obs_slices.values())[-1].stop
+        return sum(observation_sizes(self.config, self.scene).values())
 
     @property
     def action_size(self) -> int:
@@ -200,12 +196,14 @@ class Env:
         """
         layout_key, key = self._layout_key(jax.random.key(0) if key is None else key)
         yaw_key, memory_key, key = jax.random.split(key, 3)
-        xy, failed = sample_layout(layout_key, self.placement)
-        snapshot = _overlay(self._default_snapshot(yaw_key, xy), snapshot)
+        given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
+        if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):
+            xy, failed = sample_layout(layout_key, self.placement)
+        snapshot = _overlay(self._default_snapshot(yaw_key, xy), given)
         data, reading = self.physics.forward(self.scene.to_physics(snapshot))
         readings = self.scene.read(data, reading, self._episode_of(snapshot))
         return self._first_state(
-            data, readings, self.config.task.from_snapshot(readings, snapshot, memory_key), key, failed
+            data, readings, self.config.task.from_snapshot(readings, given, memory_key), key, failed
         )
 
     @jax.jit
@@ -220,8 +218,8 @@ class Env:
 
     def _begin(self, layout_key: jax.Array, key: jax.Array, xy: jax.Array, failed: jax.Array) -> State:
         """Start an episode in a layout [N, 2] m."""
-        memory_key, key = jax.random.split(key)
         snapshot = self._default_snapshot(jax.random.fold_in(layout_key, YAWS), xy)
+        memory_key = jax.random.fold_in(layout_key, MEMORY)
         data, reading = self.physics.start(self.scene.to_physics(snapshot))
         readings = self.scene.read(data, reading, self._episode_of(snapshot))
         return self._first_state(data, readings, self.config.task.init(readings, memory_key), key, failed)
@@ -340,20 +338,28 @@ def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsRea
 
 def _overlay(default: Snapshot, given: Snapshot) -> Snapshot:
     """Replace each field of the default that is given. Raises ValueError for a field of the wrong shape or kind."""
+    known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
+    known |= {name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")}
+    known["last_root_pos"] = (3,)
+    for kind in ("vases", "gremlins"):
+        if f"{kind}_pos" in known:
+            known |= {f"{kind}_start_pos": known[f"{kind}_pos"], f"{kind}_start_quat": known[f"{kind}_quat"]}
+    if "gremlins_pos" in known:
+        mocaps = {f"gremlin_mocaps_{part}": known[f"gremlins_{part}"] for part in ("pos", "quat")}
+        known |= mocaps
     changes = {}
     for name, value in vars(given).items():
         if value is None:
             continue
-        known = getattr(default, name)
-        if name in OPTIONAL or name.startswith("last_"):
+        if name == "memory":
             changes[name] = value
-        elif known is None:
+            continue
+        if name not in known:
             raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
-        else:
-            value = jnp.asarray(value, known.dtype)
-            if name == "goal_pos":
-                value = value.reshape(-1, 3)
-            if value.shape != known.shape:
-                raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known.shape}")
-            changes[name] = value
+        value = jnp.asarray(value, jnp.float32)
+        if name == "goal_pos" and value.ndim == 1:
+            value = value[None]
+        if value.shape != known[name]:
+            raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
+        changes[name] = value
     return default.replace(**changes)

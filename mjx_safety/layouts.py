@@ -25,7 +25,6 @@ from mjx_safety.placement import (
     empty_search,
     fill_gaps,
     place_next,
-    start_over,
 )
 
 TURNS = 4  # blocks of candidates a lane draws before the lanes that ended begin again
@@ -60,7 +59,8 @@ def sample_layouts(
 def search_layouts(key: jax.Array, table: PlacementTable, num: int, redrawn: int | None = None) -> Pool:
     """Find the first `num` layouts of the sequence of attempts, or all that `num` times MAX_LAYOUTS attempts give."""
     num_things, lanes = table.keepout.shape[0], num  # more or fewer lanes than worlds were no faster (2 cores)
-    shape = (TURNS, *block_shape(table, lanes))
+    shape = (TURNS, lanes, *block_shape(table))
+    place_all = jax.vmap(lambda search, uniform: place_next(search, table, uniform, redrawn))
 
     def unfinished(pool: Pool) -> jax.Array:
         running = pool.search.running
@@ -69,19 +69,17 @@ def search_layouts(key: jax.Array, table: PlacementTable, num: int, redrawn: int
 
     def play(pool: Pool) -> Pool:
         uniform = draw_uniform(key, pool.num_rounds, shape)
-        search = jax.lax.fori_loop(
-            0, TURNS, lambda turn, search: place_next(search, table, uniform[turn], redrawn), pool.search
-        )
+        search = jax.lax.fori_loop(0, TURNS, lambda turn, search: place_all(search, uniform[turn]), pool.search)
         return _begin_again(pool.replace(search=search, num_rounds=pool.num_rounds + 1), num)
 
-    zero = jnp.int32(0)
+    zero, slots = jnp.int32(0), num + lanes
     start = Pool(
-        search=empty_search(num_things, lanes),
+        search=_empty_searches(num_things, jnp.ones(lanes, bool)),
         attempt=jnp.arange(lanes, dtype=jnp.int32),
         num_begun=jnp.int32(lanes),
         num_found=zero,
-        xy=jnp.full((num + lanes, num_things, 2), FAR),
-        found_by=jnp.full(num + lanes, NEVER),
+        xy=jnp.full((slots, num_things, 2), FAR),
+        found_by=jnp.full(slots, NEVER),
         num_rounds=zero,
     )
     return jax.lax.while_loop(unfinished, play, start)
@@ -89,18 +87,24 @@ def search_layouts(key: jax.Array, table: PlacementTable, num: int, redrawn: int
 
 def _begin_again(pool: Pool, num: int) -> Pool:
     """Store the layouts of lanes that have one, and begin new attempts in all lanes that ended while any are needed."""
-    search, num_slots = pool.search, pool.found_by.shape[0]
+    search, (slots, num_things, _) = pool.search, pool.xy.shape
     ended = ~search.running
-    whole = ended & (search.placed >= search.xy.shape[0])
-    slot = jnp.where(whole, pool.num_found + jnp.cumsum(whole) - 1, num_slots)
+    whole = ended & (search.placed >= num_things)
+    slot = jnp.where(whole, pool.num_found + jnp.cumsum(whole) - 1, slots)
     num_found = pool.num_found + jnp.sum(whole)
     attempt = pool.num_begun + jnp.cumsum(ended) - 1
     begins = ended & (attempt < min(num * MAX_LAYOUTS, int(NEVER) - num)) & (num_found < num)
+    empty = _empty_searches(num_things, begins)
     return pool.replace(
-        search=start_over(search, ended, search.running | begins),
+        search=jax.tree.map(lambda new, old: jax.vmap(jnp.where)(ended, new, old), empty, search),
         attempt=jnp.where(begins, attempt, pool.attempt),
         num_begun=pool.num_begun + jnp.sum(begins),
         num_found=num_found,
-        xy=pool.xy.at[slot].set(jnp.moveaxis(search.xy, -1, 0), mode="drop"),
+        xy=pool.xy.at[slot].set(search.xy, mode="drop"),
         found_by=pool.found_by.at[slot].set(pool.attempt, mode="drop"),
     )
+
+
+def _empty_searches(num_things: int, running: jax.Array) -> Search:
+    """Begin a layout in every lane. running: [L] bool."""
+    return jax.vmap(lambda running: empty_search(num_things, running))(running)

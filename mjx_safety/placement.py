@@ -3,8 +3,6 @@
 The law is sequential: objects are placed one after the other, each at the first of up to 100 uniform candidates that
 keeps its distance to those already there; an object without such a candidate sends the whole layout back to the first
 object. Candidates are drawn in small blocks whose first valid member is taken, which is the same law.
-
-Layouts are built side by side in L lanes. Lanes are the last axis of every array here: the fastest order on a CPU.
 """
 
 from __future__ import annotations
@@ -124,34 +122,24 @@ def _shrunk_rectangles(name: str, kind: AbstractPlaced, index: int, extents: Rec
 
 @struct.dataclass
 class Search:
-    """L layouts being built."""
+    """A layout being built."""
 
-    xy: jax.Array  # [N, 2, L] m, FAR for what has no place yet
-    placed: jax.Array  # [L] int32, places found: N make a layout, a thing to be redrawn needs one more
-    tries: jax.Array  # [L] int32, candidates drawn for the next place
-    running: jax.Array  # [L] bool, neither complete nor given up
-
-
-def empty_search(num_things: int, lanes: int) -> Search:
-    """Begin in all lanes. N = num_things, L = lanes."""
-    zero = jnp.zeros(lanes, jnp.int32)
-    return Search(xy=jnp.full((num_things, 2, lanes), FAR), placed=zero, tries=zero, running=zero == 0)
+    xy: jax.Array  # [N, 2] m, FAR for what has no place yet
+    placed: jax.Array  # [] int32, places found: N make a layout, a thing to be redrawn needs one more
+    tries: jax.Array  # [] int32, candidates drawn for the next place
+    running: jax.Array  # [] bool, neither complete nor given up
 
 
-def start_over(search: Search, ended: jax.Array, running: jax.Array) -> Search:
-    """Empty the lanes that ended [L] bool. running: [L] bool, which lanes run from now on."""
-    return Search(
-        xy=jnp.where(ended[None, None], FAR, search.xy),
-        placed=jnp.where(ended, 0, search.placed),
-        tries=jnp.where(ended, 0, search.tries),
-        running=running,
-    )
+def empty_search(num_things: int, running: jax.Array) -> Search:
+    """Begin a layout. N = num_things; running: [] bool."""
+    zero = jnp.int32(0)
+    return Search(xy=jnp.full((num_things, 2), FAR), placed=zero, tries=zero, running=running)
 
 
 def place_next(search: Search, table: PlacementTable, uniform: jax.Array, redrawn: int | None) -> Search:
-    """Try one block of candidates for the next thing in every lane that runs.
+    """Try one block of candidates for the next thing, if the search is running.
 
-    uniform: [2 or 3, BLOCK, L] in [0, 1), see `block_shape`; redrawn: as in `sample_layout`.
+    uniform: [2 or 3, BLOCK] in [0, 1), see `block_shape`; redrawn: as in `sample_layout`.
     """
     num = table.keepout.shape[0]
     num_places = num if redrawn is None else num + 1
@@ -160,10 +148,9 @@ def place_next(search: Search, table: PlacementTable, uniform: jax.Array, redraw
     spot, found = _first_valid(table, row, search.xy, uniform)
     found = found & search.running
     placed, tries = search.placed + found, jnp.where(found, 0, search.tries + BLOCK)
-    here = (jnp.arange(num)[:, None] == row[None]) & found[None]
-    xy = jnp.where(here[:, None], spot[None], search.xy)
+    xy = jnp.where(((jnp.arange(num) == row) & found)[:, None], spot[None], search.xy)
     if redrawn is not None:  # all is placed: forget where it was
-        xy = xy.at[redrawn].set(jnp.where((found & (placed == num))[None], FAR, xy[redrawn]))
+        xy = xy.at[redrawn].set(jnp.where(found & (placed == num), FAR, xy[redrawn]))
     limit = jnp.where(first_time, TRIES_PER_OBJECT, MAX_REDRAWS)
     return Search(xy=xy, placed=placed, tries=tries, running=search.running & (placed < num_places) & (tries < limit))
 
@@ -173,24 +160,27 @@ def sample_layout(key: jax.Array, table: PlacementTable, redrawn: int | None = N
 
     redrawn: row of a thing that gets another place, clear of all the others, once everything stands (the reference
     does so with the goal); where it finds none, the layout has failed. Each turn of the loop draws one block of
-    candidates. Under `vmap` the worlds go at their own pace, so a batch needs as many turns as its slowest world:
+    candidates. Under `vmap` the worlds go at their own pace, so a batch needs as many turns as its slowest world;
     `layouts.sample_layouts` does not.
     """
-    num, shape = table.keepout.shape[0], block_shape(table, 1)
+    num, shape = table.keepout.shape[0], block_shape(table)
 
     def unfinished(carry: tuple) -> jax.Array:
         search, _, _ = carry
-        return search.running[0]
+        return search.running
 
     def turn(carry: tuple) -> tuple:
-        search, given_up, blocks = carry
+        search, num_given_up, blocks = carry
         search = place_next(search, table, draw_uniform(key, blocks, shape), redrawn)
-        ended = ~search.running & (search.placed < num)
-        given_up = given_up + ended[0]
-        return start_over(search, ended, search.running | ended & (given_up < MAX_LAYOUTS)), given_up, blocks + 1
+        given_up = ~search.running & (search.placed < num)
+        num_given_up = num_given_up + given_up
+        anew = empty_search(num, num_given_up < MAX_LAYOUTS)
+        search = jax.tree.map(lambda new, old: jnp.where(given_up, new, old), anew, search)
+        return search, num_given_up, blocks + 1
 
-    search, _, _ = jax.lax.while_loop(unfinished, turn, (empty_search(num, 1), jnp.int32(0), jnp.int32(0)))
-    return fill_gaps(key, table, search.xy[..., 0])
+    start = (empty_search(num, jnp.bool_(True)), jnp.int32(0), jnp.int32(0))
+    search, _, _ = jax.lax.while_loop(unfinished, turn, start)
+    return fill_gaps(key, table, search.xy)
 
 
 def redraw(
@@ -201,7 +191,7 @@ def redraw(
     row: which thing; xy: [N, 2] m, where everything is now; needed: [] bool. Returns its position [2] m (the old one
     where not needed) and whether the draw failed [] bool.
     """
-    others, shape = xy.at[row].set(FAR)[..., None], block_shape(table, 1)
+    others, shape = xy.at[row].set(FAR), block_shape(table)
 
     def unfinished(carry: tuple) -> jax.Array:
         _, found, blocks = carry
@@ -209,8 +199,8 @@ def redraw(
 
     def draw(carry: tuple) -> tuple:
         position, _, blocks = carry
-        spot, found = _first_valid(table, jnp.array([row]), others, draw_uniform(key, blocks, shape))
-        return jnp.where(found, spot[:, 0], position), found[0], blocks + 1
+        spot, found = _first_valid(table, jnp.int32(row), others, draw_uniform(key, blocks, shape))
+        return jnp.where(found, spot, position), found, blocks + 1
 
     start = (xy[row], jnp.zeros_like(needed), jnp.int32(0))
     position, found, _ = jax.lax.while_loop(unfinished, draw, start)
@@ -228,9 +218,9 @@ def fill_gaps(key: jax.Array, table: PlacementTable, xy: jax.Array) -> tuple[jax
     return jnp.where(missing, jnp.broadcast_to(anywhere, xy.shape), xy), jnp.any(missing, axis=(-2, -1))
 
 
-def block_shape(table: PlacementTable, lanes: int) -> tuple[int, int, int]:
+def block_shape(table: PlacementTable) -> tuple[int, int]:
     """Shape of the numbers that one block of candidates takes: x, y and, if there is a choice, the rectangle."""
-    return (2 if table.rectangles.shape[1] == 1 else 3, BLOCK, lanes)
+    return (2 if table.rectangles.shape[1] == 1 else 3, BLOCK)
 
 
 def draw_uniform(key: jax.Array, block: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
@@ -251,32 +241,26 @@ def draw_uniform(key: jax.Array, block: jax.Array | int, shape: tuple[int, ...])
 def _first_valid(
     table: PlacementTable, row: jax.Array, xy: jax.Array, uniform: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the first of BLOCK candidates [2, L] m that is clear of all things at xy [N, 2, L], and if there is one.
+    """Return the first of BLOCK candidates [2] m for thing `row` [] that is clear of all, and whether there is one [].
 
-    row: [L] what is to be placed; it must be FAR itself.
+    xy: [N, 2] m, where all things are; FAR for the thing itself and what has no place yet.
     """
-    candidates = _candidates(table, row, uniform)
-    least = table.keepout[row][None] + table.keepout[:, None] + table.margin  # [N, L] m
-    slack = functools.reduce(  # [BLOCK, L] m^2; a loop over things unrolled, so that nothing larger is stored
-        jnp.minimum,
-        [
-            (candidates[0] - xy[i, :1]) ** 2 + (candidates[1] - xy[i, 1:]) ** 2 - least[i : i + 1] ** 2
-            for i in range(xy.shape[0])
-        ],
+    x, y = _candidates(table, row, uniform)
+    least = table.keepout[row] + table.keepout + table.margin  # [N] m
+    slack = functools.reduce(  # [BLOCK] m^2; unrolled, so that a batch of worlds is one pass that stores nothing larger
+        jnp.minimum, [(x - xy[i, 0]) ** 2 + (y - xy[i, 1]) ** 2 - least[i] ** 2 for i in range(xy.shape[0])]
     )
-    index = jnp.arange(BLOCK)[:, None]
-    first = jnp.min(jnp.where(slack >= 0, index, BLOCK), axis=0)
-    spot = jnp.sum(jnp.where((index == first[None])[None], candidates, 0.0), axis=1)
-    return spot, first < BLOCK
+    index = jnp.arange(BLOCK)
+    first = jnp.min(jnp.where(slack >= 0, index, BLOCK))
+    return jnp.stack([jnp.sum(jnp.where(index == first, value, 0.0)) for value in (x, y)]), first < BLOCK
 
 
 def _candidates(table: PlacementTable, row: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Return uniform places [2, BLOCK, L] m for the things row [L]."""
-    rectangles = table.rectangles[row]  # [L, R, 4]
-    if rectangles.shape[1] == 1:
-        chosen = rectangles[:, 0].T[:, None]  # [4, 1, L]
+    """Return uniform places [2, BLOCK] m for thing `row` []."""
+    rectangles = table.rectangles[row]  # [R, 4]
+    if rectangles.shape[0] == 1:
+        chosen = rectangles.T  # [4, 1]
     else:
-        below = jnp.cumsum(table.probs[row], axis=-1)[:, :-1]  # [L, R - 1]
-        index = jnp.sum(uniform[2][..., None] >= below[None], axis=-1)  # [BLOCK, L]
-        chosen = jnp.moveaxis(rectangles[jnp.arange(len(row))[None], index], -1, 0)
+        below = jnp.cumsum(table.probs[row])[:-1]  # [R - 1]
+        chosen = rectangles[jnp.sum(uniform[2][:, None] >= below[None], axis=-1)].T  # [4, BLOCK]
     return chosen[:2] + uniform[:2] * (chosen[2:] - chosen[:2])

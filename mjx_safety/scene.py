@@ -121,7 +121,7 @@ class Scene:
 
     def sense(self, sensordata: jax.Array) -> jax.Array:
         """Observed sensors [S] in the robot's order. sensordata: the model's vector."""
-        parts = []
+        parts = [jnp.zeros(0)]
         for treatment, names in itertools.groupby(self.robot.sensors, self._treatment):
             names = list(names)
             starts = [int(self.model.sensor(name).adr[0]) for name in names]
@@ -321,6 +321,8 @@ def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, exact: b
     spec.option.gravity = [0, 0, -9.81]
     spec.option.magnetic = [0, -0.5, 0]
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a blow-up must show, not restart the world
+    if exact:  # the collider of convex shapes that MuJoCo had when the reference was made
+        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_NATIVECCD | mujoco.mjtDisableBit.mjDSBL_MULTICCD
     floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
     root = spec.body("robot")
     if root is None:
@@ -339,10 +341,24 @@ def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, exact: b
     else:
         _adapt_to_mjx(spec, robot, geoms)
     model = spec.compile()
+    _check_robot(robot, model)
+    return Scene(robot=robot, objects=objects, model=model)
+
+
+def _check_robot(robot: Robot, model: mujoco.MjModel) -> None:
+    """Raise ValueError where the robot's model is not what its value says."""
+    where = f"the model {robot.xml} of robot {robot.name}"
     missing = set(robot.sensors) - {model.sensor(i).name for i in range(model.nsensor)}
     if missing:
-        raise ValueError(f"the model {robot.xml} of robot {robot.name} has no sensor named {sorted(missing)[0]!r}")
-    return Scene(robot=robot, objects=objects, model=model)
+        raise ValueError(f"{where} has no sensor named {sorted(missing)[0]!r}")
+    joint = mujoco.mjtJoint
+    roots = {"planar": [joint.mjJNT_SLIDE, joint.mjJNT_SLIDE, joint.mjJNT_HINGE], "free": [joint.mjJNT_FREE]}
+    first, num = model.body("robot").jntadr[0], model.body("robot").jntnum[0]
+    if list(model.jnt_type[first : first + num]) != [int(kind) for kind in roots[robot.root_joint]]:
+        wanted = {"planar": "two slides and a hinge", "free": "one free joint"}[robot.root_joint]
+        raise ValueError(f"{where} has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}")
+    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
+        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")
 
 
 def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:

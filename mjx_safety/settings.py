@@ -33,7 +33,7 @@ def settings(cls: type[T]) -> type[T]:
         children, names, aux = [], [], []
         for field in fields:
             value = getattr(node, field.name)
-            if field.name in leaf_names or hasattr(type(value), "__settings__"):
+            if field.name in leaf_names or "__settings__" in type(value).__dict__:
                 children.append((jax.tree_util.GetAttrKey(field.name), value))
                 names.append(field.name)
             else:

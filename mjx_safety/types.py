@@ -75,6 +75,7 @@ class Snapshot:
     last_dist_box: Any = None  # [] m, robot to box after the previous step
     last_box_goal: Any = None  # [] m, box to goal after the previous step
     last_root_pos: Any = None  # [3] m, the robot after the previous step
+    memory: Any = None  # whatever else a task remembers
 
 
 class EnvState(Protocol):

@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
+from mjx_safety.physics.colliders import corrected
 from mjx_safety.physics.nearby import Nearby
 from mjx_safety.physics.rest import read_at_rest
 from mjx_safety.readings import PhysicsReading, PhysicsState
@@ -159,7 +160,8 @@ def _without_contacts(model: mjx.Model) -> mjx.Model:
 
 def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
     """Run `mjx.forward`, which leaves acceleration sensors at zero in models without any constraint (MJX 3.17)."""
-    full = mjx.forward(model, _load(model, data))
+    with corrected():
+        full = mjx.forward(model, _load(model, data))
     return full if full._impl.efc_J.size else mjx.sensor_acc(model, full)
 
 

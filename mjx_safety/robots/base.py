@@ -33,6 +33,8 @@ class Robot(AbstractPlaced):
         """Refuse wrong values."""
         super().check()
         freeze(self, "sensors", "self_contacts")
+        names = isinstance(self.sensors, tuple) and all(isinstance(name, str) for name in self.sensors)
+        require(names, self, "sensors", "a tuple of names of sensors")
         require(self.num == 1, self, "num", "1")
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")

@@ -1,4 +1,7 @@
-"""Car: two driven wheels and a free ball. 2 actions: torques of the left and the right wheel. It drives towards -y."""
+"""Car: two driven wheels and a free ball. 2 actions: torques of the wheels at -x and at +x. It drives towards -y.
+
+The reference calls them left and right; seen in the direction of travel it is the other way round.
+"""
 
 from dataclasses import replace
 from functools import partial

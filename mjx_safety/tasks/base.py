@@ -52,8 +52,8 @@ class AbstractTask(abc.ABC):
 
     def to_snapshot(self, memory: Any) -> dict[str, jax.Array]:
         """Fields of `Snapshot` that hold the memory."""
-        return {}
+        return {"memory": memory}
 
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> Any:
-        """Memory of a snapshot; what it lacks is computed from the positions."""
-        return self.init(readings, key)
+        """Memory of a snapshot as it was given; what it lacks is computed from the positions."""
+        return self.init(readings, key) if snapshot.memory is None else snapshot.memory

@@ -120,19 +120,18 @@ class Button(AbstractTask):
 
 def presets(robot: Robot) -> tuple[dict[str, Any], ...]:
     """Settings of `EnvConfig` for levels 0, 1, 2."""
-    gremlins = {"keepout": 0.4, "travel": 0.35}
     return (
         {"task": Button(buttons=Buttons(num=4, constrained=False)), "extents": (-1.0, -1.0, 1.0, 1.0)},
         {
             "task": Button(),
             "extents": (-1.5, -1.5, 1.5, 1.5),
             "hazards": Hazards(num=4, keepout=0.18),
-            "gremlins": Gremlins(num=4, **gremlins),
+            "gremlins": Gremlins(num=4, keepout=0.4, travel=0.35),
         },
         {
             "task": Button(),
             "extents": (-1.8, -1.8, 1.8, 1.8),
             "hazards": Hazards(num=8, keepout=0.18),
-            "gremlins": Gremlins(num=6, **gremlins),
+            "gremlins": Gremlins(num=6, keepout=0.4, travel=0.35),
         },
     )

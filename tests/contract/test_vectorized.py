@@ -70,8 +70,8 @@ def test_statistics_start_again(run):
 
 
 @pytest.mark.parametrize("layouts", ["per_env", "fixed"])
-def test_worlds_that_keep_their_layout_draw_their_first_targets_anew(layouts):
-    """As `reset` does: a target is no part of the layout."""
+def test_the_first_target_belongs_to_the_layout(layouts):
+    """Worlds that keep their layout start every episode with the same target, as the reference's fixed layout does."""
     num, episodes = 4, 12
     env = mjx_safety.make(EnvConfig(task=Button(), layouts=layouts, episode_length=1), physics="mujoco")
     venv = mjx_safety.vectorize(env, num)
@@ -85,4 +85,6 @@ def test_worlds_that_keep_their_layout_draw_their_first_targets_anew(layouts):
         goals = states.env_state.scene["pos"]["goal"][:, 0, :2]
         places = states.env_state.data.mocap_pos[jnp.arange(num), states.env_state.memory.target, :2]
         np.testing.assert_allclose(goals, places)
-    assert all(len(set(column)) > 1 for column in np.stack(targets).T)
+    by_world = np.stack(targets).T
+    assert all(len(set(column)) == 1 for column in by_world)
+    assert (len(set(by_world[:, 0])) == 1) == (layouts == "fixed")
