@@ -194,8 +194,8 @@ class Env:
         Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given); memories of
         the reward that are missing are computed from the positions.
         """
-        layout_key, key = self._layout_key(jax.random.key(0) if key is None else key)
-        yaw_key, memory_key, key = jax.random.split(key, 3)
+        layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else key)
+        yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
         given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
         if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):
             xy, failed = sample_layout(layout_key, self.placement)
@@ -311,12 +311,12 @@ class Env:
 
     def _move_goal(self, key: jax.Array, readings: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
         """Redraw, where needed [] bool, the place of what the task moves, clear of all else. Returns failed [] bool."""
-        kind = self.config.task.moves
-        if kind is None:
+        kind, row = self.config.task.moves, self._goal_row
+        if kind is None or row is None:
             return readings, jnp.bool_(False)
         places = readings.pos | {name: readings.start_pos[name] for name in self.scene.driven_kinds}
         xy = jnp.concatenate([readings.root_pos[None, :2], *(places[name][:, :2] for name in self.config.placed)])
-        position, failed = redraw(key, self.placement, self._goal_row, xy, needed)
+        position, failed = redraw(key, self.placement, row, xy, needed)
         pos = readings.pos[kind].at[0, :2].set(position)
         return readings.replace(pos=readings.pos | {kind: pos}), failed
 

@@ -72,7 +72,7 @@ def _extra(
             return (step_count / config.episode_length).astype(jnp.float32)[None]
         case "freejoint":
             return data.qpos[: scene.root_sizes[0]]
-        case "com":
+        case "com" if readings.com is not None:
             return readings.com
         case _:
             return getattr(data, name)

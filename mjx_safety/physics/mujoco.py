@@ -89,8 +89,9 @@ class _HostStep:
         self.physics, self.max_substeps = physics, max_substeps
 
     def __call__(self, data: PhysicsState, num_substeps: jax.Array | None) -> dict[str, np.ndarray]:
-        data, num_substeps = jax.tree.map(np.asarray, (data, num_substeps))
-        return self.physics.run_on_host(data, self.max_substeps, num_substeps)
+        data = jax.tree.map(np.asarray, data)
+        num = None if num_substeps is None else np.asarray(num_substeps)
+        return self.physics.run_on_host(data, self.max_substeps, num)
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, _HostStep) and other.physics is self.physics
@@ -116,7 +117,7 @@ class _HostBatch:
             if name != "sensordata":
                 view[...] = getattr(data, name).reshape(view.shape)
         if max_substeps == 0 or (num_substeps is None and not self.is_driven):
-            self._set_targets(data, data.time, before=True)
+            self._set_targets(data, np.asarray(data.time), before=True)
             self._advance(max_substeps)
         else:
             self._advance_one_by_one(data, max_substeps, num_substeps)
