@@ -202,9 +202,8 @@ class Env:
         snapshot = _overlay(self._default_snapshot(yaw_key, xy), given)
         data, reading = self.physics.forward(self.scene.to_physics(snapshot))
         readings = self.scene.read(data, reading, self._episode_of(snapshot))
-        return self._first_state(
-            data, readings, self.config.task.from_snapshot(readings, given, memory_key), key, failed
-        )
+        memory = self.config.task.from_snapshot(readings, given, memory_key)
+        return self._first_state(data, readings, memory, next_key, failed)
 
     @jax.jit
     def data(self, state: State) -> Any:
