@@ -87,7 +87,7 @@ def measure(table: PlacementTable, redrawn: int | None, num: int, repeats: int) 
         "seconds_one_by_one": seconds["one_by_one"],
         "one_by_one_over_together": seconds["one_by_one"] / seconds["together"],
         "turns_together": int(pool.num_rounds) * TURNS,
-        "attempts_per_world": float(np.asarray(pool.num_begun) / num),
+        "attempts_begun_per_world": float(np.asarray(pool.num_begun) / num),
     }
 
 
@@ -97,7 +97,7 @@ def main(args: Args) -> None:
         name: {str(num): measure(table, redrawn, num, args.repeats) for num in args.num}
         for name, (table, redrawn) in TABLES.items()
     }
-    columns = Table("layout", "worlds", "together", "one by one", "ratio", "turns", "attempts a world")
+    columns = Table("layout", "worlds", "together", "one by one", "ratio", "turns", "begun per world")
     for name, rows in result.items():
         for num, row in rows.items():
             columns.add_row(
@@ -107,7 +107,7 @@ def main(args: Args) -> None:
                 f"{1000 * row['seconds_one_by_one']:.2f} ms",
                 f"{row['one_by_one_over_together']:.1f}",
                 str(row["turns_together"]),
-                f"{row['attempts_per_world']:.1f}",
+                f"{row['attempts_begun_per_world']:.1f}",
             )
     Console().print(columns)
     if args.json:

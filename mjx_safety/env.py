@@ -21,7 +21,7 @@ from mjx_safety.scene import Scene
 from mjx_safety.tasks.costs import CostFn, sources
 from mjx_safety.types import Snapshot, State
 
-YAWS, MEMORY = 1, 2  # the layout's key folded with these gives the headings and what the task begins with
+PLACES, YAWS, MEMORY, WORLDS = range(4)  # what the layout's key is folded with for each of its uses
 HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
 
 
@@ -102,7 +102,7 @@ class Env:
     def reset(self, key: jax.Array) -> State:
         """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
         layout_key, key = self._layout_key(key)
-        xy, failed = sample_layout(layout_key, self.placement, redrawn=self._goal_row)
+        xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
     @functools.partial(jax.jit, static_argnames="num")
@@ -112,8 +112,9 @@ class Env:
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":
             return jax.vmap(self.reset)(keys)
-        xy, failed = sample_layouts(layout_key, self.placement, num, redrawn=self._goal_row)
-        return jax.vmap(self._begin)(jax.random.split(layout_key, num), keys, xy, failed)
+        places_key, worlds_key = (jax.random.fold_in(layout_key, use) for use in (PLACES, WORLDS))
+        xy, failed = sample_layouts(places_key, self.placement, num, redrawn=self._goal_row)
+        return jax.vmap(self._begin)(jax.random.split(worlds_key, num), keys, xy, failed)
 
     @jax.jit
     def step(self, state: State, action: jax.Array) -> State:
@@ -198,7 +199,7 @@ class Env:
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
         given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
         if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):
-            xy, failed = sample_layout(layout_key, self.placement)
+            xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement)
         snapshot = _overlay(self._default_snapshot(yaw_key, xy), given)
         data, reading = self.physics.forward(self.scene.to_physics(snapshot))
         readings = self.scene.read(data, reading, self._episode_of(snapshot))
