@@ -32,7 +32,7 @@ class Args:
     """Engine."""
     num_steps: int = 1_000_000
     """Steps of all worlds of all environments together."""
-    num_envs: int = 256
+    num_envs: int = 64
     """Worlds side by side."""
     seed: int = 0
     """Seed of layouts and actions."""

@@ -105,7 +105,7 @@ def test_data_is_complete_and_current(env, run):
     np.testing.assert_array_equal(data.qvel, run[-1].data.qvel)
     np.testing.assert_array_equal(data.time, run[-1].data.time)
     sensors = slice(0, env.obs_slices["magnetometer"].stop)
-    np.testing.assert_allclose(data.sensordata[:, env.scene.sensor_index()], run[-1].obs[:, sensors], atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(env.scene.sense)(data.sensordata), run[-1].obs[:, sensors], atol=1e-4)
     robot = env.mj_model.body("robot").id
     np.testing.assert_allclose(data.xpos[:, robot, :2], run[-1].data.qpos[:, :2], atol=1e-6)
 
