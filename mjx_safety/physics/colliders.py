@@ -12,7 +12,6 @@ from mujoco.mjx._src import collision_driver, collision_primitive
 NORMAL_ONLY = 1e-6  # horizontal part of an axis from which on a capsule has a direction on the plane
 
 
-@collision_primitive.collider(ncon=2)
 def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primitive.GeomInfo) -> tuple:
     """Two contacts between a plane and a capsule: dist [2] m, pos [2, 3] m, frame [2, 3, 3].
 
@@ -32,13 +31,16 @@ def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primit
     return dist, pos, jnp.stack([frame, frame])
 
 
+_COLLIDER = collision_primitive.collider(ncon=2)(plane_capsule)  # the same for all pairs of a model
+
+
 @contextlib.contextmanager
 def corrected() -> Iterator[None]:
     """Use the corrected collider while MJX is being traced, and no longer."""
     table = collision_driver._COLLISION_FUNC
     key = next(k for k in table if k == (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_CAPSULE))
     original = table[key]
-    table[key] = plane_capsule
+    table[key] = _COLLIDER
     try:
         yield
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -40,9 +42,8 @@ def read_at_rest(scene: Scene, data: PhysicsState) -> jax.Array | None:
 
 def _measure_at_origin(model: mujoco.MjModel) -> mujoco.MjData:
     """Data of the model in its reference position, contacts left out."""
-    data = mujoco.MjData(model)
-    flags = model.opt.disableflags
+    model = copy.copy(model)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+    data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
-    model.opt.disableflags = flags
     return data
