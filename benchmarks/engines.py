@@ -41,7 +41,12 @@ NUM_SUBSTEPS = 10  # physics steps in one environment step, in all presets
 class Args:
     """What to measure."""
 
-    envs: tuple[str, ...] = ("SafetyPointGoal0-v0", "SafetyPointGoal1-v0", "SafetyPointGoal2-v0")
+    envs: tuple[str, ...] = (
+        "SafetyPointGoal0-v0",
+        "SafetyPointGoal1-v0",
+        "SafetyPointGoal2-v0",
+        "SafetyPointButton1-v0",
+    )
     """Environments to step on the C engine."""
     num_envs: int = 1024
     """Worlds side by side on the C engine."""
@@ -51,6 +56,8 @@ class Args:
     """Timings of each kind; the median counts."""
     mjx: bool = True
     """Also measure start-up and state size on mjx (some minutes of compilation)."""
+    largest: tuple[str, ...] = ("SafetyDoggoGoal2-v0", "SafetyDoggoButton2-v0")
+    """Environments whose start-up with 64 worlds is measured on mjx too, once each."""
     json: Path | None = None
     """Also write the results to this file."""
 
@@ -151,15 +158,16 @@ jax.config.update("jax_enable_compilation_cache", False)
 jax.numpy.zeros(1).block_until_ready()
 start = time.perf_counter()
 env = mjx_safety.make({env!r}, physics={physics!r})
-state = jax.jit(env.reset)(jax.random.key(0))
-state = jax.block_until_ready(jax.jit(env.step)(state, jax.numpy.zeros(env.action_size)))
+keys = jax.random.split(jax.random.key(0), {num_envs})
+states = jax.jit(jax.vmap(env.reset))(keys)
+jax.block_until_ready(jax.jit(jax.vmap(env.step))(states, jax.numpy.zeros(({num_envs}, env.action_size))))
 print(time.perf_counter() - start)
 """
 
 
-def measure_start(env_id: str, physics: str, repeats: int = 3) -> float:
+def measure_start(env_id: str, physics: str, num_envs: int = 1, repeats: int = 3) -> float:
     """Seconds from `make` to the end of the first step in a fresh process without any compilation cache, median."""
-    script = START.format(env=env_id, physics=physics)
+    script = START.format(env=env_id, physics=physics, num_envs=num_envs)
     runs = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         for _ in range(repeats)
@@ -213,6 +221,7 @@ def main(args: Args) -> None:
     engines = ("mujoco", "mjx") if args.mjx else ("mujoco",)
     result["start_seconds"] = {engine: measure_start("SafetyPointGoal1-v0", engine) for engine in engines}
     if args.mjx:
+        result["start_seconds_64_worlds_mjx"] = {env_id: measure_start(env_id, "mjx", 64, 1) for env_id in args.largest}
         result["mjx_state"] = measure_state(args.repeats)
     for name, part in result.items():
         print(name, part)

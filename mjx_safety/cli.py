@@ -7,14 +7,16 @@ import dataclasses
 import difflib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 import jax
 
-from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig, Training
+from mjx_safety.types import Environment
+from mjx_safety.wrappers import vectorize
 
 Physics = Literal["auto", "mjx", "mujoco"]
 
@@ -40,8 +42,14 @@ class RunFlags:
     """Environment steps of all worlds together, rounded down to whole iterations."""
     cost_limit: float = 25.0
     """What an episode may cost (undiscounted sum)."""
+    cost_limits: tuple[str, ...] = ()
+    """Instead, limits for sources of cost, in steps with cost: hazards=20 vases_contact=5, each with its multiplier."""
     seed: int = 0
     """Start of all random numbers."""
+    num_seeds: int = 1
+    """Train this many seeds, from --seed on, side by side in one program."""
+    sweep: tuple[str, ...] = ()
+    """Train all combinations of values side by side in one program: cost-limit=5,15,25,50 learning-rate=1e-4,3e-4."""
     physics: Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     out: Path | None = None
@@ -63,7 +71,23 @@ class Options:
 
     def build(self) -> Algorithm:
         """Put the algorithm together."""
-        return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, self.run.cost_limit)
+        limit = parse_limits(self.run.cost_limits) or self.run.cost_limit
+        return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit)
+
+    def training(self, env: Environment) -> Training:
+        """Put the whole training together, on worlds of `env`."""
+        budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
+        venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget)
+        return Training(venv, self.build(), self.train)
+
+    def with_values(self, values: Mapping[str, Any]) -> Options:
+        """Replace settings by the names that `--sweep` uses."""
+        options = self
+        for name, value in values.items():
+            part = getattr(options, _part_of(options, name))
+            changed = dataclasses.replace(part, **{name.replace("-", "_"): value})
+            options = dataclasses.replace(options, **{_part_of(options, name): changed})
+        return options
 
     def to_config(self) -> dict[str, Any]:
         """Plain values for config.json, enough for a restart."""
@@ -73,10 +97,58 @@ class Options:
     @staticmethod
     def from_config(config: dict[str, Any]) -> Options:
         """Undo `to_config`."""
-        run = RunFlags(**config["run"])
+        run = RunFlags(**_with_tuples(config["run"]))
         choice = choose_algorithm(run.algo)
-        types = (TrainConfig, choice.config, choice.constraint_config)
+        types = (TrainConfig, choice.config, choice.constraint.config)
         return Options(run, *(kind(**_with_tuples(config[name])) for name, kind in zip(_PARTS, types, strict=True)))
+
+
+def parse_limits(texts: Sequence[str]) -> dict[str, float]:
+    """Read `--cost-limits`, by source."""
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        limits[name] = _number("--cost-limits", text, value)
+        _at_least(f"--cost-limits {name}", limits[name], 0)
+    return limits
+
+
+def parse_sweep(options: Options) -> dict[str, tuple[float, ...]]:
+    """Read `--sweep`: values by the name of the setting."""
+    sweep: dict[str, tuple[float, ...]] = {}
+    for text in options.run.sweep:
+        name, _, values = text.partition("=")
+        if _part_of(options, name) == "":
+            raise UsageError(f"--sweep {name} cannot be swept; it must be one of: {', '.join(_sweepable(options))}")
+        sweep[name] = tuple(_number("--sweep", text, value) for value in values.split(","))
+    return sweep
+
+
+def _sweepable(options: Options) -> list[str]:
+    """Settings that are numbers in the compiled program."""
+    return ["cost-limit"] + [
+        field.name.replace("_", "-")
+        for part in _PARTS
+        for field in dataclasses.fields(getattr(options, part))
+        if field.metadata.get("pytree_node", True)
+    ]
+
+
+def _part_of(options: Options, name: str) -> str:
+    """Which part of the options has a sweepable setting; empty if none has."""
+    if name == "cost-limit":
+        return "run"
+    field = name.replace("-", "_")
+    holders = [part for part in _PARTS if field in {f.name for f in dataclasses.fields(getattr(options, part))}]
+    return holders[0] if name in _sweepable(options) else ""
+
+
+def _number(flag: str, text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        example = "cost-limit=5,15,25" if flag == "--sweep" else "hazards=20"
+        raise UsageError(f"{flag} {text} cannot be read; it must look like {example}") from None
 
 
 def choose_algorithm(name: str) -> AlgorithmChoice:
@@ -136,13 +208,15 @@ def default_options(algo: str, num_envs: int | None) -> Options:
     samples = 131_072 if fast else 16_384  # per iteration
     unroll = samples // run.num_envs // MIN_UNROLL * MIN_UNROLL
     train = TrainConfig(unroll_length=min(max(unroll, MIN_UNROLL), MAX_UNROLL), cost_smoothing=0.9 if fast else 0.8)
+    if choice.unroll_length is not None:
+        train = train.replace(unroll_length=choice.unroll_length)
     config = choice.config()
     # A CPU affords some 80 iterations, so each of them moves the policy farther; the KL stop keeps it in bounds.
     small = {"learning_rate": 1e-3}
     wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
     names = {field.name for field in dataclasses.fields(config)}
     config = config.replace(**{name: value for name, value in (wide if fast else small).items() if name in names})
-    return Options(run, train, config, choice.constraint_config())
+    return Options(run, train, config, choice.constraint.config())
 
 
 def check(options: Options) -> None:
@@ -152,7 +226,17 @@ def check(options: Options) -> None:
     _at_least("--unroll-length", unroll, 1)
     _at_least("--cost-limit", run.cost_limit, 0)
     _at_least("--seed", run.seed, 0)
+    _at_least("--num-seeds", run.num_seeds, 1)
     samples = run.num_envs * unroll
+    parse_limits(run.cost_limits)
+    sweep = parse_sweep(options)
+    if run.cost_limits and ("cost-limit" in sweep or choose_algorithm(run.algo).ends_at_limit):
+        culprit = f"--algo {run.algo}" if choose_algorithm(run.algo).ends_at_limit else "--sweep cost-limit"
+        raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
+    try:
+        options.build()
+    except ValueError as error:
+        raise UsageError(f"--algo {run.algo} with --cost-limits: {error}") from error
     for field in dataclasses.fields(options.algorithm):
         value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
         if field.name.startswith("num_"):
@@ -170,6 +254,16 @@ def check(options: Options) -> None:
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
             f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
         )
+
+
+def check_sources(options: Options, cost_names: Sequence[str]) -> None:
+    """Refuse a limit for a source of cost that the environment does not have."""
+    for name in parse_limits(options.run.cost_limits):
+        if name not in cost_names:
+            allowed = ", ".join(cost_names) or "none: this environment has no costs"
+            raise UsageError(
+                f"--cost-limits {name}: {options.run.env} has no such source; it must be one of: {allowed}"
+            )
 
 
 def build_env(env_id: str, physics: str) -> Any:

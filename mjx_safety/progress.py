@@ -37,7 +37,7 @@ class Progress:
         table.add_column(style="bold")
         table.add_column(justify="right")
         for name, text in cells.items():
-            over = name == "cost" and (_first(row, "constrained_cost") or 0.0) > self.cost_limit
+            over = name == "cost" and (_first(row, "violation") or 0.0) > 0.0
             table.add_row(name, text, style="red" if over else None)
         self._live.update(table, refresh=True)
 

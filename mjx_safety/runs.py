@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+
+from mjx_safety import plots
 
 Row = dict[str, float | None]
 
@@ -61,7 +62,7 @@ class RunFolder:
     def close(self) -> None:
         """Draw the learning curve and finish the event file."""
         self._events.close()
-        plot_learning_curve(self.rows, float(self.config["run"]["cost_limit"]), self.curve)
+        plots.plot_learning_curve(self.rows, float(self.config["run"]["cost_limit"]), self.curve)
 
     def _complete(self, row: dict[str, float], seconds: float) -> Row:
         """Add steps and times; what has no value yet, or is not finite, becomes None."""
@@ -110,6 +111,17 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def mean_row(rows: list[Row]) -> Row:
+    """Mean of rows of several trainings, metric by metric; None where one has no value yet."""
+    if len(rows) == 1:
+        return rows[0]
+    mean: Row = {}
+    for name in rows[0]:
+        values = [value for row in rows if (value := row[name]) is not None]
+        mean[name] = sum(values) / len(values) if len(values) == len(rows) else None
+    return mean
+
+
 def default_path(env: str, algo: str, seed: int) -> Path:
     """Name a new run folder."""
     name = env.replace(":", "-").replace("/", "-")
@@ -125,34 +137,6 @@ def describe_machine() -> dict[str, Any]:
         "command": [sys.executable, *sys.argv],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path) -> None:
-    """Draw return and cost against environment steps, with the cost limit."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for panel, name in zip(panels, ("return", "cost"), strict=True):
-        points = [(row["env_steps"], row[f"episode_{name}"]) for row in rows if row.get(f"episode_{name}") is not None]
-        if points:
-            steps, values = np.array(points, float).T
-            window = max(1, len(values) // 30)
-            weights = np.ones(window)
-            mean = np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
-            panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
-            panel.plot(steps, mean, "C0", linewidth=2.0, label=f"mean over {window} iterations")
-        panel.set(xlabel="environment steps", ylabel=f"episode {name}")
-        panel.grid(alpha=0.3)
-    panels[1].axhline(cost_limit, color="C3", linestyle="--", label=f"limit {cost_limit:g}")
-    panels[1].set_ylim(bottom=0.0)
-    for panel in panels:
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def _version(name: str) -> str | None:

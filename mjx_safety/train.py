@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import jax
 
-from mjx_safety import cli, runs
-from mjx_safety.agents import Algorithm, TrainState, checkpoint, init, train
+from mjx_safety import cli, groups, plots, runs
+from mjx_safety.agents import TrainState, checkpoint, init, iterate
+from mjx_safety.agents.train import make_chunk, run_chunks
+from mjx_safety.agents.types import Metrics
 from mjx_safety.cli import Options, UsageError
+from mjx_safety.groups import Member
 from mjx_safety.progress import Progress
-from mjx_safety.wrappers import VecEnv, vectorize
 
 SAVE_EVERY = 60.0  # s between checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One training, or several side by side, and where they lie."""
+
+    options: Options  # as given
+    members: list[Member]
+    path: Path
+    resumes: bool
+
+    @property
+    def is_group(self) -> bool:
+        """Several side by side."""
+        return bool(self.options.run.sweep) or self.options.run.num_seeds > 1
+
+    @property
+    def folders(self) -> list[Path]:
+        """A run folder for each member."""
+        return [self.path / member.name for member in self.members] if self.is_group else [self.path]
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Environment steps of one training in one iteration."""
+        return self.options.run.num_envs * self.options.train.unroll_length
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,22 +56,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     resumes = any(word.split("=")[0] == "--resume" for word in argv) and not {"-h", "--help"} & set(argv)
-    if resumes:
-        options, path = _parse_resume(argv)
-    else:
-        options = cli.parse(argv)
-        path = options.run.out or runs.default_path(options.run.env, options.run.algo, options.run.seed)
-        if runs.holds_run(path):
-            raise UsageError(
-                f"--out {path} already holds a run; choose another folder, or continue it with --resume {path}"
-            )
-        options = dataclasses.replace(
-            options, run=dataclasses.replace(options.run, physics=cli.resolve_physics(options.run.physics))
-        )
+    options, path = _parse_resume(argv) if resumes else _parse_new(argv)
     cli.check(options)
+    plan = Plan(options, groups.expand(options), path, resumes)
+    for member in plan.members:
+        cli.check(member.options)
     cli.set_up_jax(options.run.compilation_cache)
-    venv = vectorize(cli.build_env(options.run.env, options.run.physics), options.run.num_envs, stagger=True)
-    _train(options, path, venv, resumes)
+    env = cli.build_env(options.run.env, options.run.physics)
+    cli.check_sources(options, env.cost_names)
+    start, iterate_fn = _functions(plan, env)
+    state = _restore(plan, start) if resumes else jax.jit(start)()
+    folders = _open_folders(plan, int(state.num_rollouts.ravel()[0]))
+    with cli.GracefulStop() as stop:  # also while saving and drawing
+        try:
+            _loop(plan, folders, iterate_fn, state, stop)
+        finally:
+            for folder in folders:
+                folder.close()
+            if plan.is_group:
+                _draw_group(plan, folders)
+    _say_where(plan, folders)
+
+
+def _parse_new(argv: Sequence[str]) -> tuple[Options, Path]:
+    """Read the flags of a new training, and choose its folder."""
+    options = cli.parse(argv)
+    run = options.run
+    path = run.out or runs.default_path(run.env, run.algo, run.seed)
+    if runs.holds_run(path) or groups.holds_group(path):
+        raise UsageError(
+            f"--out {path} already holds a run; choose another folder, or continue it with --resume {path}"
+        )
+    return dataclasses.replace(options, run=dataclasses.replace(run, physics=cli.resolve_physics(run.physics))), path
 
 
 def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
@@ -53,94 +98,142 @@ def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
         """Continue a training with the settings in its config.json.
 
         Args:
-            resume: Run folder.
+            resume: Run folder, or the folder of a group.
             total_steps: New end of the training, in environment steps since its start.
             compilation_cache: Keep compiled programs in the user's cache folder.
         """
         return resume, total_steps, compilation_cache
 
     path, total_steps, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
-    if not runs.holds_run(path):
+    if groups.holds_group(path):
+        options = groups.read(path)
+    elif runs.holds_run(path):
+        options = Options.from_config(runs.read_config(path))
+    else:
         raise UsageError(f"--resume {path} is not a run folder: it has no config.json")
-    if checkpoint.latest(path / "checkpoints") is None:
-        raise UsageError(f"--resume {path} has no checkpoint to continue from; start it anew with another --out")
-    options = Options.from_config(runs.read_config(path))
     run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
     return dataclasses.replace(options, run=run), path
 
 
-def _train(options: Options, path: Path, venv: VecEnv, resumes: bool) -> None:
-    """Open the run folder, get the first state, loop, and say where everything lies."""
-    algorithm = options.build()
-    steps_per_rollout = options.run.num_envs * options.train.unroll_length
-    start = partial(init, venv, algorithm)
-    key = jax.random.key(options.run.seed)
-    config = options.to_config()
-    if resumes:
-        found = checkpoint.latest(path / "checkpoints")
-        assert found is not None  # checked with the flags
-        state = checkpoint.restore(found, jax.eval_shape(start, key))
-        done = int(state.num_rollouts)
-        if options.run.total_steps < (done + 1) * steps_per_rollout:
-            raise UsageError(
-                f"--total-steps is {options.run.total_steps}, but {path} is already at {done * steps_per_rollout}; "
-                f"it must be at least {(done + 1) * steps_per_rollout}"
-            )
-        old = runs.read_config(path)
-        machine = {"machine": old["machine"], "resumed": [*old.get("resumed", []), runs.describe_machine()]}
-        run = runs.reopen(path, config | machine, steps_per_rollout, done)
-    else:
-        run = runs.create(path, config | {"machine": runs.describe_machine()}, steps_per_rollout)
-        state = jax.jit(start)(key)
-    with cli.GracefulStop() as stop:  # also while saving and drawing
-        try:
-            _loop(options, algorithm, run, venv, state, stop)
-        finally:
-            run.close()
-    _say_where(run, finished=int(run.rows[-1]["env_steps"] or 0) + steps_per_rollout > options.run.total_steps)
+def _functions(
+    plan: Plan, env: cli.Environment
+) -> tuple[Callable[[], TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
+    """What begins the training, and one iteration of it."""
+    if plan.is_group:
+        many = groups.ManyTrainings(plan.members, env)
+        return many.init, many.iterate
+    training = plan.options.training(env)
+    key = jax.random.key(plan.options.run.seed)
+    return partial(init, training.venv, training.algorithm, key), partial(iterate, *training)
+
+
+def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
+    """Read the newest checkpoints, of the same iteration in all members of a group."""
+    like = jax.eval_shape(start)
+    found = [{path.name: path for path in checkpoint.found(folder / "checkpoints")} for folder in plan.folders]
+    common = sorted(set.intersection(*(set(names) for names in found)))
+    if not common:
+        raise UsageError(f"--resume {plan.path} has no checkpoint to continue from; start it anew with another --out")
+    done, per_rollout = int(common[-1]), plan.steps_per_rollout
+    if plan.options.run.total_steps < (done + 1) * per_rollout:
+        raise UsageError(
+            f"--total-steps is {plan.options.run.total_steps}, but {plan.path} is already at {done * per_rollout}; "
+            f"it must be at least {(done + 1) * per_rollout}"
+        )
+    if not plan.is_group:
+        return checkpoint.restore(found[0][common[-1]], like)
+    single = jax.eval_shape(lambda states: groups.unstack(states, 0), like)
+    return groups.stack([checkpoint.restore(names[common[-1]], single) for names in found])
+
+
+def _open_folders(plan: Plan, done: int) -> list[runs.RunFolder]:
+    """Create or reopen the run folders. done: iterations that are in the checkpoint."""
+    machine = runs.describe_machine()
+    if plan.is_group and not plan.resumes:
+        groups.write(plan.path, plan.options, plan.members)
+    folders = []
+    for member, path in zip(plan.members, plan.folders, strict=True):
+        config = member.options.to_config()
+        if plan.resumes:
+            old = runs.read_config(path)
+            history = {"machine": old["machine"], "resumed": [*old.get("resumed", []), machine]}
+            folders.append(runs.reopen(path, config | history, plan.steps_per_rollout, done))
+        else:
+            folders.append(runs.create(path, config | {"machine": machine}, plan.steps_per_rollout))
+    return folders
 
 
 def _loop(
-    options: Options, algorithm: Algorithm, run: runs.RunFolder, venv: VecEnv, state: TrainState, stop: cli.GracefulStop
+    plan: Plan,
+    folders: list[runs.RunFolder],
+    iterate_fn: Callable[[TrainState], tuple[TrainState, Metrics]],
+    state: TrainState,
+    stop: cli.GracefulStop,
 ) -> None:
     """Train, record, save, until the end or until the user stops it."""
-    flags = options.run
+    flags = plan.options.run
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
+    if plan.is_group:
+        title = f"{len(folders)} x {title}"
     saved = time.monotonic()
-    chunks = train(venv, algorithm, options.train, state, flags.total_steps)
+    iterations = flags.total_steps // plan.steps_per_rollout
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
-        for chunk in chunks:
+        for chunk in run_chunks(make_chunk(iterate_fn), state, iterations):
             state = chunk.state
-            rows = run.record(chunk.rows, chunk.seconds)
-            progress.update(rows[-1])
-            _check_finite(chunk.rows)
+            newest = []
+            for index, folder in enumerate(folders):
+                rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
+                newest.append(folder.record(rows, chunk.seconds)[-1])
+                _check_finite(rows)
+            progress.update(runs.mean_row(newest))
             if stop.requested:
                 break
             if time.monotonic() - saved > SAVE_EVERY:
-                checkpoint.save(run.checkpoints, state)
+                _save(plan, folders, state)
                 saved = time.monotonic()
-        checkpoint.save(run.checkpoints, state)
+        _save(plan, folders, state)
+
+
+def _member_row(row: dict, index: int) -> dict[str, float]:
+    return {name: values[index] for name, values in row.items()}
+
+
+def _save(plan: Plan, folders: list[runs.RunFolder], state: TrainState) -> None:
+    for index, folder in enumerate(folders):
+        checkpoint.save(folder.checkpoints, groups.unstack(state, index) if plan.is_group else state)
 
 
 def _check_finite(rows: list[dict[str, float]]) -> None:
     for row in rows:
         for name, value in row.items():
-            if value - value != 0.0:  # nan and infinity
+            if not math.isfinite(value):
                 raise UsageError(
                     f"training diverged: {name} is {value} in iteration {row['num_rollouts']:.0f}; try a smaller "
                     "--learning-rate. The last checkpoint is from before"
                 )
 
 
-def _say_where(run: runs.RunFolder, finished: bool) -> None:
+def _draw_group(plan: Plan, folders: list[runs.RunFolder]) -> None:
+    """Keep and draw where the members ended."""
+    results = groups.outcomes(plan.members, [folder.rows for folder in folders])
+    (plan.path / "pareto.json").write_text(json.dumps(groups.summarise(results), indent=1) + "\n")
+    plots.plot_pareto(results, plan.path / "pareto.png")
+
+
+def _say_where(plan: Plan, folders: list[runs.RunFolder]) -> None:
     """Tell the user what was saved and what to do next."""
-    if not finished:
-        print(f"Stopped before the end; everything is saved. Continue: python -m mjx_safety.train --resume {run.path}")
-    print(f"Run folder:     {run.path}")
-    print(f"Learning curve: {run.curve}")
-    print(f"Checkpoint:     {checkpoint.latest(run.checkpoints)}")
-    print(f"TensorBoard:    tensorboard --logdir {run.path / 'tensorboard'}")
-    print(f"Evaluate:       python -m mjx_safety.evaluate {run.path}")
+    first = folders[0]
+    if int(first.rows[-1]["env_steps"] or 0) + plan.steps_per_rollout <= plan.options.run.total_steps:
+        print(f"Stopped before the end; everything is saved. Continue: python -m mjx_safety.train --resume {plan.path}")
+    if plan.is_group:
+        print(f"Group folder:   {plan.path}, one run folder for each of {len(folders)} trainings")
+        print(f"Return / cost:  {plan.path / 'pareto.png'}")
+    else:
+        print(f"Run folder:     {first.path}")
+        print(f"Learning curve: {first.curve}")
+        print(f"Checkpoint:     {checkpoint.latest(first.checkpoints)}")
+    print(f"TensorBoard:    tensorboard --logdir {plan.path}")
+    print(f"Evaluate:       python -m mjx_safety.evaluate {plan.path}")
 
 
 if __name__ == "__main__":

@@ -164,7 +164,9 @@ class VectorState(Protocol):
     @property
     def episode_cost(self) -> jax.Array: ...  # [B]
     @property
-    def episode_costs(self) -> jax.Array: ...  # [B, C]
+    def episode_costs(self) -> jax.Array: ...  # [B, C] raw
+    @property
+    def episode_cost_steps(self) -> jax.Array: ...  # [B, C] steps in which the source cost anything
     @property
     def episode_goals(self) -> jax.Array: ...  # [B] int32
     @property

@@ -22,6 +22,7 @@ class VecState:
     episode_return: jax.Array  # [B]
     episode_cost: jax.Array  # [B]
     episode_costs: jax.Array  # [B, C]
+    episode_cost_steps: jax.Array  # [B, C]
     episode_goals: jax.Array  # [B] int32
     episode_length: jax.Array  # [B] int32, steps
     partial: jax.Array  # [B] bool, first episode, shortened by a staggered start
@@ -43,8 +44,14 @@ class VecState:
 class VecEnv(Generic[S]):
     """B copies of one environment. Build it with `vectorize`."""
 
-    def __init__(self, env: Environment[S], num_envs: int, stagger: bool = False):
-        self.env, self.num_envs, self.stagger = env, num_envs, stagger
+    def __init__(
+        self,
+        env: Environment[S],
+        num_envs: int,
+        stagger: bool = False,
+        cost_budget: jax.Array | float | None = None,
+    ):
+        self.env, self.num_envs, self.stagger, self.cost_budget = env, num_envs, stagger, cost_budget
 
     @property
     def obs_size(self) -> int:
@@ -81,6 +88,7 @@ class VecEnv(Generic[S]):
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             episode_cost=jnp.zeros(self.num_envs, jnp.float32),
             episode_costs=jnp.zeros_like(env_state.costs),
+            episode_cost_steps=jnp.zeros_like(env_state.costs),
             episode_goals=jnp.zeros(self.num_envs, jnp.int32),
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
             partial=partial,
@@ -98,6 +106,9 @@ class VecEnv(Generic[S]):
         """
         running = ~states.done  # a done flag belongs to the step before: that episode's counters start again now
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
+        episode_cost = jnp.where(running, states.episode_cost, 0.0) + stepped.cost
+        if self.cost_budget is not None:
+            stepped = stepped.replace(terminated=stepped.terminated | (episode_cost >= self.cost_budget))
         done = stepped.terminated | stepped.truncated
         states, fresh = self._draw_fresh(states, done)
         fresh = fresh.replace(
@@ -112,8 +123,9 @@ class VecEnv(Generic[S]):
             env_state=_where(done, fresh, stepped),
             final_obs=stepped.obs,
             episode_return=jnp.where(running, states.episode_return, 0.0) + stepped.reward,
-            episode_cost=jnp.where(running, states.episode_cost, 0.0) + stepped.cost,
+            episode_cost=episode_cost,
             episode_costs=jnp.where(running[:, None], states.episode_costs, 0.0) + stepped.costs,
+            episode_cost_steps=jnp.where(running[:, None], states.episode_cost_steps, 0.0) + (stepped.costs > 0.0),
             episode_goals=jnp.where(running, states.episode_goals, 0) + stepped.goal_met,
             episode_length=jnp.where(running, states.episode_length, 0) + 1,
             partial=states.partial & running,
@@ -157,15 +169,18 @@ class VecEnv(Generic[S]):
         return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
 
 
-def vectorize(env: Environment[S], num_envs: int, *, stagger: bool = False) -> VecEnv[S]:
+def vectorize(
+    env: Environment[S], num_envs: int, *, stagger: bool = False, cost_budget: jax.Array | float | None = None
+) -> VecEnv[S]:
     """Run `num_envs` worlds side by side with auto-reset to fresh layouts.
 
     `stagger` starts the worlds at different times of their first episode, so that every batch of steps sees all phases
-    of an episode; those shortened first episodes are marked `partial`.
+    of an episode; those shortened first episodes are marked `partial`. With a `cost_budget` an episode ends, truly and
+    not by time, once its cost reaches it (early termination, arXiv 2107.04200).
     """
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
-    return VecEnv(env, num_envs, stagger)
+    return VecEnv(env, num_envs, stagger, cost_budget)
 
 
 def _placement_failed(env_state: Any) -> jax.Array:

@@ -32,15 +32,15 @@ def save(folder: Path, state: TrainState) -> Path:
         checkpointer.wait_until_finished()
         checkpointer.save(partial / "world", _to_arrays(state.env_state))
     partial.rename(target)
-    for old in _all(folder)[:-KEEP]:
+    for old in found(folder)[:-KEEP]:
         shutil.rmtree(old)
     return target
 
 
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint in a folder, if there is one."""
-    found = _all(folder)
-    return found[-1] if found else None
+    paths = found(folder)
+    return paths[-1] if paths else None
 
 
 def restore(path: Path, like: TrainState) -> TrainState:
@@ -53,7 +53,8 @@ def restore_agent(path: Path, like: TrainState) -> TrainState:
     return _read(path / "agent", like)
 
 
-def _all(folder: Path) -> list[Path]:
+def found(folder: Path) -> list[Path]:
+    """All checkpoints in a folder, oldest first."""
     return sorted(path for path in folder.glob("*") if path.name.isdigit())
 
 
@@ -83,11 +84,11 @@ def _read(path: Path, like: Tree) -> Tree:
     expected = {
         name: (shape.shape, np.dtype(shape.dtype)) for name, shape in zip(names, shapes, strict=True) if shape.size
     }
-    found = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
-    if found != expected:
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    stored = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
+    if stored != expected:
+        wrong = sorted(name for name in stored.keys() | expected.keys() if stored.get(name) != expected.get(name))
         raise ValueError(
-            f"{path} does not fit this training: {wrong[0]} is {found.get(wrong[0])} in the checkpoint and "
+            f"{path} does not fit this training: {wrong[0]} is {stored.get(wrong[0])} in the checkpoint and "
             f"{expected.get(wrong[0])} here ({len(wrong)} arrays differ)"
         )
     read = []

@@ -1,12 +1,14 @@
-"""Ways to keep the episode cost under a limit by a multiplier: (L_R - multiplier * L_C) / (1 + multiplier).
+"""Which costs are limited, and multipliers that weigh them: (L_R - sum_k m_k L_Ck) / (1 + sum_k m_k).
 
-The division keeps the size of a policy step as the multiplier grows. `violation` is estimated episode cost minus
-`cost_limit`, both undiscounted sums over an episode. All scalars are [].
+The division keeps the size of a policy step as the multipliers grow. A limit is for the scalar cost (one number) or for
+sources of cost by name, and then each has its own multiplier: `lagrangian({"hazards": 20.0, "vases_contact": 5.0})`.
+The cost of a source is the number of steps in which it cost anything, as the scalar cost is in the benchmark.
+`violations` are estimated episode costs minus limits, undiscounted sums over an episode; K limits, all arrays [K].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,33 +19,43 @@ from flax import struct
 from mjx_safety.agents.types import Constraint
 
 Scalar = jax.Array | float
+CostLimit = Scalar | Mapping[str, Scalar]
+
+
+def split_limit(cost_limit: CostLimit) -> tuple[tuple[str, ...], jax.Array]:
+    """Names of the limited sources (none: the scalar cost) and their limits [K]."""
+    if isinstance(cost_limit, Mapping):
+        if not cost_limit:
+            raise ValueError("cost_limit is {}; it must be a number, or name at least one source of cost")
+        return tuple(cost_limit), jnp.stack([jnp.asarray(limit, jnp.float32) for limit in cost_limit.values()])
+    return (), jnp.asarray(cost_limit, jnp.float32)[None]
 
 
 @struct.dataclass
 class MultiplierState:
-    """A multiplier and what its rule remembers."""
+    """Multipliers and what their rule remembers."""
 
-    multiplier: jax.Array  # [] >= 0 (1)
-    raw: jax.Array  # [] the parameter behind it; the multiplier itself where the rule has no other
+    multipliers: jax.Array  # [K] >= 0 (1)
+    raw: jax.Array  # [K] the parameters behind them; the multipliers themselves where the rule has no other
     optimizer: Any
 
 
 class MultiplierRule(NamedTuple):
-    """How a multiplier follows the violation."""
+    """How multipliers follow the violations, each its own."""
 
-    init: Callable[[], MultiplierState]
-    update: Callable[[MultiplierState, jax.Array], MultiplierState]  # + violation []
+    init: Callable[[int], MultiplierState]  # K
+    update: Callable[[MultiplierState, jax.Array], MultiplierState]  # + violations [K]
 
 
 def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0005, maximum: Scalar = 50.0) -> MultiplierRule:
     """Step in proportion to the violation, clipped to [0, maximum] (FOCOPS, arXiv 2002.06506)."""
 
-    def start() -> MultiplierState:
-        value = jnp.asarray(init, jnp.float32)
+    def start(num_costs: int) -> MultiplierState:
+        value = jnp.full(num_costs, init, jnp.float32)
         return MultiplierState(value, value, ())
 
-    def update(state: MultiplierState, violation: jax.Array) -> MultiplierState:
-        value = jnp.clip(state.multiplier + learning_rate * violation, 0.0, maximum)
+    def update(state: MultiplierState, violations: jax.Array) -> MultiplierState:
+        value = jnp.clip(state.multipliers + learning_rate * violations, 0.0, maximum)
         return MultiplierState(value, value, ())
 
     return MultiplierRule(start, update)
@@ -53,13 +65,13 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
     """Adam on the multiplier, clipped to [0, maximum] (OmniSafe). Its step hardly depends on the violation's size."""
     adam = optax.adam(learning_rate)
 
-    def start() -> MultiplierState:
-        value = jnp.asarray(init, jnp.float32)
+    def start(num_costs: int) -> MultiplierState:
+        value = jnp.full(num_costs, init, jnp.float32)
         return MultiplierState(value, value, adam.init(value))
 
-    def update(state: MultiplierState, violation: jax.Array) -> MultiplierState:
-        change, optimizer = adam.update(-violation, state.optimizer)
-        raised: Any = optax.apply_updates(state.multiplier, change)
+    def update(state: MultiplierState, violations: jax.Array) -> MultiplierState:
+        change, optimizer = adam.update(-violations, state.optimizer)
+        raised: Any = optax.apply_updates(state.multipliers, change)
         value = jnp.clip(raised, 0.0, maximum)
         return MultiplierState(value, value, optimizer)
 
@@ -70,44 +82,53 @@ def softplus_adam(init: Scalar = 1.0, learning_rate: Scalar = 0.05) -> Multiplie
     """Adam on p with multiplier softplus(p), the slope of softplus left out (OpenAI safety-starter-agents)."""
     adam = optax.adam(learning_rate)
 
-    def start() -> MultiplierState:
-        raw = jnp.log(jnp.expm1(jnp.asarray(init, jnp.float32)))
+    def start(num_costs: int) -> MultiplierState:
+        raw = jnp.log(jnp.expm1(jnp.full(num_costs, init, jnp.float32)))
         return MultiplierState(jax.nn.softplus(raw), raw, adam.init(raw))
 
-    def update(state: MultiplierState, violation: jax.Array) -> MultiplierState:
-        change, optimizer = adam.update(-violation, state.optimizer)
+    def update(state: MultiplierState, violations: jax.Array) -> MultiplierState:
+        change, optimizer = adam.update(-violations, state.optimizer)
         raw: Any = optax.apply_updates(state.raw, change)
         return MultiplierState(jax.nn.softplus(raw), raw, optimizer)
 
     return MultiplierRule(start, update)
 
 
-def penalise(multiplier: jax.Array, reward_term: jax.Array, cost_term: jax.Array) -> jax.Array:
-    """Weigh two surrogates [] or two advantages [...] against each other."""
-    return (reward_term - multiplier * cost_term) / (1.0 + multiplier)
+def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Array) -> jax.Array:
+    """Weigh surrogates, [] and [K], or advantages, [M] and [M, K], against each other by multipliers [K]."""
+    return (reward_term - cost_terms @ multipliers) / (1.0 + jnp.sum(multipliers))
+
+
+def hard_limit(cost_limit: CostLimit = 25.0) -> Constraint:
+    """Limits without multipliers, for algorithms that hold them in their own way."""
+    sources, limits = split_limit(cost_limit)
+    return Constraint(
+        sources=sources,
+        limits=limits,
+        init=lambda: (),
+        update=lambda state, episode_costs: state,
+        multipliers=lambda state: jnp.zeros_like(limits),
+    )
 
 
 def unconstrained() -> Constraint:
     """Ignore the cost."""
-    return Constraint(
-        init=lambda: (),
-        update=lambda state, episode_cost: state,
-        combine=lambda state, reward_term, cost_term: reward_term,
-        multiplier=lambda state: jnp.float32(0.0),
-    )
+    return hard_limit(jnp.inf)
 
 
-def lagrangian(cost_limit: Scalar = 25.0, rule: MultiplierRule | None = None) -> Constraint:
-    """Raise the multiplier while an episode costs more than `cost_limit`, lower it otherwise.
+def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None) -> Constraint:
+    """Raise a multiplier while an episode costs more than its limit, lower it otherwise.
 
     rule: `projected_ascent` (default), `clamped_adam` or `softplus_adam`, each with its own start and speed.
     """
     rule = rule or projected_ascent()
+    sources, limits = split_limit(cost_limit)
     return Constraint(
-        init=rule.init,
-        update=lambda state, episode_cost: rule.update(state, episode_cost - cost_limit),
-        combine=lambda state, reward_term, cost_term: penalise(state.multiplier, reward_term, cost_term),
-        multiplier=lambda state: state.multiplier,
+        sources=sources,
+        limits=limits,
+        init=lambda: rule.init(limits.shape[0]),
+        update=lambda state, episode_costs: rule.update(state, episode_costs - limits),
+        multipliers=lambda state: state.multipliers,
     )
 
 
@@ -128,39 +149,35 @@ class PIDGains:
 class PIDState:
     """What the controller remembers."""
 
-    multiplier: jax.Array  # []
-    integral: jax.Array  # []
-    smoothed_violation: jax.Array  # []
-    smoothed_cost: jax.Array  # []
-    past_costs: jax.Array  # [derivative_delay] smoothed costs, oldest first; zeros at the start
+    multipliers: jax.Array  # [K]
+    integral: jax.Array  # [K]
+    smoothed_violation: jax.Array  # [K]
+    smoothed_cost: jax.Array  # [K]
+    past_costs: jax.Array  # [derivative_delay, K] smoothed costs, oldest first; zeros at the start
 
 
-def pid_lagrangian(cost_limit: Scalar = 25.0, gains: PIDGains | None = None) -> Constraint:
+def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) -> Constraint:
     """Set the multiplier anew each time from the violation, its integral and the rise of the cost."""
     gains = gains or PIDGains()
+    sources, limits = split_limit(cost_limit)
 
     def init() -> PIDState:
-        start, zero = jnp.asarray(gains.multiplier_init, jnp.float32), jnp.float32(0.0)
-        return PIDState(start, start, zero, zero, jnp.zeros(gains.derivative_delay))
+        start, zero = jnp.full_like(limits, gains.multiplier_init), jnp.zeros_like(limits)
+        return PIDState(start, start, zero, zero, jnp.zeros((gains.derivative_delay, *limits.shape)))
 
-    def update(state: PIDState, episode_cost: jax.Array) -> PIDState:
-        violation = episode_cost - cost_limit
+    def update(state: PIDState, episode_costs: jax.Array) -> PIDState:
+        violation = episode_costs - limits
         integral = jnp.clip(state.integral + gains.integral_gain * violation, 0.0, gains.multiplier_max)
         smoothed_violation = gains.smoothing * state.smoothed_violation + (1.0 - gains.smoothing) * violation
-        smoothed_cost = gains.smoothing * state.smoothed_cost + (1.0 - gains.smoothing) * episode_cost
+        smoothed_cost = gains.smoothing * state.smoothed_cost + (1.0 - gains.smoothing) * episode_costs
         rise = jnp.maximum(0.0, smoothed_cost - state.past_costs[0])
         total = gains.proportional_gain * smoothed_violation + integral + gains.derivative_gain * rise
         return PIDState(
-            multiplier=jnp.clip(total, 0.0, gains.multiplier_max),
+            multipliers=jnp.clip(total, 0.0, gains.multiplier_max),
             integral=integral,
             smoothed_violation=smoothed_violation,
             smoothed_cost=smoothed_cost,
-            past_costs=jnp.append(state.past_costs[1:], smoothed_cost),
+            past_costs=jnp.concatenate([state.past_costs[1:], smoothed_cost[None]]),
         )
 
-    return Constraint(
-        init=init,
-        update=update,
-        combine=lambda state, reward_term, cost_term: penalise(state.multiplier, reward_term, cost_term),
-        multiplier=lambda state: state.multiplier,
-    )
+    return Constraint(sources, limits, init, update, multipliers=lambda state: state.multipliers)

@@ -7,34 +7,61 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from mjx_safety.agents import optimize
-from mjx_safety.agents.types import Batch, Metrics, Networks, TrainState
+from mjx_safety.agents.networks import make_networks
+from mjx_safety.agents.types import Batch, Constraint, Metrics, Networks, Params, TrainState
+
+
+@struct.dataclass
+class ActorCriticConfig:
+    """What all on-policy algorithms share: networks and how the critics are fitted."""
+
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))  # units per layer of each network
+    num_minibatches: int = struct.field(pytree_node=False, default=16)  # gradient steps per pass over a batch
+    num_critic_passes: int = struct.field(pytree_node=False, default=8)  # critic passes over a batch, always all
+    init_log_std: float = -0.5  # logarithm of the policy's first standard deviation
+    critic_learning_rate: float = 1e-3  # Adam, value and cost values
+    max_grad_norm: float = 1.0  # each network's gradient is scaled down to this norm
+
+
+def make_actor_critic(
+    config: ActorCriticConfig, constraint: Constraint
+) -> tuple[Networks, optax.GradientTransformation]:
+    """Networks for as many costs as have a limit, and the critics' optimiser."""
+    networks = make_networks(config.hidden_sizes, config.init_log_std, constraint.num_costs)
+    return networks, optimize.make_optimizer(config.critic_learning_rate, config.max_grad_norm)
+
+
+def init_critic_optimizer(optimizer: optax.GradientTransformation, params: Params) -> dict[str, Any]:
+    """Start the critics' half of an `OptState`."""
+    return {"value": optimizer.init(params.value), "cost_values": optimizer.init(params.cost_values)}
 
 
 def fit_critics(
     networks: Networks,
     optimizer: optax.GradientTransformation,
+    config: ActorCriticConfig,
     state: TrainState,
     batch: Batch,
     key: jax.Array,
-    passes: optimize.Passes,
 ) -> tuple[TrainState, Metrics]:
     """Least squares on the batch, each network with its own gradient clip and step sizes. Never stopped by KL."""
 
     def loss_fn(params: Any, data: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, Metrics]:
-        obs, target, cost_target = data
+        obs, target, cost_targets = data
         value_loss = jnp.mean(jnp.square(networks.value(params["value"], obs) - target))
-        cost_value_loss = jnp.mean(jnp.square(networks.value(params["cost_value"], obs) - cost_target))
+        cost_value_loss = jnp.mean(jnp.square(networks.cost_values(params["cost_values"], obs) - cost_targets))
         return value_loss + cost_value_loss, {"value_loss": value_loss, "cost_value_loss": cost_value_loss}
 
     params, opt_state, metrics = optimize.fit(
         optimize.Descent(loss_fn, each(optimizer)),
-        {"value": state.params.value, "cost_value": state.params.cost_value},
-        {"value": state.opt_state.value, "cost_value": state.opt_state.cost_value},
-        (batch.obs, batch.value_target, batch.cost_value_target),
+        {"value": state.params.value, "cost_values": state.params.cost_values},
+        {"value": state.opt_state.value, "cost_values": state.opt_state.cost_values},
+        (batch.obs, batch.value_target, batch.cost_value_targets),
         key,
-        passes,
+        optimize.Passes(config.num_critic_passes, config.num_minibatches),
     )
     return state.replace(params=state.params.replace(**params), opt_state=state.opt_state.replace(**opt_state)), metrics
 

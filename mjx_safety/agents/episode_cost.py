@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from mjx_safety.agents.types import EpisodeCost, EpisodeSums
 
 
-def init(episode_length: int) -> EpisodeCost:
-    """Nothing seen yet. episode_length: steps until truncation."""
-    zero, no = jnp.float32(0.0), jnp.bool_(False)
-    return EpisodeCost(zero, zero, zero, zero, zero, jnp.float32(episode_length), no, no)
+def init(episode_length: int, num_sources: int) -> EpisodeCost:
+    """Nothing seen yet. episode_length: steps until truncation; num_sources: C."""
+    zero, zeros, no = jnp.float32(0.0), jnp.zeros(1 + num_sources), jnp.bool_(False)
+    return EpisodeCost(zeros, zero, zeros, zero, zero, jnp.float32(episode_length), no, no)
 
 
 def update(estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float) -> EpisodeCost:
@@ -26,12 +26,12 @@ def update(estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float) -
     any_completed = sums.num_completed > 0.0
     divisor = jnp.maximum(sums.num_completed, 1.0)
     mean_length = jnp.where(any_completed, sums.episode_length / divisor, estimate.mean_length)
-    rate_cost = mean_length * sums.cost_rate
-    smoothed = decay * estimate.rate_cost + (1.0 - decay) * rate_cost
+    rate_costs = mean_length * sums.cost_rates
+    smoothed = decay * estimate.rate_costs + (1.0 - decay) * rate_costs
     return EpisodeCost(
-        rate_cost=jnp.where(estimate.has_rate, smoothed, rate_cost),
+        rate_costs=jnp.where(estimate.has_rate, smoothed, rate_costs),
         rate_return=mean_length * sums.reward_rate,
-        completed_cost=jnp.where(any_completed, sums.episode_cost / divisor, estimate.completed_cost),
+        completed_costs=jnp.where(any_completed, sums.episode_costs / divisor, estimate.completed_costs),
         completed_return=jnp.where(any_completed, sums.episode_return / divisor, estimate.completed_return),
         completed_goals=jnp.where(any_completed, sums.episode_goals / divisor, estimate.completed_goals),
         mean_length=mean_length,
@@ -41,5 +41,14 @@ def update(estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float) -
 
 
 def from_completed(estimate: EpisodeCost) -> jax.Array:
-    """Mean cost of completed episodes []; the rate until the first one ends."""
-    return jnp.where(estimate.has_completed, estimate.completed_cost, estimate.rate_cost)
+    """Mean costs of completed episodes [1 + C]; the rate until the first one ends."""
+    return jnp.where(estimate.has_completed, estimate.completed_costs, estimate.rate_costs)
+
+
+def columns(sources: tuple[str, ...], cost_names: tuple[str, ...]) -> tuple[int, ...]:
+    """Where the limited costs lie among the scalar cost and the environment's C sources."""
+    unknown = [name for name in sources if name not in cost_names]
+    if unknown:
+        allowed = ", ".join(cost_names) or "none, as this environment has no costs"
+        raise ValueError(f"cost limit for {unknown[0]}: there is no such source of cost; it must be one of: {allowed}")
+    return tuple(1 + cost_names.index(name) for name in sources) or (0,)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from mjx_safety.agents import distributions, running_stats
-from mjx_safety.agents.types import Networks, RunningStats
+from mjx_safety.agents import running_stats
+from mjx_safety.agents.types import Algorithm, RunningStats
 from mjx_safety.types import VectorEnvironment
 
 QUANTILES = (50, 90, 99)  # percent
+CVAR_TAILS = (10, 1)  # percent of episodes, those that cost most
 
 
 @struct.dataclass
@@ -23,14 +24,15 @@ class Episodes:
     episode_return: jax.Array  # [B]
     episode_cost: jax.Array  # [B]
     episode_costs: jax.Array  # [B, C] raw, per source
+    episode_cost_steps: jax.Array  # [B, C] steps in which the source cost anything
     episode_goals: jax.Array  # [B] int32
     episode_length: jax.Array  # [B] int32, steps
 
 
 def evaluate(
     venv: VectorEnvironment,
-    networks: Networks,
-    policy_params: Any,
+    algorithm: Algorithm,
+    params: Any,
     normaliser: RunningStats,
     key: jax.Array,
     sampled: bool,
@@ -47,10 +49,9 @@ def evaluate(
     def step(carry: tuple) -> tuple:
         env_state, finished, totals, noise_key = carry
         noise_key, step_key = jax.random.split(noise_key)
-        dist = networks.policy(policy_params, running_stats.normalise(normaliser, env_state.obs))
-        noise = jax.random.normal(step_key, dist.mean.shape)
-        action = distributions.sample(dist, noise) if sampled else dist.mean
-        env_state = venv.step(env_state, jnp.clip(action, -1.0, 1.0))
+        noise = jax.random.normal(step_key, (venv.num_envs, venv.action_size)) if sampled else None
+        action = algorithm.act(params, running_stats.normalise(normaliser, env_state.obs), noise)
+        env_state = venv.step(env_state, action)
         totals = _keep(finished, totals, _episodes(env_state))
         return env_state, finished | env_state.done, totals, noise_key
 
@@ -67,8 +68,17 @@ def summarise(episodes: Episodes, cost_limit: float) -> dict[str, float]:
         values = np.asarray(getattr(episodes, name), np.float64)
         summary |= {f"{name}_mean": float(values.mean()), f"{name}_std": float(values.std())}
         summary |= {f"{name}_q{q}": float(np.percentile(values, q)) for q in QUANTILES}
-    over = np.asarray(episodes.episode_cost, np.float64) > cost_limit
-    return summary | {"cost_limit": float(cost_limit), "over_limit_share": float(over.mean())}
+    costs = np.asarray(episodes.episode_cost, np.float64)
+    for tail in CVAR_TAILS:
+        summary[f"episode_cost_cvar{100 - tail}"] = cvar(costs, tail / 100.0)
+    return summary | {"cost_limit": float(cost_limit), "over_limit_share": float((costs > cost_limit).mean())}
+
+
+def cvar(values: np.ndarray, tail: float) -> float:
+    """Mean of the highest share `tail` of values [N] (conditional value at risk); the last one counts in part."""
+    highest = np.sort(values)[::-1]
+    weights = np.clip(tail * len(values) - np.arange(len(values)), 0.0, 1.0)
+    return float(highest @ weights / weights.sum())
 
 
 def _episodes(env_state: Any) -> Episodes:
@@ -76,6 +86,7 @@ def _episodes(env_state: Any) -> Episodes:
         episode_return=env_state.episode_return,
         episode_cost=env_state.episode_cost,
         episode_costs=env_state.episode_costs,
+        episode_cost_steps=env_state.episode_cost_steps,
         episode_goals=env_state.episode_goals,
         episode_length=env_state.episode_length,
     )

@@ -30,9 +30,10 @@ class MLP(nn.Module):
         return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.output_gain))(x)
 
 
-def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array = -0.5) -> Networks:
+def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array = -0.5, num_costs: int = 1) -> Networks:
     """Bundle the three networks. The standard deviation of the policy is a parameter that does not depend on obs."""
     critic = MLP(hidden_sizes, output_size=1, output_gain=1.0)
+    cost_critic = MLP(hidden_sizes, output_size=num_costs, output_gain=1.0)
 
     def init(key: jax.Array, obs_size: int, action_size: int) -> Params:
         policy_key, value_key, cost_value_key = jax.random.split(key, 3)
@@ -41,7 +42,7 @@ def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array =
         return Params(
             policy={"mean": actor.init(policy_key, obs), "log_std": jnp.full(action_size, init_log_std, jnp.float32)},
             value=critic.init(value_key, obs),
-            cost_value=critic.init(cost_value_key, obs),
+            cost_values=cost_critic.init(cost_value_key, obs),
         )
 
     def policy(params: Any, obs: jax.Array) -> Gaussian:
@@ -55,4 +56,8 @@ def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array =
         output: Any = critic.apply(params, obs)
         return output[..., 0]
 
-    return Networks(init, policy, value)
+    def cost_values(params: Any, obs: jax.Array) -> jax.Array:
+        output: Any = cost_critic.apply(params, obs)
+        return output
+
+    return Networks(init, policy, value, cost_values)

@@ -43,8 +43,8 @@ def standardise(x: jax.Array) -> jax.Array:
 
 
 def centre(x: jax.Array) -> jax.Array:
-    """Subtract the mean over all entries of x [...]; the unit stays, so a multiplier keeps its meaning."""
-    return x - jnp.mean(x)
+    """Subtract the mean over all but the last axis of x [..., K]; the unit stays, so multipliers keep their meaning."""
+    return x - jnp.mean(x, axis=tuple(range(x.ndim - 1)))
 
 
 def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Acting: T steps of B worlds to learn from. Parameters and normaliser stay fixed."""
+"""Acting: T steps of B worlds to learn from, and what to report of them. Parameters and normaliser stay fixed."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjx_safety.agents import distributions, running_stats
-from mjx_safety.agents.types import EpisodeSums, Networks, Params, RunningStats, Trajectory
+from mjx_safety.agents import distributions, episode_cost, running_stats
+from mjx_safety.agents.types import Constraint, EpisodeSums, Metrics, Networks, TrainState, Trajectory
 from mjx_safety.types import VectorEnvironment
 
 
 def collect(
     venv: VectorEnvironment,
     networks: Networks,
-    params: Params,
-    normaliser: RunningStats,
-    env_state: Any,
+    sources: tuple[str, ...],
+    state: TrainState,
     key: jax.Array,
     unroll_length: int,
 ) -> tuple[Any, Trajectory, EpisodeSums]:
-    """Act for T = unroll_length steps. Returns the new B worlds, what happened, and its sums."""
+    """Act for T = unroll_length steps. sources: as in `Constraint`.
+
+    Returns the new B worlds, what happened, and its sums.
+    """
+    params, normaliser = state.params, state.normaliser
 
     def step(env_state: Any, noise: jax.Array) -> tuple[Any, tuple]:
         obs = env_state.obs
         dist = networks.policy(params.policy, running_stats.normalise(normaliser, obs))
         action = distributions.sample(dist, noise)
         env_state = venv.step(env_state, jnp.clip(action, -1.0, 1.0))
-        return env_state, (obs, action, dist, _outcome(env_state))
+        return env_state, (obs, action, dist, outcome_of(env_state))
 
     noise = jax.random.normal(key, (unroll_length, venv.num_envs, venv.action_size))
     with jax.default_matmul_precision("highest"):
-        env_state, (obs, action, dist, outcome) = jax.lax.scan(step, env_state, noise)
+        env_state, (obs, action, dist, outcome) = jax.lax.scan(step, state.env_state, noise)
     normalised, next_normalised = (running_stats.normalise(normaliser, x) for x in (obs, outcome["final_obs"]))
     trajectory = Trajectory(
         obs=obs,
@@ -41,37 +44,71 @@ def collect(
         mean=dist.mean,
         log_std=dist.log_std,
         reward=outcome["reward"],
-        cost=outcome["cost"],
+        costs=outcome["costs"][..., episode_cost.columns(sources, venv.cost_names)],
         terminated=outcome["terminated"],
         truncated=outcome["truncated"],
         value=networks.value(params.value, normalised),
         next_value=networks.value(params.value, next_normalised),
-        cost_value=networks.value(params.cost_value, normalised),
-        next_cost_value=networks.value(params.cost_value, next_normalised),
+        cost_values=networks.cost_values(params.cost_values, normalised),
+        next_cost_values=networks.cost_values(params.cost_values, next_normalised),
     )
-    return env_state, trajectory, _sum_episodes(outcome)
+    return env_state, trajectory, sum_episodes(outcome)
 
 
-def _outcome(env_state: Any) -> dict[str, jax.Array]:
-    """What one step produced, [B, ...] each."""
-    names = ("final_obs", "reward", "cost", "terminated", "truncated", "done", "partial")
-    episode = ("episode_return", "episode_cost", "episode_goals", "episode_length")
-    return {name: getattr(env_state, name) for name in names + episode}
+def outcome_of(env_state: Any) -> dict[str, jax.Array]:
+    """What one step produced, [B, ...] each; costs [B, 1 + C]: the scalar cost, and of each source whether it cost."""
+    names = ("final_obs", "reward", "terminated", "truncated", "done", "partial")
+    episode = ("episode_return", "episode_goals", "episode_length")
+    return {name: getattr(env_state, name) for name in names + episode} | {
+        "costs": _join(env_state.cost, env_state.costs > 0.0),
+        "episode_costs": _join(env_state.episode_cost, env_state.episode_cost_steps),
+    }
 
 
-def _sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
+def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
     """Add up a rollout; outcome fields: [T, B, ...]."""
     completed = outcome["done"] & ~outcome["partial"]
 
     def total(name: str) -> jax.Array:
-        return jnp.sum(jnp.where(completed, outcome[name].astype(jnp.float32), 0.0))
+        return jnp.tensordot(completed.astype(jnp.float32), outcome[name].astype(jnp.float32), axes=2)
 
     return EpisodeSums(
         reward_rate=jnp.mean(outcome["reward"]),
-        cost_rate=jnp.mean(outcome["cost"]),
+        cost_rates=jnp.mean(outcome["costs"], axis=(0, 1)),
         num_completed=jnp.sum(completed.astype(jnp.float32)),
         episode_return=total("episode_return"),
-        episode_cost=total("episode_cost"),
+        episode_costs=total("episode_costs"),
         episode_goals=total("episode_goals"),
         episode_length=total("episode_length"),
     )
+
+
+def describe(
+    venv: VectorEnvironment, constraint: Constraint, state: TrainState, sums: EpisodeSums, limited: jax.Array
+) -> Metrics:
+    """What the worlds did, and where the limits stand. limited: [K] the costs that are held to them."""
+    estimate = state.episode_cost
+    multipliers = constraint.multipliers(state.constraint)
+    metrics = {
+        "num_rollouts": state.num_rollouts.astype(jnp.float32),
+        "episode_return": estimate.completed_return,
+        "episode_cost": estimate.completed_costs[0],
+        "episode_goals": estimate.completed_goals,
+        "episode_length": estimate.mean_length,
+        "num_completed": sums.num_completed,
+        "has_completed": estimate.has_completed.astype(jnp.float32),
+        "return_estimate": estimate.rate_return,
+        "cost_estimate": estimate.rate_costs[0],
+        "cost_rate": sums.cost_rates[0],
+        "violation": jnp.max(jnp.nan_to_num(limited - constraint.limits, neginf=0.0)),
+        "multiplier": jnp.sum(multipliers),
+    }
+    for i, name in enumerate(venv.cost_names):
+        metrics[f"cost_estimate_{name}"] = estimate.rate_costs[1 + i]
+    for i, name in enumerate(constraint.sources):
+        metrics[f"multiplier_{name}"] = multipliers[i]
+    return metrics
+
+
+def _join(cost: jax.Array, costs: jax.Array) -> jax.Array:
+    return jnp.concatenate([cost[:, None], costs.astype(cost.dtype)], axis=1)

@@ -1,6 +1,7 @@
 """What the agents pass around: the training state (one pytree, also the checkpoint), data, algorithms, constraints.
 
-Shape letters: T steps of a rollout, B worlds, M = T * B samples, O observation size, A action size. Scalars are [].
+Shape letters: T steps of a rollout, B worlds, M = T * B samples, O observation size, A action size, K costs that have a
+limit (one, unless sources have limits of their own), C sources of cost that the environment names. Scalars are [].
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import struct
+
+from mjx_safety.types import Sizes, VectorEnvironment
 
 Metrics = dict[str, jax.Array]  # flat, every value a float32 scalar, the same keys in every iteration
 
@@ -34,24 +37,27 @@ class RunningStats:
 
 @struct.dataclass
 class EpisodeSums:
-    """One rollout of M = T * B steps, added up. Whole episodes: those not shortened by a staggered start."""
+    """One rollout of M = T * B steps, added up. Whole episodes: those not shortened by a staggered start.
+
+    Costs: the environment's scalar cost first, then for each of its C sources the number of steps in which it cost.
+    """
 
     reward_rate: jax.Array  # [] mean reward per step
-    cost_rate: jax.Array  # [] mean cost per step
+    cost_rates: jax.Array  # [1 + C] mean per step
     num_completed: jax.Array  # [] float32, whole episodes that ended in this rollout
     episode_return: jax.Array  # [] sum over those episodes
-    episode_cost: jax.Array  # [] sum over those episodes
+    episode_costs: jax.Array  # [1 + C] sum over those episodes
     episode_goals: jax.Array  # [] sum over those episodes
     episode_length: jax.Array  # [] sum over those episodes, steps
 
 
 @struct.dataclass
 class EpisodeCost:
-    """Running estimates of what an episode costs. Its functions: `episode_cost`."""
+    """Running estimates of what an episode brings and costs; costs as in EpisodeSums. Functions: `episode_cost`."""
 
-    rate_cost: jax.Array  # [] smoothed, per episode
+    rate_costs: jax.Array  # [1 + C] smoothed, per episode
     rate_return: jax.Array  # [] of the last rollout, per episode
-    completed_cost: jax.Array  # [] mean in the last rollout in which a whole episode ended
+    completed_costs: jax.Array  # [1 + C] mean in the last rollout in which a whole episode ended
     completed_return: jax.Array  # [] of the same episodes
     completed_goals: jax.Array  # [] of the same episodes
     mean_length: jax.Array  # [] steps, of the same episodes; the time limit before there are any
@@ -61,20 +67,20 @@ class EpisodeCost:
 
 @struct.dataclass
 class Params:
-    """Network parameters."""
+    """Network parameters of an on-policy algorithm."""
 
     policy: Any
     value: Any
-    cost_value: Any
+    cost_values: Any
 
 
 @struct.dataclass
 class OptState:
-    """Optimiser states, one for each network."""
+    """Optimiser states, one for each network; () where a network has none."""
 
     policy: Any
     value: Any
-    cost_value: Any
+    cost_values: Any
 
 
 @struct.dataclass
@@ -82,13 +88,14 @@ class TrainState:
     """Everything that changes during training."""
 
     env_state: Any  # B worlds, a `types.VectorState`
-    params: Params
-    opt_state: OptState
+    params: Any  # of the algorithm's networks; `Params` on-policy
+    opt_state: Any  # `OptState` on-policy
     constraint: Any  # multiplier, its optimiser, integrals: whatever `Constraint.init` returned
     normaliser: RunningStats  # of the observations
     episode_cost: EpisodeCost
     key: jax.Array  # [] typed PRNG key
     num_rollouts: jax.Array  # [] int32; the first one only fills the normaliser. Steps so far: this times T * B
+    replay: Any = ()  # past steps, of an off-policy algorithm
 
 
 @struct.dataclass
@@ -101,13 +108,13 @@ class Trajectory:
     mean: jax.Array  # [T, B, A] of the acting policy
     log_std: jax.Array  # [T, B, A] of the acting policy
     reward: jax.Array  # [T, B]
-    cost: jax.Array  # [T, B]
+    costs: jax.Array  # [T, B, K]
     terminated: jax.Array  # [T, B] bool
     truncated: jax.Array  # [T, B] bool
     value: jax.Array  # [T, B] discounted reward expected from `obs`
     next_value: jax.Array  # [T, B] the same from what the step produced, before any reset
-    cost_value: jax.Array  # [T, B]
-    next_cost_value: jax.Array  # [T, B]
+    cost_values: jax.Array  # [T, B, K]
+    next_cost_values: jax.Array  # [T, B, K]
 
 
 @struct.dataclass
@@ -120,32 +127,55 @@ class Batch:
     mean: jax.Array  # [M, A]
     log_std: jax.Array  # [M, A]
     advantage: jax.Array  # [M] mean 0 and standard deviation 1 over the batch
-    cost_advantage: jax.Array  # [M] mean 0 over the batch, in units of cost
+    cost_advantages: jax.Array  # [M, K] mean 0 over the batch, in units of cost
     value_target: jax.Array  # [M]
-    cost_value_target: jax.Array  # [M]
+    cost_value_targets: jax.Array  # [M, K]
+
+
+@struct.dataclass
+class TrainConfig:
+    """What all algorithms share: rollouts, returns and the estimate of the episode cost."""
+
+    unroll_length: int = struct.field(pytree_node=False, default=64)  # T, steps of each world per iteration
+    discount: float = 0.99  # of reward, per step
+    gae_lambda: float = 0.95  # of reward advantages
+    cost_discount: float = 0.99  # of cost, per step
+    cost_gae_lambda: float = 0.97  # of cost advantages; higher than for reward, as costs are harder to foresee
+    cost_smoothing: float = 0.8  # weight of the past in the smoothed episode cost
+    # Hold the cost of ended episodes to the limit, not the smoothed rate: later and noisier.
+    use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
 
 
 class Networks(NamedTuple):
     """Functions of parameters and normalised observations [..., O]."""
 
-    init: Callable[[jax.Array, int, int], Params]  # key, obs_size, action_size
+    init: Callable[[jax.Array, int, int], Params]  # key, O, A
     policy: Callable[[Any, jax.Array], Gaussian]  # params.policy, obs -> [..., A]
-    value: Callable[[Any, jax.Array], jax.Array]  # params.value or params.cost_value, obs -> [...]
+    value: Callable[[Any, jax.Array], jax.Array]  # params.value, obs -> [...]
+    cost_values: Callable[[Any, jax.Array], jax.Array]  # params.cost_values, obs -> [..., K]
 
 
 class Constraint(NamedTuple):
-    """How an algorithm is kept under a cost limit by weighing cost against reward."""
+    """Which costs have a limit, and by what weights they are kept under it (none, where the algorithm does it)."""
 
+    sources: tuple[str, ...]  # names of the K limited sources of cost; empty: the scalar cost, K = 1
+    limits: jax.Array  # [K] undiscounted sums over an episode
     init: Callable[[], Any]
-    update: Callable[[Any, jax.Array], Any]  # state, estimated episode cost [] -> state; once per iteration
-    combine: Callable[[Any, jax.Array, jax.Array], jax.Array]  # state, reward term, cost term -> objective to maximise
-    multiplier: Callable[[Any], jax.Array]  # state -> [] (1)
+    update: Callable[[Any, jax.Array], Any]  # state, estimated episode costs [K] -> state; once per iteration
+    multipliers: Callable[[Any], jax.Array]  # state -> [K] (1)
+
+    @property
+    def num_costs(self) -> int:
+        """K."""
+        return max(1, len(self.sources))
 
 
 class Algorithm(NamedTuple):
-    """A learner: how it starts and what it does with one batch. Collecting and estimating belong to `train`."""
+    """A learner. The training loop, checkpoints and evaluation need nothing else of it."""
 
-    networks: Networks
     constraint: Constraint
-    init_optimizers: Callable[[Params], OptState]
-    update: Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, Metrics]]  # + episode cost [], key
+    init: Callable[[Sizes, jax.Array], TrainState]  # venv, key -> everything but the worlds: `env_state` is None
+    iterate: Callable[
+        [VectorEnvironment, Any, TrainState], tuple[TrainState, Metrics]
+    ]  # venv, TrainConfig: collect, learn
+    act: Callable[[Any, jax.Array, jax.Array | None], jax.Array]  # params, obs, noise [..., A] or None -> [..., A]

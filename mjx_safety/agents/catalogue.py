@@ -1,0 +1,135 @@
+"""The algorithms by name, for the command line: the settings that become flags, and how to build each.
+
+A new one is one line in ALGORITHMS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import struct
+
+from mjx_safety.agents.constraints import (
+    CostLimit,
+    PIDGains,
+    clamped_adam,
+    hard_limit,
+    lagrangian,
+    pid_lagrangian,
+    projected_ascent,
+    softplus_adam,
+)
+from mjx_safety.agents.cpo import CPOConfig, cpo
+from mjx_safety.agents.crpo import CRPOConfig, crpo
+from mjx_safety.agents.cup import CUPConfig, cup
+from mjx_safety.agents.focops import FOCOPSConfig, focops
+from mjx_safety.agents.ipo import IPOConfig, ipo
+from mjx_safety.agents.p3o import P3OConfig, p3o
+from mjx_safety.agents.pcpo import PCPOConfig, pcpo
+from mjx_safety.agents.ppo import PPOConfig, ppo
+from mjx_safety.agents.trpo import TRPOConfig, trpo
+from mjx_safety.agents.types import Algorithm, Constraint
+
+
+@struct.dataclass
+class NoSettings:
+    """An algorithm without multipliers has none of their settings."""
+
+
+@struct.dataclass
+class ProjectedAscentSettings:
+    """How the multiplier follows the violation."""
+
+    multiplier_learning_rate: float = 0.0005  # multiplier per unit of violation (episode cost - limit) and iteration
+    multiplier_init: float = 0.0  # weight of cost at the start
+    multiplier_max: float = 50.0  # cap of the multiplier
+
+
+@struct.dataclass
+class ClampedAdamSettings:
+    """How the multiplier follows the violation: Adam, as in OmniSafe."""
+
+    multiplier_learning_rate: float = 0.035  # about the change of the multiplier per iteration
+    multiplier_init: float = 0.001  # weight of cost at the start
+    multiplier_max: float = 50.0  # cap of the multiplier
+
+
+@struct.dataclass
+class SoftplusAdamSettings:
+    """How the multiplier follows the violation: Adam on its inverse softplus, as in safety-starter-agents."""
+
+    multiplier_learning_rate: float = 0.05  # about the change of the inverse softplus per iteration
+    multiplier_init: float = 1.0  # weight of cost at the start
+
+
+def _no_multiplier(_: NoSettings, cost_limit: CostLimit) -> Constraint:
+    return hard_limit(cost_limit)
+
+
+def _projected(settings: ProjectedAscentSettings, cost_limit: CostLimit) -> Constraint:
+    rule = projected_ascent(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
+    return lagrangian(cost_limit, rule)
+
+
+def _clamped_adam(settings: ClampedAdamSettings, cost_limit: CostLimit) -> Constraint:
+    rule = clamped_adam(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
+    return lagrangian(cost_limit, rule)
+
+
+def _softplus_adam(settings: SoftplusAdamSettings, cost_limit: CostLimit) -> Constraint:
+    return lagrangian(cost_limit, softplus_adam(settings.multiplier_init, settings.multiplier_learning_rate))
+
+
+def _pid(gains: PIDGains, cost_limit: CostLimit) -> Constraint:
+    return pid_lagrangian(cost_limit, gains)
+
+
+class ConstraintChoice(NamedTuple):
+    """How costs are weighed: settings that become flags, and how to build it."""
+
+    config: type
+    make: Callable[[Any, CostLimit], Constraint]
+
+
+NONE = ConstraintChoice(NoSettings, _no_multiplier)
+PROJECTED = ConstraintChoice(ProjectedAscentSettings, _projected)
+CLAMPED_ADAM = ConstraintChoice(ClampedAdamSettings, _clamped_adam)
+SOFTPLUS_ADAM = ConstraintChoice(SoftplusAdamSettings, _softplus_adam)
+PID = ConstraintChoice(PIDGains, _pid)
+
+
+class AlgorithmChoice(NamedTuple):
+    """What the command line needs to offer an algorithm."""
+
+    summary: str
+    config: type  # settings of the policy update
+    make: Callable[[Any, Constraint], Algorithm]
+    constraint: ConstraintChoice
+    ends_at_limit: bool = False  # train in episodes that end, truly, once their cost reaches the limit
+    unroll_length: int | None = None  # steps of each world per iteration, where it has a default of its own
+
+    def build(self, config: Any, constraint_config: Any, cost_limit: CostLimit) -> Algorithm:
+        """Put the algorithm together."""
+        return self.make(config, self.constraint.make(constraint_config, cost_limit))
+
+
+ALGORITHMS: dict[str, AlgorithmChoice] = {
+    "ppo": AlgorithmChoice("PPO, without a limit", PPOConfig, ppo, NONE),
+    "ppo-lag": AlgorithmChoice("PPO-Lagrangian, multiplier by projected ascent", PPOConfig, ppo, PROJECTED),
+    "ppo-lag-adam": AlgorithmChoice("PPO-Lagrangian, multiplier by Adam", PPOConfig, ppo, CLAMPED_ADAM),
+    "ppo-lag-softplus": AlgorithmChoice("PPO-Lagrangian, Adam on inverse softplus", PPOConfig, ppo, SOFTPLUS_ADAM),
+    "ppo-pid": AlgorithmChoice("PPO, multiplier by a PID controller", PPOConfig, ppo, PID),
+    "ppo-early": AlgorithmChoice("PPO on episodes that end at the limit", PPOConfig, ppo, NONE, ends_at_limit=True),
+    "trpo": AlgorithmChoice("TRPO, without a limit", TRPOConfig, trpo, NONE),
+    "trpo-lag": AlgorithmChoice("TRPO-Lagrangian, multiplier by projected ascent", TRPOConfig, trpo, PROJECTED),
+    "trpo-pid": AlgorithmChoice("TRPO, multiplier by a PID controller", TRPOConfig, trpo, PID),
+    "trpo-early": AlgorithmChoice("TRPO on episodes that end at the limit", TRPOConfig, trpo, NONE, ends_at_limit=True),
+    "cpo": AlgorithmChoice("Constrained policy optimisation", CPOConfig, cpo, NONE),
+    "pcpo": AlgorithmChoice("Projection-based constrained policy optimisation", PCPOConfig, pcpo, NONE),
+    "focops": AlgorithmChoice("First-order optimisation in policy space", FOCOPSConfig, focops, PROJECTED),
+    "cup": AlgorithmChoice("Conservative update policy", CUPConfig, cup, PROJECTED),
+    "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
+    "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
+    "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
+}

@@ -1,0 +1,41 @@
+"""FOCOPS (arXiv 2002.06506): the optimal policy within a KL ball, projected back onto the network."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_safety.agents import distributions
+from mjx_safety.agents.constraints import lagrangian, penalise
+from mjx_safety.agents.first_order import FirstOrderConfig, PolicyLoss, first_order
+from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.types import Algorithm, Batch, Constraint, Gaussian, Metrics
+
+
+@struct.dataclass
+class FOCOPSConfig(FirstOrderConfig):
+    """Settings of FOCOPS."""
+
+    temperature: float = 1.5  # of the target policy; the smaller, the farther it leans towards the advantage
+    max_state_kl: float = 0.02  # nats; observations whose policy has moved farther no longer count
+
+
+def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algorithm:
+    """Minimise KL(new || old) - ratio * advantage / temperature, over observations that stayed close.
+
+    The advantage is that of reward less those of costs times their multipliers, divided by 1 + the multipliers' sum,
+    so that the temperature keeps its meaning as they grow.
+    """
+
+    def stage(standing: Standing) -> PolicyLoss:
+        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+            kl = distributions.kl(dist, Gaussian(batch.mean, batch.log_std))
+            advantage = penalise(standing.multipliers, batch.advantage, batch.cost_advantages)
+            counts = jax.lax.stop_gradient((kl <= config.max_state_kl).astype(kl.dtype))
+            value = jnp.mean(counts * (kl - ratio * advantage / config.temperature))
+            return value, {"counted_share": jnp.mean(counts)}
+
+        return loss
+
+    return first_order(config, constraint or lagrangian(), [stage])

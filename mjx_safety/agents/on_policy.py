@@ -1,0 +1,143 @@
+"""One iteration of every on-policy algorithm: collect, estimate, move the multipliers, learn, widen the normaliser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_safety.agents import distributions, episode_cost, returns, rollout, running_stats
+from mjx_safety.agents.types import (
+    Algorithm,
+    Batch,
+    Constraint,
+    Metrics,
+    Networks,
+    OptState,
+    Params,
+    RunningStats,
+    TrainConfig,
+    TrainState,
+    Trajectory,
+)
+from mjx_safety.types import Sizes, VectorEnvironment
+
+
+@struct.dataclass
+class Standing:
+    """Where the K limited costs stand when an update begins."""
+
+    multipliers: jax.Array  # [K] (1), already moved by the newest estimate
+    violations: jax.Array  # [K] (estimated episode cost - limit) / steps of an episode: in the unit of cost advantages
+
+
+Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Metrics]]  # + key
+
+
+def on_policy(
+    networks: Networks, constraint: Constraint, init_optimizers: Callable[[Params], OptState], update: Update
+) -> Algorithm:
+    """Make an algorithm of what it does with one batch."""
+
+    def init(sizes: Sizes, key: jax.Array) -> TrainState:
+        key, params_key = jax.random.split(key)
+        params = networks.init(params_key, sizes.obs_size, sizes.action_size)
+        return TrainState(
+            env_state=None,
+            params=params,
+            opt_state=init_optimizers(params),
+            constraint=constraint.init(),
+            normaliser=running_stats.init(sizes.obs_size),
+            episode_cost=episode_cost.init(sizes.episode_length, len(sizes.cost_names)),
+            key=key,
+            num_rollouts=jnp.int32(0),
+        )
+
+    def act(params: Params, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
+        dist = networks.policy(params.policy, obs)
+        return jnp.clip(dist.mean if noise is None else distributions.sample(dist, noise), -1.0, 1.0)
+
+    return Algorithm(constraint, init, partial(_iterate, networks, constraint, update), act)
+
+
+def _iterate(
+    networks: Networks,
+    constraint: Constraint,
+    update: Update,
+    venv: VectorEnvironment,
+    config: TrainConfig,
+    state: TrainState,
+) -> tuple[TrainState, Metrics]:
+    """Collect, estimate, learn; the very first rollout only fills the normaliser."""
+    key, rollout_key, update_key = jax.random.split(state.key, 3)
+    env_state, trajectory, sums = rollout.collect(
+        venv, networks, constraint.sources, state, rollout_key, config.unroll_length
+    )
+    estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing)
+    costs = episode_cost.from_completed(estimate) if config.use_completed_episodes else estimate.rate_costs
+    limited = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
+    is_warm_up = state.num_rollouts == 0
+    state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=state.num_rollouts + 1)
+    learn = partial(_learn, constraint, update, config, trajectory, limited, update_key)
+    state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
+    state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
+    return state, metrics | rollout.describe(venv, constraint, state, sums, limited)
+
+
+def _learn(
+    constraint: Constraint,
+    update: Update,
+    config: TrainConfig,
+    trajectory: Trajectory,
+    limited: jax.Array,
+    key: jax.Array,
+    state: TrainState,
+) -> tuple[TrainState, Metrics]:
+    """One update, and how well the critics knew the returns before it. limited: [K] estimated episode costs."""
+    batch = make_batch(trajectory, state.normaliser, config)
+    value, cost_values = trajectory.value.ravel(), trajectory.cost_values.reshape(batch.cost_value_targets.shape)
+    state = state.replace(constraint=constraint.update(state.constraint, limited))
+    standing = Standing(
+        multipliers=constraint.multipliers(state.constraint),
+        violations=(limited - constraint.limits) / state.episode_cost.mean_length,
+    )
+    state, metrics = update(state, batch, standing, key)
+    fitness = {
+        "explained_variance": returns.explained_variance(value, batch.value_target),
+        "cost_explained_variance": returns.explained_variance(cost_values, batch.cost_value_targets),
+    }
+    return state, metrics | fitness
+
+
+def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainConfig) -> Batch:
+    """Estimate advantages along T and flatten [T, B] to M samples."""
+    over_worlds = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
+    over_costs = jax.vmap(over_worlds, in_axes=(2, 2, 2, None, None, None, None), out_axes=2)
+    t = trajectory
+    ends = (t.terminated, t.truncated)
+    advantage, target = over_worlds(t.reward, t.value, t.next_value, *ends, config.discount, config.gae_lambda)
+    cost_advantages, cost_targets = over_costs(
+        t.costs, t.cost_values, t.next_cost_values, *ends, config.cost_discount, config.cost_gae_lambda
+    )
+    batch = Batch(
+        obs=running_stats.normalise(normaliser, t.obs),
+        action=t.action,
+        log_prob=t.log_prob,
+        mean=t.mean,
+        log_std=t.log_std,
+        advantage=returns.standardise(advantage),
+        cost_advantages=returns.centre(cost_advantages),
+        value_target=target,
+        cost_value_targets=cost_targets,
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def _skip(learn: Callable[[TrainState], tuple[TrainState, Any]], state: TrainState) -> tuple[TrainState, Metrics]:
+    """Change nothing; all learner metrics are 0."""
+    shapes = jax.eval_shape(learn, state)[1]
+    return state, {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}

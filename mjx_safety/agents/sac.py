@@ -1,0 +1,385 @@
+"""SAC (arXiv 1812.05905) under a constraint, SAC-Lagrangian: off-policy, from a replay of past steps on the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from mjx_safety.agents import distributions, episode_cost, replay, rollout, running_stats
+from mjx_safety.agents.constraints import lagrangian, penalise
+from mjx_safety.agents.types import (
+    Algorithm,
+    Constraint,
+    EpisodeSums,
+    Gaussian,
+    Metrics,
+    TrainConfig,
+    TrainState,
+)
+from mjx_safety.types import Sizes, VectorEnvironment
+
+MIN_LOG_STD, MAX_LOG_STD = -5.0, 2.0  # before the tanh
+
+
+@struct.dataclass
+class SACConfig:
+    """Settings of SAC.
+
+    The work per environment step is num_updates * batch_size / (T * B) samples: 32 for 256 worlds and T = 16. Change
+    num_updates together with `TrainConfig.unroll_length` and the number of worlds.
+    """
+
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(256, 256))  # units per layer, each network
+    replay_capacity: int = struct.field(pytree_node=False, default=1_000_000)  # steps of all worlds together
+    batch_size: int = struct.field(pytree_node=False, default=512)  # samples per gradient step
+    num_updates: int = struct.field(pytree_node=False, default=256)  # gradient steps per iteration, that is T * B steps
+    learning_rate: float = 3e-4  # Adam, policy
+    critic_learning_rate: float = 1e-3  # Adam, critics of reward and cost
+    temperature_learning_rate: float = 1e-3  # Adam, logarithm of the temperature; 0 keeps the temperature
+    init_temperature: float = 0.01  # reward per nat; small, as a step of these tasks brings some 0.02
+    target_entropy: float = -1.0  # nats per entry of an action; a uniform action has 0.69
+    polyak: float = 0.005  # share of the critics that enters their targets in a gradient step
+    random_steps: float = 10_000  # steps of all worlds together, at the start, in which actions are uniform in [-1, 1]
+
+
+@struct.dataclass
+class Critics:
+    """Parameters of the networks that judge an action."""
+
+    q: Any  # of two networks: the discounted reward, and entropy times temperature, that follow
+    cost_q: Any  # of one network: the K discounted costs that follow
+
+
+@struct.dataclass
+class SACParams:
+    """What SAC learns."""
+
+    policy: Any
+    critics: Critics
+    target_critics: Critics  # a slow copy
+    log_temperature: jax.Array  # []
+
+
+@struct.dataclass
+class SACOptState:
+    """Optimiser states."""
+
+    policy: Any
+    critics: Any
+    log_temperature: Any
+
+
+@struct.dataclass
+class Step:
+    """What one world did in one step. In the replay and in batches the fields have a leading axis."""
+
+    obs: jax.Array  # [O] raw
+    action: jax.Array  # [A] in [-1, 1]
+    reward: jax.Array  # []
+    costs: jax.Array  # [K]
+    next_obs: jax.Array  # [O] raw, what the step produced, before any reset
+    terminated: jax.Array  # [] bool; the time limit is no such end
+
+
+class SACNetworks(NamedTuple):
+    """Functions of parameters and normalised observations [..., O]."""
+
+    init: Callable[[jax.Array, int, int], SACParams]  # key, O, A
+    policy: Callable[[Any, jax.Array], Gaussian]  # params.policy, obs -> [..., A], before the tanh
+    q: Callable[[Critics, jax.Array, jax.Array], jax.Array]  # critics, obs, action [..., A] -> [2, ...]
+    cost_q: Callable[[Critics, jax.Array, jax.Array], jax.Array]  # critics, obs, action [..., A] -> [..., K]
+
+
+class Problem(NamedTuple):
+    """What a gradient step depends on beside parameters and data."""
+
+    config: SACConfig
+    networks: SACNetworks
+    train_config: TrainConfig
+    multipliers: jax.Array  # [K]
+
+
+def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
+    """Act in the worlds, keep every step, and learn from random batches of what was kept.
+
+    The multipliers follow the same estimate of the episode cost as on-policy, once per iteration and before the gradient
+    steps; the cost critics only say which actions cost. The policy maximises
+    (min Q - temperature * log_prob - sum_k multiplier_k * Q_Ck) / (1 + sum_k multiplier_k),
+    and Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is thus a price in reward per cost, where
+    the on-policy algorithms weigh cost against standardised reward advantages: the numbers do not compare.
+    """
+    if config.replay_capacity < config.batch_size:
+        raise ValueError(
+            f"replay_capacity is {config.replay_capacity}; it must be at least batch_size, {config.batch_size}"
+        )
+    constraint = constraint or lagrangian()
+    networks = make_sac_networks(config, constraint.num_costs)
+
+    def init(sizes: Sizes, key: jax.Array) -> TrainState:
+        key, params_key = jax.random.split(key)
+        params = networks.init(params_key, sizes.obs_size, sizes.action_size)
+        obs, zero = jnp.zeros(sizes.obs_size), jnp.float32(0.0)
+        step = Step(
+            obs, jnp.zeros(sizes.action_size), zero, jnp.zeros(constraint.num_costs), obs, terminated=jnp.bool_(False)
+        )
+        return TrainState(
+            env_state=None,
+            params=params,
+            opt_state=SACOptState(
+                policy=optax.adam(config.learning_rate).init(params.policy),
+                critics=optax.adam(config.critic_learning_rate).init(params.critics),
+                log_temperature=optax.adam(config.temperature_learning_rate).init(params.log_temperature),
+            ),
+            constraint=constraint.init(),
+            normaliser=running_stats.init(sizes.obs_size),
+            episode_cost=episode_cost.init(sizes.episode_length, len(sizes.cost_names)),
+            key=key,
+            num_rollouts=jnp.int32(0),
+            replay=replay.init(config.replay_capacity, step),
+        )
+
+    def act(params: SACParams, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
+        dist = networks.policy(params.policy, obs)
+        return jnp.tanh(dist.mean if noise is None else distributions.sample(dist, noise))
+
+    return Algorithm(constraint, init, partial(_iterate, config, networks, constraint), act)
+
+
+class ReluMLP(nn.Module):
+    """ReLU layers and a linear one."""
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x: [..., inputs]. Returns [..., output_size]."""
+        for size in self.hidden_sizes:
+            x = nn.relu(nn.Dense(size)(x))
+        return nn.Dense(self.output_size)(x)
+
+
+def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
+    """Bundle the policy, two critics of reward and one critic of K = num_costs costs."""
+    critic, cost_critic = ReluMLP(config.hidden_sizes, 1), ReluMLP(config.hidden_sizes, num_costs)
+
+    def init(key: jax.Array, obs_size: int, action_size: int) -> SACParams:
+        policy_key, cost_key, *q_keys = jax.random.split(key, 4)
+        obs, both = jnp.zeros(obs_size), jnp.zeros(obs_size + action_size)
+        critics = Critics(
+            q=tuple(critic.init(q_key, both) for q_key in q_keys), cost_q=cost_critic.init(cost_key, both)
+        )
+        return SACParams(
+            policy=ReluMLP(config.hidden_sizes, 2 * action_size).init(policy_key, obs),
+            critics=critics,
+            target_critics=jax.tree.map(jnp.copy, critics),  # copies, so that all buffers can be donated
+            log_temperature=jnp.log(jnp.asarray(config.init_temperature, jnp.float32)),
+        )
+
+    def policy(params: Any, obs: jax.Array) -> Gaussian:
+        num_outputs = params["params"][f"Dense_{len(config.hidden_sizes)}"]["bias"].shape[0]
+        output: Any = ReluMLP(config.hidden_sizes, num_outputs).apply(params, obs)
+        mean, log_std = jnp.split(output, 2, axis=-1)
+        return Gaussian(mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD))
+
+    def q(critics: Critics, obs: jax.Array, action: jax.Array) -> jax.Array:
+        both = jnp.concatenate([obs, action], axis=-1)
+        outputs: Any = [critic.apply(params, both) for params in critics.q]
+        return jnp.stack([output[..., 0] for output in outputs])
+
+    def cost_q(critics: Critics, obs: jax.Array, action: jax.Array) -> jax.Array:
+        output: Any = cost_critic.apply(critics.cost_q, jnp.concatenate([obs, action], axis=-1))
+        return output
+
+    return SACNetworks(init, policy, q, cost_q)
+
+
+def squash(dist: Gaussian, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Turn standard normal noise [..., A] into actions tanh(u) [..., A] and their log density [...]."""
+    raw = distributions.sample(dist, noise)
+    log_slope = 2.0 * (math.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))  # log(1 - tanh(u)^2) without its overflow
+    return jnp.tanh(raw), distributions.log_prob(dist, raw) - jnp.sum(log_slope, axis=-1)
+
+
+def _iterate(
+    config: SACConfig,
+    networks: SACNetworks,
+    constraint: Constraint,
+    venv: VectorEnvironment,
+    train_config: TrainConfig,
+    state: TrainState,
+) -> tuple[TrainState, Metrics]:
+    """Act, keep, estimate, move the multipliers, learn, widen the normaliser. No learning while actions are uniform."""
+    key, rollout_key, update_key = jax.random.split(state.key, 3)
+    num_steps = jnp.float32(train_config.unroll_length * venv.num_envs)
+    acts_at_random = state.num_rollouts * num_steps < config.random_steps
+    env_state, steps, sums = _collect(
+        venv, networks, constraint.sources, state, acts_at_random, rollout_key, train_config.unroll_length
+    )
+    estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing)
+    costs = episode_cost.from_completed(estimate) if train_config.use_completed_episodes else estimate.rate_costs
+    limited = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
+    kept = replay.add(state.replay, steps)
+    learns = ((state.num_rollouts + 1) * num_steps >= config.random_steps) & (kept.size >= config.batch_size)
+    moved = constraint.update(state.constraint, limited)
+    state = state.replace(
+        env_state=env_state,
+        key=key,
+        episode_cost=estimate,
+        num_rollouts=state.num_rollouts + 1,
+        replay=kept,
+        constraint=jax.tree.map(partial(jnp.where, learns), moved, state.constraint),
+    )
+    problem = Problem(config, networks, train_config, constraint.multipliers(state.constraint))
+    state, metrics = _learn(problem, state, jnp.where(learns, config.num_updates, 0), update_key)
+    state = state.replace(normaliser=running_stats.merge(state.normaliser, steps.obs))
+    return state, metrics | rollout.describe(venv, constraint, state, sums, limited)
+
+
+def _collect(
+    venv: VectorEnvironment,
+    networks: SACNetworks,
+    sources: tuple[str, ...],
+    state: TrainState,
+    acts_at_random: jax.Array,
+    key: jax.Array,
+    unroll_length: int,
+) -> tuple[Any, Step, EpisodeSums]:
+    """Act for T = unroll_length steps, uniformly in [-1, 1] if acts_at_random.
+
+    Returns the new B worlds, what happened [T * B, ...], and its sums.
+    """
+    noise_key, uniform_key = jax.random.split(key)
+    shape = (unroll_length, venv.num_envs, venv.action_size)
+    noise, uniform = jax.random.normal(noise_key, shape), jax.random.uniform(uniform_key, shape, minval=-1.0)
+
+    def step(env_state: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple]:
+        noise, uniform = inputs
+        obs = env_state.obs
+        dist = networks.policy(state.params.policy, running_stats.normalise(state.normaliser, obs))
+        action = jnp.where(acts_at_random, uniform, squash(dist, noise)[0])
+        env_state = venv.step(env_state, action)
+        return env_state, (obs, action, rollout.outcome_of(env_state))
+
+    with jax.default_matmul_precision("highest"):
+        env_state, (obs, action, outcome) = jax.lax.scan(step, state.env_state, (noise, uniform))
+    steps = Step(
+        obs=obs,
+        action=action,
+        reward=outcome["reward"],
+        costs=outcome["costs"][..., episode_cost.columns(sources, venv.cost_names)],
+        next_obs=outcome["final_obs"],
+        terminated=outcome["terminated"],
+    )
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
+    return env_state, flat, rollout.sum_episodes(outcome)
+
+
+def _learn(
+    problem: Problem, state: TrainState, num_updates: jax.Array, key: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Take num_updates [] gradient steps, each on its own batch. Metrics: means over them, 0 where there are none."""
+
+    def update(index: jax.Array, carry: tuple[SACParams, SACOptState]) -> tuple[SACParams, SACOptState, Metrics]:
+        sample_key, critic_key, policy_key = jax.random.split(jax.random.fold_in(key, index), 3)
+        batch = replay.sample(state.replay, sample_key, problem.config.batch_size)
+        batch = batch.replace(
+            obs=running_stats.normalise(state.normaliser, batch.obs),
+            next_obs=running_stats.normalise(state.normaliser, batch.next_obs),
+        )
+        params, opt_state, critic_metrics = _fit_critics(problem, *carry, batch, critic_key)
+        params, opt_state, policy_metrics = _improve_policy(problem, params, opt_state, batch.obs, policy_key)
+        return params, opt_state, critic_metrics | policy_metrics
+
+    def add_up(index: jax.Array, carry: tuple) -> tuple:
+        params, opt_state, metrics = update(index, carry[:2])
+        return params, opt_state, jax.tree.map(jnp.add, carry[2], metrics)
+
+    start = (state.params, state.opt_state)
+    shapes = jax.eval_shape(update, jnp.int32(0), start)[2]
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    params, opt_state, totals = jax.lax.fori_loop(0, num_updates, add_up, (*start, nothing))
+    metrics = jax.tree.map(lambda total: total / jnp.maximum(num_updates, 1), totals) | {
+        "temperature": jnp.exp(params.log_temperature),
+        "num_updates": num_updates.astype(jnp.float32),
+        "replay_size": state.replay.size.astype(jnp.float32),
+    }
+    return state.replace(params=params, opt_state=opt_state), metrics
+
+
+def _fit_critics(
+    problem: Problem, params: SACParams, opt_state: SACOptState, batch: Step, key: jax.Array
+) -> tuple[SACParams, SACOptState, Metrics]:
+    """One step of least squares on one-step targets, then let the target critics follow. batch: [M, ...] normalised."""
+    config, networks, train_config, _ = problem
+    q_target, cost_q_targets = make_targets(problem, params, batch, key)
+
+    def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
+        q, cost_q = networks.q(critics, batch.obs, batch.action), networks.cost_q(critics, batch.obs, batch.action)
+        q_loss, cost_q_loss = jnp.mean(jnp.square(q - q_target[None])), jnp.mean(jnp.square(cost_q - cost_q_targets))
+        means = {"q_mean": jnp.mean(q), "cost_q_mean": jnp.mean(cost_q)}
+        return q_loss + cost_q_loss, {"q_loss": q_loss, "cost_q_loss": cost_q_loss} | means
+
+    gradient, metrics = jax.grad(loss_fn, has_aux=True)(params.critics)
+    optimizer = optax.adam(config.critic_learning_rate)
+    critics, critics_state = _step(optimizer, gradient, opt_state.critics, params.critics)
+    targets: Any = optax.incremental_update(critics, params.target_critics, config.polyak)
+    params = params.replace(critics=critics, target_critics=targets)
+    return params, opt_state.replace(critics=critics_state), metrics
+
+
+def make_targets(problem: Problem, params: SACParams, batch: Step, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What the critics should say of a batch [M, ...], normalised. Returns targets of reward [M] and of costs [M, K].
+
+    Only a true end cuts the future off: after the time limit the value of `next_obs` counts.
+    """
+    _, networks, train_config, _ = problem
+    dist = networks.policy(params.policy, batch.next_obs)
+    action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
+    next_q = jnp.min(networks.q(params.target_critics, batch.next_obs, action), axis=0)
+    next_cost_q = networks.cost_q(params.target_critics, batch.next_obs, action)
+    goes_on = 1.0 - batch.terminated.astype(jnp.float32)
+    next_value = next_q - jnp.exp(params.log_temperature) * log_prob
+    target = batch.reward + train_config.discount * goes_on * next_value
+    return target, batch.costs + train_config.cost_discount * goes_on[:, None] * next_cost_q
+
+
+def _improve_policy(
+    problem: Problem, params: SACParams, opt_state: SACOptState, obs: jax.Array, key: jax.Array
+) -> tuple[SACParams, SACOptState, Metrics]:
+    """One step of the policy up the critics, and one of the temperature towards the wanted entropy. obs: [M, O]."""
+    config, networks, _, multipliers = problem
+    temperature = jnp.exp(params.log_temperature)
+
+    def loss_fn(policy_params: Any) -> tuple[jax.Array, jax.Array]:
+        dist = networks.policy(policy_params, obs)
+        action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
+        q = jnp.min(networks.q(params.critics, obs, action), axis=0)
+        objective = penalise(multipliers, q - temperature * log_prob, networks.cost_q(params.critics, obs, action))
+        return -jnp.mean(objective), -jnp.mean(log_prob)
+
+    (loss, entropy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params.policy)
+    policy, policy_state = _step(optax.adam(config.learning_rate), gradient, opt_state.policy, params.policy)
+    num_entries = params.policy["params"][f"Dense_{len(config.hidden_sizes)}"]["bias"].shape[0] // 2
+    excess = entropy - num_entries * config.target_entropy  # the slope of log_temperature * (entropy - wanted)
+    optimizer = optax.adam(config.temperature_learning_rate)
+    log_temperature, temperature_state = _step(
+        optimizer, excess, opt_state.log_temperature, params.log_temperature
+    )
+    params = params.replace(policy=policy, log_temperature=log_temperature)
+    opt_state = opt_state.replace(policy=policy_state, log_temperature=temperature_state)
+    return params, opt_state, {"policy_loss": loss, "entropy": entropy}
+
+
+def _step(optimizer: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+    """One step down a gradient. Returns parameters and optimiser state."""
+    change, opt_state = optimizer.update(gradient, opt_state, params)
+    return optax.apply_updates(params, change), opt_state

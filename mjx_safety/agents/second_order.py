@@ -1,0 +1,144 @@
+"""Algorithms that take one step of the policy per batch inside a KL ball: TRPO, CPO, PCPO, CRPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.flatten_util import ravel_pytree
+
+from mjx_safety.agents import distributions, surrogates, trust_region
+from mjx_safety.agents.critics import ActorCriticConfig, fit_critics, init_critic_optimizer, make_actor_critic
+from mjx_safety.agents.on_policy import Standing, on_policy
+from mjx_safety.agents.types import (
+    Algorithm,
+    Batch,
+    Constraint,
+    Gaussian,
+    Metrics,
+    Networks,
+    OptState,
+    Params,
+    TrainState,
+)
+
+
+@struct.dataclass
+class TrustRegionConfig(ActorCriticConfig):
+    """Settings of the policy's step."""
+
+    num_cg_iterations: int = struct.field(pytree_node=False, default=10)  # conjugate-gradient products per system
+    fisher_stride: int = struct.field(pytree_node=False, default=4)  # every so many samples enter the Fisher matrix
+    num_backtracks: int = struct.field(pytree_node=False, default=15)  # lengths to try before giving a step up
+    max_kl: float = 0.01  # nats, summed over the action's entries: radius of the ball
+    damping: float = 0.1  # added to the Fisher matrix's diagonal
+    backtrack_factor: float = 0.8  # from one length to the next
+
+
+@struct.dataclass
+class Surrogates:
+    """What a new policy promises on the old one's samples."""
+
+    reward: jax.Array  # [] gain in standardised reward per step
+    costs: jax.Array  # [K] gain in cost per step
+    kl: jax.Array  # [] nats, from the old policy
+
+
+class PolicyProblem(NamedTuple):
+    """The policy as a flat vector theta [P], and the functions that a step is found with."""
+
+    theta: jax.Array
+    evaluate: Callable[[jax.Array], Surrogates]
+    fvp: Callable[[jax.Array], jax.Array]
+
+
+PolicyStep = Callable[[PolicyProblem, Standing], tuple[jax.Array, Metrics]]  # -> new theta [P]
+
+
+def second_order(config: TrustRegionConfig, constraint: Constraint, policy_step: PolicyStep) -> Algorithm:
+    """Take one step of the policy, then fit the critics. All products in full float32."""
+    networks, critic_optimizer = make_actor_critic(config, constraint)
+
+    def init_optimizers(params: Params) -> OptState:
+        return OptState((), **init_critic_optimizer(critic_optimizer, params))
+
+    def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
+        theta, unravel = ravel_pytree(state.params.policy)
+        with jax.default_matmul_precision("highest"):
+            theta, metrics = policy_step(_make_problem(config, networks, theta, unravel, batch), standing)
+        state = state.replace(params=state.params.replace(policy=unravel(theta)))
+        dist = networks.policy(state.params.policy, batch.obs[:1])
+        metrics |= {"entropy": jnp.mean(distributions.entropy(dist))}
+        state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, key)
+        return state, metrics | critic_metrics
+
+    return on_policy(networks, constraint, init_optimizers, update)
+
+
+def ascend(
+    config: TrustRegionConfig, problem: PolicyProblem, objective_fn: Callable[[Surrogates], jax.Array]
+) -> tuple[jax.Array, Metrics]:
+    """TRPO's step (arXiv 1502.05477): up the natural gradient of an objective [] as far as KL and objective allow."""
+    start = objective_fn(problem.evaluate(problem.theta))
+    gradient = jax.grad(lambda theta: -objective_fn(problem.evaluate(theta)))(problem.theta)
+    v = trust_region.conjugate_gradient(problem.fvp, gradient, config.num_cg_iterations)
+    direction, _ = trust_region.natural_step(v, problem.fvp, config.max_kl)
+
+    def accept(found: Surrogates) -> jax.Array:
+        return objective_fn(found) >= start
+
+    theta, metrics = search(config, problem, direction, accept)
+    return theta, metrics | {"cg_residual": relative_residual(problem.fvp, v, gradient)}
+
+
+def search(
+    config: TrustRegionConfig,
+    problem: PolicyProblem,
+    direction: jax.Array,
+    accept_fn: Callable[[Surrogates], jax.Array],
+) -> tuple[jax.Array, Metrics]:
+    """Search back along `direction` [P] for what is finite, inside the KL ball and accepted by `accept_fn` [] bool."""
+
+    def accept(theta: jax.Array) -> tuple[jax.Array, Surrogates]:
+        found = problem.evaluate(theta)
+        finite = jnp.isfinite(found.reward) & jnp.all(jnp.isfinite(found.costs))
+        return finite & (found.kl <= config.max_kl) & accept_fn(found), found  # nan <= anything is false
+
+    theta, share, found = trust_region.line_search(
+        problem.theta, direction, accept, config.num_backtracks, config.backtrack_factor
+    )
+    return theta, {"kl": jnp.where(share > 0.0, found.kl, 0.0), "step_share": share}
+
+
+def relative_residual(fvp: Callable[[jax.Array], jax.Array], x: jax.Array, b: jax.Array) -> jax.Array:
+    """How far H x is from b [P], relative to b [] (1)."""
+    return jnp.linalg.norm(fvp(x) - b) / jnp.maximum(jnp.linalg.norm(b), trust_region.TINY)
+
+
+def _make_problem(
+    config: TrustRegionConfig,
+    networks: Networks,
+    theta: jax.Array,
+    unravel: Callable[[jax.Array], dict],
+    batch: Batch,
+) -> PolicyProblem:
+    """Express surrogates, KL and the Fisher matrix of a batch by the flat parameters."""
+    old = Gaussian(batch.mean, batch.log_std)
+    few = batch.obs[:: config.fisher_stride]
+
+    def evaluate(theta: jax.Array) -> Surrogates:
+        dist = networks.policy(unravel(theta), batch.obs)
+        ratio = jnp.exp(distributions.log_prob(dist, batch.action) - batch.log_prob)
+        return Surrogates(
+            reward=surrogates.surrogate(ratio, batch.advantage),
+            costs=surrogates.cost_surrogates(ratio, batch.cost_advantages),
+            kl=jnp.mean(distributions.kl(old, dist)),
+        )
+
+    def fvp(v: jax.Array) -> jax.Array:
+        return trust_region.fisher_vector_product(lambda t: networks.policy(unravel(t), few), theta, v, config.damping)
+
+    return PolicyProblem(theta, evaluate, fvp)

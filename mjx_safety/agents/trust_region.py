@@ -1,0 +1,181 @@
+"""Steps inside a KL ball: natural gradients, CPO's and PCPO's answers under a linear limit, line search.
+
+Everything is in minimisation convention on flat vectors [P]: g is the gradient of minus the reward surrogate, b that of
+the cost surrogate, c the violation that is there already, in the unit of the cost surrogate (per step). A step is
+x = -direction. H is the Fisher matrix plus damping; its KL is x.H.x / 2 <= delta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_safety.agents.types import Gaussian
+
+Product = Callable[[jax.Array], jax.Array]  # v [P] -> H v [P]
+TINY = 1e-30  # keeps a division by zero finite; smaller than any product that matters
+NO_COST_GRADIENT = 1e-8  # of b.(H^-1 b), below which the step cannot change the cost
+CONVERGED = 1e-12  # of the squared residual relative to the first: float32 has no more
+
+
+@struct.dataclass
+class CPOInfo:
+    """What decided CPO's direction. All scalars []."""
+
+    case: jax.Array  # int32, 0 ... 4 as in `solve_cpo_dual`
+    multiplier: jax.Array  # of the KL ball
+    nu: jax.Array  # of the limit
+    q: jax.Array  # g.(H^-1 g)
+    r: jax.Array  # g.(H^-1 b)
+    s: jax.Array  # b.(H^-1 b)
+
+
+def conjugate_gradient(fvp: Product, b: jax.Array, num_iterations: int) -> jax.Array:
+    """Solve H x = b [P] approximately, from 0, by `num_iterations` products; fewer once float32 is exhausted."""
+    scale = jnp.linalg.norm(b)
+    start = b / jnp.maximum(scale, TINY)
+    squared = start @ start
+
+    def iterate(_: int, carry: tuple) -> tuple:
+        x, residual, p, squared = carry
+        z = fvp(p)
+        step = jnp.where(squared > CONVERGED, squared / jnp.maximum(p @ z, TINY), 0.0)
+        x, residual = x + step * p, residual - step * z
+        new = residual @ residual
+        more = squared > CONVERGED
+        p = jnp.where(more, residual + new / jnp.maximum(squared, TINY) * p, p)
+        return x, residual, p, jnp.where(more, new, squared)
+
+    x = jax.lax.fori_loop(0, num_iterations, iterate, (jnp.zeros_like(b), start, start, squared))[0]
+    return scale * x
+
+
+def fisher_vector_product(
+    policy_fn: Callable[[jax.Array], Gaussian], theta: jax.Array, v: jax.Array, damping: jax.Array | float
+) -> jax.Array:
+    """(F + damping I) v [P], F the Fisher matrix of a diagonal Gaussian policy, mean over its M samples.
+
+    In Gauss-Newton form, F v = mean_m J^T W J v with J of (mean, log_std) and W = (1 / std^2, 2): one forward and one
+    backward product, never negative. It is the Hessian of the KL at theta. policy_fn: theta [P] -> [M, A].
+    """
+    dist, tangent = jax.jvp(policy_fn, (theta,), (v,))
+    num_samples = dist.mean.shape[0]
+    weighted = Gaussian(
+        mean=tangent.mean * jnp.exp(-2.0 * dist.log_std) / num_samples, log_std=2.0 * tangent.log_std / num_samples
+    )
+    return jax.vjp(policy_fn, theta)[1](weighted)[0] + damping * v
+
+
+def natural_step(v: jax.Array, fvp: Product, delta: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    """Scale v = H^-1 g to the edge of the KL ball. Returns the direction [P] and v.H.v []."""
+    q = jnp.maximum(v @ fvp(v), 0.0)
+    return jnp.sqrt(2.0 * delta / jnp.maximum(q, TINY)) * v, q
+
+
+def solve_cpo_dual(
+    q: jax.Array, r: jax.Array, s: jax.Array, c: jax.Array, delta: jax.Array | float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Solve min g.x subject to c + b.x <= 0 and x.H.x / 2 <= delta (CPO, arXiv 1705.10528) for its multipliers.
+
+    q = g.(H^-1 g), r = g.(H^-1 b), s = b.(H^-1 b), all []. Returns (multiplier, nu, case): that of the KL ball, that of
+    the limit, and which problem it was:
+    4 the cost has no gradient and is under the limit; 3 no step in the ball breaks the limit; 2 some do; 1 the limit is
+    broken and the ball reaches back under it; 0 it does not: lower the cost as far as the ball allows.
+    """
+    q, r, s, c, delta = (jnp.asarray(value, jnp.float32) for value in (q, r, s, c, delta))
+    s_safe = jnp.maximum(s, TINY)
+    a = jnp.maximum(q - r * r / s_safe, 0.0)
+    b = 2.0 * delta - c * c / s_safe
+    feasible, cut = c < 0.0, b >= 0.0
+    case = jnp.where(feasible, jnp.where(s <= NO_COST_GRADIENT, 4, jnp.where(cut, 2, 3)), jnp.where(cut, 1, 0))
+
+    # The limit binds where multiplier * c > r; a and b hold on that side of r / c, q and 2 delta on the other.
+    split = r / jnp.where(jnp.abs(c) > TINY, c, TINY)
+    edge = jnp.maximum(split, 0.0)
+    binding = jnp.sqrt(a / jnp.maximum(b, TINY))
+    binding = jnp.where(feasible, jnp.minimum(binding, edge), jnp.maximum(binding, edge))
+    free = jnp.sqrt(q / (2.0 * delta))
+    unclipped_free = free
+    free = jnp.where(feasible, jnp.maximum(free, edge), jnp.minimum(free, edge))
+    binding_value = -0.5 * (a / jnp.maximum(binding, TINY) + b * binding) - r * c / s_safe
+    free_value = -0.5 * (q / jnp.maximum(free, TINY) + 2.0 * delta * free)
+    empty = split < 0.0
+    binding_value = jnp.where(feasible & empty, -jnp.inf, binding_value)
+    free_value = jnp.where(~feasible & empty, -jnp.inf, free_value)
+    multiplier = jnp.where(binding_value >= free_value, binding, free)
+    nu = jnp.maximum(0.0, multiplier * c - r) / s_safe
+
+    solved = (case == 1) | (case == 2)
+    recovery = jnp.sqrt(2.0 * delta / s_safe)
+    multiplier = jnp.where(solved, multiplier, jnp.where(case == 0, 0.0, unclipped_free))
+    return multiplier, jnp.where(solved, nu, jnp.where(case == 0, recovery, 0.0)), case.astype(jnp.int32)
+
+
+def cpo_direction(
+    fvp: Product, g: jax.Array, b: jax.Array, c: jax.Array, delta: jax.Array | float, num_iterations: int
+) -> tuple[jax.Array, CPOInfo]:
+    """CPO's direction [P], to be subtracted, and what decided it. c []: < 0 under the limit, in the unit of b.x.
+
+    q, r and s come from the same products H v and H w, so they obey Cauchy-Schwarz however inexact v and w are.
+    """
+    v, w = conjugate_gradient(fvp, g, num_iterations), conjugate_gradient(fvp, b, num_iterations)
+    hv, hw = fvp(v), fvp(w)
+    q, r, s = jnp.maximum(v @ hv, 0.0), w @ hv, jnp.maximum(w @ hw, 0.0)
+    multiplier, nu, case = solve_cpo_dual(q, r, s, c, delta)
+    # (v + nu w) / multiplier, written so that a multiplier near 0 (g parallel to b) does no harm: the part along w
+    # meets the limit, the rest spends what KL is left.
+    s_safe, multiplier_safe = jnp.maximum(s, TINY), jnp.maximum(multiplier, TINY)
+    rest = v - r / s_safe * w
+    left = jnp.sqrt(jnp.maximum(2.0 * delta - c * c / s_safe, 0.0) / jnp.maximum(rest @ fvp(rest), TINY))
+    along_limit = c / s_safe * w + jnp.minimum(1.0 / multiplier_safe, left) * rest
+    binds = (nu > 0.0) | ((case == 1) & (multiplier <= TINY))
+    direction = jnp.where(case == 0, nu * w, jnp.where(binds, along_limit, v / multiplier_safe))
+    return direction, CPOInfo(case, multiplier, nu, q, r, s)
+
+
+def pcpo_direction(
+    fvp: Product, g: jax.Array, b: jax.Array, c: jax.Array, delta: jax.Array | float, num_iterations: int
+) -> jax.Array:
+    """PCPO's direction [P], to be subtracted: a full natural step, then a KL projection under the limit.
+
+    (arXiv 2010.03152). The result may lie outside of the KL ball; a line search has to bring it back.
+    """
+    v, w = conjugate_gradient(fvp, g, num_iterations), conjugate_gradient(fvp, b, num_iterations)
+    step, _ = natural_step(v, fvp, delta)
+    hw = fvp(w)
+    excess = jnp.maximum(0.0, c - step @ hw)
+    return step + excess / jnp.maximum(w @ hw, TINY) * w
+
+
+def line_search(
+    theta: jax.Array,
+    direction: jax.Array,
+    accept_fn: Callable[[jax.Array], tuple[jax.Array, Any]],
+    num_backtracks: int,
+    factor: jax.Array | float,
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Try theta - factor^j * direction for j = 0, 1, ...; the first that is accepted counts, else theta stays.
+
+    accept_fn: theta [P] -> ([] bool, scalars to report). Returns theta, the share of the step taken [] (0 if none was
+    accepted), and the scalars of the last one tried.
+    """
+
+    def searching(carry: tuple) -> jax.Array:
+        index, accepted, _, _ = carry
+        return (index < num_backtracks) & ~accepted
+
+    def attempt(carry: tuple) -> tuple:
+        index, _, _, _ = carry
+        share = jnp.power(jnp.asarray(factor, jnp.float32), index)
+        accepted, reported = accept_fn(theta - share * direction)
+        return index + 1, accepted, share, reported
+
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(accept_fn, theta)[1])
+    start = (jnp.int32(0), jnp.bool_(False), jnp.float32(0.0), nothing)
+    _, accepted, share, reported = jax.lax.while_loop(searching, attempt, start)
+    share = jnp.where(accepted, share, 0.0)
+    return jnp.where(accepted, theta - share * direction, theta), share, reported
