@@ -93,12 +93,16 @@ def bare_rollout(env: Env, physics: Any, actions: np.ndarray, rows: int) -> Call
     first = np.zeros((num_worlds, size))
     first[:, 1 : 1 + model.nq] = physics.qpos
     first[:, 1 + model.nq : 1 + model.nq + model.nv] = physics.qvel
+    states_of = mujoco.mjtState
+    spec = int(states_of.mjSTATE_CTRL | states_of.mjSTATE_MOCAP_POS | states_of.mjSTATE_MOCAP_QUAT)
+    mocaps = [np.asarray(x, np.float64).reshape(num_worlds, -1) for x in (physics.mocap_pos, physics.mocap_quat)]
 
     def run() -> Any:
         state = first
         for action in actions:
-            control = np.broadcast_to(action[:, None], (num_worlds, rows, model.nu))
-            states, _ = pool.rollout(model, data, state, control)
+            control = np.concatenate([action, *mocaps], axis=1)[:, None]  # gremlins' targets stand still here
+            control = np.broadcast_to(control, (num_worlds, rows, control.shape[-1]))
+            states, _ = pool.rollout(model, data, state, control, control_spec=spec)
             state = states[:, NUM_SUBSTEPS - 1]
         return state
 

@@ -225,7 +225,8 @@ def check(options: Options) -> None:
     _at_least("--num-envs", run.num_envs, 1)
     _at_least("--unroll-length", unroll, 1)
     _at_least("--cost-limit", run.cost_limit, 0)
-    _at_least("--seed", run.seed, 0)
+    if not 0 <= run.seed < 2**32:
+        raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
     _at_least("--num-seeds", run.num_seeds, 1)
     samples = run.num_envs * unroll
     parse_limits(run.cost_limits)

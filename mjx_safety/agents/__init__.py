@@ -30,6 +30,7 @@ from mjx_safety.agents.p3o import P3OConfig, p3o
 from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.returns import gae
+from mjx_safety.agents.sac import SACConfig, sac
 from mjx_safety.agents.train import Chunk, Training, init, init_many, iterate, iterate_many, make_chunk, train
 from mjx_safety.agents.trpo import TRPOConfig, trpo
 from mjx_safety.agents.trust_region import conjugate_gradient, cpo_direction, solve_cpo_dual
@@ -51,6 +52,7 @@ __all__ = [
     "PCPOConfig",
     "PIDGains",
     "PPOConfig",
+    "SACConfig",
     "TRPOConfig",
     "TrainConfig",
     "TrainState",
@@ -77,6 +79,7 @@ __all__ = [
     "pid_lagrangian",
     "ppo",
     "projected_ascent",
+    "sac",
     "softplus_adam",
     "solve_cpo_dual",
     "summarise",

@@ -28,6 +28,7 @@ from mjx_safety.agents.ipo import IPOConfig, ipo
 from mjx_safety.agents.p3o import P3OConfig, p3o
 from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
+from mjx_safety.agents.sac import SACConfig, sac
 from mjx_safety.agents.trpo import TRPOConfig, trpo
 from mjx_safety.agents.types import Algorithm, Constraint
 
@@ -63,6 +64,17 @@ class SoftplusAdamSettings:
     multiplier_init: float = 1.0  # weight of cost at the start
 
 
+@struct.dataclass
+class MarginSettings:
+    """How the algorithm's aim follows the violation."""
+
+    margin_learning_rate: float = 0.02  # cost by which it aims lower, per unit of violation and iteration; 0: the paper
+
+
+def _margin(settings: MarginSettings, cost_limit: CostLimit) -> Constraint:
+    return hard_limit(cost_limit, settings.margin_learning_rate)
+
+
 def _no_multiplier(_: NoSettings, cost_limit: CostLimit) -> Constraint:
     return hard_limit(cost_limit)
 
@@ -93,6 +105,7 @@ class ConstraintChoice(NamedTuple):
 
 
 NONE = ConstraintChoice(NoSettings, _no_multiplier)
+MARGIN = ConstraintChoice(MarginSettings, _margin)
 PROJECTED = ConstraintChoice(ProjectedAscentSettings, _projected)
 CLAMPED_ADAM = ConstraintChoice(ClampedAdamSettings, _clamped_adam)
 SOFTPLUS_ADAM = ConstraintChoice(SoftplusAdamSettings, _softplus_adam)
@@ -125,11 +138,12 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "trpo-lag": AlgorithmChoice("TRPO-Lagrangian, multiplier by projected ascent", TRPOConfig, trpo, PROJECTED),
     "trpo-pid": AlgorithmChoice("TRPO, multiplier by a PID controller", TRPOConfig, trpo, PID),
     "trpo-early": AlgorithmChoice("TRPO on episodes that end at the limit", TRPOConfig, trpo, NONE, ends_at_limit=True),
-    "cpo": AlgorithmChoice("Constrained policy optimisation", CPOConfig, cpo, NONE),
-    "pcpo": AlgorithmChoice("Projection-based constrained policy optimisation", PCPOConfig, pcpo, NONE),
+    "cpo": AlgorithmChoice("Constrained policy optimisation", CPOConfig, cpo, MARGIN),
+    "pcpo": AlgorithmChoice("Projection-based constrained policy optimisation", PCPOConfig, pcpo, MARGIN),
     "focops": AlgorithmChoice("First-order optimisation in policy space", FOCOPSConfig, focops, PROJECTED),
     "cup": AlgorithmChoice("Conservative update policy", CUPConfig, cup, PROJECTED),
     "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
     "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
     "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
+    "sac-lag": AlgorithmChoice("SAC-Lagrangian, off-policy", SACConfig, sac, PROJECTED),
 }

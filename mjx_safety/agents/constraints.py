@@ -99,16 +99,26 @@ def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Arr
     return (reward_term - cost_terms @ multipliers) / (1.0 + jnp.sum(multipliers))
 
 
-def hard_limit(cost_limit: CostLimit = 25.0) -> Constraint:
-    """Limits without multipliers, for algorithms that hold them in their own way."""
+def hard_limit(cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0) -> Constraint:
+    """Limits without multipliers, for algorithms that hold them in their own way.
+
+    A margin takes the violations up, `margin_learning_rate` of each per iteration, and is added to what the algorithm
+    is told, so that one that keeps missing its limit by the same amount aims lower (safety-starter-agents). 0: none.
+    """
     sources, limits = split_limit(cost_limit)
     return Constraint(
         sources=sources,
         limits=limits,
-        init=lambda: (),
-        update=lambda state, episode_costs: state,
+        init=lambda: jnp.zeros_like(limits),
+        update=lambda margins, costs: jnp.maximum(0.0, margins + _rise(margin_learning_rate, costs - limits)),
         multipliers=lambda state: jnp.zeros_like(limits),
+        margins=lambda margins: margins,
     )
+
+
+def _rise(rate: Scalar, violations: jax.Array) -> jax.Array:
+    """Rate times violations, 0 where there is no limit (0 times minus infinity is nan)."""
+    return jnp.where(jnp.isfinite(violations), rate * violations, 0.0)
 
 
 def unconstrained() -> Constraint:
@@ -129,6 +139,7 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
         init=lambda: rule.init(limits.shape[0]),
         update=lambda state, episode_costs: rule.update(state, episode_costs - limits),
         multipliers=lambda state: state.multipliers,
+        margins=lambda state: jnp.zeros_like(limits),
     )
 
 
@@ -180,4 +191,11 @@ def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) 
             past_costs=jnp.concatenate([state.past_costs[1:], smoothed_cost[None]]),
         )
 
-    return Constraint(sources, limits, init, update, multipliers=lambda state: state.multipliers)
+    return Constraint(
+        sources=sources,
+        limits=limits,
+        init=init,
+        update=update,
+        multipliers=lambda state: state.multipliers,
+        margins=lambda state: jnp.zeros_like(limits),
+    )

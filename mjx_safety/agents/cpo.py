@@ -31,6 +31,10 @@ def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
 
     The violation is taken per step, as cost advantages are. A step is accepted when the KL, the reward surrogate and
     the cost surrogate themselves agree, not their linear models; where the limit is broken the reward may fall.
+
+    What the step predicts is partly noise of the batch that it was fitted to, so that by itself CPO settles above its
+    limit, as the published ones do. `hard_limit(25.0, margin_learning_rate=0.02)`, the command line's default, corrects
+    this.
     """
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:

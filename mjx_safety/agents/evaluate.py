@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from mjx_safety.types import VectorEnvironment
 
 QUANTILES = (50, 90, 99)  # percent
 CVAR_TAILS = (10, 1)  # percent of episodes, those that cost most
+NORMAL_95 = 1.96  # standard errors on either side of a mean that hold 95 %
 
 
 @struct.dataclass
@@ -27,6 +30,7 @@ class Episodes:
     episode_cost_steps: jax.Array  # [B, C] steps in which the source cost anything
     episode_goals: jax.Array  # [B] int32
     episode_length: jax.Array  # [B] int32, steps
+    longest_cost_run: jax.Array  # [B] int32, steps in a row that cost; its mean is the EMCC of arXiv 2409.01245
 
 
 def evaluate(
@@ -35,11 +39,12 @@ def evaluate(
     params: Any,
     normaliser: RunningStats,
     key: jax.Array,
-    sampled: bool,
+    sampled: jax.Array | bool,
 ) -> Episodes:
     """Run one whole episode in each of the B fresh worlds. sampled: act at random as in training, or by the mean.
 
-    Pass a venv that does not stagger. Returns totals [B].
+    Pass a venv that neither staggers nor ends episodes at a cost. The same key gives the same worlds whatever the
+    policy and the engine. Returns totals [B].
     """
     reset_key, noise_key = jax.random.split(key)
 
@@ -47,31 +52,74 @@ def evaluate(
         return jnp.any(~carry[1])
 
     def step(carry: tuple) -> tuple:
-        env_state, finished, totals, noise_key = carry
+        env_state, finished, totals, cost_run, noise_key = carry
         noise_key, step_key = jax.random.split(noise_key)
-        noise = jax.random.normal(step_key, (venv.num_envs, venv.action_size)) if sampled else None
-        action = algorithm.act(params, running_stats.normalise(normaliser, env_state.obs), noise)
+        noise = jax.random.normal(step_key, (venv.num_envs, venv.action_size))
+        obs = running_stats.normalise(normaliser, env_state.obs)
+        action = jnp.where(sampled, algorithm.act(params, obs, noise), algorithm.act(params, obs, None))
         env_state = venv.step(env_state, action)
-        totals = _keep(finished, totals, _episodes(env_state))
-        return env_state, finished | env_state.done, totals, noise_key
+        cost_run = jnp.where(env_state.cost > 0.0, cost_run + 1, 0)
+        totals = _keep(finished, totals, _episodes(env_state, jnp.maximum(totals.longest_cost_run, cost_run)))
+        return env_state, finished | env_state.done, totals, cost_run, noise_key
 
     env_state = venv.reset(reset_key)
-    nobody = jnp.zeros(venv.num_envs, bool)
+    nobody, zero = jnp.zeros(venv.num_envs, bool), jnp.zeros(venv.num_envs, jnp.int32)
+    start = (env_state, nobody, _episodes(env_state, zero), zero, noise_key)
     with jax.default_matmul_precision("highest"):
-        return jax.lax.while_loop(any_running, step, (env_state, nobody, _episodes(env_state), noise_key))[2]
+        return jax.lax.while_loop(any_running, step, start)[2]
 
 
-def summarise(episodes: Episodes, cost_limit: float) -> dict[str, float]:
-    """Describe N finished episodes by flat numbers (on the host)."""
+def summarise(
+    episodes: Episodes,
+    cost_limit: float,
+    cost_names: Sequence[str] = (),
+    cost_limits: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Describe N finished episodes by flat numbers (on the host).
+
+    cost_names: of the C sources, to describe each: its raw cost and its steps with cost. cost_limits: limits of some of
+    them, in steps with cost. `_std` is the spread of episodes, `_ci95` half the 95 % interval of their mean, `_low` and
+    `_high` are the ends of that interval for a share.
+    """
     summary: dict[str, float] = {"num_episodes": float(episodes.episode_return.shape[0])}
     for name in ("episode_return", "episode_cost", "episode_goals", "episode_length"):
         values = np.asarray(getattr(episodes, name), np.float64)
         summary |= {f"{name}_mean": float(values.mean()), f"{name}_std": float(values.std())}
+        summary |= {f"{name}_ci95": half_width(values)}
         summary |= {f"{name}_q{q}": float(np.percentile(values, q)) for q in QUANTILES}
     costs = np.asarray(episodes.episode_cost, np.float64)
     for tail in CVAR_TAILS:
         summary[f"episode_cost_cvar{100 - tail}"] = cvar(costs, tail / 100.0)
-    return summary | {"cost_limit": float(cost_limit), "over_limit_share": float((costs > cost_limit).mean())}
+    over, low, high = share(costs > cost_limit)
+    summary |= {"cost_limit": float(cost_limit), "over_limit_share": over}
+    summary |= {"over_limit_share_low": low, "over_limit_share_high": high}
+    summary |= {"cost_free_share": float((costs == 0.0).mean())}
+    summary |= {"longest_cost_run_mean": float(np.mean(episodes.longest_cost_run))}
+    summary |= {"cost_rate": float(costs.sum() / np.sum(episodes.episode_length, dtype=np.float64))}
+    for i, name in enumerate(cost_names):
+        steps = np.asarray(episodes.episode_cost_steps, np.float64)[:, i]
+        summary[f"cost_{name}_mean"] = float(np.mean(episodes.episode_costs[:, i], dtype=np.float64))
+        summary[f"cost_steps_{name}_mean"] = float(steps.mean())
+        if name in (cost_limits or {}):
+            summary[f"over_limit_share_{name}"] = float((steps > (cost_limits or {})[name]).mean())
+    return summary
+
+
+def compare(first: Episodes, second: Episodes, cost_limit: float) -> dict[str, dict[str, float]]:
+    """Second minus first, of N episodes that began in the same worlds: mean difference, and half its 95 % interval.
+
+    The interval is that of paired differences, for these two policies and engines; it knows nothing of other seeds of
+    the training.
+    """
+
+    def measure(episodes: Episodes) -> dict[str, np.ndarray]:
+        names = ("episode_return", "episode_cost", "episode_goals")
+        values = {name: np.asarray(getattr(episodes, name), np.float64) for name in names}
+        return values | {"over_limit_share": (values["episode_cost"] > cost_limit).astype(np.float64)}
+
+    before, after = measure(first), measure(second)
+    differences = {name: after[name] - before[name] for name in before}
+    return {name: {"mean": float(d.mean()), "ci95": half_width(d)} for name, d in differences.items()}
 
 
 def cvar(values: np.ndarray, tail: float) -> float:
@@ -81,7 +129,20 @@ def cvar(values: np.ndarray, tail: float) -> float:
     return float(highest @ weights / weights.sum())
 
 
-def _episodes(env_state: Any) -> Episodes:
+def half_width(values: np.ndarray) -> float:
+    """Half the 95 % interval of the mean of values [N], normal approximation; nan for one value."""
+    return NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def share(holds: np.ndarray) -> tuple[float, float, float]:
+    """Share of [N] bool that hold, and its 95 % interval after Wilson, which has a width even at 0 and 1."""
+    num, mean, z = len(holds), float(holds.mean()), NORMAL_95
+    centre = (mean + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z / (1 + z**2 / num) * math.sqrt(mean * (1 - mean) / num + z**2 / (4 * num**2))
+    return mean, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _episodes(env_state: Any, longest_cost_run: jax.Array) -> Episodes:
     return Episodes(
         episode_return=env_state.episode_return,
         episode_cost=env_state.episode_cost,
@@ -89,6 +150,7 @@ def _episodes(env_state: Any) -> Episodes:
         episode_cost_steps=env_state.episode_cost_steps,
         episode_goals=env_state.episode_goals,
         episode_length=env_state.episode_length,
+        longest_cost_run=longest_cost_run,
     )
 
 

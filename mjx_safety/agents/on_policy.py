@@ -32,7 +32,7 @@ class Standing:
     """Where the K limited costs stand when an update begins."""
 
     multipliers: jax.Array  # [K] (1), already moved by the newest estimate
-    violations: jax.Array  # [K] (estimated episode cost - limit) / steps of an episode: in the unit of cost advantages
+    violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode's steps: as cost advantages are
 
 
 Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Metrics]]  # + key
@@ -101,9 +101,10 @@ def _learn(
     batch = make_batch(trajectory, state.normaliser, config)
     value, cost_values = trajectory.value.ravel(), trajectory.cost_values.reshape(batch.cost_value_targets.shape)
     state = state.replace(constraint=constraint.update(state.constraint, limited))
+    margins = constraint.margins(state.constraint)
     standing = Standing(
         multipliers=constraint.multipliers(state.constraint),
-        violations=(limited - constraint.limits) / state.episode_cost.mean_length,
+        violations=(limited - constraint.limits + margins) / state.episode_cost.mean_length,
     )
     state, metrics = update(state, batch, standing, key)
     fitness = {

@@ -102,6 +102,7 @@ def describe(
         "cost_rate": sums.cost_rates[0],
         "violation": jnp.max(jnp.nan_to_num(limited - constraint.limits, neginf=0.0)),
         "multiplier": jnp.sum(multipliers),
+        "margin": jnp.sum(constraint.margins(state.constraint)),
     }
     for i, name in enumerate(venv.cost_names):
         metrics[f"cost_estimate_{name}"] = estimate.rate_costs[1 + i]

@@ -63,8 +63,8 @@ class SACParams:
     """What SAC learns."""
 
     policy: Any
-    critics: Critics
-    target_critics: Critics  # a slow copy
+    critics: Any  # `Critics`
+    target_critics: Any  # `Critics`, a slow copy
     log_temperature: jax.Array  # []
 
 
@@ -110,8 +110,8 @@ class Problem(NamedTuple):
 def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
     """Act in the worlds, keep every step, and learn from random batches of what was kept.
 
-    The multipliers follow the same estimate of the episode cost as on-policy, once per iteration and before the gradient
-    steps; the cost critics only say which actions cost. The policy maximises
+    The multipliers follow the same estimate of the episode cost as on-policy, once per iteration and before the
+    gradient steps; the cost critics only say which actions cost. The policy maximises
     (min Q - temperature * log_prob - sum_k multiplier_k * Q_Ck) / (1 + sum_k multiplier_k),
     and Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is thus a price in reward per cost, where
     the on-policy algorithms weigh cost against standardised reward advantages: the numbers do not compare.
@@ -164,7 +164,7 @@ class ReluMLP(nn.Module):
         """x: [..., inputs]. Returns [..., output_size]."""
         for size in self.hidden_sizes:
             x = nn.relu(nn.Dense(size)(x))
-        return nn.Dense(self.output_size)(x)
+        return nn.Dense(self.output_size, name="output")(x)
 
 
 def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
@@ -185,7 +185,7 @@ def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
         )
 
     def policy(params: Any, obs: jax.Array) -> Gaussian:
-        num_outputs = params["params"][f"Dense_{len(config.hidden_sizes)}"]["bias"].shape[0]
+        num_outputs = params["params"]["output"]["bias"].shape[0]
         output: Any = ReluMLP(config.hidden_sizes, num_outputs).apply(params, obs)
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD))
@@ -283,9 +283,7 @@ def _collect(
     return env_state, flat, rollout.sum_episodes(outcome)
 
 
-def _learn(
-    problem: Problem, state: TrainState, num_updates: jax.Array, key: jax.Array
-) -> tuple[TrainState, Metrics]:
+def _learn(problem: Problem, state: TrainState, num_updates: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
     """Take num_updates [] gradient steps, each on its own batch. Metrics: means over them, 0 where there are none."""
 
     def update(index: jax.Array, carry: tuple[SACParams, SACOptState]) -> tuple[SACParams, SACOptState, Metrics]:
@@ -319,7 +317,7 @@ def _fit_critics(
     problem: Problem, params: SACParams, opt_state: SACOptState, batch: Step, key: jax.Array
 ) -> tuple[SACParams, SACOptState, Metrics]:
     """One step of least squares on one-step targets, then let the target critics follow. batch: [M, ...] normalised."""
-    config, networks, train_config, _ = problem
+    config, networks = problem.config, problem.networks
     q_target, cost_q_targets = make_targets(problem, params, batch, key)
 
     def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
@@ -331,7 +329,7 @@ def _fit_critics(
     gradient, metrics = jax.grad(loss_fn, has_aux=True)(params.critics)
     optimizer = optax.adam(config.critic_learning_rate)
     critics, critics_state = _step(optimizer, gradient, opt_state.critics, params.critics)
-    targets: Any = optax.incremental_update(critics, params.target_critics, config.polyak)
+    targets = optax.incremental_update(critics, params.target_critics, config.polyak)
     params = params.replace(critics=critics, target_critics=targets)
     return params, opt_state.replace(critics=critics_state), metrics
 
@@ -341,7 +339,7 @@ def make_targets(problem: Problem, params: SACParams, batch: Step, key: jax.Arra
 
     Only a true end cuts the future off: after the time limit the value of `next_obs` counts.
     """
-    _, networks, train_config, _ = problem
+    networks, train_config = problem.networks, problem.train_config
     dist = networks.policy(params.policy, batch.next_obs)
     action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
     next_q = jnp.min(networks.q(params.target_critics, batch.next_obs, action), axis=0)
@@ -359,21 +357,18 @@ def _improve_policy(
     config, networks, _, multipliers = problem
     temperature = jnp.exp(params.log_temperature)
 
-    def loss_fn(policy_params: Any) -> tuple[jax.Array, jax.Array]:
+    def loss_fn(policy_params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         dist = networks.policy(policy_params, obs)
         action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
         q = jnp.min(networks.q(params.critics, obs, action), axis=0)
         objective = penalise(multipliers, q - temperature * log_prob, networks.cost_q(params.critics, obs, action))
-        return -jnp.mean(objective), -jnp.mean(log_prob)
+        entropy = -jnp.mean(log_prob)
+        return -jnp.mean(objective), (entropy, entropy - dist.mean.shape[-1] * config.target_entropy)
 
-    (loss, entropy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params.policy)
+    (loss, (entropy, excess)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params.policy)
     policy, policy_state = _step(optax.adam(config.learning_rate), gradient, opt_state.policy, params.policy)
-    num_entries = params.policy["params"][f"Dense_{len(config.hidden_sizes)}"]["bias"].shape[0] // 2
-    excess = entropy - num_entries * config.target_entropy  # the slope of log_temperature * (entropy - wanted)
-    optimizer = optax.adam(config.temperature_learning_rate)
-    log_temperature, temperature_state = _step(
-        optimizer, excess, opt_state.log_temperature, params.log_temperature
-    )
+    optimizer = optax.adam(config.temperature_learning_rate)  # `excess` is the slope of log_temperature * excess
+    log_temperature, temperature_state = _step(optimizer, excess, opt_state.log_temperature, params.log_temperature)
     params = params.replace(policy=policy, log_temperature=log_temperature)
     opt_state = opt_state.replace(policy=policy_state, log_temperature=temperature_state)
     return params, opt_state, {"policy_loss": loss, "entropy": entropy}

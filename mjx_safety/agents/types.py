@@ -163,6 +163,7 @@ class Constraint(NamedTuple):
     init: Callable[[], Any]
     update: Callable[[Any, jax.Array], Any]  # state, estimated episode costs [K] -> state; once per iteration
     multipliers: Callable[[Any], jax.Array]  # state -> [K] (1)
+    margins: Callable[[Any], jax.Array]  # state -> [K] added to the violations that an algorithm is told
 
     @property
     def num_costs(self) -> int:
@@ -175,7 +176,5 @@ class Algorithm(NamedTuple):
 
     constraint: Constraint
     init: Callable[[Sizes, jax.Array], TrainState]  # venv, key -> everything but the worlds: `env_state` is None
-    iterate: Callable[
-        [VectorEnvironment, Any, TrainState], tuple[TrainState, Metrics]
-    ]  # venv, TrainConfig: collect, learn
+    iterate: Callable[[VectorEnvironment, Any, TrainState], tuple[TrainState, Metrics]]  # venv, TrainConfig
     act: Callable[[Any, jax.Array, jax.Array | None], jax.Array]  # params, obs, noise [..., A] or None -> [..., A]

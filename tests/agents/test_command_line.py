@@ -1,11 +1,12 @@
 """The commands: a run folder from start to evaluation, stopping, resuming, and wrong input."""
 
+import dataclasses
 import json
 import signal
 
 import pytest
 
-from mjx_safety import cli, evaluate, runs, train
+from mjx_safety import cli, evaluate, groups, runs, train
 
 from . import probe_envs
 
@@ -48,7 +49,7 @@ def test_a_run_from_start_to_evaluation(tmp_path, capsys):
     assert evaluate.main([str(whole), "--episodes", "16", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((whole / "evaluation.json").read_text())
-    assert result["num_episodes"] == 16 and 0.0 <= result["over_limit_share"] <= 1.0
+    assert 0.0 <= result["policies"]["mean"]["over_limit_share"] <= 1.0
     assert result["env_steps"] == 10 * BATCH
 
     assert train.main(["--resume", str(whole)]) == 2
@@ -84,6 +85,17 @@ def said_wrong(capsys):
         (["--cost-limit", "-1"], "--cost-limit is -1.0; it must be at least 0"),
         (["--num-minibatches", "100"], "--num-minibatches is 100; it must be at most the 64 samples"),
         (["--discount", "1.5"], "--discount is 1.5; it must lie between 0 and 1"),
+        (["--num-seeds", "0"], "--num-seeds is 0; it must be at least 1"),
+        (["--sweep", "num-envs=1,2"], "--sweep num-envs cannot be swept; it must be one of: cost-limit, discount"),
+        (["--sweep", "cost-limit=1,x"], "--sweep cost-limit=1,x cannot be read; it must look like cost-limit=5,15,25"),
+        (["--sweep", "cost-limit=5,-1"], "--cost-limit is -1.0; it must be at least 0"),
+        (["--cost-limits", "probe"], "--cost-limits probe cannot be read; it must look like hazards=20"),
+        (
+            ["--cost-limits", "hazards=3"],
+            "--cost-limits hazards is no source of SafetyPointGoal1-v0; it must be one of: probe",
+        ),
+        (["--cost-limits", "probe=3", "--sweep", "cost-limit=1,2"], "--sweep cost-limit is for the limit of the whole"),
+        (["--algo", "cpo", "--cost-limits", "a=3", "b=4"], "cpo holds one limit, not 2 (a, b)"),
         (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
     ],
 )
@@ -111,11 +123,71 @@ def test_every_algorithm_has_help_and_survives_config_json(algo, capsys):
     with pytest.raises(SystemExit):
         train.main(["--algo", algo, "--help"])
     shown = capsys.readouterr().out
-    assert "--clip-eps" in shown
-    assert ("--multiplier-init" in shown) == (algo != "ppo")
-    options = cli.parse(["--algo", algo, "--learning-rate", "0.01"])
+    choice = cli.ALGORITHMS[algo]
+    for config in (choice.config, choice.constraint.config):
+        for field in dataclasses.fields(config):
+            assert f"--{field.name.replace('_', '-')}" in shown
+    options = cli.parse(["--algo", algo, "--hidden-sizes", "8", "--cost-limit", "7"])
     assert cli.Options.from_config(json.loads(json.dumps(options.to_config()))) == options
-    options.build()
+    assert options.build().constraint.limits == 7.0
+
+
+def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
+    """Two limits and two seeds side by side; then one of them alone; then the group goes on."""
+    path, alone = tmp_path / "group", tmp_path / "alone"
+    sweep = ["--algo", "ppo-lag", "--sweep", "cost-limit=2,8", "multiplier-learning-rate=0.1", "--num-seeds", "2"]
+    assert train.main([*FLAGS, *sweep, "--total-steps", str(3 * BATCH), "--out", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "4 x ppo-lag" in said and str(path / "pareto.png") in said
+    members = sorted(folder.name for folder in path.iterdir() if runs.holds_run(folder))
+    one = "cost-limit2-multiplier-learning-rate0.1-seed1"
+    assert len(members) == 4 and one in members
+    points = json.loads((path / "pareto.json").read_text())
+    assert [(point["cost_limit"], point["num_seeds"]) for point in points] == [(2.0, 2), (8.0, 2)]
+    assert (path / "pareto.png").stat().st_size > 1000
+
+    limit = ["--cost-limit", "2", "--multiplier-learning-rate", "0.1", "--seed", "1"]
+    assert train.main([*FLAGS, *limit, "--total-steps", str(3 * BATCH), "--out", str(alone)]) == 0
+    for mine, its in zip(runs.read_rows(alone), runs.read_rows(path / one), strict=True):
+        for name in ("episode_return", "multiplier", "cost_rate", "value_loss"):
+            assert mine[name] == pytest.approx(its[name], rel=1e-4, abs=1e-5)
+    config = runs.read_config(path / one)["run"]
+    assert (config["seed"], config["num_seeds"], config["sweep"], config["cost_limit"]) == (1, 1, [], 2.0)
+
+    assert train.main(["--resume", str(path), "--total-steps", str(5 * BATCH)]) == 0
+    assert train.main(["--resume", str(alone), "--total-steps", str(5 * BATCH)]) == 0
+    assert len(runs.read_rows(path / one)) == 5
+    assert runs.read_rows(path / one)[-1]["multiplier"] == pytest.approx(
+        runs.read_rows(alone)[-1]["multiplier"], rel=1e-4
+    )
+
+
+def test_a_group_resumes_bit_for_bit(tmp_path):
+    seeds = ["--algo", "cpo", "--num-seeds", "2"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert train.main([*FLAGS, *seeds, "--total-steps", str(6 * BATCH), "--out", str(whole)]) == 0
+    assert train.main([*FLAGS, *seeds, "--total-steps", str(3 * BATCH), "--out", str(halves)]) == 0
+    assert train.main(["--resume", str(halves), "--total-steps", str(6 * BATCH)]) == 0
+    for seed in ("seed0", "seed1"):
+        rows = [without_times(runs.read_rows(path / seed)) for path in (whole, halves)]
+        assert rows[0] == rows[1] and len(rows[0]) == 6
+
+
+def test_a_limit_for_each_source(tmp_path):
+    flags = ["--cost-limits", "probe=3", "--multiplier-learning-rate", "0.1"]
+    assert train.main([*FLAGS, *flags, "--total-steps", str(4 * BATCH), "--out", str(tmp_path)]) == 0
+    rows = runs.read_rows(tmp_path)
+    assert rows[-1]["multiplier_probe"] == rows[-1]["multiplier"] > 0.0
+    assert rows[-1]["cost_estimate_probe"] > 3.0
+
+
+def test_members_of_a_group():
+    options = cli.parse(
+        ["--algo", "cpo", "--sweep", "cost-limit=5,15", "max-kl=0.01", "--num-seeds", "2", "--seed", "3"]
+    )
+    members = groups.expand(options)
+    assert [member.name for member in members][:2] == ["cost-limit5-max-kl0.01-seed3", "cost-limit5-max-kl0.01-seed4"]
+    assert members[3].options.run.cost_limit == 15.0 and members[3].options.algorithm.max_kl == 0.01
 
 
 @pytest.mark.parametrize(("num_envs", "unroll_length"), [(1, 1024), (64, 256), (256, 64), (4096, 16)])
