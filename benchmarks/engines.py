@@ -8,7 +8,6 @@ Ratios only: all figures of a row are taken in turns within one run, as medians.
 from __future__ import annotations
 
 import dataclasses
-import os
 import statistics
 import subprocess
 import sys
@@ -19,16 +18,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 import record
 import tyro
 from mujoco import mjx
-from mujoco.rollout import Rollout
 
 import mjx_safety
-from mjx_safety.env import Env
 from mjx_safety.readings import PhysicsState
+from mjx_safety.throughput import bare_rollout, time_in_turns
 from mjx_safety.wrappers import VecEnv
 
 MJX_WORLDS = 256
@@ -62,17 +59,9 @@ class Args:
     """Also write the results to this file."""
 
 
-def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, float]:
+def medians(repeats: int, **calls: Callable[[], Any]) -> dict[str, float]:
     """Median seconds of each call, taken in turns after one call each to warm up."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: statistics.median(seconds) for name, seconds in time_in_turns(repeats, **calls).items()}
 
 
 def step_many(venv: VecEnv, num_steps: int) -> Callable[[Any, jax.Array], Any]:
@@ -82,31 +71,6 @@ def step_many(venv: VecEnv, num_steps: int) -> Callable[[Any, jax.Array], Any]:
         return jax.lax.scan(lambda s, a: (venv.step(s, a), None), states, actions, length=num_steps)[0]
 
     return jax.jit(run)
-
-
-def bare_rollout(env: Env, physics: Any, actions: np.ndarray, rows: int) -> Callable[[], Any]:
-    """MuJoCo's own threaded rollout of the same worlds under the same actions [T, B, A], `rows` substeps each."""
-    model = env.mj_model
-    num_threads, num_worlds = os.cpu_count() or 1, actions.shape[1]
-    pool, data = Rollout(nthread=num_threads), [mujoco.MjData(model) for _ in range(num_threads)]
-    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-    first = np.zeros((num_worlds, size))
-    first[:, 1 : 1 + model.nq] = physics.qpos
-    first[:, 1 + model.nq : 1 + model.nq + model.nv] = physics.qvel
-    states_of = mujoco.mjtState
-    spec = int(states_of.mjSTATE_CTRL | states_of.mjSTATE_MOCAP_POS | states_of.mjSTATE_MOCAP_QUAT)
-    mocaps = [np.asarray(x, np.float64).reshape(num_worlds, -1) for x in (physics.mocap_pos, physics.mocap_quat)]
-
-    def run() -> Any:
-        state = first
-        for action in actions:
-            control = np.concatenate([action, *mocaps], axis=1)[:, None]  # gremlins' targets stand still here
-            control = np.broadcast_to(control, (num_worlds, rows, control.shape[-1]))
-            states, _ = pool.rollout(model, data, state, control, control_spec=spec)
-            state = states[:, NUM_SUBSTEPS - 1]
-        return state
-
-    return run
 
 
 def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
@@ -119,7 +83,7 @@ def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
     run = step_many(venv, args.num_steps)
     states = run(states, actions)
     host = np.asarray(actions, np.float64)
-    seconds = time_in_turns(
+    seconds = medians(
         args.repeats,
         env_step=lambda: run(states, actions),
         rollout_with_reading=bare_rollout(env, states.env_state.data, host, NUM_SUBSTEPS + 1),
@@ -145,7 +109,7 @@ def measure_reset(args: Args) -> dict[str, Any]:
     venv = mjx_safety.vectorize(env, args.num_envs)
     reset, step, plain_step = jax.jit(venv.reset), jax.jit(venv.step), jax.jit(jax.vmap(env.step))
     states, action = reset(jax.random.key(0)), jnp.zeros((args.num_envs, env.action_size))
-    seconds = time_in_turns(
+    seconds = medians(
         3 * args.repeats,
         plain=lambda: plain_step(states.env_state, action),
         with_bookkeeping=lambda: step(states, action),
@@ -200,9 +164,7 @@ def measure_state(repeats: int) -> dict[str, Any]:
         start = time.perf_counter()
         jax.block_until_ready(step(data, actions))
         compile_seconds[name] = time.perf_counter() - start
-    seconds = time_in_turns(
-        repeats, lean=lambda: lean_step(states.data, actions), whole=lambda: whole_step(whole, actions)
-    )
+    seconds = medians(repeats, lean=lambda: lean_step(states.data, actions), whole=lambda: whole_step(whole, actions))
     return {
         "kib_per_world": {"lean": _kib(states.data), "whole": _kib(whole), "env_state": _kib(states)},
         "first_call_seconds_whole_over_lean": compile_seconds["whole"] / compile_seconds["lean"],

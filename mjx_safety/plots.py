@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,5 +75,26 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
     panel.set_xlim(left=0.0)
     panel.grid(alpha=0.3)
     panel.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw environment steps per second against worlds, one line for each environment, engine and mode."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panel = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        label = f"{row['env']}, {row['engine']}" + (f", {row['mode']}" if row["mode"] != "step" else "")
+        lines.setdefault(label, []).append((row["num_envs"], row["env_steps_per_second"]))
+    for label, points in lines.items():
+        panel.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+    panel.set(xlabel="worlds", ylabel="environment steps per second", xscale="log", yscale="log")
+    panel.grid(alpha=0.3, which="both")
+    panel.legend(fontsize="small")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -56,8 +56,8 @@ AGENTS = (
     ("agents",),
 )
 HOST = (  # the command line and what else runs on the host; imported by nobody below
-    ("cli", "runs", "progress", "rendering.*", "interop.*"),
-    ("rendering", "interop"),
+    ("cli", "plots", "progress", "rendering.*", "interop.*"),
+    ("runs", "groups", "scores", "rendering", "interop"),
     ("evaluate", "render", "benchmark"),
     ("train",),
 )

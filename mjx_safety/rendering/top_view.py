@@ -7,7 +7,6 @@ points along horizontal directions. Of meshes the convex hull is drawn, which is
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import mujoco
@@ -18,29 +17,15 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from mjx_safety.env import Env
-from mjx_safety.shapes import GEOMS
+from mjx_safety.rendering.solids import Solid, geoms, markers, pose
 from mjx_safety.types import State
 
 SIZE = 3.2  # inches, edge of a new figure
 MARGIN = 0.35  # m, shown around the extents
 NUM_DIRECTIONS = 72  # corners of a circle
-MAX_GROUP = 2  # geoms of higher groups are helpers, which MuJoCo's own viewer does not show either
 FORWARD_CAMERA = "vision"  # a robot's camera of this name looks forward
 EDGE_SHADE, EDGE_ALPHA, EDGE_WIDTH = 0.6, 0.7, 0.6  # outlines: darker than the inside, and seldom transparent
 LOWEST, TOPMOST = 2.0, 100.0  # drawing order: above the grid; above every object
-
-
-@dataclasses.dataclass(frozen=True)
-class Solid:
-    """A convex thing in the world."""
-
-    name: str  # of its body
-    rgba: tuple[float, ...]
-    geom_type: int  # of `mujoco.mjtGeom`
-    size: np.ndarray  # [3] m, as the type has it
-    pos: np.ndarray  # [3] m, world frame
-    mat: np.ndarray  # [3, 3] own frame to world
-    vertices: np.ndarray | None = None  # [V, 3] m, own frame: what spans it, where its type is none of `_FURTHEST`
 
 
 def draw_top_view(env: Env, state: State, axes: Axes | None = None) -> Axes:
@@ -57,12 +42,12 @@ def draw_top_view(env: Env, state: State, axes: Axes | None = None) -> Axes:
         )
     if axes is None:
         axes = Figure(figsize=(SIZE, SIZE), layout="constrained").add_subplot()
-    model, data = env.mj_model, _pose(env.mj_model, state)
-    geoms = _geoms(model, data)
-    for solid in [*_markers(env, state), *geoms]:
+    model, data = env.mj_model, pose(env.mj_model, state)
+    solids = geoms(model, data)
+    for solid in [*markers(env, state), *solids]:
         axes.add_patch(_patch(solid))
     root = data.body("robot").xpos[:2].copy()
-    robot = np.concatenate([outline(solid) for solid in geoms if solid.name == "robot"] or [root[None]])
+    robot = np.concatenate([outline(solid) for solid in solids if solid.name == "robot"] or [root[None]])
     axes.add_patch(_triangle(root, heading(model, data), float(np.linalg.norm(robot - root, axis=-1).max())))
     _frame(axes, env.config.extents, root)
     return axes
@@ -84,63 +69,6 @@ def outline(solid: Solid) -> np.ndarray:
     corners = _furthest(solid, np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], axis=-1))[:, :2]
     is_new = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=-1) > 1e-9
     return corners[is_new] if is_new.any() else corners[:1]
-
-
-def _pose(model: mujoco.MjModel, state: State) -> mujoco.MjData:
-    """Where everything in the model is."""
-    data = mujoco.MjData(model)
-    data.qpos[:] = np.asarray(state.data.qpos)
-    data.mocap_pos[:] = np.asarray(state.data.mocap_pos)
-    data.mocap_quat[:] = np.asarray(state.data.mocap_quat)
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    return data
-
-
-def _geoms(model: mujoco.MjModel, data: mujoco.MjData) -> list[Solid]:
-    """Return all visible geoms; planes, which have no outline, are none of them."""
-    solids = []
-    for i in range(model.ngeom):
-        rgba, kind = _geom_rgba(model, i), int(model.geom_type[i])
-        if rgba[3] == 0 or model.geom_group[i] > MAX_GROUP or kind == mujoco.mjtGeom.mjGEOM_PLANE:
-            continue
-        name = model.body(model.body_rootid[model.geom_bodyid[i]]).name  # limbs are parts of the robot
-        vertices = None if kind in _FURTHEST else _vertices(model, i)
-        mat = data.geom_xmat[i].reshape(3, 3)
-        solids.append(Solid(name, rgba, kind, model.geom_size[i], data.geom_xpos[i], mat, vertices))
-    return solids
-
-
-def _geom_rgba(model: mujoco.MjModel, geom: int) -> tuple[float, ...]:
-    """Colour of a geom: its own or, where it has none, that of its material."""
-    rgba, material = model.geom_rgba[geom], model.geom_matid[geom]
-    has_own = not np.allclose(rgba, (0.5, 0.5, 0.5, 1.0))  # MuJoCo's default
-    return tuple(float(x) for x in (rgba if has_own or material < 0 else model.mat_rgba[material]))
-
-
-def _vertices(model: mujoco.MjModel, geom: int) -> np.ndarray:
-    """Points [V, 3] m that span a geom: a mesh's own, else the corners of its bounding box."""
-    if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH:
-        mesh = model.geom_dataid[geom]
-        start = model.mesh_vertadr[mesh]
-        return model.mesh_vert[start : start + model.mesh_vertnum[mesh]]
-    centre, half = model.geom_aabb[geom].reshape(2, 3)
-    return centre + half * np.stack(np.meshgrid(*[(-1, 1)] * 3), axis=-1).reshape(-1, 3)
-
-
-def _markers(env: Env, state: State) -> list[Solid]:
-    """Return the shapes of all kinds that the physics does not know."""
-    solids = []
-    for name, positions in state.scene["pos"].items():
-        kind = env.config.objects[name]
-        yaws = (0.0,) * kind.num if kind.turned else kind.yaws  # the heading of a marker is nowhere kept
-        for i, (position, yaw) in enumerate(zip(np.asarray(positions, float), yaws, strict=True)):
-            mat = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
-            for shape in kind.shapes:
-                size = np.array([*shape.size, 0.0, 0.0][:3], float)
-                centre = position + mat @ np.array(shape.pos, float)
-                solids.append(Solid(f"{name}{i}", kind.rgba, int(GEOMS[shape.kind]), size, centre, mat))
-    return solids
 
 
 def _furthest(solid: Solid, directions: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ class ProbeState:
     obs: jax.Array  # [O]
     reward: jax.Array
     cost: jax.Array
-    costs: jax.Array  # [1]
+    costs: jax.Array  # [C]
     goal_met: jax.Array
     terminated: jax.Array
     truncated: jax.Array
@@ -32,17 +32,18 @@ class ProbeEnv:
     def reset(self, key):
         key, obs_key = jax.random.split(key)
         zero, no = jnp.float32(0.0), jnp.bool_(False)
-        return ProbeState(self.observe(obs_key), zero, zero, jnp.zeros(1), no, no, no, jnp.int32(0), key)
+        costs = jnp.zeros(len(self.cost_names))
+        return ProbeState(self.observe(obs_key), zero, zero, costs, no, no, no, jnp.int32(0), key)
 
     def step(self, state, action):
-        key, obs_key, end_key, noise_key = jax.random.split(state.key, 4)
+        key, obs_key, end_key, noise_key, source_key = jax.random.split(state.key, 5)
         reward, cost = self.outcome(state, action, noise_key)
         step_count = state.step_count + 1
         return ProbeState(
             obs=self.observe(obs_key),
             reward=reward,
             cost=cost,
-            costs=cost[None],
+            costs=self.split(cost, source_key),
             goal_met=reward > 0.5,
             terminated=self.ends(end_key),
             truncated=step_count >= self.episode_length,
@@ -55,6 +56,9 @@ class ProbeEnv:
 
     def outcome(self, state, action, key):
         return jnp.float32(0.0), jnp.float32(0.0)
+
+    def split(self, cost, key):
+        return cost[None]
 
     def ends(self, key):
         return jnp.bool_(False)
@@ -86,6 +90,38 @@ class CostlyTarget(ProbeEnv):
     def outcome(self, state, action, key):
         a = jnp.clip(action[0], -1.0, 1.0)
         return 1.0 - jnp.square(1.0 - a) + jax.random.normal(key), 0.5 * (a + 1.0)
+
+
+@dataclass(frozen=True)
+class TwoCosts(CostlyTarget):
+    """CostlyTarget, and two sources of cost that cost in some steps only: in 10 (a + 1) and 2.5 (a + 1) of 20.
+
+    Their raw cost is not 1: what a limit counts is the steps.
+    """
+
+    cost_names: tuple[str, ...] = ("often", "seldom")
+
+    def split(self, cost, key):
+        often, seldom = jax.random.uniform(key, (2,)) < cost * jnp.array([1.0, 0.25])
+        return jnp.stack([3.0 * often, 0.5 * seldom])
+
+
+@dataclass(frozen=True)
+class Delayed(CostlyTarget):
+    """CostlyTarget one step later: reward and cost are those of the action before, which the observation shows.
+
+    An episode begins as after action -1, which costs nothing, so that of its 21 steps 20 count.
+    """
+
+    episode_length: int = 21
+
+    def reset(self, key):
+        state = super().reset(key)
+        return state.replace(obs=state.obs.at[0].set(-1.0))
+
+    def step(self, state, action):
+        stepped = super().step(state, state.obs[:1])
+        return stepped.replace(obs=stepped.obs.at[0].set(jnp.clip(action[0], -1.0, 1.0)))
 
 
 class Random(ProbeEnv):

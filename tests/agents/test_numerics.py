@@ -1,4 +1,4 @@
-"""Known answers: returns, distributions, normaliser, multipliers, estimator."""
+"""Known answers: returns, distributions, surrogates, normaliser, estimator of the episode cost."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mjx_safety.agents import constraints, distributions, episode_cost, optimize, returns, running_stats
+from mjx_safety.agents import distributions, episode_cost, optimize, returns, running_stats, surrogates
 from mjx_safety.agents.types import EpisodeSums, Gaussian
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -77,62 +77,74 @@ def test_running_stats_count_does_not_saturate():
     assert (int(stats.count_high), int(stats.count_low)) == (1, 6)
 
 
-COSTS = (60.0, 40.0, 20.0, 20.0, 26.0)
+def test_advantages_are_standardised(key):
+    standard = returns.standardise(3.0 + 2.0 * jax.random.normal(key, (20, 10)))
+    assert_allclose([standard.mean(), standard.std()], [0.0, 1.0], atol=1e-5)
 
 
-def multipliers(constraint, costs):
-    state, values = constraint.init(), []
-    for cost in costs:
-        state = constraint.update(state, jnp.float32(cost))
-        values.append(float(constraint.multiplier(state)))
-    return state, values
+@pytest.mark.xfail(reason="BUG: returns.centre broadcasts [K] over [..., K] by rank promotion", strict=True)
+def test_cost_advantages_are_centred_each_on_its_own_and_keep_their_unit(key):
+    costs = 3.0 + jax.random.normal(key, (20, 10, 2)) * jnp.array([[[1.0, 10.0]]])
+    centred = returns.centre(costs)
+    assert_allclose(centred.mean(axis=(0, 1)), [0.0, 0.0], atol=1e-4)
+    assert_allclose(centred.std(axis=(0, 1)), costs.std(axis=(0, 1)), rtol=1e-5)
 
 
-def test_softplus_adam():
-    constraint = constraints.lagrangian(25.0, constraints.softplus_adam())
-    assert_allclose(constraint.init().raw, 0.541325, atol=1e-6)
-    state, values = multipliers(constraint, COSTS)
-    assert_allclose(values, [1.031895, 1.061389, 1.081557, 1.095592, 1.108001], atol=2e-6)
-    assert_allclose(state.raw, 0.707197, atol=2e-6)
+RATIO = jnp.array([0.5, 1.0, 1.5])
 
 
-def test_clamped_adam():
-    _, values = multipliers(constraints.lagrangian(25.0, constraints.clamped_adam()), COSTS)
-    assert_allclose(values, [0.036, 0.067818, 0.089290, 0.104102, 0.117111], atol=2e-6)
+@pytest.mark.parametrize(("advantage", "terms"), [(2.0, [1.0, 2.0, 2.4]), (-2.0, [-1.6, -2.0, -3.0])])
+def test_reward_is_clipped_on_its_pessimistic_side(advantage, terms):
+    clipped = surrogates.clipped_surrogate(RATIO, jnp.full(3, advantage), 0.2)
+    assert_allclose(clipped, np.mean(terms), rtol=1e-6)
+    assert_allclose(surrogates.surrogate(RATIO, jnp.full(3, advantage)), advantage, rtol=1e-6)
 
 
-def test_projected_ascent():
-    rule = constraints.projected_ascent(init=0.0, learning_rate=0.01, maximum=0.4)
-    _, values = multipliers(constraints.lagrangian(25.0, rule), (60.0, 60.0, 25.0, 20.0, 0.0, 0.0))
-    assert_allclose(values, [0.35, 0.4, 0.4, 0.35, 0.1, 0.0], atol=1e-6)
+def test_costs_are_clipped_on_theirs_each_on_its_own():
+    costs = jnp.array([[2.0, -2.0]] * 3)
+    assert_allclose(
+        surrogates.clipped_cost_surrogates(RATIO, costs, 0.2),
+        [np.mean([1.6, 2.0, 3.0]), np.mean([-1.0, -2.0, -2.4])],
+        rtol=1e-6,
+    )
+    assert_allclose(surrogates.cost_surrogates(RATIO, costs), [2.0, -2.0], rtol=1e-6)
+    assert_allclose(surrogates.clipped_share(RATIO, 0.2), 2.0 / 3.0)
 
 
-def test_pid():
-    gains = constraints.PIDGains(proportional_gain=0.1, integral_gain=0.01, derivative_gain=0.01)
-    _, values = multipliers(constraints.pid_lagrangian(25.0, gains), (60.0, 55.0, 40.0, 30.0, 20.0))
-    assert_allclose(values, [0.556, 1.02325, 1.249638, 1.317206, 1.228895], atol=2e-6)
-
-
-def rollout_sums(cost_rate, episodes=(0, 0.0)):
-    num, cost = episodes
-    zero = jnp.float32(0.0)
+def rollout_sums(cost_rates, num=0, episode_costs=(0.0, 0.0), length=1000):
+    """One rollout of a world with one source of cost: the scalar cost comes first, the source's steps second."""
     return EpisodeSums(
-        zero, jnp.float32(cost_rate), jnp.float32(num), zero, jnp.float32(cost), zero, jnp.float32(1000 * num)
+        reward_rate=jnp.float32(0.5),
+        cost_rates=jnp.array(cost_rates, jnp.float32),
+        num_completed=jnp.float32(num),
+        episode_return=jnp.float32(300.0 * num),
+        episode_costs=jnp.array(episode_costs, jnp.float32),
+        episode_goals=jnp.float32(2.0 * num),
+        episode_length=jnp.float32(length * num),
     )
 
 
 def test_estimate_without_completed_episodes_is_the_smoothed_rate():
-    estimate = episode_cost.update(episode_cost.init(1000), rollout_sums(0.06), 0.8)
-    assert_allclose([estimate.rate_cost, episode_cost.from_completed(estimate)], 60.0)
-    estimate = episode_cost.update(estimate, rollout_sums(0.01), 0.8)
-    assert_allclose([estimate.rate_cost, episode_cost.from_completed(estimate)], 50.0, rtol=1e-6)
-    assert not estimate.has_completed
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8)
+    assert_allclose([estimate.rate_costs, episode_cost.from_completed(estimate)], [[60.0, 100.0]] * 2, rtol=1e-6)
+    estimate = episode_cost.update(estimate, rollout_sums([0.01, 0.1]), 0.8)
+    assert_allclose([estimate.rate_costs, episode_cost.from_completed(estimate)], [[50.0, 100.0]] * 2, rtol=1e-6)
+    assert not estimate.has_completed and estimate.rate_return == 500.0
 
 
 def test_estimate_carries_completed_episodes_over():
-    estimate = episode_cost.update(episode_cost.init(1000), rollout_sums(0.06, (2, 80.0)), 0.8)
-    estimate = episode_cost.update(estimate, rollout_sums(0.0), 0.8)
-    assert estimate.has_completed and episode_cost.from_completed(estimate) == 40.0
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, (80.0, 120.0)), 0.8)
+    estimate = episode_cost.update(estimate, rollout_sums([0.0, 0.0]), 0.8)
+    assert estimate.has_completed
+    assert_allclose(episode_cost.from_completed(estimate), [40.0, 60.0])
+    assert (estimate.completed_return, estimate.completed_goals) == (300.0, 2.0)
+
+
+def test_estimate_of_the_rate_follows_the_length_of_episodes_that_ended():
+    """Episodes that end after 100 of 1000 steps cost 100 times the rate."""
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8)
+    assert_allclose(estimate.rate_costs, [6.0, 10.0], rtol=1e-6)
+    assert estimate.mean_length == 100.0 and estimate.rate_return == 50.0
 
 
 @pytest.mark.parametrize("num", [1, 2, 1000, 1024])

@@ -1,0 +1,137 @@
+"""Measure throughput: `python -m mjx_safety.benchmark --envs SafetyPointGoal1-v0 --num-envs 256 1024 4096`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+
+from mjx_safety import cli, plots, runs, throughput
+from mjx_safety.cli import UsageError
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Environment steps per second of environments, engines and numbers of worlds, all in one process."""
+
+    envs: tuple[str, ...] = ("SafetyPointGoal1-v0",)
+    """Environment ids."""
+    physics: tuple[cli.Physics, ...] = ("auto",)
+    """Engines: mujoco, mjx; auto takes mjx on an accelerator and mujoco on a CPU."""
+    num_envs: tuple[int, ...] = (1024,)
+    """Numbers of worlds."""
+    modes: tuple[str, ...] = ("step",)
+    """What to time: step (random actions), act (with policy inference), train (PPO-Lagrangian)."""
+    num_steps: int = 32
+    """Environment steps of each world in one timed call."""
+    repeats: int = 5
+    """Timed calls after one to warm up; the median counts."""
+    rollout: bool = True
+    """Also time bare `mujoco.rollout` on all CPU cores, same model with true contacts."""
+    peer_python: Path | None = None
+    """Interpreter with safety-gymnasium: its vector environments are timed too."""
+    out: Path | None = None
+    """Also write the results to this JSON file, after each row, and a plot beside it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return cli.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.benchmark", args=list(argv))
+    _check(flags)
+    cli.set_up_jax(compilation_cache=False)
+    rows: list[Row] = []
+    for env_id in flags.envs:
+        for row in _rows(env_id, flags):
+            rows.append(row)
+            _say(row)
+            if flags.out:
+                _write(flags, rows)
+    if flags.out:
+        plots.plot_throughput(rows, flags.out.with_suffix(".png"))
+        print(f"Saved to {flags.out} and {flags.out.with_suffix('.png')}")
+
+
+def _check(flags: Flags) -> None:
+    """Refuse what cannot be measured, before anything compiles."""
+    for mode in flags.modes:
+        if mode not in throughput.MODES:
+            raise UsageError(f"--modes {mode} is unknown; it must be one of: {', '.join(throughput.MODES)}")
+    for name in ("num_steps", "repeats"):
+        if getattr(flags, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
+    if min(flags.num_envs) < 1:
+        raise UsageError(f"--num-envs {min(flags.num_envs)} is too few; it must be at least 1")
+    if flags.peer_python and not flags.peer_python.exists():
+        raise UsageError(f"--peer-python {flags.peer_python} does not exist; give a Python that has safety-gymnasium")
+    for physics in flags.physics:
+        cli.resolve_physics(physics)
+    for env_id in flags.envs:
+        cli.build_env(env_id, "mujoco")
+
+
+def _rows(env_id: str, flags: Flags) -> Any:
+    """Measure one environment, row by row."""
+    for physics in dict.fromkeys(cli.resolve_physics(name) for name in flags.physics):
+        env = cli.build_env(env_id, physics)
+        for num_envs in flags.num_envs:
+            for mode in flags.modes:
+                timing, memory = throughput.measure(env, num_envs, mode, flags.num_steps, flags.repeats)
+                what = {"env": env_id, "engine": physics, "mode": mode, "num_envs": num_envs}
+                yield what | dataclasses.asdict(timing) | memory | throughput.buffers(env)
+    if flags.rollout:
+        env = cli.build_env(env_id, "mujoco")
+        for num_envs in flags.num_envs:
+            timing = throughput.measure_rollout(env, num_envs, flags.num_steps, flags.repeats)
+            what = {"env": env_id, "engine": "mujoco.rollout", "mode": "step", "num_envs": num_envs}
+            yield what | dataclasses.asdict(timing)
+    if flags.peer_python:
+        yield from _peer(env_id, flags)
+
+
+def _peer(env_id: str, flags: Flags) -> list[Row]:
+    """Time safety-gymnasium's vector environments in their own interpreter."""
+    script = Path(__file__).with_name("peer_throughput.py")
+    # As text, for the folder of a script given by its path would hide modules of the standard library.
+    command = [str(flags.peer_python), "-c", script.read_text(), env_id, str(flags.num_steps), str(flags.repeats)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(
+            f"--peer-python {flags.peer_python} failed on {env_id}: {done.stderr.strip().splitlines()[-1]}"
+        )
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _say(row: Row) -> None:
+    compiled = f", compiled in {row['compile_seconds']:.1f} s" if row["compile_seconds"] else ""
+    text = f"{row['env']}  {row['engine']:<15} {row['mode']:<5} {row['num_envs']:>6} worlds  "
+    Console().print(
+        f"{text}{row['env_steps_per_second']:>12,.0f} env steps/s{compiled}", highlight=False, soft_wrap=True
+    )
+
+
+def _write(flags: Flags, rows: list[Row]) -> None:
+    assert flags.out is not None
+    plain = json.loads(json.dumps(dataclasses.asdict(flags), default=str)) | {"peer_python": None, "out": None}
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    machine = runs.describe_machine()
+    machine["command"] = " ".join(["python", "-m", "mjx_safety.benchmark", *machine["command"][2:]])
+    content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "flags": plain, "rows": rows}
+    flags.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

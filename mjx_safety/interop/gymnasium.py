@@ -1,0 +1,276 @@
+"""Gymnasium: one world as an `Env`, one jitted batch of worlds as a `VectorEnv`; importing this registers all ids.
+
+    import gymnasium, mjx_safety.interop.gymnasium
+    env = gymnasium.make("mjx_safety/SafetyPointGoal1-v0")
+    envs = gymnasium.make_vec("mjx_safety/SafetyPointGoal1-v0", num_envs=1024)
+
+The step has Gymnasium's five values. `info["cost"]` is `State.cost`, `info["cost_<source>"]` the raw value of each
+source (`State.costs`), `info["goal_met"]` whether this step met the goal.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+import mjx_safety
+from mjx_safety import Env, EnvConfig, State, VecState
+
+NAMESPACE = "mjx_safety"
+OBSERVATIONS = ("flat", "dict")
+BACKENDS = ("numpy", "jax", "torch")
+
+
+class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
+    """One world.
+
+    env: an id of `mjx_safety.make`, an `EnvConfig`, or a finished `mjx_safety.Env`.
+    physics: an engine, or "auto": `mjx` on an accelerator, `mujoco` on a CPU.
+    observation: "flat", a vector [O], or "dict", its entries by name; float32.
+    overrides: fields of `EnvConfig` to change.
+
+    The time limit is the environment's own, `truncated` after `episode_length` steps; no wrapper is needed.
+    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment, `state` where it is.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own way to declare it
+
+    def __init__(
+        self, env: str | EnvConfig | Env, *, physics: str = "auto", observation: str = "flat", **overrides: Any
+    ):
+        self.world = _build(env, physics, overrides)
+        self.observation_space = observation_space(self.world, observation)
+        self.action_space = action_space(self.world)
+        self.state: State | None = None
+        self._parts = _parts(self.world, observation)
+        self._reset, self._restore = jax.jit(self.world.reset), jax.jit(self.world.restore)
+        self._step = jax.jit(self._advance)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode on a fresh layout, the same one for the same seed. options: {"snapshot": `Snapshot`}."""
+        super().reset(seed=seed)
+        snapshot = _read_options(options, ("snapshot",)).get("snapshot")
+        key = draw_key(self.np_random)
+        self.state = self._reset(key) if snapshot is None else self._restore(snapshot, key)
+        return self._observation(self.state.obs), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advance by one step. action: [A] in [-1, 1]."""
+        if self.state is None:
+            raise gymnasium.error.ResetNeeded("call reset before the first step")
+        self.state, outcome = self._step(self.state, np.asarray(action, np.float32))
+        obs, reward, terminated, truncated, info = jax.device_get(outcome)
+        info = {name: value.item() for name, value in info.items()}
+        return self._observation(obs), float(reward), bool(terminated), bool(truncated), info
+
+    def _advance(self, state: State, action: jax.Array) -> tuple[State, tuple]:
+        state = self.world.step(state, action)
+        return state, (state.obs, state.reward, state.terminated, state.truncated, _step_info(self.world, state))
+
+    def _observation(self, obs: Any) -> Any:
+        obs = np.array(obs)  # a copy, so that the user may write to it
+        return obs if self._parts is None else {name: obs[part] for name, part in self._parts.items()}
+
+
+class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
+    """B worlds in one compiled program, each replaced by a fresh one in the step that ends its episode.
+
+    env, physics, observation, overrides: see `SafetyEnv`. The batch is `mjx_safety.vectorize`'s.
+    backend: what comes back and what actions may be: "numpy", fetched from the device in one go; "jax"; or "torch", the
+      same memory through dlpack, on whatever device it lies.
+    stagger: worlds start at different times of their first episode, which is then left out of the statistics.
+    max_episode_steps: another name for the field `episode_length`, which `make_vec` and Gymnasium's users know.
+
+    Where an episode ended, `obs` already belongs to the next one, `info["final_obs"]` is what the step itself produced
+    and `info["final_info"]` has its cost and the totals of the episode: `["episode"]["r"]` return, `["c"]` cost, `["l"]`
+    length. Masks [B] are `info["_final_obs"]`, `info["_final_info"]`. With "numpy" these keys are there when an episode
+    ended, and `final_obs` is an array of objects, None elsewhere, as Gymnasium's own vector environments have it. With
+    "jax" and "torch", where a look at the mask would be a wait for the device, they are always there, with a row for
+    each world. `info["cost"]` is every world's cost of this step, like the reward.
+    """
+
+    def __init__(
+        self,
+        env: str | EnvConfig | Env,
+        num_envs: int = 1,
+        *,
+        observation: str = "flat",
+        backend: str = "numpy",
+        stagger: bool = False,
+        **settings: Any,
+    ):
+        if backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+        if settings.get("max_episode_steps") is not None:
+            settings["episode_length"] = settings["max_episode_steps"]
+        settings.pop("max_episode_steps", None)
+        self.world = _build(env, settings.pop("physics", "auto"), settings)
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space(self.world, observation)
+        self.single_action_space = action_space(self.world)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.metadata |= {"jax": backend == "jax", "torch": backend == "torch"}
+        self.states: VecState | None = None
+        self._batch = mjx_safety.vectorize(self.world, num_envs, stagger=stagger)
+        self._parts = _parts(self.world, observation)
+        self._reset, self._step = jax.jit(self._start), jax.jit(self._advance, donate_argnums=0)
+        self._backend = backend
+        self._to_jax, self._from_jax = _converters(backend)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start B episodes on fresh layouts, the same ones for the same seed. There are no options."""
+        super().reset(seed=seed)
+        _read_options(options, ())
+        self.states, obs = self._reset(draw_key(self.np_random))
+        return self._from_jax(obs), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Advance all worlds by one step, then replace the ended ones. actions: [B, A] in [-1, 1]."""
+        if self.states is None:
+            raise gymnasium.error.ResetNeeded("call reset before the first step")
+        actions = self._to_jax(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"actions have shape {actions.shape}; {self.num_envs} worlds take {self.action_space.shape}"
+            )
+        self.states, now, last = self._step(self.states, actions)
+        obs, reward, terminated, truncated, info = self._from_jax(now)
+        if self._backend != "numpy":
+            info |= self._from_jax(last)
+        elif np.any(terminated | truncated):
+            info |= _with_objects(self._from_jax(last))
+        return obs, reward, terminated, truncated, info
+
+    def _start(self, key: jax.Array) -> tuple[VecState, Any]:
+        states = self._batch.reset(key)
+        return states, self._observation(states.obs)
+
+    def _advance(self, states: VecState, actions: jax.Array) -> tuple[VecState, tuple, dict[str, Any]]:
+        states = self._batch.step(states, actions)
+        obs, info = self._observation(states.obs), _step_info(self.world, states)
+        now = (obs, states.reward, states.terminated, states.truncated, info)
+        return states, now, self._last(states, info)
+
+    def _last(self, states: VecState, info: dict[str, jax.Array]) -> dict[str, Any]:
+        """What belongs to the episodes that have just ended, with a mask beside each entry as Gymnasium has them."""
+        done, counted = states.done, states.done & ~states.partial
+        final_info: dict[str, Any] = _masked(info, done)
+        totals = {"r": states.episode_return, "c": states.episode_cost, "l": states.episode_length}
+        final_info |= {"episode": _masked(totals, counted), "_episode": counted}
+        final_obs = self._observation(states.final_obs)
+        return {"final_obs": final_obs, "_final_obs": done, "final_info": final_info, "_final_info": done}
+
+    def _observation(self, obs: jax.Array) -> Any:
+        return obs if self._parts is None else {name: obs[:, part] for name, part in self._parts.items()}
+
+
+def observation_space(env: Env, observation: str) -> spaces.Box | spaces.Dict:
+    """Describe one world's observation: float32 without bounds, as the reference has it."""
+    if observation not in OBSERVATIONS:
+        raise ValueError(f"unknown observation {observation!r}; choose from {', '.join(OBSERVATIONS)}")
+    if observation == "flat":
+        return _unbounded(env.obs_size)
+    parts = [(name, _unbounded(part.stop - part.start)) for name, part in env.obs_slices.items()]
+    return spaces.Dict(OrderedDict(parts))  # a plain dict would be sorted, and flattened in that order
+
+
+def action_space(env: Env) -> spaces.Box:
+    """Describe one world's action: float32 in [-1, 1]."""
+    return spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
+
+
+def draw_key(random: np.random.Generator) -> jax.Array:
+    """Draw a PRNG key [] from Gymnasium's generator."""
+    seed, more = random.integers(2**32, size=2, dtype=np.uint32)
+    return jax.random.fold_in(jax.random.key(seed), more)
+
+
+def register(*env_ids: str) -> None:
+    """Tell Gymnasium about ids that `mjx_safety.make` knows: each gets the prefix "mjx_safety/"."""
+    for env_id in env_ids:
+        gymnasium.register(
+            f"{NAMESPACE}/{env_id}",
+            entry_point=f"{__name__}:SafetyEnv",
+            vector_entry_point=f"{__name__}:SafetyVectorEnv",
+            kwargs={"env": env_id},
+        )
+
+
+def _build(env: str | EnvConfig | Env, physics: str, overrides: dict[str, Any]) -> Env:
+    if not isinstance(env, Env):
+        return mjx_safety.make(env, physics=physics, **overrides)
+    if overrides:
+        raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")
+    return env
+
+
+def _unbounded(size: int) -> spaces.Box:
+    return spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def _parts(env: Env, observation: str) -> dict[str, slice] | None:
+    return env.obs_slices if observation == "dict" else None
+
+
+def _read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict[str, Any]:
+    unknown = sorted(set(options or {}) - set(known))
+    if unknown:
+        allowed = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise ValueError(f"reset has no option {unknown[0]!r}; {allowed}")
+    return options or {}
+
+
+def _step_info(env: Env, state: Any) -> dict[str, jax.Array]:
+    """The info of a step; state: of one world, or of a batch."""
+    sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
+    return {"cost": state.cost, **sources, "goal_met": state.goal_met}
+
+
+def _masked(values: Mapping[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
+    """Zero what the mask [B] leaves out, and put the mask beside each entry."""
+    kept = {name: jax.numpy.where(mask, value, jax.numpy.zeros_like(value)) for name, value in values.items()}
+    return kept | {f"_{name}": mask for name in values}
+
+
+def _with_objects(last: dict[str, Any]) -> dict[str, Any]:
+    """Turn `final_obs` into Gymnasium's array of objects [B], None where no episode ended."""
+    ended, obs = np.flatnonzero(last["_final_obs"]), last["final_obs"]
+    objects = np.full(len(last["_final_obs"]), None, dtype=object)
+    for world in ended:  # usually few
+        objects[world] = (
+            obs[world] if isinstance(obs, np.ndarray) else {name: part[world] for name, part in obs.items()}
+        )
+    return last | {"final_obs": objects}
+
+
+def _converters(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Functions that bring actions to JAX, and a tree of results back."""
+    if backend == "numpy":
+        return lambda actions: np.asarray(actions, np.float32), _to_numpy
+    if backend == "jax":
+        return jax.numpy.asarray, lambda tree: tree
+    torch = importlib.import_module("torch")
+
+    def to_jax(actions: Any) -> jax.Array:
+        return jax.numpy.from_dlpack(actions.detach().to(torch.float32).contiguous())
+
+    return to_jax, lambda tree: jax.tree.map(torch.from_dlpack, tree)
+
+
+def _to_numpy(tree: Any) -> Any:
+    """Fetch everything at once; copies, since what JAX shares cannot be written to."""
+    return jax.tree.map(np.array, jax.device_get(tree))
+
+
+register(*mjx_safety.ENV_IDS, *mjx_safety.ENV_IDS_2019)

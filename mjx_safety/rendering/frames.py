@@ -1,0 +1,187 @@
+"""Pictures of a world by MuJoCo's renderer, with what the physics does not know: markers, lidar halo, cost."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from mjx_safety.env import Env
+from mjx_safety.observation import NAMES_2019
+from mjx_safety.rendering import opengl
+from mjx_safety.rendering.solids import Solid, markers, pose, true_model
+from mjx_safety.types import State
+
+CAMERAS = ("track", "fixednear", "fixedfar", "vision", "top")
+ON_BOARD = "vision"  # the robot's own camera; it does not see the halo and the cost marker around it
+VIEWS = {  # camera -> distance m, elevation degrees; the first looks at the robot, the others at the origin
+    "track": (math.hypot(2.0, 2.0), -45.0),
+    "fixednear": (math.hypot(2.0, 2.0), -45.0),
+    "fixedfar": (math.hypot(5.0, 5.0), -45.0),
+    "top": (0.0, -90.0),  # as far as it takes to see the extents
+}
+FOVY = 45.0  # degrees, of all but the robot's own
+MARGIN = 0.35  # m, seen from the top around the extents
+HALO_RADIUS, HALO_ORB = 0.15, 0.025  # m
+HALO_START, HALO_STEP = 0.5, 0.06  # m above the root: the first ring, and from ring to ring
+COST_RADIUS, COST_RGBA = 0.25, (1.0, 0.0, 0.0, 0.5)
+TILE, TILES = 0.5, 28  # m; along each edge of the floor that is drawn
+BRIGHT, DARK = (0.89, 0.90, 0.92, 1.0), (0.81, 0.83, 0.86, 1.0)
+SKY_RADIUS, SKY_RGBA = 60.0, (0.74, 0.82, 0.91, 1.0)
+SPHERE, BOX, PLANE = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_PLANE)
+
+
+class FrameDrawer:
+    """Draws worlds of one environment at one size. Close it, or use it as a context: OpenGL's memory is not Python's.
+
+    Raises `opengl.NoOpenGLError` where this machine cannot draw.
+    """
+
+    def __init__(self, env: Env, width: int, height: int):
+        self.env, self.width, self.height = env, width, height
+        self._model = copy.copy(true_model(env.scene))
+        _furnish(self._model, width, height)
+        self._context = opengl.create_context(width, height)
+        self._context.make_current()
+        self._renderer = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
+        self._scene = mujoco.MjvScene(self._model, maxgeom=5000)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_CULL_FACE] = 0  # the sky is seen from inside
+
+    def draw(self, state: State, camera: str = "track", *, halo: bool = True) -> np.ndarray:
+        """Return the picture [height, width, 3] uint8 of one world. halo: draw the lidar readings above the robot."""
+        data = pose(self._model, state)
+        mujoco.mj_camlight(self._model, data)
+        view = self._camera(camera, data)
+        option, everything = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._model, data, option, None, view, everything, self._scene)
+        root = data.body("robot")
+        for solid in markers(self.env, state):
+            add_geom(self._scene, solid)
+        if camera != ON_BOARD:
+            decorate(self._scene, self.env, state, root.xpos, root.xmat.reshape(3, 3), halo=halo)
+        self._surround(root.xpos if camera in ("track", ON_BOARD) else np.zeros(3))
+        self._context.make_current()
+        size = mujoco.MjrRect(0, 0, self.width, self.height)
+        mujoco.mjr_render(size, self._scene, self._renderer)
+        pixels = np.empty((self.height, self.width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, size, self._renderer)
+        return np.flipud(pixels).copy()
+
+    def close(self) -> None:
+        """Free what OpenGL holds."""
+        if self._context is not None:
+            self._context.make_current()
+            self._renderer.free()
+            self._context.free()
+            self._context = None
+
+    def __enter__(self) -> FrameDrawer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _camera(self, name: str, data: mujoco.MjData) -> mujoco.MjvCamera:
+        check_camera(self.env, name)
+        camera = mujoco.MjvCamera()
+        if name == ON_BOARD:
+            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(name).id
+            return camera
+        distance, elevation = VIEWS[name]
+        low, high = np.reshape(self.env.config.extents, (2, 2))
+        camera.azimuth, camera.elevation, camera.distance = 90.0, elevation, distance
+        if name == "track":
+            camera.lookat[:2] = data.body("robot").xpos[:2]
+        if name == "top":
+            half_width, half_height = (high - low) / 2 + MARGIN
+            tangent = math.tan(math.radians(FOVY / 2))
+            camera.lookat[:2] = (low + high) / 2
+            camera.distance = max(half_height, half_width * self.height / self.width) / tangent
+        return camera
+
+    def _surround(self, middle: np.ndarray) -> None:
+        """Add the floor's darker tiles and the sky. middle: [3] m, around which the floor is drawn."""
+        corner = 2 * TILE * np.round(middle[:2] / (2 * TILE)) - TILE * (TILES - 1) / 2
+        for i in range(TILES):
+            for j in range(i % 2, TILES, 2):
+                centre = np.array([corner[0] + i * TILE, corner[1] + j * TILE, 0.0005])
+                _add(self._scene, PLANE, (TILE / 2, TILE / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
+        sky = _add(self._scene, SPHERE, (SKY_RADIUS,) * 3, middle, np.eye(3), SKY_RGBA, casts_shadow=False)
+        sky.emission = 1.0
+
+
+def check_camera(env: Env, name: str) -> None:
+    """Raise ValueError for a camera that does not exist."""
+    model = env.mj_model
+    known = [c for c in CAMERAS if c != ON_BOARD or ON_BOARD in {model.camera(i).name for i in range(model.ncam)}]
+    if name not in known:
+        own = "" if ON_BOARD in known else f" (the robot {env.config.robot.name} has no camera named {ON_BOARD!r})"
+        raise ValueError(f"camera is {name!r}; it must be one of {', '.join(known)}{own}")
+
+
+def lidar_readings(env: Env, state: State) -> dict[str, np.ndarray]:
+    """Readings [K] in [0, 1] of each lidar in the observation, by the kind of object."""
+    obs, slices = np.asarray(state.obs), env.obs_slices
+    readings = {}
+    for kind, settings in env.config.objects.items():
+        name = f"{kind}_lidar"
+        if settings.observed:
+            readings[kind] = obs[slices[name if name in slices else NAMES_2019[name]]]
+    return readings
+
+
+def bin_angles(env: Env) -> np.ndarray:
+    """Directions [K] rad, robot frame, in which the readings are drawn: sectors' middles, or the rays themselves."""
+    lidar = env.config.lidar
+    return 2 * math.pi * (np.arange(lidar.num_bins) + (0.5 if lidar.kind == "pseudo" else 0.0)) / lidar.num_bins
+
+
+def decorate(
+    scene: mujoco.MjvScene, env: Env, state: State, root_pos: np.ndarray, root_mat: np.ndarray, *, halo: bool
+) -> None:
+    """Add what belongs to the robot: the lidar halo, one ring per kind of object, and the marker of a costly step."""
+    if float(state.cost) > 0:
+        _add(scene, SPHERE, (COST_RADIUS,) * 3, root_pos, np.eye(3), COST_RGBA, casts_shadow=False)
+    if not halo:
+        return
+    for ring, (kind, readings) in enumerate(lidar_readings(env, state).items()):
+        rgb = np.array(env.config.objects[kind].rgba[:3])
+        for angle, reading in zip(bin_angles(env), readings, strict=True):
+            place = (HALO_RADIUS * math.cos(angle), HALO_RADIUS * math.sin(angle), HALO_START + HALO_STEP * ring)
+            rgba = (*rgb, min(1.0, float(reading) + 0.1))
+            _add(scene, SPHERE, (HALO_ORB,) * 3, root_pos + root_mat @ place, np.eye(3), rgba, casts_shadow=False)
+
+
+def add_geom(scene: mujoco.MjvScene, solid: Solid) -> None:
+    """Add a marker to a scene. Markers cast no shadow."""
+    _add(scene, solid.geom_type, solid.size, solid.pos, solid.mat, solid.rgba, casts_shadow=False)
+
+
+def _add(
+    scene: mujoco.MjvScene, kind: int, size: Any, pos: np.ndarray, mat: np.ndarray, rgba: Any, *, casts_shadow: bool
+) -> mujoco.MjvGeom:
+    if scene.ngeom >= scene.maxgeom:
+        raise ValueError(f"the picture has more than the {scene.maxgeom} things that fit into a scene")
+    geom = scene.geoms[scene.ngeom]
+    mujoco.mjv_initGeom(geom, int(kind), np.array(size, float), np.array(pos, float), mat.ravel(), np.float32(rgba))
+    geom.category = mujoco.mjtCatBit.mjCAT_DECOR
+    geom.castshadow = casts_shadow
+    scene.ngeom += 1
+    return geom
+
+
+def _furnish(model: mujoco.MjModel, width: int, height: int) -> None:
+    """Set size, light and floor of a model that is only drawn."""
+    model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+    model.vis.global_.fovy = FOVY
+    model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.45, 0.4
+    model.vis.headlight.specular[:] = 0.1
+    model.stat.extent, model.stat.center[:] = 4.0, 0.0  # whatever the layout: near and far planes depend on it
+    model.vis.map.znear, model.vis.map.zfar = 0.005, 50.0
+    floor = model.geom("floor").id
+    model.geom_size[floor, :2] = 0.0  # unlimited
+    model.geom_rgba[floor] = BRIGHT

@@ -1,0 +1,166 @@
+"""How fast environments step: warm-up, medians of calls taken in turns, compile time, memory, buffer sizes (host)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+
+from mjx_safety.agents.networks import make_networks
+from mjx_safety.agents.types import TrainConfig
+from mjx_safety.env import Env
+from mjx_safety.readings import PhysicsState
+from mjx_safety.wrappers import VecEnv, vectorize
+
+MODES = ("step", "act", "train")  # stepping by given actions, by a policy's, a whole training iteration
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One measurement."""
+
+    env_steps_per_second: float  # of all worlds together
+    compile_seconds: float  # tracing and compiling, nothing cached in this process
+    repeats: list[float]  # s, of the calls behind the median
+
+
+def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turns after one call each to warm up."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) -> tuple[Timing, dict[str, Any]]:
+    """Time `num_steps` steps of `num_envs` worlds with auto-reset. Returns the timing, and memory figures."""
+    venv = vectorize(env, num_envs, stagger=True)
+    call, start = (_training if mode == "train" else _stepping)(venv, mode, num_steps)
+    begun = time.perf_counter()
+    compiled = call.lower(start).compile()
+    compile_seconds = time.perf_counter() - begun
+    carry = compiled(start)
+
+    def advance() -> Any:
+        nonlocal carry
+        carry = compiled(carry)
+        return carry
+
+    seconds = time_in_turns(repeats, advance=advance)["advance"]
+    speed = num_steps * num_envs / statistics.median(seconds)
+    return Timing(speed, compile_seconds, seconds), memory(compiled, carry, num_envs)
+
+
+def _stepping(venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Any]:
+    """Jit steps by random actions, or by those of a policy of the default size. Carry: worlds and key."""
+    networks = make_networks((64, 64))
+    params = networks.init(jax.random.key(1), venv.obs_size, venv.action_size).policy
+
+    def step(states: Any, noise: jax.Array) -> tuple[Any, None]:
+        actions = noise
+        if mode == "act":
+            dist = networks.policy(params, states.obs)
+            actions = dist.mean + jnp.exp(dist.log_std) * noise
+        return venv.step(states, jnp.clip(actions, -1.0, 1.0)), None
+
+    def run(carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        states, key = carry
+        key, noise_key = jax.random.split(key)
+        noise = jax.random.normal(noise_key, (num_steps, venv.num_envs, venv.action_size))
+        return jax.lax.scan(step, states, noise)[0], key
+
+    return jax.jit(run, donate_argnums=0), (jax.jit(venv.reset)(jax.random.key(0)), jax.random.key(2))
+
+
+def _training(venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Any]:
+    """Jit one iteration of PPO-Lagrangian with rollouts of `num_steps`. Carry: the training state."""
+    from mjx_safety.agents import PPOConfig, init, iterate, lagrangian, ppo
+
+    algorithm = ppo(PPOConfig(), lagrangian(25.0))
+    one = partial(iterate, venv, algorithm, TrainConfig(unroll_length=num_steps))
+    state = jax.jit(partial(init, venv, algorithm))(jax.random.key(0))
+    return jax.jit(lambda state: one(state)[0], donate_argnums=0), state
+
+
+def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
+    """Bytes per world of the carried state and of the program's buffers; what the device's allocator saw at most."""
+    carried = sum(leaf.nbytes for leaf in jax.tree.leaves(carry) if not _is_key(leaf))
+    figures: dict[str, Any] = {"state_bytes_per_world": carried / num_envs}
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        figures["program_bytes_per_world"] = (analysis.argument_size_in_bytes + analysis.temp_size_in_bytes) / num_envs
+    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    if stats:
+        figures["device_peak_bytes"] = stats.get("peak_bytes_in_use")
+    return figures
+
+
+def buffers(env: Env) -> dict[str, int]:
+    """Sizes that physics pays for in every world: degrees of freedom, contact points, constraint rows."""
+    model = env.physics.scene.model
+    if env.physics.name == "mujoco":
+        return {"nv": model.nv, "contacts": model.nconmax, "constraint_rows": model.njmax}
+    from mujoco import mjx
+
+    data = mjx.make_data(env.physics.model)
+    return {
+        "nv": data.qvel.shape[0],
+        "contacts": data._impl.contact.dist.shape[0],
+        "constraint_rows": data._impl.efc_J.shape[0],
+    }
+
+
+def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
+    """MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], `rows` physics steps for each action.
+
+    env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets stand still.
+    """
+    model = env.mj_model
+    num_threads, num_worlds = os.cpu_count() or 1, actions.shape[1]
+    pool, data = Rollout(nthread=num_threads), [mujoco.MjData(model) for _ in range(num_threads)]
+    first = np.zeros((num_worlds, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)))
+    first[:, 1 : 1 + model.nq] = physics.qpos
+    first[:, 1 + model.nq : 1 + model.nq + model.nv] = physics.qvel
+    parts = mujoco.mjtState
+    spec = int(parts.mjSTATE_CTRL | parts.mjSTATE_MOCAP_POS | parts.mjSTATE_MOCAP_QUAT)
+    mocaps = [np.asarray(x, np.float64).reshape(num_worlds, -1) for x in (physics.mocap_pos, physics.mocap_quat)]
+    last = env.config.frameskip - 1  # row at which the next action takes over
+
+    def run() -> Any:
+        state = first
+        for action in actions:
+            control = np.concatenate([action, *mocaps], axis=1)[:, None]
+            control = np.broadcast_to(control, (num_worlds, rows, control.shape[-1]))
+            states: Any = pool.rollout(model, data, state, control, control_spec=spec)[0]
+            state = states[:, last]
+        return state
+
+    return run
+
+
+def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
+    """Time the bare rollout of the same worlds by random actions. env: on the engine `mujoco`."""
+    states = jax.jit(lambda key: env.reset_many(key, num_envs))(jax.random.key(0))
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (num_steps, num_envs, env.action_size))
+    run = bare_rollout(env, jax.tree.map(np.asarray, states.data), actions, env.config.frameskip)
+    seconds = time_in_turns(repeats, run=run)["run"]
+    return Timing(num_steps * num_envs / statistics.median(seconds), 0.0, seconds)
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,397 @@
+"""What each algorithm promises: one update of it under a microscope, then whole trainings with a known optimum.
+
+The updates work on one batch with known advantages and a given distance from the limits, so that what must rise, fall
+or stay is known. They are looked at through `Algorithm.iterate`, a partial of (networks, constraint, update).
+"""
+
+import functools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mjx_safety.agents import distributions, running_stats
+from mjx_safety.agents.catalogue import ALGORITHMS
+from mjx_safety.agents.critics import ActorCriticConfig
+from mjx_safety.agents.first_order import FirstOrderConfig
+from mjx_safety.agents.ipo import barrier
+from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.second_order import TrustRegionConfig
+from mjx_safety.agents.train import TrainConfig, init, iterate
+from mjx_safety.agents.types import Batch
+from mjx_safety.wrappers import vectorize
+
+from . import probe_envs
+
+ON_POLICY = {name: choice for name, choice in ALGORITHMS.items() if issubclass(choice.config, ActorCriticConfig)}
+FREE = {"ppo", "trpo"}  # know no limit
+VARIANTS = {"ppo-lag-adam", "ppo-lag-softplus", "trpo-pid", "trpo-early"}  # of others, by a rule tested elsewhere
+NUM_SAMPLES = 256
+
+
+def build(name, limit=25.0, **settings):
+    """An algorithm of the catalogue with a small network."""
+    choice = ALGORITHMS[name]
+    config = choice.config(hidden_sizes=(8,), num_minibatches=4, num_critic_passes=2, critic_learning_rate=1e-2)
+    if isinstance(config, FirstOrderConfig):
+        config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=0.02)
+    return choice.build(config.replace(**settings), choice.constraint.config(), limit)
+
+
+class Updates:
+    """One update of an algorithm on one batch of 256 samples, compiled once for all standings and advantages."""
+
+    def __init__(self, name, limit=25.0):
+        self.algorithm = build(name, limit)
+        self.networks, self.constraint, update = self.algorithm.iterate.args
+        sizes = probe_envs.Target(obs_size=3, action_size=2)
+        self.state = self.algorithm.init(sizes, jax.random.key(0))
+        self.update = jax.jit(update)
+
+    @functools.cached_property
+    def batch(self):
+        """Both actions raise the reward, the first one alone the cost. Costs: [M, K]."""
+        obs_key, action_key, noise_key, cost_key, value_key = jax.random.split(jax.random.key(1), 5)
+        obs = jax.random.normal(obs_key, (NUM_SAMPLES, 3))
+        dist = self.networks.policy(self.state.params.policy, obs)
+        noise = jax.random.normal(action_key, (NUM_SAMPLES, 2))
+        action = distributions.sample(dist, noise)
+        advantage = noise[:, 0] + noise[:, 1] + jax.random.normal(noise_key, (NUM_SAMPLES,))
+        scatter = jax.random.normal(cost_key, (NUM_SAMPLES, self.constraint.num_costs))
+        costs = 0.3 * noise[:, :1] + 0.1 * scatter
+        return Batch(
+            obs=obs,
+            action=action,
+            log_prob=distributions.log_prob(dist, action),
+            mean=dist.mean,
+            log_std=dist.log_std,
+            advantage=(advantage - advantage.mean()) / advantage.std(),
+            cost_advantages=costs - costs.mean(axis=0),
+            value_target=jax.random.normal(value_key, (NUM_SAMPLES,)),
+            cost_value_targets=jnp.zeros_like(costs),
+        )
+
+    def __call__(self, multiplier=0.0, violation=-jnp.inf, **changes):
+        """The new parameters and the metrics. changes: of the batch."""
+        one = jnp.ones(self.constraint.num_costs)
+        standing = Standing(multipliers=multiplier * one, violations=violation * one)
+        state, metrics = self.update(self.state, self.batch.replace(**changes), standing, jax.random.key(2))
+        return state.params, metrics
+
+    def gain(self, params, advantage):
+        """Mean advantage of the new policy, importance-weighted, in float64. advantage: [M]."""
+        dist = self.networks.policy(params.policy, self.batch.obs)
+        log_ratio = np.asarray(distributions.log_prob(dist, self.batch.action) - self.batch.log_prob, np.float64)
+        return np.mean(np.exp(log_ratio) * np.asarray(advantage, np.float64))
+
+    def kl(self, params):
+        """KL(old || new) by the textbook, in float64."""
+        new = self.networks.policy(params.policy, self.batch.obs)
+        old_mean, old_std, new_mean, new_std = (
+            np.asarray(x, np.float64)
+            for x in (self.batch.mean, jnp.exp(self.batch.log_std), new.mean, jnp.exp(new.log_std))
+        )
+        each = np.log(new_std / old_std) + (old_std**2 + (old_mean - new_mean) ** 2) / (2.0 * new_std**2) - 0.5
+        return each.sum(axis=1).mean()
+
+
+updates = functools.cache(Updates)
+
+
+def assert_close(actual, expected):
+    jax.tree.map(partial(assert_allclose, rtol=1e-4, atol=1e-6), actual, expected)
+
+
+PARENTS = {name: "ppo" for name in ("ppo-lag", "ppo-pid", "p3o", "ipo")}
+PARENTS |= {name: "trpo" for name in ("trpo-lag", "trpo-pid", "cpo", "pcpo", "crpo")}
+
+
+@pytest.mark.parametrize("name", PARENTS)
+def test_without_a_limit_costs_change_nothing(name):
+    """A multiplier of 0 and endless room: the update of PPO or TRPO, whatever the cost advantages."""
+    params, _ = updates(name)()
+    expected, _ = updates(PARENTS[name])()
+    assert_close((params.policy, params.value), (expected.policy, expected.value))
+    assert np.linalg.norm(updates(name).gain(params, updates(name).batch.advantage)) > 0.01, "it learned nothing"
+
+
+@pytest.mark.parametrize("name", set(PARENTS) - {"ipo"})
+def test_without_costs_a_limit_changes_nothing(name):
+    """No cost at all, and the limit's whole room below it, as the constraint itself tells after its own update."""
+    held = updates(name)
+    constraint = held.constraint
+    state = constraint.update(constraint.init(), jnp.zeros(1))
+    told = {"multiplier": constraint.multipliers(state)[0], "violation": constraint.margins(state)[0] - 25.0 / 20.0}
+    params, metrics = held(**told, cost_advantages=jnp.zeros((NUM_SAMPLES, 1)))
+    expected, _ = updates(PARENTS[name])(cost_advantages=jnp.zeros((NUM_SAMPLES, 1)))
+    assert told["multiplier"] == 0.0
+    assert_close((params.policy, params.value), (expected.policy, expected.value))
+    if name == "cpo":
+        assert metrics["case_4"] == 1.0
+
+
+def test_cup_first_improves_as_ppo_does():
+    """Its first stage is PPO's, its critics too; with a multiplier of 0 the second stage has nothing to move for."""
+    (params, metrics), (expected, of_ppo) = updates("cup")(), updates("ppo")()
+    for name in ("kl", "num_passes", "clipped_share"):
+        assert_allclose(metrics[name], of_ppo[name], rtol=1e-4)
+    assert_close(params.value, expected.value)
+
+
+@pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops", "cup"])
+def test_a_multiplier_lowers_the_cost(name):
+    """From a rise at 0 to a fall at 5, as reward and cost want opposite things of the first action."""
+    held = updates(name)
+    cost = held.batch.cost_advantages[:, 0]
+    free, pressed = held(multiplier=0.0)[0], held(multiplier=5.0)[0]
+    assert held.gain(free, cost) > 0.003
+    assert held.gain(pressed, cost) < -0.003
+    assert held.gain(free, held.batch.advantage) > held.gain(pressed, held.batch.advantage)
+
+
+@pytest.mark.parametrize("name", ["p3o", "ipo", "cpo", "pcpo", "crpo"])
+def test_a_broken_limit_lowers_the_cost(name):
+    """From a rise far below the limit to a fall above it."""
+    held = updates(name)
+    cost = held.batch.cost_advantages[:, 0]
+    free, pressed = held(violation=-1.0)[0], held(violation=1.0)[0]
+    assert held.gain(free, cost) > 0.003
+    assert held.gain(pressed, cost) < -0.003
+    assert held.gain(free, held.batch.advantage) > held.gain(pressed, held.batch.advantage)
+
+
+SECOND_ORDER = ("trpo-lag", "cpo", "pcpo", "crpo")
+
+
+@pytest.mark.parametrize("violation", [-1.0, -0.01, 0.01, 1.0])
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_second_order_steps_stay_in_the_ball(name, violation):
+    """Under each relation to the limit, and most of the ball is used."""
+    held = updates(name)
+    params, metrics = held(violation=violation, multiplier=0.0 if violation < 0.0 else 2.0)
+    kl = held.kl(params)
+    assert 0.2 * TrustRegionConfig().max_kl < kl <= TrustRegionConfig().max_kl * (1.0 + 1e-3)
+    assert_allclose(metrics["kl"], kl, rtol=1e-3)
+    assert metrics["step_share"] > 0.0
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+@pytest.mark.parametrize("broken", ["advantage", "cost_advantages"])
+def test_a_rejected_step_leaves_the_policy_alone(name, broken):
+    """No step can be judged by an advantage that is not finite: not a bit of the policy changes, and critics learn."""
+    held = updates(name)
+    spoilt = getattr(held.batch, broken).at[0].set(jnp.nan)
+    multiplier = 1.0 if name == "trpo-lag" else 0.0
+    params, metrics = held(multiplier=multiplier, violation=0.01, **{broken: spoilt})
+    jax.tree.map(assert_array_equal, params.policy, held.state.params.policy)
+    assert metrics["step_share"] == metrics["kl"] == 0.0
+    assert np.all([np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
+    assert np.any(jax.tree.leaves(params.value)[0] != jax.tree.leaves(held.state.params.value)[0])
+
+
+@pytest.mark.parametrize(("violation", "case"), [(-1.0, 3), (-0.005, 2), (0.005, 1), (1.0, 0)])
+def test_cpo_meets_its_limit_or_recovers(violation, case):
+    """The cost ends at the limit where the ball reaches it; far above, it falls as far as in the other direction."""
+    held = updates("cpo")
+    cost = held.batch.cost_advantages[:, 0]
+    params, metrics = held(violation=violation)
+    assert metrics[f"case_{case}"] == 1.0 and sum(metrics[f"case_{i}"] for i in range(5)) == 1.0
+    assert held.gain(params, cost) <= max(-violation, 0.0) + 1e-6
+    if case in (1, 2):
+        assert_allclose(metrics["predicted_cost"], 0.0, atol=1e-5)
+        assert_allclose(held.gain(params, cost), -violation, atol=0.3 * abs(violation))
+    if case == 0:
+        rise = held.gain(held(violation=-1.0, advantage=cost / cost.std())[0], cost)  # as if cost were the reward
+        assert_allclose(held.gain(params, cost), -rise, rtol=0.15)
+        assert held.gain(params, held.batch.advantage) < 0.0  # which recovery may
+
+
+def test_pcpo_meets_its_limit():
+    held = updates("pcpo")
+    for violation in (-0.005, 0.005):
+        params, metrics = held(violation=violation)
+        assert_allclose(metrics["predicted_cost"], 0.0, atol=1e-5)
+        assert held.gain(params, held.batch.cost_advantages[:, 0]) <= max(-violation, 0.0) + 1e-6
+
+
+def test_crpo_turns_to_the_limit_that_is_broken_most():
+    held = Updates("crpo", {"first": 20.0, "second": 5.0})
+    first = held.batch.cost_advantages[:, 0]
+    costs = jnp.stack([first, -first], axis=1)  # what lowers one raises the other
+
+    def gains(violations):
+        standing = Standing(multipliers=jnp.zeros(2), violations=jnp.array(violations))
+        state, metrics = held.update(held.state, held.batch.replace(cost_advantages=costs), standing, jax.random.key(2))
+        return held.gain(state.params, first), held.gain(state.params, held.batch.advantage), metrics["lowers_cost"]
+
+    cost, _, lowers_cost = gains([0.2, 0.1])
+    assert cost < -0.003 and lowers_cost == 1.0
+    cost, _, lowers_cost = gains([0.1, 0.2])
+    assert cost > 0.003 and lowers_cost == 1.0
+    _, reward, lowers_cost = gains([-0.1, -0.2])
+    assert reward > 0.05 and lowers_cost == 0.0
+
+
+def test_focops_counts_only_observations_that_stayed_close():
+    """A reach of nothing leaves nothing to learn from after the first step; a wide one, everything."""
+    _, near = updates("focops")()
+    algorithm = build("focops", max_state_kl=1e-9)
+    held = updates("focops")
+    standing = Standing(jnp.zeros(1), jnp.zeros(1))
+    _, far = jax.jit(algorithm.iterate.args[2])(held.state, held.batch, standing, jax.random.key(2))
+    assert near["counted_share"] > 0.5 and far["counted_share"] < 0.1 and far["kl"] < near["kl"]
+
+
+def test_the_barrier_goes_on_as_its_tangent():
+    value, slope = barrier, jax.vmap(jax.grad(partial(barrier, least_room=0.1)))
+    rooms = jnp.array([2.0, 0.5, 0.1, 0.05, 0.0, -1.0])
+    assert_allclose(value(rooms, 0.1)[:3], np.log([2.0, 0.5, 0.1]), rtol=1e-6)
+    assert_allclose(value(rooms, 0.1)[3:], np.log(0.1) + (np.array([0.05, 0.0, -1.0]) - 0.1) / 0.1, rtol=1e-6)
+    assert_allclose(slope(jnp.array([2.0, 0.5, 0.101, 0.099, 0.0, -1.0])), [0.5, 2, 1 / 0.101, 10, 10, 10], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_POLICY if name not in ("cpo", "pcpo")])
+def test_every_algorithm_takes_several_limits(name):
+    """By shapes alone: two limits by source, two cost values, finite or not."""
+    algorithm = build(name, {"often": 15.0, "seldom": 5.0})
+    venv = vectorize(probe_envs.TwoCosts(), 4)
+    state = jax.eval_shape(partial(init, venv, algorithm), jax.random.key(0))
+    after, metrics = jax.eval_shape(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)), state)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert {"multiplier_often", "multiplier_seldom", "cost_estimate_often"} < set(metrics)
+    assert all(value.shape == () and value.dtype == jnp.float32 for value in metrics.values())
+
+
+def test_a_limit_on_an_unknown_source_is_refused_before_training():
+    venv, algorithm = vectorize(probe_envs.TwoCosts(), 4), build("ppo-lag", {"walls": 5.0})
+    state = jax.eval_shape(partial(init, venv, algorithm), jax.random.key(0))
+    with pytest.raises(
+        ValueError, match="cost limit for walls: there is no such source of cost; it must be one of: often"
+    ):
+        jax.eval_shape(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)), state)
+
+
+# Whole trainings. What they must reach is CostlyTarget's optimum under a limit of 15: action 0.5, cost 15, return 15.
+# There a cost that is off by 1 % moves the return by 2 %. Without a limit it is action 1, cost 20, return 20.
+
+LIMIT = 15.0
+FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of iterations
+    "ppo-lag": {"multiplier_learning_rate": 0.3},
+    "trpo-lag": {"multiplier_learning_rate": 0.3},
+    "focops": {"multiplier_learning_rate": 0.3},
+    "cup": {"multiplier_learning_rate": 0.3},
+    "ppo-lag-adam": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
+    "ppo-lag-softplus": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
+    "ppo-pid": {"integral_gain": 0.1, "proportional_gain": 1.0, "smoothing": 0.5},
+    "trpo-pid": {"integral_gain": 0.1, "proportional_gain": 1.0, "smoothing": 0.5},
+}
+
+
+def learner(name, limit):
+    """An algorithm with settings for a world of independent steps and a few hundred iterations."""
+    choice = ALGORITHMS[name]
+    config = choice.config(
+        hidden_sizes=(8,), num_minibatches=4, num_critic_passes=2, critic_learning_rate=1e-2, init_log_std=-1.5
+    )
+    if isinstance(config, FirstOrderConfig):
+        config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=0.02, entropy_coef=0.01)
+    return choice.build(config, choice.constraint.config().replace(**FAST.get(name, {})), limit)
+
+
+def trained(venv, algorithm, num_iterations, **config):
+    """Train. Returns metrics of every iteration [N], and the mean actions [N, M] on M fixed observations."""
+    horizon = {"discount": 0.9, "cost_discount": 0.9, "gae_lambda": 0.8, "cost_gae_lambda": 0.8}
+    config = TrainConfig(unroll_length=16, cost_smoothing=0.5, **(horizon | config))
+    obs = jax.random.normal(jax.random.key(7), (256, 3))
+
+    def one(state, _):
+        state, metrics = iterate(venv, algorithm, config, state)
+        action = algorithm.act(state.params, running_stats.normalise(state.normaliser, obs), None)
+        return state, (metrics, action[:, 0])
+
+    state = init(venv, algorithm, jax.random.key(0))
+    return jax.jit(lambda state: jax.lax.scan(one, state, length=num_iterations)[1])(state)
+
+
+def slow_variants(names):
+    return [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in names]
+
+
+@pytest.mark.parametrize("name", slow_variants(n for n in ON_POLICY if n not in FREE and "early" not in n))
+def test_constrained_optimum(name):
+    """Cost and return of the mean action, exact for every iteration, within 5 % of the optimum.
+
+    Averaged over the second half, as multipliers circle around their optimum. P3O's penalty of 20 lies above the
+    multiplier that the limit needs (some 2), so it is exact; IPO's barrier, of sharpness 100, keeps a room of
+    1 / (100 * 2) per step, 0.1 of 15 per episode.
+    """
+    num_iterations = 1000 if name in VARIANTS else 400
+    venv = vectorize(probe_envs.CostlyTarget(), 64, stagger=True)
+    metrics, action = trained(venv, learner(name, LIMIT), num_iterations)
+    action = np.asarray(action, np.float64)[num_iterations // 2 :]
+    assert_allclose(np.mean(10.0 * (action + 1.0)), 15.0, rtol=0.05)
+    assert_allclose(np.mean(20.0 * (1.0 - np.square(1.0 - action))), 15.0, rtol=0.05)
+    assert_allclose(metrics["episode_cost"][num_iterations // 2 :].mean(), 15.0, rtol=0.05)  # of what it did, sampled
+
+
+@pytest.mark.parametrize("name", slow_variants(n for n in ON_POLICY if "early" in n))
+def test_early_termination_ends_below_the_budget(name):
+    """Its optimum is the best action under which episodes never reach the budget: nothing follows on a true end.
+
+    So cost and return stay below those at the limit, by what exploration needs as room.
+    """
+    venv = vectorize(probe_envs.CostlyTarget(), 64, stagger=True, cost_budget=LIMIT)
+    metrics, action = trained(venv, learner(name, LIMIT), 600, discount=0.99, gae_lambda=0.95)
+    action = np.asarray(action, np.float64)[300:]
+    assert 0.95 * LIMIT < np.mean(10.0 * (action + 1.0)) < LIMIT
+    assert 0.92 * LIMIT < np.mean(20.0 * (1.0 - np.square(1.0 - action))) < LIMIT
+    assert np.max(metrics["episode_cost"]) < LIMIT + 1.0
+    assert np.mean(metrics["episode_length"][300:]) > 19.5
+
+
+@pytest.mark.parametrize("name", ["ppo-lag", "cpo"])
+def test_constrained_optimum_of_a_delayed_cost(name):
+    """The same limit where reward and cost follow one step after the action: cost 15, return 15 - 3 for the start."""
+    venv = vectorize(probe_envs.Delayed(), 64, stagger=True)
+    metrics, _ = trained(venv, learner(name, LIMIT), 400)
+    assert_allclose(metrics["episode_cost"][200:].mean(), 15.0, rtol=0.05)
+    assert_allclose(metrics["episode_return"][200:].mean(), 12.0, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["ppo-lag", "p3o"])
+def test_only_the_limit_that_binds_counts(name):
+    """Costs in 15 and 3.75 steps at action 0.5. A limit of 15 binds the first; one of 5.5 never binds the second."""
+    venv = vectorize(probe_envs.TwoCosts(), 64, stagger=True)
+    metrics, action = trained(venv, learner(name, {"often": LIMIT, "seldom": 5.5}), 400)
+    assert_allclose(np.mean(10.0 * (action[200:] + 1.0)), 15.0, rtol=0.05)
+    assert_allclose(metrics["cost_estimate_often"][200:].mean(), 15.0, rtol=0.05)
+    assert_allclose(metrics["cost_estimate_seldom"][200:].mean(), 3.75, rtol=0.1)
+    if name == "ppo-lag":
+        assert np.mean(metrics["multiplier_often"][200:]) > 0.5
+        assert_array_equal(metrics["multiplier_seldom"], np.zeros(400))
+
+
+@pytest.mark.parametrize("budget", [3.0, 7.5])
+def test_no_episode_costs_more_than_its_budget_and_one_step(budget, key):
+    """Whatever the actions. Episodes that reach the budget end truly, others by the time limit; the next begin anew."""
+    venv = vectorize(probe_envs.CostlyTarget(), 32, cost_budget=budget)
+    actions = jax.random.uniform(key, (60, 32, 1), minval=-1.0)
+
+    def step(states, action):
+        states = venv.step(states, action)
+        return states, (states.episode_cost, states.cost, states.terminated, states.truncated, states.episode_length)
+
+    cost, last, terminated, truncated, length = jax.jit(lambda s: jax.lax.scan(step, s, actions)[1])(venv.reset(key))
+    assert_array_equal(terminated, cost >= budget)
+    assert np.max(cost) < budget + 1.0 and np.sum(terminated) > 100 * (budget < 5.0)
+    assert_array_equal(truncated, length == 20)
+    assert np.all((cost - last)[terminated] < budget)
+
+
+def test_only_the_algorithms_that_say_so_end_at_the_limit():
+    assert {name for name, choice in ALGORITHMS.items() if choice.ends_at_limit} == {"ppo-early", "trpo-early"}
+    for name in ("ppo-early", "trpo-early"):
+        assert_array_equal(build(name).constraint.multipliers(build(name).constraint.init()), [0.0])

@@ -1,0 +1,67 @@
+"""The benchmark command: rows, files, wrong input."""
+
+import json
+import sys
+
+import pytest
+
+from mjx_safety import benchmark
+
+TINY = ["--num-steps", "2", "--repeats", "2", "--num-envs", "2", "4", "--physics", "mujoco"]
+
+
+def test_rows_for_every_mode_and_the_bare_rollout(tmp_path, capsys):
+    out = tmp_path / "results" / "speed.json"
+    assert benchmark.main([*TINY, "--modes", "step", "act", "train", "--out", str(out)]) == 0
+    assert "env steps/s" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    rows = result["rows"]
+    assert [(row["engine"], row["mode"], row["num_envs"]) for row in rows] == [
+        *(("mujoco", mode, worlds) for worlds in (2, 4) for mode in ("step", "act", "train")),
+        ("mujoco.rollout", "step", 2),
+        ("mujoco.rollout", "step", 4),
+    ]
+    for row in rows:
+        middle = sorted(row["repeats"])
+        assert row["env_steps_per_second"] == pytest.approx(2 * row["num_envs"] / (sum(middle) / 2))
+        assert row["mode"] == "train" or row["env_steps_per_second"] > 1.0
+    assert rows[0]["state_bytes_per_world"] > 400 and rows[0]["nv"] == 9
+    assert result["versions"]["mujoco"] and result["command"].startswith("python -m mjx_safety.benchmark")
+    assert out.with_suffix(".png").stat().st_size > 1000
+
+
+def test_a_peer_is_timed_in_its_own_interpreter(tmp_path, capsys):
+    """A stand-in for safety-gymnasium, on this interpreter, whose steps take no time."""
+    module = tmp_path / "safety_gymnasium.py"
+    module.write_text(
+        "import types\n"
+        "class Env:\n"
+        "    action_space = types.SimpleNamespace(sample=lambda: 0)\n"
+        "    def reset(self, seed=None): pass\n"
+        "    def close(self): pass\n"
+        "    def step(self, action): return 0, 0, 0, False, False, {}\n"
+        "def make(env_id, **settings): return Env()\n"
+        "vector = types.SimpleNamespace(make=make)\n"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    out = tmp_path / "speed.json"
+    assert benchmark.main([*TINY, "--no-rollout", "--peer-python", str(python), "--out", str(out)]) == 0
+    engines = [row["engine"] for row in json.loads(out.read_text())["rows"]]
+    assert engines[2:] == ["safety-gymnasium single", "safety-gymnasium sync", *["safety-gymnasium async"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--modes", "fly"], "--modes fly is unknown; it must be one of: step, act, train"),
+        (["--num-envs", "0"], "--num-envs 0 is too few; it must be at least 1"),
+        (["--repeats", "0"], "--repeats is 0; it must be at least 1"),
+        (["--envs", "SafetyPointGoal9-v0"], "unknown environment id 'SafetyPointGoal9-v0' (did you mean Safety"),
+        (["--peer-python", "/nowhere/python"], "/nowhere/python does not exist"),
+    ],
+)
+def test_wrong_flags_end_with_one_sentence(flags, sentence, capsys):
+    assert benchmark.main(flags) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
