@@ -54,6 +54,14 @@ class RunFlags:
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     out: Path | None = None
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
+    num_devices: int = 1
+    """Devices that the worlds are spread over, of all processes together; 0: all there are. Not with mujoco."""
+    coordinator: str = ""
+    """For several processes or hosts: address of the first one, host:port; each runs this command with its own id."""
+    num_processes: int = 1
+    """Processes that train together."""
+    process_id: int = 0
+    """Which of them this is, from 0 on. Only process 0 writes."""
     resume: Path | None = None
     """Continue this run folder; besides, only --total-steps may be given."""
     compilation_cache: bool = True
@@ -255,6 +263,37 @@ def check(options: Options) -> None:
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
             f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
         )
+
+
+def join_processes(argv: Sequence[str]) -> None:
+    """Connect the processes of `--coordinator`, before anything asks JAX for its devices."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--coordinator", default="")
+    peek.add_argument("--num-processes", type=int, default=1)
+    peek.add_argument("--process-id", type=int, default=0)
+    flags, _ = peek.parse_known_args(argv)
+    if not flags.coordinator:
+        if flags.num_processes > 1:
+            raise UsageError(f"--num-processes is {flags.num_processes}; several of them need --coordinator host:port")
+        return
+    if not 0 <= flags.process_id < flags.num_processes:
+        raise UsageError(f"--process-id is {flags.process_id}; it must lie between 0 and {flags.num_processes - 1}")
+    jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
+
+
+def check_devices(run: RunFlags) -> int:
+    """Count the devices to use, or refuse what they cannot do."""
+    there = jax.device_count()
+    wanted = run.num_devices or there
+    if run.num_processes > 1 and wanted != there:
+        raise UsageError(f"--num-devices is {wanted}; with several processes it must be all {there}, or 0")
+    if not 1 <= wanted <= there:
+        raise UsageError(f"--num-devices is {run.num_devices}; it must lie between 0 and the {there} there are")
+    if wanted > 1 and run.physics == "mujoco":
+        raise UsageError("--num-devices is for engines on the device; --physics mujoco uses all CPU cores by itself")
+    if run.num_envs % wanted:
+        raise UsageError(f"--num-envs is {run.num_envs}; it must be a multiple of the {wanted} devices")
+    return wanted
 
 
 def check_sources(options: Options, cost_names: Sequence[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import importlib
+import io
 import itertools
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -103,8 +105,9 @@ def _build_physics(config: EnvConfig, engine: str) -> Physics:
         from mjx_safety.physics.mujoco import MujocoPhysics
 
         return MujocoPhysics(scene)
-    from mjx_safety.physics.mjx import MjxPhysics
-    from mjx_safety.physics.nearby import Nearby
+    with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that Warp, which this engine does not use, is missing
+        from mjx_safety.physics.mjx import MjxPhysics
+        from mjx_safety.physics.nearby import Nearby
 
     near = build_scene(config.robot, with_slots(config.objects), exact=exact, com=com)
     return MjxPhysics.create(Nearby(full=scene, near=near))

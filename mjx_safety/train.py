@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from mjx_safety import cli, groups, plots, runs
-from mjx_safety.agents import TrainState, checkpoint, init, iterate
+from mjx_safety.agents import TrainState, checkpoint, init, iterate, sharding
 from mjx_safety.agents.train import make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
 from mjx_safety.cli import Options, UsageError
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    cli.join_processes(argv)
     resumes = any(word.split("=")[0] == "--resume" for word in argv) and not {"-h", "--help"} & set(argv)
     options, path = _parse_resume(argv) if resumes else _parse_new(argv)
     cli.check(options)
@@ -62,20 +64,26 @@ def _main(argv: Sequence[str]) -> None:
     for member in plan.members:
         cli.check(member.options)
     cli.set_up_jax(options.run.compilation_cache)
+    num_devices = cli.check_devices(options.run)
     env = cli.build_env(options.run.env, options.run.physics)
     cli.check_sources(options, env.cost_names)
     start, iterate_fn = _functions(plan, env)
-    state = _restore(plan, start) if resumes else jax.jit(start)()
-    folders = _open_folders(plan, int(state.num_rollouts.ravel()[0]))
+    where = None
+    if num_devices > 1:
+        mesh, axis = sharding.make_mesh(num_devices), int(plan.is_group)
+        where = sharding.shardings(mesh, jax.eval_shape(start), options.run.num_envs, axis)
+    state = jax.device_put(_restore(plan, start), where) if resumes else jax.jit(start, out_shardings=where)()
+    folders = _open_folders(plan, int(np.ravel(state.num_rollouts)[0]))
     with cli.GracefulStop() as stop:  # also while saving and drawing
         try:
-            _loop(plan, folders, iterate_fn, state, stop)
+            _loop(plan, folders, make_chunk(iterate_fn, where), state, stop)
         finally:
             for folder in folders:
                 folder.close()
-            if plan.is_group:
+            if plan.is_group and folders:
                 _draw_group(plan, folders)
-    _say_where(plan, folders)
+    if folders:
+        _say_where(plan, folders)
 
 
 def _parse_new(argv: Sequence[str]) -> tuple[Options, Path]:
@@ -147,7 +155,9 @@ def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
 
 
 def _open_folders(plan: Plan, done: int) -> list[runs.RunFolder]:
-    """Create or reopen the run folders. done: iterations that are in the checkpoint."""
+    """Create or reopen the run folders, none in processes that do not write. done: iterations in the checkpoint."""
+    if jax.process_index() > 0:
+        return []
     machine = runs.describe_machine()
     if plan.is_group and not plan.resumes:
         groups.write(plan.path, plan.options, plan.members)
@@ -166,7 +176,7 @@ def _open_folders(plan: Plan, done: int) -> list[runs.RunFolder]:
 def _loop(
     plan: Plan,
     folders: list[runs.RunFolder],
-    iterate_fn: Callable[[TrainState], tuple[TrainState, Metrics]],
+    chunk_fn: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]],
     state: TrainState,
     stop: cli.GracefulStop,
 ) -> None:
@@ -174,18 +184,19 @@ def _loop(
     flags = plan.options.run
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
     if plan.is_group:
-        title = f"{len(folders)} x {title}"
+        title = f"{len(plan.members)} x {title}"
     saved = time.monotonic()
     iterations = flags.total_steps // plan.steps_per_rollout
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
-        for chunk in run_chunks(make_chunk(iterate_fn), state, iterations):
+        for chunk in run_chunks(chunk_fn, state, iterations):
             state = chunk.state
             newest = []
             for index, folder in enumerate(folders):
                 rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
                 newest.append(folder.record(rows, chunk.seconds)[-1])
                 _check_finite(rows)
-            progress.update(runs.mean_row(newest))
+            if newest:
+                progress.update(runs.mean_row(newest))
             if stop.requested:
                 break
             if time.monotonic() - saved > SAVE_EVERY:
@@ -199,6 +210,7 @@ def _member_row(row: dict, index: int) -> dict[str, float]:
 
 
 def _save(plan: Plan, folders: list[runs.RunFolder], state: TrainState) -> None:
+    state = sharding.gather(state)
     for index, folder in enumerate(folders):
         checkpoint.save(folder.checkpoints, groups.unstack(state, index) if plan.is_group else state)
 

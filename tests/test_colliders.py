@@ -1,13 +1,21 @@
-"""The corrected collider against MuJoCo's own contacts."""
+"""The corrected colliders against MuJoCo's own contacts."""
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 
-from mjx_safety.physics.colliders import plane_capsule
+from mjx_safety.physics.colliders import corrected, plane_box, plane_capsule
+
+
+def infos_of(model, data):
+    return [
+        GeomInfo(jnp.asarray(data.geom_xpos[i]), jnp.asarray(data.geom_xmat[i].reshape(3, 3)), jnp.asarray(size))
+        for i, size in enumerate(model.geom_size)
+    ]
 
 
 @pytest.mark.parametrize("tilt", [0.0, 5.0, 20.0, 29.0, 31.0, 60.0, 90.0])
@@ -18,11 +26,7 @@ def test_a_capsule_on_the_floor_touches_it_as_in_c(tilt):
     model = mujoco.MjModel.from_xml_string(xml)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
-    infos = [
-        GeomInfo(jnp.asarray(data.geom_xpos[i]), jnp.asarray(data.geom_xmat[i].reshape(3, 3)), jnp.asarray(size))
-        for i, size in enumerate(model.geom_size)
-    ]
-    dist, pos, frame = jax.jit(plane_capsule)(*infos)
+    dist, pos, frame = jax.jit(plane_capsule)(*infos_of(model, data))
     touching = np.flatnonzero(np.asarray(dist) <= 0)
     assert len(touching) == data.ncon > 0
     for ours, contact in zip(touching, data.contact, strict=True):
@@ -30,3 +34,29 @@ def test_a_capsule_on_the_floor_touches_it_as_in_c(tilt):
         np.testing.assert_allclose(pos[ours], contact.pos, atol=1e-6)
         if tilt:
             np.testing.assert_allclose(frame[ours].ravel(), contact.frame, atol=1e-5)
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 30), (8, 0, 0), (40, 3, 10), (20, 30, 40), (45, 35.26, 0)])
+def test_a_box_on_the_floor_touches_it_with_every_corner_as_in_c(turn):
+    """Among them an edge with corners at depths that differ by more than 1 mm. turn: degrees."""
+    euler = " ".join(map(str, turn))
+    xml = f"""<mujoco><worldbody><geom type="plane" size="1 1 1"/><body pos="0.1 0.2 0.15" euler="{euler}">
+      <freejoint/><geom type="box" size="0.2 0.16 0.2"/></body></worldbody></mujoco>"""
+    model = mujoco.MjModel.from_xml_string(xml)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    dist, pos, frame = jax.jit(plane_box)(*infos_of(model, data))
+    touching = np.asarray(dist) <= 0
+    assert touching.sum() == data.ncon > 0
+    ours = sorted((*np.asarray(pos[i]), float(dist[i])) for i in np.flatnonzero(touching))
+    theirs = sorted((*contact.pos, contact.dist) for contact in data.contact)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_allclose(frame[0].ravel(), data.contact[0].frame, atol=1e-6)
+
+
+def test_mjx_is_left_as_it_was():
+    before = dict(collision_driver._COLLISION_FUNC)
+    with corrected():
+        changed = {key for key, function in collision_driver._COLLISION_FUNC.items() if function is not before[key]}
+        assert len(changed) == 2
+    assert collision_driver._COLLISION_FUNC == before

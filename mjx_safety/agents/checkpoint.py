@@ -1,7 +1,7 @@
 """Saving a TrainState and getting it back bit for bit (host).
 
-A checkpoint is a folder with two orbax trees: `agent` (all but the worlds) and `world` (the worlds), so that a policy
-can be read where the training's engine or number of worlds is not available.
+A checkpoint is a folder with two orbax trees, `world` (the worlds, and past steps in a replay) and `agent` (the rest),
+so that a policy can be read where the training's engine or number of worlds is not available.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def save(folder: Path, state: TrainState) -> Path:
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial / "agent", _to_arrays(state.replace(env_state=None)))
+        checkpointer.save(partial / "agent", _to_arrays(_agent(state)))
         checkpointer.wait_until_finished()
-        checkpointer.save(partial / "world", _to_arrays(state.env_state))
+        checkpointer.save(partial / "world", _to_arrays((state.env_state, state.replay)))
     partial.rename(target)
     for old in found(folder)[:-KEEP]:
         shutil.rmtree(old)
@@ -45,17 +45,23 @@ def latest(folder: Path) -> Path | None:
 
 def restore(path: Path, like: TrainState) -> TrainState:
     """Read a whole checkpoint. like: a TrainState, or its shapes from `jax.eval_shape(train.init, ...)`."""
-    return restore_agent(path, like.replace(env_state=None)).replace(env_state=_read(path / "world", like.env_state))
+    env_state, replay = _read(path / "world", (like.env_state, like.replay))
+    return restore_agent(path, like).replace(env_state=env_state, replay=replay)
 
 
 def restore_agent(path: Path, like: TrainState) -> TrainState:
-    """Read all but the worlds: `env_state` is None in the result, and must be in `like`."""
-    return _read(path / "agent", like)
+    """Read all but the worlds and the past steps: `env_state` is None and `replay` is () in the result."""
+    return _read(path / "agent", _agent(like))
 
 
 def found(folder: Path) -> list[Path]:
     """All checkpoints in a folder, oldest first."""
     return sorted(path for path in folder.glob("*") if path.name.isdigit())
+
+
+def _agent(state: TrainState) -> TrainState:
+    """What acts and learns, without the worlds and the past steps."""
+    return state.replace(env_state=None, replay=())
 
 
 def _names(tree: Any) -> list[str]:

@@ -76,10 +76,11 @@ def iterate_many(build_fn: Callable[[Any], Training], settings: Any, states: Tra
 
 
 def make_chunk(
-    iterate_fn: Callable[[TrainState], tuple[TrainState, Metrics]],
+    iterate_fn: Callable[[TrainState], tuple[TrainState, Metrics]], shardings: TrainState | None = None
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """Compile an iteration once for any number of them up to MAX_ITERATIONS, the state donated.
 
+    shardings: where the state's arrays live, on several devices (`agents.sharding`).
     Returns a function (state, num_iterations) -> (state, rows), rows: [MAX_ITERATIONS, ...] each, the rest 0.
     """
 
@@ -93,7 +94,10 @@ def make_chunk(
         rows = {name: jnp.zeros((MAX_ITERATIONS, *shape.shape), shape.dtype) for name, shape in shapes.items()}
         return jax.lax.fori_loop(0, num_iterations, one, (state, rows))
 
-    return jax.jit(chunk, donate_argnums=0)
+    if shardings is None:
+        return jax.jit(chunk, donate_argnums=0)
+    everywhere = shardings.num_rollouts
+    return jax.jit(chunk, donate_argnums=0, in_shardings=(shardings, None), out_shardings=(shardings, everywhere))
 
 
 def train(

@@ -60,8 +60,9 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         snapshot = _read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
-        self.state = self._reset(key) if snapshot is None else self._restore(snapshot, key)
-        return self._observation(self.state.obs), {}
+        state = self._reset(key) if snapshot is None else self._restore(snapshot, key)
+        self.state = state
+        return self._observation(state.obs), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one step. action: [A] in [-1, 1]."""
@@ -90,12 +91,14 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     stagger: worlds start at different times of their first episode, which is then left out of the statistics.
     max_episode_steps: another name for the field `episode_length`, which `make_vec` and Gymnasium's users know.
 
-    Where an episode ended, `obs` already belongs to the next one, `info["final_obs"]` is what the step itself produced
-    and `info["final_info"]` has its cost and the totals of the episode: `["episode"]["r"]` return, `["c"]` cost, `["l"]`
-    length. Masks [B] are `info["_final_obs"]`, `info["_final_info"]`. With "numpy" these keys are there when an episode
-    ended, and `final_obs` is an array of objects, None elsewhere, as Gymnasium's own vector environments have it. With
-    "jax" and "torch", where a look at the mask would be a wait for the device, they are always there, with a row for
-    each world. `info["cost"]` is every world's cost of this step, like the reward.
+    Where an episode ended, `obs` already belongs to the next one, `info["final_obs"]` is what the step itself produced,
+    and `info["final_info"]` has its info and the totals of the episode: `["episode"]["r"]` return, `["c"]` cost,
+    `["l"]` length. Masks [B] stand beside them, `info["_final_obs"]` and so on. With "numpy" these keys exist in steps
+    that ended an episode, and `final_obs` is an array of objects, None elsewhere, as Gymnasium's own vector
+    environments have it. With "jax" and "torch", where a look at the mask would be a wait for the device, they always
+    exist and have a row for each world. `info["cost"]` is every world's cost of this step, as the reward is.
+
+    `states` is the batch after the last step; the next step takes over its memory.
     """
 
     def __init__(

@@ -1,14 +1,18 @@
-"""A correction of MJX's collisions: the tangents of an upright capsule on a plane."""
+"""Corrections of MJX's collisions with a plane: the tangents of a steep capsule, the corners of a tilted box."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import mujoco
-from mujoco.mjx._src import collision_driver, collision_primitive
+import numpy as np
+from mujoco.mjx._src import collision_driver, collision_primitive, math
 
+CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)), np.float32)
 NORMAL_ONLY = 1e-6  # horizontal part of an axis from which on a capsule has a direction on the plane
 
 
@@ -31,17 +35,33 @@ def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primit
     return dist, pos, jnp.stack([frame, frame])
 
 
-_COLLIDER = collision_primitive.collider(ncon=2)(plane_capsule)  # the same for all pairs of a model
+def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.GeomInfo) -> tuple:
+    """Four contacts between a plane and a box, at its lowest corners: dist [4] m, pos [4, 3] m, frame [4, 3, 3].
+
+    As in C, every one of them that is below the plane counts. MJX 3.17 takes only corners within 1 mm of the lowest one,
+    so that a box landing on an edge meets the floor with one end of it.
+    """
+    normal = plane.mat[:, 2]
+    corners = box.pos + (CORNERS * box.size) @ box.mat.T  # [8, 3]
+    minus_dist, lowest = jax.lax.top_k(-(corners - plane.pos) @ normal, 4)
+    pos = corners[lowest] + 0.5 * minus_dist[:, None] * normal
+    return -minus_dist, pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
+
+
+_PLANE = mujoco.mjtGeom.mjGEOM_PLANE
+_CORRECTED = {  # the same functions for all pairs of a model
+    (_PLANE, mujoco.mjtGeom.mjGEOM_CAPSULE): collision_primitive.collider(ncon=2)(plane_capsule),
+    (_PLANE, mujoco.mjtGeom.mjGEOM_BOX): collision_primitive.collider(ncon=4)(plane_box),
+}
 
 
 @contextlib.contextmanager
 def corrected() -> Iterator[None]:
-    """Use the corrected collider while MJX is being traced, and no longer."""
+    """Use the corrected colliders while MJX is being traced, and no longer."""
     table = collision_driver._COLLISION_FUNC
-    key = next(k for k in table if k == (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_CAPSULE))
-    original = table[key]
-    table[key] = _COLLIDER
+    original = dict(table)
+    table.update({key: _CORRECTED.get(key, function) for key, function in original.items()})
     try:
         yield
     finally:
-        table[key] = original
+        table.update(original)

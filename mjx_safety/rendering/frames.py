@@ -17,11 +17,11 @@ from mjx_safety.types import State
 
 CAMERAS = ("track", "fixednear", "fixedfar", "vision", "top")
 ON_BOARD = "vision"  # the robot's own camera; it does not see the halo and the cost marker around it
-VIEWS = {  # camera -> distance m, elevation degrees; the first looks at the robot, the others at the origin
+VIEWS = {  # camera -> distance m, elevation degrees; `track` looks at the robot, the others at the middle
     "track": (math.hypot(2.0, 2.0), -45.0),
     "fixednear": (math.hypot(2.0, 2.0), -45.0),
     "fixedfar": (math.hypot(5.0, 5.0), -45.0),
-    "top": (0.0, -90.0),  # as far as it takes to see the extents
+    "top": (10.0, -90.0),  # without perspective
 }
 FOVY = 45.0  # degrees, of all but the robot's own
 MARGIN = 0.35  # m, seen from the top around the extents
@@ -29,8 +29,11 @@ HALO_RADIUS, HALO_ORB = 0.15, 0.025  # m
 HALO_START, HALO_STEP = 0.5, 0.06  # m above the root: the first ring, and from ring to ring
 COST_RADIUS, COST_RGBA = 0.25, (1.0, 0.0, 0.0, 0.5)
 TILE, TILES = 0.5, 28  # m; along each edge of the floor that is drawn
-BRIGHT, DARK = (0.89, 0.90, 0.92, 1.0), (0.81, 0.83, 0.86, 1.0)
-SKY_RADIUS, SKY_RGBA = 60.0, (0.74, 0.82, 0.91, 1.0)
+BRIGHT, DARK = (0.97, 0.97, 0.98, 1.0), (0.88, 0.90, 0.93, 1.0)
+SKY, SKY_GLOW = 25.0, 20.0  # m, distance of its four walls; (1), they shine more than they are lit
+SKY_RGBA = (0.76 / SKY_GLOW, 0.84 / SKY_GLOW, 0.93 / SKY_GLOW, 1.0)
+LAMP_WAY, LAMP_DISTANCE = np.array([0.23, 0.32, -0.92]), 6.5  # unit vector; m
+SHADOW_SIZE = 2048  # pixels
 SPHERE, BOX, PLANE = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_PLANE)
 
 
@@ -49,7 +52,6 @@ class FrameDrawer:
         self._renderer = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
         self._scene = mujoco.MjvScene(self._model, maxgeom=5000)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_CULL_FACE] = 0  # the sky is seen from inside
 
     def draw(self, state: State, camera: str = "track", *, halo: bool = True) -> np.ndarray:
         """Return the picture [height, width, 3] uint8 of one world. halo: draw the lidar readings above the robot."""
@@ -58,12 +60,16 @@ class FrameDrawer:
         view = self._camera(camera, data)
         option, everything = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, data, option, None, view, everything, self._scene)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            geom.castshadow = geom.type != PLANE
         root = data.body("robot")
         for solid in markers(self.env, state):
             add_geom(self._scene, solid)
         if camera != ON_BOARD:
             decorate(self._scene, self.env, state, root.xpos, root.xmat.reshape(3, 3), halo=halo)
-        self._surround(root.xpos if camera in ("track", ON_BOARD) else np.zeros(3))
+        middle = np.array([*(view.lookat[:2] if camera != ON_BOARD else root.xpos[:2]), 0.0])
+        _light(self._scene, middle)
+        self._surround(middle)
         self._context.make_current()
         size = mujoco.MjrRect(0, 0, self.width, self.height)
         mujoco.mjr_render(size, self._scene, self._renderer)
@@ -92,15 +98,18 @@ class FrameDrawer:
             camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(name).id
             return camera
         distance, elevation = VIEWS[name]
+        self._model.vis.global_.fovy = FOVY
         low, high = np.reshape(self.env.config.extents, (2, 2))
         camera.azimuth, camera.elevation, camera.distance = 90.0, elevation, distance
         if name == "track":
             camera.lookat[:2] = data.body("robot").xpos[:2]
         if name == "top":
             half_width, half_height = (high - low) / 2 + MARGIN
-            tangent = math.tan(math.radians(FOVY / 2))
-            camera.lookat[:2] = (low + high) / 2
-            camera.distance = max(half_height, half_width * self.height / self.width) / tangent
+            root = data.body("robot").xpos[:2]
+            is_away = np.any((root < low - MARGIN) | (root > high + MARGIN))
+            camera.lookat[:2] = root if is_away else (low + high) / 2
+            camera.orthographic = 1
+            self._model.vis.global_.fovy = 2 * max(half_height, half_width * self.height / self.width)  # m here
         return camera
 
     def _surround(self, middle: np.ndarray) -> None:
@@ -110,8 +119,12 @@ class FrameDrawer:
             for j in range(i % 2, TILES, 2):
                 centre = np.array([corner[0] + i * TILE, corner[1] + j * TILE, 0.0005])
                 _add(self._scene, PLANE, (TILE / 2, TILE / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
-        sky = _add(self._scene, SPHERE, (SKY_RADIUS,) * 3, middle, np.eye(3), SKY_RGBA, casts_shadow=False)
-        sky.emission = 1.0
+        for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            size = (1 + SKY * abs(y), 1 + SKY * abs(x), SKY)
+            wall = _add(
+                self._scene, BOX, size, middle + SKY * np.array([x, y, 0]), np.eye(3), SKY_RGBA, casts_shadow=False
+            )
+            wall.emission, wall.specular = SKY_GLOW, 0.0
 
 
 def check_camera(env: Env, name: str) -> None:
@@ -174,14 +187,24 @@ def _add(
     return geom
 
 
+def _light(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
+    """Add a lamp above, a little aslant, so that things throw shadows. middle: [3] m, what it points at."""
+    lamp = scene.lights[scene.nlight]
+    lamp.type, lamp.headlight, lamp.castshadow = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, 0, 1
+    lamp.pos, lamp.dir = middle - LAMP_DISTANCE * LAMP_WAY, LAMP_WAY
+    lamp.ambient, lamp.diffuse, lamp.specular = (0.0,) * 3, (0.38,) * 3, (0.1,) * 3
+    lamp.attenuation, lamp.cutoff, lamp.exponent = (1.0, 0.0, 0.0), 45.0, 1.0
+    scene.nlight += 1
+
+
 def _furnish(model: mujoco.MjModel, width: int, height: int) -> None:
     """Set size, light and floor of a model that is only drawn."""
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-    model.vis.global_.fovy = FOVY
-    model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.45, 0.4
+    model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.4, 0.15
     model.vis.headlight.specular[:] = 0.1
+    model.vis.quality.shadowsize = SHADOW_SIZE
     model.stat.extent, model.stat.center[:] = 4.0, 0.0  # whatever the layout: near and far planes depend on it
-    model.vis.map.znear, model.vis.map.zfar = 0.005, 50.0
+    model.vis.map.znear, model.vis.map.zfar = 0.005, 10.0
     floor = model.geom("floor").id
     model.geom_size[floor, :2] = 0.0  # unlimited
     model.geom_rgba[floor] = BRIGHT

@@ -1,0 +1,52 @@
+"""Worlds spread over devices: one mesh axis, the world axis of every array along it, everything else on all devices.
+
+The compiler does the rest: programs are written for all B worlds, and sums over worlds (gradients, statistics of
+observations, advantages, episode costs) become sums over devices. On several hosts the devices are those of all
+processes (`jax.distributed.initialize`), and each process runs the same program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mjx_safety.agents.types import TrainState
+
+WORLDS = "worlds"  # the mesh's axis
+
+
+def make_mesh(num_devices: int) -> Mesh:
+    """Line up the first `num_devices` devices of all processes."""
+    return Mesh(np.array(jax.devices()[:num_devices]), (WORLDS,))
+
+
+def shardings(mesh: Mesh, like: TrainState, num_envs: int, axis: int = 0) -> TrainState:
+    """Where each array of a training state lives: worlds spread, the rest everywhere.
+
+    like: the state or its shapes; axis: which axis of the worlds' arrays is that of the `num_envs` worlds.
+    """
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    spread = NamedSharding(mesh, PartitionSpec(*[None] * axis, WORLDS))
+
+    def place(leaf: Any) -> NamedSharding:
+        return spread if leaf.ndim > axis and leaf.shape[axis] == num_envs else everywhere
+
+    return jax.tree.map(lambda _: everywhere, like).replace(env_state=jax.tree.map(place, like.env_state))
+
+
+def gather(tree: Any) -> Any:
+    """Bring arrays that are spread over several processes to this one; every process has to call it."""
+
+    def fetch(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return leaf
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            words = multihost_utils.process_allgather(jax.random.key_data(leaf), tiled=True)
+            return jax.random.wrap_key_data(words)
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(fetch, tree)

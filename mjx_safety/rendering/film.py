@@ -1,0 +1,146 @@
+"""Films and pictures of recorded episodes, several worlds side by side, each with its strip."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mjx_safety.rendering.episodes import Recording
+from mjx_safety.rendering.frames import FrameDrawer
+from mjx_safety.rendering.strip import Strip
+
+MAX_FPS = 25.0  # frames per second; a step may be shorter than a frame
+GAP = 4  # pixels between worlds
+PAPER = 216
+SUFFIXES = (".mp4", ".gif", ".png")
+NO_ENCODER = (
+    "writing .mp4 needs the package imageio-ffmpeg: pip install 'mjx-safety[viz]'; .gif, .png, .html need no more"
+)
+
+
+class MissingPackageError(ImportError):
+    """A package of the extra `viz` is not installed; the message says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a recording is shown."""
+
+    camera: str = "track"
+    width: int = 480  # pixels, of one world
+    height: int = 360
+    halo: bool = True  # the lidar readings above the robot
+    speed: float = 1.0  # of the film, relative to the world's time
+
+
+class Film:
+    """Frames of a recording; `frame(step)` is one of them. Close it, or use it as a context."""
+
+    def __init__(self, recording: Recording, look: Look):
+        self.recording, self.look = recording, look
+        returns, costs = recording.returns, recording.costs
+        self._strips = [
+            Strip(look.width, returns[:, w], costs[:, w], recording.cost_limit, recording.env.dt)
+            for w in range(recording.num_worlds)
+        ]
+        self._drawer = FrameDrawer(recording.env, look.width, look.height)
+
+    def frame(self, step: int) -> np.ndarray:
+        """Return the picture [H, W, 3] uint8 of all worlds at one step."""
+        cells = []
+        for world, strip in enumerate(self._strips):
+            picture = self._drawer.draw(self.recording.at(step, world), self.look.camera, halo=self.look.halo)
+            own_step = min(step, int(self.recording.lengths[world]))
+            cells.append(np.concatenate([picture, strip.draw(own_step)]))
+        return tile(cells)
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drawer.close()
+
+
+def tile(cells: list[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Put pictures [H, W, 3] of one size side by side, in as many rows as columns or one fewer unless told."""
+    columns = columns or math.ceil(math.sqrt(len(cells)))
+    rows = math.ceil(len(cells) / columns)
+    height, width = cells[0].shape[:2]
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), PAPER, np.uint8)
+    for number, cell in enumerate(cells):
+        y, x = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        sheet[y : y + height, x : x + width] = cell
+    return sheet
+
+
+def frame_steps(recording: Recording, speed: float) -> tuple[list[int], float]:
+    """Return the steps to show, the last one included, and frames per second."""
+    rate = speed / recording.env.dt  # steps per second of film
+    stride = max(1, math.ceil(rate / MAX_FPS - 1e-9))
+    steps = list(range(0, recording.num_steps + 1, stride))
+    return steps if steps[-1] == recording.num_steps else [*steps, recording.num_steps], rate / stride
+
+
+def write(recording: Recording, look: Look, path: Path, *, moments: int = 6) -> None:
+    """Write a film (.mp4, .gif) or a sheet of some moments (.png).
+
+    Raises `opengl.NoOpenGLError` or `MissingPackageError` where this machine cannot.
+    """
+    if path.suffix == ".mp4":
+        _check_encoder()
+    with Film(recording, look) as film:
+        if path.suffix == ".png":
+            steps = np.unique(np.linspace(0, recording.num_steps, moments + 1).round().astype(int)[1:])
+            sheet = tile([film.frame(int(step)) for step in steps])
+            Image.fromarray(sheet).save(path, optimize=True)
+            return
+        steps, fps = frame_steps(recording, look.speed)
+        frames = (film.frame(step) for step in steps)
+        if path.suffix == ".gif":
+            _write_gif(frames, fps, path)
+        else:
+            _write_mp4(frames, fps, path)
+
+
+def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
+    """All frames share the palette of the first one, so that still parts stay still."""
+    first = Image.fromarray(next(frames)).quantize(256, dither=Image.Dither.NONE)
+    rest = (Image.fromarray(frame).quantize(palette=first, dither=Image.Dither.NONE) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, optimize=False)
+
+
+def _check_encoder() -> None:
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingPackageError(NO_ENCODER) from error
+    imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def _write_mp4(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
+    import imageio_ffmpeg
+
+    writer = None
+    try:
+        for frame in frames:
+            frame = _even(frame)
+            if writer is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = imageio_ffmpeg.write_frames(
+                    str(path), size, fps=fps, codec="libx264", quality=7, macro_block_size=2, ffmpeg_log_level="error"
+                )
+                writer.send(None)
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Drop the last row and column where their number is odd: the codec takes pairs."""
+    return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]

@@ -1,0 +1,71 @@
+"""The strip below a picture: return, cost and limit as numbers, and the cost so far as a curve. Drawn with Pillow."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+HEIGHT = 64  # pixels
+TEXT_WIDTH = 168  # pixels, for the numbers
+PAD = 6  # pixels
+PAPER, INK, PALE, RED, BLUE = "#ffffff", "#1a1a1a", "#8a8f98", "#d03030", "#3060c0"
+
+
+class Strip:
+    """The strip of one episode; `draw` shows it at one of its steps."""
+
+    def __init__(self, width: int, returns: np.ndarray, costs: np.ndarray, cost_limit: float, dt: float):
+        """width: pixels; returns, costs: [T + 1] so far, from the start on; dt: s, length of a step."""
+        self.width, self.returns, self.costs, self.cost_limit, self.dt = width, returns, costs, cost_limit, dt
+        self._left, self._right = min(TEXT_WIDTH, width // 2), width - PAD
+        self._top, self._bottom = PAD + 4, HEIGHT - PAD - 5
+        self._highest = max(float(costs[-1]), cost_limit if np.isfinite(cost_limit) else 0.0, 1.0) * 1.1
+        self._paper = self._chart()
+
+    def draw(self, step: int) -> np.ndarray:
+        """Return the picture [HEIGHT, width, 3] uint8."""
+        image = self._paper.copy()
+        draw = ImageDraw.Draw(image)
+        cost = float(self.costs[step])
+        limit = f" / {self.cost_limit:g}" if np.isfinite(self.cost_limit) else ""
+        draw.text((PAD, 5), f"return {self.returns[step]:.2f}", fill=INK, font=font(16))
+        draw.text((PAD, 24), f"cost {cost:g}{limit}", fill=RED if cost > self.cost_limit else INK, font=font(16))
+        draw.text((PAD, 45), f"step {step}, {step * self.dt:.1f} s", fill=PALE, font=font(12))
+        points = [self._point(t) for t in range(step + 1)]
+        if step:
+            draw.line(points, fill=BLUE, width=2)
+        x, y = points[-1]
+        draw.line([(x, self._top - 4), (x, self._bottom + 5)], fill=PALE)
+        draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=RED if cost > self.cost_limit else BLUE)
+        return np.asarray(image)
+
+    def _chart(self) -> Image.Image:
+        """What does not change: axis, limit, and a tick below for each step that costs."""
+        image = Image.new("RGB", (self.width, HEIGHT), PAPER)
+        draw = ImageDraw.Draw(image)
+        draw.line([(0, 0), (self.width, 0)], fill="#d8dade")
+        draw.line([(self._left, self._bottom), (self._right, self._bottom)], fill="#d8dade")
+        for step in np.flatnonzero(np.diff(self.costs) > 0) + 1:
+            x = self._point(int(step))[0]
+            draw.line([(x, self._bottom + 1), (x, self._bottom + 5)], fill=RED)
+        if np.isfinite(self.cost_limit):
+            y = self._height(self.cost_limit)
+            for x in range(int(self._left), int(self._right), 8):
+                draw.line([(x, y), (x + 4, y)], fill=RED)
+            draw.text((self._right, y + 1), "limit", fill=RED, font=font(10), anchor="ra")
+        return image
+
+    def _point(self, step: int) -> tuple[float, float]:
+        share = step / max(len(self.costs) - 1, 1)
+        return self._left + share * (self._right - self._left), self._height(float(self.costs[step]))
+
+    def _height(self, cost: float) -> float:
+        return self._bottom - (self._bottom - self._top) * cost / self._highest
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own typeface, which every machine has."""
+    return ImageFont.load_default(size)
