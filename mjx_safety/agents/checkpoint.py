@@ -27,7 +27,7 @@ def save(folder: Path, state: TrainState) -> Path:
     for leftover in (partial, target):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(partial / "agent", _to_arrays(_agent(state)))
         checkpointer.wait_until_finished()
         checkpointer.save(partial / "world", _to_arrays((state.env_state, state.replay)))
@@ -59,6 +59,15 @@ def found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.name.isdigit())
 
 
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Read and write by this process alone, wherever several train together."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+
 def _agent(state: TrainState) -> TrainState:
     """What acts and learns, without the worlds and the past steps."""
     return state.replace(env_state=None, replay=())
@@ -85,7 +94,7 @@ def _read(path: Path, like: Tree) -> Tree:
     leaves, structure = jax.tree.flatten(like)
     shapes = [jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf for leaf in leaves]
     names = _names(like)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         arrays = checkpointer.restore(path.resolve())
     expected = {
         name: (shape.shape, np.dtype(shape.dtype)) for name, shape in zip(names, shapes, strict=True) if shape.size

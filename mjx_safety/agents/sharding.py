@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mjx_safety.agents.types import TrainState
@@ -38,15 +37,9 @@ def shardings(mesh: Mesh, like: TrainState, num_envs: int, axis: int = 0) -> Tra
     return jax.tree.map(lambda _: everywhere, like).replace(env_state=jax.tree.map(place, like.env_state))
 
 
-def gather(tree: Any) -> Any:
-    """Bring arrays that are spread over several processes to this one; every process has to call it."""
-
-    def fetch(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
-            return leaf
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            words = multihost_utils.process_allgather(jax.random.key_data(leaf), tiled=True)
-            return jax.random.wrap_key_data(words)
-        return multihost_utils.process_allgather(leaf, tiled=True)
-
-    return jax.tree.map(fetch, tree)
+def gather(state: TrainState) -> TrainState:
+    """Copy arrays that are spread over several processes to all of them; every process has to call it."""
+    where = state.num_rollouts.sharding
+    if where.is_fully_addressable:
+        return state
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(where.mesh, PartitionSpec()))(state)

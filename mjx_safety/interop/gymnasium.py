@@ -33,7 +33,7 @@ BACKENDS = ("numpy", "jax", "torch")
 class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     """One world.
 
-    env: an id of `mjx_safety.make`, an `EnvConfig`, or a finished `mjx_safety.Env`.
+    env: an id of `mjx_safety.make`, an `EnvConfig`, or a finished environment, a user's own included (`types`).
     physics: an engine, or "auto": `mjx` on an accelerator, `mujoco` on a CPU.
     observation: "flat", a vector [O], or "dict", its entries by name; float32.
     overrides: fields of `EnvConfig` to change.
@@ -52,15 +52,14 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         self.action_space = action_space(self.world)
         self.state: State | None = None
         self._parts = _parts(self.world, observation)
-        self._reset, self._restore = jax.jit(self.world.reset), jax.jit(self.world.restore)
-        self._step = jax.jit(self._advance)
+        self._reset, self._step = jax.jit(self.world.reset), jax.jit(self._advance)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on a fresh layout, the same one for the same seed. options: {"snapshot": `Snapshot`}."""
         super().reset(seed=seed)
         snapshot = _read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
-        state = self._reset(key) if snapshot is None else self._restore(snapshot, key)
+        state = self._reset(key) if snapshot is None else self.world.restore(snapshot, key)
         self.state = state
         return self._observation(state.obs), {}
 
@@ -211,7 +210,7 @@ def register(*env_ids: str) -> None:
 
 
 def _build(env: str | EnvConfig | Env, physics: str, overrides: dict[str, Any]) -> Env:
-    if not isinstance(env, Env):
+    if isinstance(env, (str, EnvConfig)):
         return mjx_safety.make(env, physics=physics, **overrides)
     if overrides:
         raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")

@@ -38,7 +38,7 @@ def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primit
 def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.GeomInfo) -> tuple:
     """Four contacts between a plane and a box, at its lowest corners: dist [4] m, pos [4, 3] m, frame [4, 3, 3].
 
-    As in C, every one of them that is below the plane counts. MJX 3.17 takes only corners within 1 mm of the lowest one,
+    As in C, each of them that is below the plane counts. MJX 3.17 takes only corners within 1 mm of the lowest one,
     so that a box landing on an edge meets the floor with one end of it.
     """
     normal = plane.mat[:, 2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,15 +86,22 @@ def _run(env: Env, act_fn: ActFn, num_steps: int, first: State, key: jax.Array) 
         over = states.terminated | states.truncated
         stepped = jax.vmap(env.step)(states, act_fn(states.obs, number, key))
         zero = jnp.zeros_like(states.reward)
-        frozen = states.replace(reward=zero, cost=zero, costs=jnp.zeros_like(states.costs))
-        states = jax.vmap(partial(jax.tree.map, jnp.where))(_like(over, stepped), frozen, stepped)
+        frozen = states.replace(
+            reward=zero, cost=zero, costs=jnp.zeros_like(states.costs), goal_met=jnp.zeros_like(states.goal_met)
+        )
+        states = _choose(over, frozen, stepped)
         return states, _without_key(states)
 
     return jax.lax.scan(step, first, jnp.arange(num_steps))[1]
 
 
-def _like(values: jax.Array, tree: Any) -> Any:
-    return jax.tree.map(lambda _: values, tree)
+def _choose(condition: jax.Array, if_true: State, if_false: State) -> State:
+    """Choose world by world. condition: [W]."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, if_true, if_false)
 
 
 def _without_key(states: State) -> State:

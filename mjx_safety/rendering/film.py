@@ -92,7 +92,7 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6) -> 
     Raises `opengl.NoOpenGLError` or `MissingPackageError` where this machine cannot.
     """
     if path.suffix == ".mp4":
-        _check_encoder()
+        check_encoder()
     with Film(recording, look) as film:
         if path.suffix == ".png":
             steps = np.unique(np.linspace(0, recording.num_steps, moments + 1).round().astype(int)[1:])
@@ -114,7 +114,8 @@ def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, optimize=False)
 
 
-def _check_encoder() -> None:
+def check_encoder() -> None:
+    """Raise MissingPackageError where .mp4 cannot be written."""
     try:
         import imageio_ffmpeg
     except ImportError as error:

@@ -32,6 +32,7 @@ class Solid:
     pos: np.ndarray  # [3] m, world frame
     mat: np.ndarray  # [3, 3] own frame to world
     vertices: np.ndarray | None = None  # [V, 3] m, own frame: what spans it, where its type is no primitive
+    geom: int = -1  # its number in the model; -1: it is a marker
 
 
 @functools.lru_cache(maxsize=8)
@@ -61,7 +62,7 @@ def geoms(model: mujoco.MjModel, data: mujoco.MjData) -> list[Solid]:
         name = model.body(model.body_rootid[model.geom_bodyid[i]]).name  # limbs are parts of the robot
         vertices = None if kind in PRIMITIVES else _vertices(model, i)
         mat = data.geom_xmat[i].reshape(3, 3)
-        solids.append(Solid(name, rgba, kind, model.geom_size[i], data.geom_xpos[i], mat, vertices))
+        solids.append(Solid(name, rgba, kind, model.geom_size[i], data.geom_xpos[i], mat, vertices, i))
     return solids
 
 

@@ -1,0 +1,174 @@
+"""Brax: an environment for `brax.training`, and for MuJoCo Playground's scripts, which train with it.
+
+    from brax.training.agents.ppo import train as ppo
+    from mjx_safety.interop import brax
+    env = brax.wrap(mjx_safety.make("SafetyPointGoal1-v0"))
+    ppo.train(env, wrap_env_fn=brax.wrap_for_training, episode_length=1000, ...)
+
+Brax's own `AutoResetWrapper` puts a world that ends back into its first state: without `wrap_for_training` a world
+keeps its first layout, and the goals that follow, for the whole training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from brax.envs.base import Env as AbstractBraxEnv
+from brax.envs.base import State as BraxState
+from brax.envs.base import Wrapper
+from flax import struct
+
+import mjx_safety
+from mjx_safety import Env, VecState
+
+
+class BraxEnv(AbstractBraxEnv):
+    """One world with Brax's `reset(rng)` and `step(state, action)`. Build it with `wrap`.
+
+    `pipeline_state` holds this package's state. `done` is a true end only: in Brax the time limit is a wrapper's.
+    `metrics` has "cost" and the raw "cost_<source>" of the step, which Brax sums over an episode ("eval/episode_cost"),
+    and "goals". `info` has "cost", "truncation" and "time_out", 1.0 when the environment's own time is up.
+    """
+
+    def __init__(self, env: Env):
+        self.world = env
+
+    def reset(self, rng: jax.Array) -> BraxState:
+        """Start an episode. rng: a typed key [], or the two numbers of an old one."""
+        return self._to_brax(self.world.reset(_typed(rng)), {}, {})
+
+    def step(self, state: BraxState, action: jax.Array) -> BraxState:
+        """Advance by one step. What wrappers keep in `info` and `metrics` stays."""
+        return self._to_brax(self.world.step(_unpack(state.pipeline_state), action), state.info, state.metrics)
+
+    def _to_brax(self, state: Any, info: dict[str, Any], metrics: dict[str, Any]) -> BraxState:
+        return BraxState(
+            pipeline_state=_pack(state),
+            obs=state.obs,
+            reward=state.reward,
+            done=state.terminated.astype(jnp.float32),
+            metrics=metrics | step_metrics(self.world, state),
+            info=info | step_info(state),
+        )
+
+    @property
+    def observation_size(self) -> int:
+        """O."""
+        return self.world.obs_size
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return self.world.action_size
+
+    @property
+    def backend(self) -> str:
+        """Name of the engine."""
+        return self.world.physics.name if isinstance(self.world, Env) else "jax"
+
+    @property
+    def dt(self) -> float:
+        """Length of a step, s."""
+        return self.world.dt
+
+
+class FreshLayouts(Wrapper):
+    """B worlds with this package's time limit, statistics and auto-reset, each episode on a layout of its own.
+
+    Takes the place of Brax's `VmapWrapper`, `EpisodeWrapper` and `AutoResetWrapper` and keeps the same entries in
+    `info`: "steps", "truncation", "episode_done", "episode_metrics". Build it with `wrap_for_training`.
+    """
+
+    def reset(self, rng: jax.Array) -> BraxState:
+        """Start B episodes. rng: B keys, of which the first decides everything."""
+        keys = _typed(rng)
+        states = mjx_safety.vectorize(self.unwrapped.world, len(keys)).reset(keys[0])
+        return self._to_brax(states, {}, {})
+
+    def step(self, state: BraxState, action: jax.Array) -> BraxState:
+        """Advance all worlds; `obs` already belongs to the next episode where `done`. action: [B, A]."""
+        batch = mjx_safety.vectorize(self.unwrapped.world, len(action))
+        return self._to_brax(batch.step(_unpack(state.pipeline_state), action), state.info, state.metrics)
+
+    def _to_brax(self, states: VecState, info: dict[str, Any], metrics: dict[str, Any]) -> BraxState:
+        world, done = self.unwrapped.world, states.done.astype(jnp.float32)
+        length = states.episode_length.astype(jnp.float32)
+        sums = {f"cost_{name}": states.episode_costs[:, index] for index, name in enumerate(world.cost_names)}
+        sums |= {"cost": states.episode_cost, "goals": states.episode_goals.astype(jnp.float32)}
+        sums |= {"sum_reward": states.episode_return, "length": length}
+        own = {"steps": length, "episode_done": done, "episode_metrics": sums}
+        return BraxState(
+            pipeline_state=_pack(states),
+            obs=states.obs,
+            reward=states.reward,
+            done=done,
+            metrics=metrics | step_metrics(world, states),
+            info=info | step_info(states) | own,
+        )
+
+
+def wrap(env: Env) -> BraxEnv:
+    """Give one world Brax's interface."""
+    return BraxEnv(env)
+
+
+def wrap_for_training(
+    env: AbstractBraxEnv, episode_length: int = 1000, action_repeat: int = 1, randomization_fn: Any = None
+) -> FreshLayouts:
+    """Make a batch for `train(..., wrap_env_fn=wrap_for_training)`.
+
+    Raises ValueError where Brax is told something else than the environment is.
+    """
+    world = env.unwrapped.world
+    if episode_length != world.episode_length:
+        raise ValueError(
+            f"train is given episode_length={episode_length}, and the environment's is {world.episode_length}:"
+            f" give the same number to mjx_safety.make(..., episode_length=...)"
+        )
+    if action_repeat != 1:
+        raise ValueError(f"action_repeat is {action_repeat}; use mjx_safety.make(..., frameskip=...) instead")
+    if randomization_fn is not None:
+        raise ValueError("randomization_fn changes a Brax system, and this environment has none")
+    return FreshLayouts(env)
+
+
+def step_metrics(env: Env, state: Any) -> dict[str, jax.Array]:
+    """What Brax sums over an episode; state: of one world or of a batch."""
+    sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
+    return {"cost": state.cost, **sources, "goals": state.goal_met.astype(jnp.float32)}
+
+
+def step_info(state: Any) -> dict[str, jax.Array]:
+    """What a learner may need beside observation, reward and done; state: of one world or of a batch."""
+    truncated = state.truncated.astype(jnp.float32)
+    return {"cost": state.cost, "truncation": truncated, "time_out": truncated}
+
+
+@struct.dataclass
+class _RawKey:
+    """The numbers of typed PRNG keys, since Brax's training casts all leaves of a state."""
+
+    numbers: jax.Array
+    impl: str = struct.field(pytree_node=False)
+
+
+def _pack(tree: Any) -> Any:
+    def pack(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        return _RawKey(jax.random.key_data(leaf), str(jax.random.key_impl(leaf)))
+
+    return jax.tree.map(pack, tree)
+
+
+def _unpack(tree: Any) -> Any:
+    def unpack(leaf: Any) -> Any:
+        return jax.random.wrap_key_data(leaf.numbers, impl=leaf.impl) if isinstance(leaf, _RawKey) else leaf
+
+    return jax.tree.map(unpack, tree, is_leaf=lambda leaf: isinstance(leaf, _RawKey))
+
+
+def _typed(rng: jax.Array) -> jax.Array:
+    return rng if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng)

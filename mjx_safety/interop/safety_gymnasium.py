@@ -1,0 +1,135 @@
+"""safety-gymnasium's interface over these environments: the step returns six values. That package is not needed.
+
+    import mjx_safety.interop.safety_gymnasium as safety_gymnasium
+    env = safety_gymnasium.make("SafetyPointGoal1-v0")
+    obs, info = env.reset(seed=0)
+    obs, reward, cost, terminated, truncated, info = env.step(env.action_space.sample())
+
+`info` has "cost_sum", a "cost_<source>" for each source, and "goal_met" in steps that met the goal. As in the
+reference each of them is 1 or 0 while the environment's `indicator` is on. Numbers are float32, there float64.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+
+IDS = "mjx_safety.interop.gymnasium:mjx_safety/"  # the module that Gymnasium is to import, and its prefix
+ABSENT = ("config", "render_mode", "width", "height", "camera_id", "camera_name")  # the reference's, not ours
+
+
+class SixValues(gymnasium.Wrapper):
+    """Separate the cost from the info of an environment that `gymnasium.make("mjx_safety/...")` has made.
+
+    autoreset: start the next episode in the step that ends one; "final_observation" and "final_info" in `info` are then
+    those of that step, as in safety-gymnasium's wrapper.
+    """
+
+    def __init__(self, env: gymnasium.Env, autoreset: bool = False):
+        super().__init__(env)
+        self.autoreset, self.done = autoreset, True
+
+    @property
+    def obs_space_dict(self) -> spaces.Dict:
+        """The observation's entries by name, in their order."""
+        sizes = {name: part.stop - part.start for name, part in self.unwrapped.world.obs_slices.items()}
+        boxes = [(name, spaces.Box(-np.inf, np.inf, (size,), np.float32)) for name, size in sizes.items()]
+        return spaces.Dict(OrderedDict(boxes))
+
+    def set_seed(self, seed: int | None = None) -> None:
+        """Seed the episodes to come."""
+        self.unwrapped.np_random = seeding.np_random(seed)[0]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode on a fresh layout, the same one for the same seed."""
+        self.done = False
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, float, bool, bool, dict[str, Any]]:
+        """Advance by one step. Raises ResetNeeded after the end of an episode."""
+        if self.done:
+            raise gymnasium.error.ResetNeeded("Environment must be reset before stepping.")
+        obs, reward, terminated, truncated, info = self.env.step(np.asarray(action, np.float32))
+        cost, goal_met = info["cost"], {"goal_met": True} if info["goal_met"] else {}
+        info = {name: float(value) for name, value in _costs(self.unwrapped, info).items()} | goal_met
+        self.done = terminated or truncated
+        if self.done and self.autoreset:
+            final = {"final_observation": obs, "final_info": info}
+            obs, info = self.reset()
+            info = info | final
+        return obs, float(reward), cost, terminated, truncated, info
+
+
+class SixValuesVector(gymnasium.vector.VectorWrapper):
+    """The same for a batch that `gymnasium.make_vec("mjx_safety/...")` has made, with the backend "numpy".
+
+    Where an episode ends, `info["final_observation"]` and `info["final_info"]` are arrays of objects [B], None
+    elsewhere, with masks `"_final_observation"` and `"_final_info"`. The costs in `info` are those of the step for all
+    worlds.
+    """
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Advance all worlds by one step, then replace the ended ones. actions: [B, A]."""
+        obs, reward, terminated, truncated, step_info = self.env.step(np.asarray(actions, np.float32))
+        info = _costs(self.unwrapped, step_info)
+        info |= {f"_{name}": np.ones(self.num_envs, bool) for name in info}
+        info |= {"goal_met": step_info["goal_met"], "_goal_met": step_info["goal_met"].copy()}
+        if "final_obs" in step_info:
+            ended = step_info["_final_obs"]
+            final_info = np.full(self.num_envs, None, dtype=object)
+            for world in np.flatnonzero(ended):  # usually few
+                final_info[world] = {name: float(info[name][world]) for name in info if name.startswith("cost_")}
+                final_info[world] |= {"goal_met": True} if info["goal_met"][world] else {}
+            info |= {"final_observation": step_info["final_obs"], "_final_observation": ended}
+            info |= {"final_info": final_info, "_final_info": ended.copy()}
+        return obs, reward, step_info["cost"], terminated, truncated, info
+
+
+def make(
+    id: str,
+    max_episode_steps: int | None = None,
+    autoreset: bool | None = None,
+    disable_env_checker: bool | None = None,
+    **settings: Any,
+) -> SixValues:
+    """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`."""
+    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **_known(settings))
+    return SixValues(env, autoreset=bool(autoreset))
+
+
+def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **settings: Any) -> SixValuesVector:
+    """Make one batch under safety-gymnasium's name, `safety_gymnasium.vector.make`.
+
+    asynchronous: accepted and without effect, since the worlds share one program; settings: see
+      `interop.gymnasium.SafetyVectorEnv`.
+    """
+    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **_known(settings)))
+
+
+vector = SimpleNamespace(make=make_vector)
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    for name in ABSENT:
+        if settings.pop(name, None) is not None:
+            raise ValueError(
+                f"safety-gymnasium's {name!r} is not supported; fields of mjx_safety.EnvConfig are keywords"
+            )
+    return settings
+
+
+def _costs(env: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """The costs as the reference names them; info: of one world or of a batch."""
+    sources = {name: value for name, value in info.items() if name.startswith("cost_")}
+    if env.world.config.indicator:
+        sources = {name: (value > 0) * np.float32(1) for name, value in sources.items()}
+    return {**sources, "cost_sum": info["cost"]}
+
+
+__all__ = ["SixValues", "SixValuesVector", "make", "make_vector", "vector"]
