@@ -21,7 +21,16 @@ import tyro
 
 RESULTS = Path(__file__).parent / "results" / "learning"
 POINTS = 150  # of the curve that are kept
-CURVE = ("env_steps", "episode_return", "episode_cost", "return_estimate", "cost_estimate", "multiplier", "kl")
+CURVE = (
+    "env_steps",
+    "episode_return",
+    "episode_cost",
+    "return_estimate",
+    "cost_estimate",
+    "multiplier",
+    "margin",
+    "kl",
+)
 
 
 @dataclasses.dataclass
@@ -40,7 +49,9 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
     mean = {
         name: float(np.mean([row[name] for row in last])) for name in ("episode_return", "episode_cost", "multiplier")
     }
+    cases = {name: float(np.mean([row[name] for row in rows[1:]])) for name in rows[0] if name.startswith("case_")}
     return {f"last_tenth_{name}": value for name, value in mean.items()} | {
+        **{f"{name}_share": value for name, value in cases.items()},  # CPO: numbered in trust_region
         "last_tenth_episode_cost_std": float(np.std([row["episode_cost"] for row in last])),
         "training_cost_rate": float(np.mean([row["cost_rate"] for row in rows])),
         "env_steps": rows[-1]["env_steps"],
@@ -50,8 +61,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _without_paths(command: list[str]) -> str:
-    """The training command as one would type it on another machine."""
-    return shlex.join(["python", "-m", "mjx_safety.train", *command[2:]])
+    """A command as one would type it on another machine."""
+    return shlex.join(["python", "-m", f"mjx_safety.{Path(command[1]).stem}", *command[2:]])
 
 
 def main(args: Args) -> None:
@@ -63,15 +74,19 @@ def main(args: Args) -> None:
     command = _without_paths(config["machine"].pop("command"))
     for machine in config.get("resumed", []):
         machine["command"] = _without_paths(machine["command"])
+    judged = json.loads(evaluation.read_text()) if evaluation.exists() else None
+    if judged and "machine" in judged:
+        judged["machine"]["command"] = _without_paths(judged["machine"]["command"])
     result = {
         **config,
         "command": command,
         "summary": summarise(rows),
-        "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,
+        "evaluation": judged,
         "curve": {name: [row.get(name) for row in thinned] for name in CURVE},
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    text = json.dumps(result, indent=1).replace(str(args.run), f"runs/{args.name}")
+    (RESULTS / f"{args.name}.json").write_text(text + "\n")
     shutil.copy(args.run / "learning_curve.png", RESULTS / f"{args.name}.png")
     print(json.dumps(result["summary"], indent=1))
 

@@ -211,7 +211,8 @@ def default_options(algo: str, num_envs: int | None) -> Options:
     """Fit the defaults to the device. num_envs: what the user asked for, if anything."""
     choice = choose_algorithm(algo)
     fast = on_accelerator()
-    run = RunFlags(algo=algo, num_envs=4096 if fast else 256, total_steps=100_000_000 if fast else 1_300_000)
+    usual = choice.num_envs or (4096 if fast else 256)
+    run = RunFlags(algo=algo, num_envs=usual, total_steps=100_000_000 if fast else 1_300_000)
     run = dataclasses.replace(run, num_envs=num_envs or run.num_envs)
     samples = 131_072 if fast else 16_384  # per iteration
     unroll = samples // run.num_envs // MIN_UNROLL * MIN_UNROLL
@@ -220,7 +221,7 @@ def default_options(algo: str, num_envs: int | None) -> Options:
         train = train.replace(unroll_length=choice.unroll_length)
     config = choice.config()
     # A CPU affords some 80 iterations, so each of them moves the policy farther; the KL stop keeps it in bounds.
-    small = {"learning_rate": 1e-3}
+    small = {"learning_rate": choice.learning_rate or 1e-3}
     wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
     names = {field.name for field in dataclasses.fields(config)}
     config = config.replace(**{name: value for name, value in (wide if fast else small).items() if name in names})

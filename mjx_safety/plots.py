@@ -39,6 +39,93 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path) -> None:
     pyplot.close(figure)
 
 
+class Curve(NamedTuple):
+    """One training."""
+
+    label: str  # shared by trainings that differ in their seed only
+    cost_limit: float
+    rows: Sequence[Row]
+
+
+PANELS = {  # metric -> what stands beside its axis; the last panel is drawn only where something has a multiplier
+    "episode_return": "episode return",
+    "episode_cost": "episode cost",
+    "cost_rate": "cost per step, mean since the start",
+    "multiplier": "multiplier",
+}
+GRID = 200  # points of a mean curve
+
+
+def plot_curves(curves: Sequence[Curve], path: Path) -> None:
+    """Draw return, cost with the limit, cost rate and multiplier against environment steps.
+
+    Of each label the mean over its seeds and, as a band, their standard deviation; of a single one its raw values.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [name for name in PANELS if name != "multiplier" or any(_has_multiplier(curve) for curve in curves)]
+    rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
+    figure, grid = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows + 0.6), layout="constrained")
+    axes, limits = grid.ravel(), {curve.cost_limit for curve in curves}
+    for number, label in enumerate(dict.fromkeys(curve.label for curve in curves)):
+        group = [curve for curve in curves if curve.label == label]
+        colour, seeds = f"C{number % 10}", f" ({len(group)} seeds)" if len(group) > 1 else ""
+        for panel, name in zip(axes, shown, strict=True):
+            if name != "multiplier" or any(map(_has_multiplier, group)):
+                _draw_group(panel, [_points(curve.rows, name) for curve in group], colour, label + seeds)
+            if name == "episode_cost" and np.isfinite(group[0].cost_limit):
+                line = {"color": "black" if len(limits) == 1 else colour, "linestyle": "--", "linewidth": 1.0}
+                panel.axhline(group[0].cost_limit, **line)
+    for panel, name in zip(axes, shown, strict=True):
+        panel.set(
+            xlabel="environment steps", title=PANELS[name] + (" (dashed: limit)" if name == "episode_cost" else "")
+        )
+        panel.grid(alpha=0.3)
+        panel.set_xlim(left=0.0)
+        if name != "episode_return":
+            panel.set_ylim(bottom=0.0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))))
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _has_multiplier(curve: Curve) -> bool:
+    return any((row.get("multiplier") or 0.0) > 0.0 for row in curve.rows)
+
+
+def _points(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [N] and values [N] of one training's metric, where it has one."""
+    pairs = [(row["env_steps"], value) for row in rows if (value := row.get(name)) is not None]
+    steps, values = np.array(pairs, float).reshape(-1, 2).T
+    return steps, np.cumsum(values) / np.arange(1, len(values) + 1) if name == "cost_rate" else values
+
+
+def _draw_group(panel: Any, group: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str) -> None:
+    """Mean and spread of trainings, as far as all of them have got."""
+    group = [points for points in group if len(points[0])]
+    if not group:
+        return
+    start, end = max(steps[0] for steps, _ in group), min(steps[-1] for steps, _ in group)
+    grid = np.linspace(start, max(start, end), GRID)
+    smooth = np.array([np.interp(grid, steps, running_mean(values)) for steps, values in group])
+    mean, spread = smooth.mean(axis=0), smooth.std(axis=0)
+    if len(group) == 1:
+        panel.plot(*group[0], color=colour, alpha=0.25, linewidth=0.8)
+    else:
+        panel.fill_between(grid, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+    panel.plot(grid, mean, color=colour, linewidth=2.0, label=label)
+
+
+def running_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of each value [N] and its neighbours, a thirtieth of all of them."""
+    weights = np.ones(max(1, len(values) // 30))
+    return np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
+
+
 class Outcome(NamedTuple):
     """Where one training ended."""
 

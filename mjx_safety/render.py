@@ -113,11 +113,9 @@ def check(flags: Flags) -> None:
 def record(flags: Flags, news: Console) -> Recording:
     """Run the episodes that are to be shown."""
     path = Path(flags.target)
-    evaluator = Evaluator(flags.num_worlds, flags.seed)
-    trained = None
     if runs.holds_run(path):
-        trained = evaluator.load(path, ENGINE)
-        env: Env = evaluator.venv(trained.options.run.env, ENGINE).env
+        trained = Evaluator(flags.num_worlds, flags.seed).load(path, ENGINE)
+        env: Env = cli.build_env(trained.options.run.env, ENGINE)
         act_fn, limit = (
             policy_of(trained, env.action_size if flags.policy == "sampled" else None),
             trained.options.run.cost_limit,

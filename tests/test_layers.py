@@ -57,7 +57,7 @@ AGENTS = (
 )
 HOST = (  # the command line and what else runs on the host; imported by nobody below
     ("cli", "plots", "progress", "rendering.*", "interop.*"),
-    ("runs", "groups", "scores", "rendering", "interop"),
+    ("runs", "groups", "scores", "throughput", "peer_throughput", "rendering", "interop"),
     ("evaluate", "render", "benchmark"),
     ("train",),
 )

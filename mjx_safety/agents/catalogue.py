@@ -120,7 +120,10 @@ class AlgorithmChoice(NamedTuple):
     make: Callable[[Any, Constraint], Algorithm]
     constraint: ConstraintChoice
     ends_at_limit: bool = False  # train in episodes that end, truly, once their cost reaches the limit
-    unroll_length: int | None = None  # steps of each world per iteration, where it has a default of its own
+    # Where it has defaults of its own, whatever the device:
+    unroll_length: int | None = None  # steps of each world per iteration
+    num_envs: int | None = None
+    learning_rate: float | None = None
 
     def build(self, config: Any, constraint_config: Any, cost_limit: CostLimit) -> Algorithm:
         """Put the algorithm together."""
@@ -145,5 +148,7 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
     "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
     "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
-    "sac-lag": AlgorithmChoice("SAC-Lagrangian, off-policy", SACConfig, sac, PROJECTED),
+    "sac-lag": AlgorithmChoice(
+        "SAC-Lagrangian, off-policy", SACConfig, sac, PROJECTED, unroll_length=16, num_envs=256, learning_rate=3e-4
+    ),
 }

@@ -49,7 +49,7 @@ class Recording:
     @property
     def lengths(self) -> np.ndarray:
         """Steps of each episode, [W]."""
-        return self.states.step_count[-1]
+        return np.asarray(self.states.step_count[-1])
 
     def at(self, step: int, world: int) -> State:
         """One world at one time."""

@@ -46,8 +46,8 @@ class FrameDrawer:
     def __init__(self, env: Env, width: int, height: int):
         self.env, self.width, self.height = env, width, height
         self._model = copy.copy(true_model(env.scene))
-        _furnish(self._model, width, height)
-        self._context = opengl.create_context(width, height)
+        furnish(self._model, width, height)
+        self._context: Any = opengl.create_context(width, height)
         self._context.make_current()
         self._renderer = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
@@ -69,7 +69,8 @@ class FrameDrawer:
             decorate(self._scene, self.env, state, root.xpos, root.xmat.reshape(3, 3), halo=halo)
         middle = np.array([*(view.lookat[:2] if camera != ON_BOARD else root.xpos[:2]), 0.0])
         _light(self._scene, middle)
-        self._surround(middle)
+        add_tiles(self._scene, middle)
+        _add_sky(self._scene, middle)
         self._context.make_current()
         size = mujoco.MjrRect(0, 0, self.width, self.height)
         mujoco.mjr_render(size, self._scene, self._renderer)
@@ -111,20 +112,6 @@ class FrameDrawer:
             camera.orthographic = 1
             self._model.vis.global_.fovy = 2 * max(half_height, half_width * self.height / self.width)  # m here
         return camera
-
-    def _surround(self, middle: np.ndarray) -> None:
-        """Add the floor's darker tiles and the sky. middle: [3] m, around which the floor is drawn."""
-        corner = 2 * TILE * np.round(middle[:2] / (2 * TILE)) - TILE * (TILES - 1) / 2
-        for i in range(TILES):
-            for j in range(i % 2, TILES, 2):
-                centre = np.array([corner[0] + i * TILE, corner[1] + j * TILE, 0.0005])
-                _add(self._scene, PLANE, (TILE / 2, TILE / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
-        for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            size = (1 + SKY * abs(y), 1 + SKY * abs(x), SKY)
-            wall = _add(
-                self._scene, BOX, size, middle + SKY * np.array([x, y, 0]), np.eye(3), SKY_RGBA, casts_shadow=False
-            )
-            wall.emission, wall.specular = SKY_GLOW, 0.0
 
 
 def check_camera(env: Env, name: str) -> None:
@@ -169,6 +156,23 @@ def decorate(
             _add(scene, SPHERE, (HALO_ORB,) * 3, root_pos + root_mat @ place, np.eye(3), rgba, casts_shadow=False)
 
 
+def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
+    """Add the darker tiles of the floor. middle: [3] m, around which it is drawn."""
+    corner = 2 * TILE * np.round(middle[:2] / (2 * TILE)) - TILE * (TILES - 1) / 2
+    for i in range(TILES):
+        for j in range(i % 2, TILES, 2):
+            centre = np.array([corner[0] + i * TILE, corner[1] + j * TILE, 0.0005])
+            _add(scene, PLANE, (TILE / 2, TILE / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
+
+
+def _add_sky(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
+    """Add four walls far away, which shine. middle: [3] m, what they stand around."""
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        size, place = (1 + SKY * abs(y), 1 + SKY * abs(x), SKY), middle + SKY * np.array([x, y, 0])
+        wall = _add(scene, BOX, size, place, np.eye(3), SKY_RGBA, casts_shadow=False)
+        wall.emission, wall.specular = SKY_GLOW, 0.0
+
+
 def add_geom(scene: mujoco.MjvScene, solid: Solid) -> None:
     """Add a marker to a scene. Markers cast no shadow."""
     _add(scene, solid.geom_type, solid.size, solid.pos, solid.mat, solid.rgba, casts_shadow=False)
@@ -197,8 +201,8 @@ def _light(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
     scene.nlight += 1
 
 
-def _furnish(model: mujoco.MjModel, width: int, height: int) -> None:
-    """Set size, light and floor of a model that is only drawn."""
+def furnish(model: mujoco.MjModel, width: int, height: int) -> None:
+    """Set size, light and floor of a model that is only drawn. width, height: pixels."""
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
     model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.4, 0.15
     model.vis.headlight.specular[:] = 0.1

@@ -91,7 +91,7 @@ def _world(recording: Recording, world: int) -> dict[str, Any]:
         "poses": _text(np.round(poses[:, moves] * scale), "<i2"),
         "returns": _text(recording.returns[:, world], "<f4"),
         "costs": _text(recording.costs[:, world], "<f4"),
-        "costly": _text(recording.states.cost[:, world] > 0, "u1"),
+        "costly": _text(np.asarray(recording.states.cost[:, world]) > 0, "u1"),
         "goals": np.flatnonzero(recording.states.goal_met[:, world]).tolist(),
         "lidar": _text(np.round(255 * np.array([_readings(recording, state) for state in states])), "u1"),
     }

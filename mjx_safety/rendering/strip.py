@@ -54,7 +54,7 @@ class Strip:
             y = self._height(self.cost_limit)
             for x in range(int(self._left), int(self._right), 8):
                 draw.line([(x, y), (x + 4, y)], fill=RED)
-            draw.text((self._right, y + 1), "limit", fill=RED, font=font(10), anchor="ra")
+            draw.text((self._left, y + 1), "limit", fill=RED, font=font(10))
         return image
 
     def _point(self, step: int) -> tuple[float, float]:
