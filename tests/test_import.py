@@ -7,8 +7,8 @@ CHECK = """
 import sys
 import mjx_safety
 from jax._src import xla_bridge
-heavy = [name for name in ("mujoco.mjx", "warp", "optax", "orbax", "matplotlib", "mjx_safety.agents") if name in sys.modules]
-print(heavy, bool(xla_bridge._backends))
+heavy = {"mujoco.mjx", "warp", "optax", "orbax", "matplotlib", "mjx_safety.agents"}
+print(sorted(heavy & set(sys.modules)), bool(xla_bridge._backends))
 env = mjx_safety.make("SafetyPointGoal0-v0", physics="mjx")
 """
 

@@ -56,10 +56,13 @@ AGENTS = (
     ("agents",),
 )
 HOST = (  # the command line and what else runs on the host; imported by nobody below
-    ("cli", "plots", "progress", "rendering.*", "interop.*"),
+    ("cli", "plots", "progress", "interop.*", "rendering.opengl", "rendering.solids", "rendering.episodes"),
+    ("rendering.frames", "rendering.top_view", "rendering.strip"),
+    ("rendering.film", "rendering.replay", "rendering.lidar_view"),
+    ("rendering.*",),
     ("runs", "groups", "scores", "throughput", "peer_throughput", "rendering", "interop"),
-    ("evaluate", "render", "benchmark"),
-    ("train",),
+    ("evaluate", "benchmark", "plot", "play"),
+    ("render", "train"),
 )
 
 FROM_WORLDS = {"agents": {"types"}}  # what the agents see of the other column

@@ -26,7 +26,7 @@ from mjx_safety.rendering.solids import PRIMITIVES, Solid, geoms, markers, pose,
 
 TEMPLATE = Path(__file__).parent / "replay.html"
 ROOM = 32767  # the largest number in 16 bits
-STILL = 1e-6  # m, (1): what moves less is written once
+STILL = 2e-4  # m, (1): what moves less in all is written once
 
 
 def write_replay(recording: Recording, path: Path) -> None:

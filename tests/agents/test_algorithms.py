@@ -133,15 +133,26 @@ def test_without_costs_a_limit_changes_nothing(name):
         assert metrics["case_4"] == 1.0
 
 
-def test_cup_first_improves_as_ppo_does():
-    """Its first stage is PPO's, its critics too; with a multiplier of 0 the second stage has nothing to move for."""
-    (params, metrics), (expected, of_ppo) = updates("cup")(), updates("ppo")()
+def test_cup_first_improves_as_ppo_does_and_then_takes_cost_back():
+    """Its first stage is PPO's, and so are its critics; the second gives up cost that the first one raised."""
+    held, parent = updates("cup"), updates("ppo")
+    (params, metrics), (expected, of_ppo) = held(multiplier=5.0), parent()
     for name in ("kl", "num_passes", "clipped_share"):
         assert_allclose(metrics[name], of_ppo[name], rtol=1e-4)
     assert_close(params.value, expected.value)
+    cost = held.batch.cost_advantages[:, 0]
+    assert held.gain(params, cost) < 0.7 * held.gain(expected, cost)
+    assert metrics["num_passes_2"] > 0.0 and metrics["kl_2"] > 0.0
 
 
-@pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops", "cup"])
+@pytest.mark.xfail(reason="BUG: the momentum of CUP's first stage carries the policy on in its second", strict=True)
+def test_cup_without_a_multiplier_stays_where_ppo_went():
+    """Nothing but the distance to that policy is left to minimise."""
+    (params, _), (expected, _) = updates("cup")(), updates("ppo")()
+    assert_allclose(updates("cup").kl(params), updates("ppo").kl(expected), rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops"])
 def test_a_multiplier_lowers_the_cost(name):
     """From a rise at 0 to a fall at 5, as reward and cost want opposite things of the first action."""
     held = updates(name)

@@ -190,9 +190,9 @@ LIMITED = {
 
 
 @pytest.mark.parametrize("name", LIMITED)
-def test_trainings_side_by_side_are_those_one_by_one(name, small):
+def test_trainings_side_by_side_are_those_one_by_one(name):
     """Seeds and limits in one program: every number is that of the training on its own, to rounding."""
-    venv, _, config = small
+    venv, config = vectorize(probe_envs.CostlyTarget(), 8, stagger=True), TrainConfig(unroll_length=8)
     keys = jax.random.split(jax.random.key(9), 2)[jnp.array([0, 1, 1])]
     limits = jnp.array([5.0, 5.0, 50.0])
 

@@ -1,0 +1,123 @@
+"""What a step through Gymnasium's vector interface costs beyond the bare jitted batch.
+
+    python benchmarks/gymnasium_overhead.py --json benchmarks/results/gymnasium_overhead.json
+
+Ratios only: all figures are taken in turns within one run, as medians. Both sides wait for each step's results; the
+bare batch hands its memory on from step to step (donation), as the adapter does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+import record
+import tyro
+
+import mjx_safety
+import mjx_safety.interop.gymnasium
+
+
+@dataclasses.dataclass
+class Args:
+    """What to measure."""
+
+    env: str = "SafetyPointGoal1-v0"
+    """Environment."""
+    physics: str = "mujoco"
+    """Engine."""
+    num_envs: int = 1024
+    """Worlds side by side."""
+    num_steps: int = 10
+    """Steps in one timing."""
+    repeats: int = 31
+    """Timings of each kind; the median counts."""
+    json: Path | None = None
+    """Also write the result to this file."""
+
+
+def bare_batch(args: Args, actions: jax.Array) -> Callable[[], None]:
+    """Steps of the jitted batch from `vectorize`, each awaited. actions: [T, B, A]."""
+    batch = mjx_safety.vectorize(mjx_safety.make(args.env, physics=args.physics), args.num_envs)
+    step = jax.jit(batch.step, donate_argnums=0)
+    held = {"states": jax.jit(batch.reset)(jax.random.key(0))}
+
+    def run() -> None:
+        for action in actions:
+            held["states"] = step(held["states"], action)
+            jax.block_until_ready(held["states"].reward)
+
+    return run
+
+
+def through_gymnasium(args: Args, actions: Any, **settings: Any) -> Callable[[], None]:
+    """Steps of `make_vec`'s environment. actions: [T, B, A] as the backend has them."""
+    name = f"mjx_safety/{args.env}"
+    envs = gymnasium.make_vec(name, num_envs=args.num_envs, physics=args.physics, **settings)
+    envs.reset(seed=0)
+
+    def run() -> None:
+        for action in actions:
+            _, reward, *_ = envs.step(action)
+            jax.block_until_ready(reward)  # does nothing to other arrays, which have been waited for
+
+    return run
+
+
+def measure(args: Args) -> dict[str, Any]:
+    """Seconds of each kind in turns, after one call each to compile."""
+    shape = (args.num_steps, args.num_envs, mjx_safety.make(args.env, physics=args.physics).action_size)
+    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    on_device = [jax.numpy.asarray(action) for action in actions]
+    calls = {
+        "bare": bare_batch(args, on_device),
+        "numpy": through_gymnasium(args, actions),
+        "numpy_dict": through_gymnasium(args, actions, observation="dict"),
+        "jax": through_gymnasium(args, on_device, backend="jax"),
+    }
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        calls["torch"] = through_gymnasium(args, torch.as_tensor(actions), backend="torch")
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(2):
+        for call in calls.values():
+            call()
+    for _ in range(args.repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    paired = {
+        name: statistics.median(a / b - 1 for a, b in zip(values, seconds["bare"], strict=True))
+        for name, values in seconds.items()
+        if name != "bare"
+    }
+    return {
+        "num_envs": args.num_envs,
+        "steps_per_second": {name: args.num_steps * args.num_envs / value for name, value in median.items()},
+        "overhead": paired,  # median of the ratios within a turn, less 1
+        "overhead_of_medians": {name: median[name] / median["bare"] - 1 for name in paired},
+    }
+
+
+def main(args: Args) -> None:
+    """Measure, print, write."""
+    result = {"env": args.env, "physics": args.physics, **measure(args)}
+    for name, part in result.items():
+        print(name, part)
+    if args.json:
+        record.write(args.json, result)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))
