@@ -87,26 +87,33 @@ def measure(args: Args) -> dict[str, Any]:
         import torch
 
         calls["torch"] = through_gymnasium(args, torch.as_tensor(actions), backend="torch")
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(2):
         for call in calls.values():
             call()
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(args.repeats):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             call()
-            seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    paired = {
+            wall[name].append(time.perf_counter() - start[0])
+            cpu[name].append(time.process_time() - start[1])
+    return {
+        "num_envs": args.num_envs,
+        "steps_per_second": {
+            name: args.num_steps * args.num_envs / statistics.median(values) for name, values in wall.items()
+        },
+        "overhead": over_bare(wall),
+        "overhead_cpu_time": over_bare(cpu),  # of all threads: tells something on a busy machine too
+    }
+
+
+def over_bare(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Median over the turns of how much longer each kind took than the bare batch in the same turn, as a share."""
+    return {
         name: statistics.median(a / b - 1 for a, b in zip(values, seconds["bare"], strict=True))
         for name, values in seconds.items()
         if name != "bare"
-    }
-    return {
-        "num_envs": args.num_envs,
-        "steps_per_second": {name: args.num_steps * args.num_envs / value for name, value in median.items()},
-        "overhead": paired,  # median of the ratios within a turn, less 1
-        "overhead_of_medians": {name: median[name] / median["bare"] - 1 for name in paired},
     }
 
 

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import tyro
@@ -54,8 +54,6 @@ class Flags:
     """What the strip shows as the limit; by default that of the training, or 25."""
     moments: int = 6
     """How many moments a .png shows, the end being the last."""
-    compilation_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
-    """Keep compiled programs in the user's cache folder for the next start."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.render", args=list(argv))
     check(flags)
-    cli.set_up_jax(flags.compilation_cache)
+    cli.set_up_jax(compilation_cache=True)
     news = Console(stderr=True)
     recording = record(flags, news)
     look = film.Look(flags.camera, *flags.size, halo=flags.halo, speed=flags.speed)

@@ -81,6 +81,7 @@ def summarise(
     them, in steps with cost. `_std` is the spread of episodes, `_ci95` half the 95 % interval of their mean, `_low` and
     `_high` are the ends of that interval for a share.
     """
+    episodes = jax.tree.map(np.asarray, episodes)
     summary: dict[str, float] = {"num_episodes": float(episodes.episode_return.shape[0])}
     for name in ("episode_return", "episode_cost", "episode_goals", "episode_length"):
         values = np.asarray(getattr(episodes, name), np.float64)

@@ -51,27 +51,27 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
     policy_optimizer = optimize.make_optimizer(config.learning_rate, config.max_grad_norm)
 
     def init_optimizers(params: Params) -> OptState:
-        policy = policy_optimizer.init(params.policy)
+        policy = [policy_optimizer.init(params.policy) for _ in stages]  # one stage's momentum is not the other's
         return OptState(policy, **init_critic_optimizer(critic_optimizer, params))
 
     def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
         critic_key, *stage_keys = jax.random.split(key, 1 + len(stages))
-        policy, opt_state, metrics = state.params.policy, state.opt_state.policy, {}
+        policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
             from_here = batch if number == 0 else _move_reference(networks, policy, batch)
-            policy, opt_state, reported = optimize.fit_until_kl(
+            policy, opt_states[number], reported = optimize.fit_until_kl(
                 Descent(_make_loss(config, networks, stage(standing)), policy_optimizer),
                 lambda params, start=from_here: mean_kl(networks, params, start),
                 config.target_kl,
                 policy,
-                opt_state,
+                opt_states[number],
                 from_here,
                 stage_key,
                 Passes(config.num_passes, config.num_minibatches),
             )
             metrics |= {name if number == 0 else f"{name}_{number + 1}": value for name, value in reported.items()}
         state = state.replace(
-            params=state.params.replace(policy=policy), opt_state=state.opt_state.replace(policy=opt_state)
+            params=state.params.replace(policy=policy), opt_state=state.opt_state.replace(policy=opt_states)
         )
         state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, critic_key)
         return state, metrics | critic_metrics

@@ -44,7 +44,7 @@ def standardise(x: jax.Array) -> jax.Array:
 
 def centre(x: jax.Array) -> jax.Array:
     """Subtract the mean over all but the last axis of x [..., K]; the unit stays, so multipliers keep their meaning."""
-    return x - jnp.mean(x, axis=tuple(range(x.ndim - 1)))
+    return x - jnp.mean(x, axis=tuple(range(x.ndim - 1)), keepdims=True)
 
 
 def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:

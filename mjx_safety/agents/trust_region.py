@@ -130,8 +130,9 @@ def cpo_direction(
     # meets the limit, the rest spends what KL is left.
     s_safe, multiplier_safe = jnp.maximum(s, TINY), jnp.maximum(multiplier, TINY)
     rest = v - r / s_safe * w
+    rest = rest - (rest @ hw) / s_safe * w  # again, for where g is nearly parallel to b the first time leaves rounding
     left = jnp.sqrt(jnp.maximum(2.0 * delta - c * c / s_safe, 0.0) / jnp.maximum(rest @ fvp(rest), TINY))
-    along_limit = c / s_safe * w + jnp.minimum(1.0 / multiplier_safe, left) * rest
+    along_limit = c / s_safe * w + left * rest
     binds = (nu > 0.0) | ((case == 1) & (multiplier <= TINY))
     direction = jnp.where(case == 0, nu * w, jnp.where(binds, along_limit, v / multiplier_safe))
     return direction, CPOInfo(case, multiplier, nu, q, r, s)

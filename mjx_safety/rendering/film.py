@@ -99,22 +99,30 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6) -> 
     with Film(recording, look) as film:
         if path.suffix == ".png":
             steps = np.unique(np.linspace(0, recording.num_steps, moments + 1).round().astype(int)[1:])
-            sheet = tile([film.frame(int(step)) for step in steps])
+            columns = None if recording.num_worlds == 1 else 1  # several worlds: a row for each moment
+            sheet = tile([film.frame(int(step)) for step in steps], columns)
             Image.fromarray(sheet).save(path, optimize=True)
             return
         steps, fps = frame_steps(recording, look.speed)
         frames = (film.frame(step) for step in steps)
         if path.suffix == ".gif":
-            _write_gif(frames, fps, path)
+            _write_gif(frames, fps, path, palette=_palette(film))
         else:
             _write_mp4(frames, fps, path)
 
 
-def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
-    """All frames share the palette of the first one, so that still parts stay still."""
-    first = Image.fromarray(next(frames)).quantize(256, dither=Image.Dither.NONE)
-    rest = (Image.fromarray(frame).quantize(palette=first, dither=Image.Dither.NONE) for frame in frames)
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, optimize=False)
+def _palette(film: Film) -> Image.Image:
+    """The colours of the film, those of steps that cost included. All frames share them, so still parts stay still."""
+    recording = film.recording
+    costly = np.flatnonzero((np.asarray(recording.states.cost) > 0).any(axis=1))
+    steps = {0, recording.num_steps // 2, recording.num_steps, *costly[:1], *costly[-1:]}
+    return Image.fromarray(np.concatenate([film.frame(int(step)) for step in sorted(steps)])).quantize(256)
+
+
+def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path, palette: Image.Image) -> None:
+    images = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first = next(images)
+    first.save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0, optimize=False)
 
 
 def check_encoder() -> str:

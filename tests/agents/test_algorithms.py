@@ -15,10 +15,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mjx_safety.agents import distributions, running_stats
 from mjx_safety.agents.catalogue import ALGORITHMS
+from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.critics import ActorCriticConfig
 from mjx_safety.agents.first_order import FirstOrderConfig
 from mjx_safety.agents.ipo import barrier
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.networks import make_networks
+from mjx_safety.agents.on_policy import Standing, on_policy
 from mjx_safety.agents.second_order import TrustRegionConfig
 from mjx_safety.agents.train import TrainConfig, init, iterate
 from mjx_safety.agents.types import Batch
@@ -39,6 +41,30 @@ def build(name, limit=25.0, **settings):
     if isinstance(config, FirstOrderConfig):
         config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=0.02)
     return choice.build(config.replace(**settings), choice.constraint.config(), limit)
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_what_an_update_is_told(completed):
+    """Violations per step of an episode, margin included, of the limited sources in the limits' own order."""
+    limits = {"seldom": 1.0, "often": 10.0}
+    constraint = hard_limit(limits, margin_learning_rate=0.1)
+    networks = make_networks((4,), num_costs=2)
+
+    def update(state, batch, standing, key):
+        return state, {f"told_{name}": standing.violations[i] for i, name in enumerate(limits)}
+
+    algorithm = on_policy(networks, constraint, lambda params: (), update)
+    venv = vectorize(probe_envs.TwoCosts(), 16, stagger=True)
+    config = TrainConfig(unroll_length=20, use_completed_episodes=completed)
+    step = jax.jit(partial(iterate, venv, algorithm, config))
+    state = init(venv, algorithm, jax.random.key(0))
+    for _ in range(3):
+        state, metrics = step(state)
+    estimate = state.episode_cost.completed_costs if completed else state.episode_cost.rate_costs
+    assert np.all(state.episode_cost.completed_costs != state.episode_cost.rate_costs)
+    violations = estimate[jnp.array([2, 1])] - jnp.array([1.0, 10.0]) + state.constraint
+    assert np.any(state.constraint > 0.0)
+    assert_allclose([metrics["told_seldom"], metrics["told_often"]], violations / 20.0, rtol=1e-5)
 
 
 class Updates:
@@ -118,7 +144,7 @@ def test_without_a_limit_costs_change_nothing(name):
     assert np.linalg.norm(updates(name).gain(params, updates(name).batch.advantage)) > 0.01, "it learned nothing"
 
 
-@pytest.mark.parametrize("name", set(PARENTS) - {"ipo"})
+@pytest.mark.parametrize("name", sorted(set(PARENTS) - {"ipo"}))
 def test_without_costs_a_limit_changes_nothing(name):
     """No cost at all, and the limit's whole room below it, as the constraint itself tells after its own update."""
     held = updates(name)
@@ -145,7 +171,6 @@ def test_cup_first_improves_as_ppo_does_and_then_takes_cost_back():
     assert metrics["num_passes_2"] > 0.0 and metrics["kl_2"] > 0.0
 
 
-@pytest.mark.xfail(reason="BUG: the momentum of CUP's first stage carries the policy on in its second", strict=True)
 def test_cup_without_a_multiplier_stays_where_ppo_went():
     """Nothing but the distance to that policy is left to minimise."""
     (params, _), (expected, _) = updates("cup")(), updates("ppo")()

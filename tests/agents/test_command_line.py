@@ -92,7 +92,7 @@ def said_wrong(capsys):
         (["--cost-limits", "probe"], "--cost-limits probe cannot be read; it must look like hazards=20"),
         (
             ["--cost-limits", "hazards=3"],
-            "--cost-limits hazards is no source of SafetyPointGoal1-v0; it must be one of: probe",
+            "--cost-limits hazards: SafetyPointGoal1-v0 has no such source; it must be one of: probe",
         ),
         (["--cost-limits", "probe=3", "--sweep", "cost-limit=1,2"], "--sweep cost-limit is for the limit of the whole"),
         (["--algo", "cpo", "--cost-limits", "a=3", "b=4"], "cpo holds one limit, not 2 (a, b)"),
@@ -149,7 +149,7 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     limit = ["--cost-limit", "2", "--multiplier-learning-rate", "0.1", "--seed", "1"]
     assert train.main([*FLAGS, *limit, "--total-steps", str(3 * BATCH), "--out", str(alone)]) == 0
     for mine, its in zip(runs.read_rows(alone), runs.read_rows(path / one), strict=True):
-        for name in ("episode_return", "multiplier", "cost_rate", "value_loss"):
+        for name in ("return_estimate", "multiplier", "cost_rate", "value_loss"):
             assert mine[name] == pytest.approx(its[name], rel=1e-4, abs=1e-5)
     config = runs.read_config(path / one)["run"]
     assert (config["seed"], config["num_seeds"], config["sweep"], config["cost_limit"]) == (1, 1, [], 2.0)

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from mjx_safety.agents import distributions, episode_cost, optimize, returns, running_stats, surrogates
-from mjx_safety.agents.types import EpisodeSums, Gaussian
+from mjx_safety.agents.evaluate import Episodes, summarise
+from mjx_safety.agents.on_policy import make_batch
+from mjx_safety.agents.types import EpisodeSums, Gaussian, TrainConfig, Trajectory
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -82,12 +84,49 @@ def test_advantages_are_standardised(key):
     assert_allclose([standard.mean(), standard.std()], [0.0, 1.0], atol=1e-5)
 
 
-@pytest.mark.xfail(reason="BUG: returns.centre broadcasts [K] over [..., K] by rank promotion", strict=True)
 def test_cost_advantages_are_centred_each_on_its_own_and_keep_their_unit(key):
     costs = 3.0 + jax.random.normal(key, (20, 10, 2)) * jnp.array([[[1.0, 10.0]]])
     centred = returns.centre(costs)
     assert_allclose(centred.mean(axis=(0, 1)), [0.0, 0.0], atol=1e-4)
     assert_allclose(centred.std(axis=(0, 1)), costs.std(axis=(0, 1)), rtol=1e-5)
+
+
+def test_a_batch_estimates_every_world_and_every_cost_on_its_own(key):
+    """Advantages of 12 steps of 3 worlds are those of `gae` world by world; costs keep their unit, rewards do not."""
+    keys = iter(jax.random.split(key, 12))
+    draw = lambda *shape: jax.random.normal(next(keys), (12, 3, *shape))  # noqa: E731
+    ends = jax.random.uniform(next(keys), (2, 12, 3)) < 0.1
+    t = Trajectory(
+        obs=draw(2),
+        action=draw(1),
+        log_prob=draw(),
+        mean=draw(1),
+        log_std=draw(1),
+        reward=draw(),
+        costs=draw(2) * jnp.array([[[1.0, 10.0]]]),
+        terminated=ends[0],
+        truncated=ends[1],
+        value=draw(),
+        next_value=draw(),
+        cost_values=draw(2),
+        next_cost_values=draw(2),
+    )
+    config = TrainConfig(discount=0.9, gae_lambda=0.8, cost_discount=0.7, cost_gae_lambda=0.6)
+    batch = make_batch(t, running_stats.init(2), config)
+
+    def by_world(signal, value, next_value, *settings):
+        worlds = [returns.gae(signal[:, b], value[:, b], next_value[:, b], *ends[:, :, b], *settings) for b in range(3)]
+        return (np.stack(x, axis=1).ravel() for x in zip(*worlds, strict=True))
+
+    advantage, target = by_world(t.reward, t.value, t.next_value, 0.9, 0.8)
+    assert_allclose(batch.advantage, (advantage - advantage.mean()) / advantage.std(), atol=1e-5)
+    assert_allclose(batch.value_target, target, rtol=1e-5)
+    for k in range(2):
+        signals = (x[..., k] for x in (t.costs, t.cost_values, t.next_cost_values))
+        advantage, target = by_world(*signals, 0.7, 0.6)
+        assert_allclose(batch.cost_advantages[:, k], advantage - advantage.mean(), atol=1e-4)
+        assert_allclose(batch.cost_value_targets[:, k], target, rtol=1e-5)
+    assert_array_equal(batch.action, t.action.reshape(36, 1))
 
 
 RATIO = jnp.array([0.5, 1.0, 1.5])
@@ -145,6 +184,13 @@ def test_estimate_of_the_rate_follows_the_length_of_episodes_that_ended():
     estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8)
     assert_allclose(estimate.rate_costs, [6.0, 10.0], rtol=1e-6)
     assert estimate.mean_length == 100.0 and estimate.rate_return == 50.0
+
+
+def test_summaries_take_what_evaluate_returns():
+    ones, steps = jnp.ones((2, 1)), jnp.full(2, 20, jnp.int32)
+    episodes = Episodes(jnp.array([1.0, 3.0]), jnp.array([0.0, 30.0]), ones, ones, steps, steps, steps)
+    summary = summarise(episodes, 25.0, ("probe",))
+    assert (summary["episode_return_mean"], summary["over_limit_share"], summary["cost_rate"]) == (2.0, 0.5, 0.75)
 
 
 @pytest.mark.parametrize("num", [1, 2, 1000, 1024])

@@ -151,6 +151,7 @@ class Scaled(probe_envs.CostlyTarget):
         return reward, self.cost_scale * cost
 
 
+@pytest.mark.slow
 def test_costs_without_weight_change_nothing():
     @jax.jit
     def trained(cost_scale, cost_limit):
@@ -214,6 +215,7 @@ def test_nothing_is_learnt_before_the_random_steps_and_a_batch_are_in():
         sac(SMALL.replace(replay_capacity=127))
 
 
+@pytest.mark.slow
 def test_what_the_replay_keeps_belongs_together():
     """The reward is the first observation, the cost the second one's sign; the actions are still uniform."""
     venv = vectorize(probe_envs.Random(), 40, stagger=True)
@@ -230,6 +232,7 @@ def test_what_the_replay_keeps_belongs_together():
     assert 0.99 < np.abs(steps.action).max() <= 1.0
 
 
+@pytest.mark.slow
 def test_no_gradient_step_copies_the_replay():
     venv = vectorize(probe_envs.Random(), 8)
     algorithm = sac(SMALL.replace(replay_capacity=1_000_000))
@@ -267,6 +270,7 @@ def test_an_interrupted_training_continues_bit_for_bit(small, key, tmp_path):
     assert_same(whole, resumed)
 
 
+@pytest.mark.slow
 def test_whole_trainings_vmap_over_seeds_and_settings():
     venv = vectorize(probe_envs.Random(), 8, stagger=True)
 

@@ -42,7 +42,7 @@ def test_ppo_learns_to_act_on_the_observation():
     state, metrics = run(venv, ppo(config), TrainConfig(unroll_length=16), 80)
     test = vectorize(probe_envs.Target(), 64)
     episodes = evaluate(test, ppo(config), state.params, state.normaliser, jax.random.key(1), sampled=False)
-    summary = summarise(episodes, cost_limit=25.0)
+    summary = summarise(jax.device_get(episodes), cost_limit=25.0)
     assert summary["episode_length_mean"] == 20.0
     assert summary["episode_return_mean"] > 19.7  # of 20; the initial policy gets about 17
     assert metrics["kl"].max() < 0.3 and metrics["num_passes"][1:].min() >= 1

@@ -1,5 +1,6 @@
 """`python -m mjx_safety.render`: from an environment, from a run, and wrong input in one sentence."""
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -95,16 +96,10 @@ def test_wrong_input(flags, sentence, capsys, tmp_path):
     options = cli.parse(["--env", ID, "--physics", "mujoco"])
     for name in ("RUN", "GROUP/RUN"):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "config.json").write_text(_json(options.to_config()))
+        (tmp_path / name / "config.json").write_text(json.dumps(options.to_config(), default=str))
     path = tmp_path / flags[0]
     assert render.main([str(path) if path.exists() else flags[0], *flags[1:]]) == 2
     assert sentence in capsys.readouterr().err.replace("\n", " ")
-
-
-def _json(config):
-    import json
-
-    return json.dumps(config, default=str)
 
 
 def test_what_this_machine_cannot_draw_is_told_before_anything_compiles(monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Films: which frames, how fast, worlds side by side, a strip that tells return, cost and limit; files that open."""
 
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,8 +84,8 @@ def test_png_shows_moments(tmp_path):
     film.write(recording_of(ID), LOOK, tmp_path / "sheet.png", moments=2)
     with Image.open(tmp_path / "sheet.png") as image:
         one = (2 * 96 + GAP, 64 + HEIGHT)
-        assert image.size == (2 * one[0] + GAP, one[1])
-        first, last = (np.asarray(image.convert("RGB"))[:, x : x + one[0]] for x in (0, one[0] + GAP))
+        assert image.size == (one[0], 2 * one[1] + GAP)
+        first, last = (np.asarray(image.convert("RGB"))[y : y + one[1]] for y in (0, one[1] + GAP))
     assert not np.array_equal(first, last)
 
 
@@ -119,6 +120,6 @@ def test_an_encoder_that_fails_is_told(tmp_path):
 
 
 def test_a_missing_encoder_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(film.MissingPackageError, match=r"pip install 'mjx-safety\[viz\]'"):
         film.check_encoder()

@@ -1,6 +1,7 @@
 """The lidar picture shows the readings, where they come from, and how far the objects are."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import jax
@@ -82,8 +83,6 @@ def test_natural_lidar_draws_its_rays_to_the_surface():
     ],
 )
 def test_words(lidar, words):
-    import re
-
     assert re.search(words, explain(lidar))
 
 

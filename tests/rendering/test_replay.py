@@ -1,12 +1,14 @@
 """The replay holds the recording, needs no other file, and plays in a browser."""
 
 import base64
+import io
 import json
 import re
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from worlds import world_of
 
 from mjx_safety.rendering.replay import replay_page, write_replay
@@ -130,10 +132,6 @@ def view(page):
 
 
 def shot(locator):
-    import io
-
-    from PIL import Image
-
     return Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
 
 
