@@ -86,6 +86,8 @@ def _main(argv: Sequence[str]) -> None:
 
 def check(flags: Flags) -> None:
     """Refuse what cannot be drawn, before anything compiles."""
+    if not flags.out:
+        raise UsageError(f"--out names no file; name one or more that end in: {', '.join(SUFFIXES)}")
     for path in flags.out:
         if path.suffix not in SUFFIXES:
             raise UsageError(f"--out {path} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")

@@ -81,6 +81,7 @@ def test_the_policy_of_a_run_sees_normalised_observations():
     [
         (["SafetyPointGaol1-v0", "--out", "a.html"], "unknown environment id 'SafetyPointGaol1-v0' (did you mean"),
         ([ID, "--out", "film.avi"], "--out film.avi is of no known kind; its name must end in one of: .mp4, .gif"),
+        ([ID, "--out"], "--out names no file"),
         ([ID, "--num-worlds", "0", "--out", "a.html"], "--num-worlds is 0; it must be at least 1"),
         ([ID, "--steps", "0", "--out", "a.html"], "--steps is 0; it must be at least 1"),
         ([ID, "--size", "10", "100", "--out", "a.html"], "width and height must be at least 64 pixels"),
