@@ -99,9 +99,9 @@ def resolve_physics(physics: str) -> str:
 
 
 def _build_physics(config: EnvConfig, engine: str) -> Physics:
-    exact, com = engine == "mujoco", "com" in config.extras
-    scene = build_scene(config.robot, config.objects, exact=exact, com=com)
-    if exact:
+    build = functools.partial(build_scene, config.robot, engine=engine, com="com" in config.extras)
+    scene = build(config.objects)
+    if engine == "mujoco":
         from mjx_safety.physics.mujoco import MujocoPhysics
 
         return MujocoPhysics(scene)
@@ -109,8 +109,7 @@ def _build_physics(config: EnvConfig, engine: str) -> Physics:
         from mjx_safety.physics.mjx import MjxPhysics
         from mjx_safety.physics.nearby import Nearby
 
-    near = build_scene(config.robot, with_slots(config.objects), exact=exact, com=com)
-    return MjxPhysics.create(Nearby(full=scene, near=near))
+    return MjxPhysics.create(Nearby(full=scene, near=build(with_slots(config.objects))))
 
 
 def _find_factory(env_id: str) -> Callable[[], EnvConfig]:

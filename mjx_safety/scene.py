@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ from mjx_safety.robots.base import Robot
 from mjx_safety.shapes import add_to
 from mjx_safety.types import Snapshot
 
+Engine = Literal["mujoco", "mjx", "warp"]  # that a model is made for
+
 COM = "com"  # name of the sensor of the robot's centre of mass
 CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
 BALLS = 8  # in the ring that stands for a wheel on MJX
@@ -48,6 +50,7 @@ MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
 SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
 LS_ITERATIONS = 10  # of the solver's line search on MJX, where all of them are always paid for
 FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
+OBJECTS_FLOOR = 1 << 30  # collision mask of the Warp model, a bit that no robot uses
 TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: ROBOT, DRIVEN: ROBOT | FREE, FLAT: FLOOR}
 
 
@@ -311,18 +314,12 @@ def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObjec
     }
 
 
-def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, exact: bool, com: bool = False) -> Scene:
-    """Compile the model.
-
-    exact: the true shapes and contacts of the reference (C engine), else MJX's (see above); com: measure the robot's
-    centre of mass.
-    """
+def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, engine: Engine, com: bool = False) -> Scene:
+    """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
     spec = mujoco.MjSpec.from_file(str(robot.xml))
     spec.option.gravity = [0, 0, -9.81]
     spec.option.magnetic = [0, -0.5, 0]
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a blow-up must show, not restart the world
-    if exact:  # the collider of convex shapes that MuJoCo had when the reference was made
-        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_NATIVECCD | mujoco.mjtDisableBit.mjDSBL_MULTICCD
+    spec.option.disableflags |= _FLAGS[engine]
     floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
     root = spec.body("robot")
     if root is None:
@@ -334,12 +331,14 @@ def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, exact: b
     if com:
         subtree = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
         spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **subtree)
-    if exact:
+    if engine == "mjx":
+        _adapt_to_mjx(spec, robot, geoms)
+    else:
         for name, kind in objects.items():
             for index in range(kind.num if kind.body_kind != "marker" else 0):
                 _add_contact_sensor(spec, f"{name}{index}")
-    else:
-        _adapt_to_mjx(spec, robot, geoms)
+    if engine == "warp" and not robot.touches_floor:
+        _keep_off_the_floor(geoms)
     model = spec.compile()
     _check_robot(robot, model)
     return Scene(robot=robot, objects=objects, model=model)
@@ -392,6 +391,14 @@ def _add_contact_sensor(spec: mujoco.MjSpec, body: str) -> None:
         refname=body,
         intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # report: how many
     )
+
+
+def _keep_off_the_floor(geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
+    """Give the floor a mask that only the objects share, so that the robot cannot touch it."""
+    floor, *rest = geoms[FLOOR][0], *geoms[FREE], *geoms[DRIVEN]
+    floor.contype = floor.conaffinity = OBJECTS_FLOOR
+    for geom in rest:
+        geom.contype, geom.conaffinity = geom.contype | OBJECTS_FLOOR, geom.conaffinity | OBJECTS_FLOOR
 
 
 def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
@@ -451,6 +458,11 @@ def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]],
         spec.add_numeric(name=name, data=np.array([float(value)]))
 
 
-_GEOM = mujoco.mjtGeom
+_GEOM, _DISABLE = mujoco.mjtGeom, mujoco.mjtDisableBit
+_FLAGS = {  # a blow-up must show, not restart the world; convex shapes collide as they did when the reference was made
+    "mujoco": int(_DISABLE.mjDSBL_AUTORESET | _DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),
+    "mjx": int(_DISABLE.mjDSBL_AUTORESET),
+    "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # which never restarts a world
+}
 _FLOOR_POINTS = {_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3, _GEOM.mjGEOM_BOX: 4}
 _MASK_OF = {"fixed": FIXED, "free": FREE, "driven": DRIVEN}

@@ -106,7 +106,7 @@ def test_unknown_cameras_are_refused():
     env = world_of(ID).env
     with pytest.raises(ValueError, match="camera is 'side'; it must be one of track, fixednear"):
         check_camera(env, "side")
-    blind = build_scene(env.config.robot, {}, exact=True).model
+    blind = build_scene(env.config.robot, {}, engine="mujoco").model
     stub = SimpleNamespace(mj_model=blind, config=env.config)
     check_camera(stub, "vision")
     without = SimpleNamespace(ncam=0)
@@ -132,7 +132,7 @@ def test_render_refuses_what_is_no_world(state):
 
 def test_the_drawn_model_is_the_true_one_on_every_engine():
     env = world_of("SafetyCarPush2-v0").env
-    stand_in = build_scene(env.config.robot, env.config.objects, exact=False)
+    stand_in = build_scene(env.config.robot, env.config.objects, engine="mjx")
     assert stand_in.model.ngeom > env.mj_model.ngeom
     drawn = true_model(stand_in)
     assert drawn.ngeom == env.mj_model.ngeom and drawn.nq == stand_in.model.nq and drawn.nmocap == stand_in.model.nmocap
