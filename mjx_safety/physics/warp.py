@@ -26,6 +26,7 @@ if warp.config.log_level == warp.LOG_INFO:  # Warp's default; before mujoco.mjx 
 from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
+from mjx_safety.physics import warp_colliders
 from mjx_safety.physics.rest import read_at_rest
 from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
