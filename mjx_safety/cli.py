@@ -18,7 +18,7 @@ from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfi
 from mjx_safety.types import Environment
 from mjx_safety.wrappers import vectorize
 
-Physics = Literal["auto", "mjx", "mujoco"]
+Physics = Literal["auto", "mjx", "warp", "mujoco"]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
 MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter ones learn badly, longer ones only wait
@@ -292,6 +292,8 @@ def check_devices(run: RunFlags) -> int:
         raise UsageError(f"--num-devices is {run.num_devices}; it must lie between 0 and the {there} there are")
     if wanted > 1 and run.physics == "mujoco":
         raise UsageError("--num-devices is for engines on the device; --physics mujoco uses all CPU cores by itself")
+    if wanted > 1 and run.physics == "warp":
+        raise UsageError("--num-devices is for --physics mjx; --physics warp uses one GPU")
     if run.num_envs % wanted:
         raise UsageError(f"--num-envs is {run.num_envs}; it must be a multiple of the {wanted} devices")
     return wanted

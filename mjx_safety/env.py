@@ -30,12 +30,12 @@ class Env:
     """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
 
     They are compiled on first use, also when called outside `jax.jit`. The environment itself is a pytree; settings in
-    float and, on `mjx`, the physics model are leaves. Build it with `make`.
+    float and, on `mjx` and `warp`, the physics model are leaves. Build it with `make`.
     """
 
     config: EnvConfig
     placement: PlacementTable
-    physics: Any  # a `Physics`: a subtree on `mjx`, static on `mujoco`
+    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
     @property
     def scene(self) -> Scene:
@@ -208,7 +208,7 @@ class Env:
 
     @jax.jit
     def data(self, state: State) -> Any:
-        """Return the engine's complete data of a state: `mjx.Data` on `mjx`, current to the last entry."""
+        """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
         return self.physics.data(state.data)
 
     def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
 import io
 import itertools
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from mjx_safety.robots.base import Robot
 from mjx_safety.robots.car import CAR
 from mjx_safety.robots.doggo import DOGGO, DOGGO_2019
 from mjx_safety.robots.point import POINT
-from mjx_safety.scene import build_scene, with_slots
+from mjx_safety.scene import Engine, build_scene, with_slots
 from mjx_safety.tasks import button, circle, goal, push, run
 
 ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
@@ -31,7 +32,7 @@ ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
 TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each offers `presets(robot)`, one for every level
 MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
 
-ENGINES = ("mjx", "mujoco")
+ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
 
 
@@ -67,11 +68,12 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env
 
     env: an id of `ENV_IDS` or `register`, of an entry point in the group "mjx_safety.envs", a function named as
       "package.module:factory" that returns an `EnvConfig`, or an `EnvConfig` itself.
-    physics: "mjx" (JAX, any accelerator), "mujoco" (the C engine on all CPU cores), or "auto": mjx on an accelerator,
-      mujoco on a CPU.
+    physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
+      "auto": mjx on an accelerator, mujoco on a CPU.
     overrides: fields of `EnvConfig` to change.
 
-    Raises ValueError for an unknown id, engine or field, and for values that do not make an environment.
+    Raises ValueError for an unknown id, engine or field, for an engine that cannot run here, and for values that do not
+    make an environment.
     """
     if not isinstance(env, (str, EnvConfig)):
         raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")
@@ -87,24 +89,41 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env
     return build_env(config, _build_physics(config, resolve_physics(physics)))
 
 
-def resolve_physics(physics: str) -> str:
-    """Turn "auto" into the engine for this machine. Raises ValueError for an unknown engine."""
+def resolve_physics(physics: str) -> Engine:
+    """Turn "auto" into the engine for this machine. Raises ValueError for an engine that is unknown or cannot run."""
     if physics not in PHYSICS:
         raise ValueError(
             f"unknown physics {physics!r}{_did_you_mean(physics, PHYSICS)}; choose from {', '.join(PHYSICS)}"
         )
+    if physics == "warp":
+        _require_warp()
     if physics != "auto":
-        return physics
+        return cast(Engine, physics)
     return "mujoco" if jax.default_backend() == "cpu" else "mjx"
 
 
-def _build_physics(config: EnvConfig, engine: str) -> Physics:
+def _require_warp() -> None:
+    if importlib.util.find_spec("warp") is None:
+        raise ValueError("physics='warp' needs the extra 'warp': pip install 'mjx-safety[warp]'")
+    device = jax.devices()[0]
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
+        there = device.device_kind.lower()
+        raise ValueError(
+            f"physics='warp' needs an NVIDIA GPU; this process sees only {there}: use physics='mujoco' on a CPU, or 'mjx'"
+        )
+
+
+def _build_physics(config: EnvConfig, engine: Engine) -> Physics:
     build = functools.partial(build_scene, config.robot, engine=engine, com="com" in config.extras)
     scene = build(config.objects)
     if engine == "mujoco":
         from mjx_safety.physics.mujoco import MujocoPhysics
 
         return MujocoPhysics(scene)
+    if engine == "warp":
+        from mjx_safety.physics.warp import WarpPhysics
+
+        return WarpPhysics.create(scene)
     with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that Warp, which this engine does not use, is missing
         from mjx_safety.physics.mjx import MjxPhysics
         from mjx_safety.physics.nearby import Nearby

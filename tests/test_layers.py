@@ -30,7 +30,7 @@ WORLDS = (
     ("robots.*",),
     ("robots",),
     ("scene",),
-    ("physics.base", "physics.colliders", "physics.nearby", "physics.rest"),
+    ("physics.base", "physics.colliders", "physics.warp_colliders", "physics.nearby", "physics.rest"),
     ("physics.*",),
     ("physics",),
     ("tasks.base", "tasks.costs", "tasks.rewards"),

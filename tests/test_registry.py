@@ -75,7 +75,7 @@ def test_an_unknown_field_suggests_the_near_one_and_lists_all():
 
 
 def test_an_unknown_engine_suggests_the_near_one_and_lists_all():
-    with pytest.raises(ValueError, match=r"unknown physics 'mujuco' \(did you mean mujoco.*mjx, mujoco, auto"):
+    with pytest.raises(ValueError, match=r"unknown physics 'mujuco' \(did you mean mujoco.*mjx, warp, mujoco, auto"):
         mjx_safety.make("SafetyPointGoal1-v0", physics="mujuco")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable
 
 import jax
@@ -54,6 +55,8 @@ class Buffers:
 class WarpPhysics:
     """MJX-Warp on one scene: all objects in the solver, contacts from MuJoCo's contact sensors.
 
+    The model is a subtree of leaves: vmap over those of its fields that are to differ between worlds.
+
     Warp steps a batch in one call and sizes some buffers for all its worlds together. So the functions below are
     written for B worlds and say themselves what `jax.vmap` means: one more axis of worlds.
     """
@@ -61,13 +64,16 @@ class WarpPhysics:
     model: mjx.Model
     scene: Scene = struct.field(pytree_node=False)
     buffers: Buffers = struct.field(pytree_node=False)
+    ranks: tuple[int, ...] = struct.field(pytree_node=False)  # of the model's leaves where all worlds share them
 
     name = "warp"
 
     @classmethod
     def create(cls, scene: Scene) -> WarpPhysics:
         """Put the model on the device."""
-        return cls(model=mjx.put_model(scene.model, impl="warp"), scene=scene, buffers=default_buffers(scene))
+        model = mjx.put_model(scene.model, impl="warp")
+        ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(model))
+        return cls(model=model, scene=scene, buffers=default_buffers(scene), ranks=ranks)
 
     def with_buffers(self, **sizes: int) -> WarpPhysics:
         """Change some sizes of `Buffers`: `env.replace(physics=env.physics.with_buffers(rows=800))`."""
@@ -104,6 +110,11 @@ class WarpPhysics:
         batch = jax.tree.map(lambda x: x[None], (data, num_substeps))
         return jax.tree.map(lambda x: x[0], _advance(max_substeps)(self, *batch))
 
+    def axes(self, model: mjx.Model) -> mjx.Model:
+        """Axis of worlds of each leaf of a model for a batch, for `jax.vmap`: 0 where worlds differ, else None."""
+        leaves, structure = jax.tree.flatten(model)
+        return structure.unflatten(0 if x.ndim > rank else None for x, rank in zip(leaves, self.ranks, strict=True))
+
     def _reading(self, sensordata: jax.Array) -> PhysicsReading:
         split = self.scene.model.nsensordata - len(self.scene.solid_bodies)  # contact sensors stand last
         return PhysicsReading(sensors=sensordata[:split], contacts=sensordata[split:])
@@ -125,20 +136,31 @@ def default_buffers(scene: Scene) -> Buffers:
 
 
 def _over_worlds(run: Callable) -> Callable:
-    """Give `run(physics, *worlds)` its meaning under `jax.vmap`: the new axis and B together are one larger batch."""
+    """Give `run(physics, data, num_substeps)` its meaning under `jax.vmap`: the new axis and B are one larger batch."""
     batched = custom_vmap(run)
 
     @batched.def_vmap
-    def merge(axis_size: int, in_batched: tuple, physics: WarpPhysics, *worlds: PhysicsState) -> tuple:
-        if any(jax.tree.leaves(in_batched[0])):
-            raise ValueError("physics='warp' takes one model for all worlds; use physics='mjx' to vary it between them")
+    def merge(
+        axis_size: int, in_batched: tuple, physics: WarpPhysics, data: PhysicsState, num_substeps: jax.Array | None
+    ) -> tuple:
+        sizes = (axis_size, data.time.shape[-1])
 
-        def flat(x: jax.Array, is_batched: bool) -> jax.Array:
-            x = x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-            return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+        def flat(x: jax.Array, is_batched: bool, is_one: bool = False) -> jax.Array:
+            """Shape [*sizes, ...] as one axis. is_one: x lacks the axis B."""
+            x = x if is_batched else x[None]
+            x = x[:, None] if is_one else x
+            return jnp.broadcast_to(x, (*sizes, *x.shape[2:])).reshape(math.prod(sizes), *x.shape[2:])
 
-        out = batched(physics, *jax.tree.map(flat, worlds, tuple(in_batched[1:])))
-        out = jax.tree.map(lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), out)
+        def flat_model(x: jax.Array, is_batched: bool, rank: int) -> jax.Array:
+            is_one = x.ndim - is_batched == rank
+            return flat(x, is_batched, is_one) if is_batched or not is_one else x
+
+        leaves, structure = jax.tree.flatten(physics.model)
+        is_batched = jax.tree.leaves(in_batched[0])
+        model = structure.unflatten(map(flat_model, leaves, is_batched, physics.ranks))
+        worlds = jax.tree.map(flat, (data, num_substeps), tuple(in_batched[1:]))
+        out = batched(physics.replace(model=model), *worlds)
+        out = jax.tree.map(lambda x: x.reshape(*sizes, *x.shape[1:]), out)
         return out, jax.tree.map(lambda _: True, out)
 
     return batched
@@ -147,19 +169,17 @@ def _over_worlds(run: Callable) -> Callable:
 @functools.cache
 def _advance(max_substeps: int) -> Callable:
     """Return the function that takes B worlds some substeps further and reads sensors [B, S] of the final state."""
-    step = jax.vmap(mjx.step, in_axes=(None, 0))
-    forward = jax.vmap(mjx.forward, in_axes=(None, 0))
-
     @_over_worlds
     def advance(
         physics: WarpPhysics, data: PhysicsState, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, jax.Array]:
         scene, num_worlds = physics.scene, len(data.time)
-        blind = _without_sensors(physics.model)
+        model, blind = physics.model, _without_sensors(physics.model)
 
         def substep(index: jax.Array, carry: tuple[mjx.Data, Needs]) -> tuple[mjx.Data, Needs]:
             full, needs = carry
-            moved = step(blind, full.replace(mocap_pos=scene.mocap_pos(data, full.time)))
+            driven = full.replace(mocap_pos=scene.mocap_pos(data, full.time))
+            moved = jax.vmap(mjx.step, in_axes=(physics.axes(blind), 0))(blind, driven)
             needs = needs.and_of(moved)
             return (moved if num_substeps is None else _keep(index < num_substeps, moved, full)), needs
 
@@ -168,7 +188,8 @@ def _advance(max_substeps: int) -> Callable:
         if max_substeps:
             full, needs = jax.lax.fori_loop(0, max_substeps, substep, (full, needs))
         after = data.replace(**{field: getattr(full, field) for field in _MOVES})
-        read = forward(physics.model, full.replace(mocap_pos=scene.last_mocap_pos(data, full.time)))
+        full = full.replace(mocap_pos=scene.last_mocap_pos(data, full.time))
+        read = jax.vmap(mjx.forward, in_axes=(physics.axes(model), 0))(model, full)
         needs.and_of(read).report(physics.buffers, num_worlds)
         return after, read.sensordata
 
