@@ -128,7 +128,8 @@ def _build_physics(config: EnvConfig, engine: Engine) -> Physics:
         from mjx_safety.physics.mjx import MjxPhysics
         from mjx_safety.physics.nearby import Nearby
 
-    return MjxPhysics.create(Nearby(full=scene, near=build(with_slots(config.objects))))
+    near, alone = (Nearby(full=scene, near=build(objects)) for objects in (with_slots(config.objects), {}))
+    return MjxPhysics.create(near, alone)
 
 
 def _find_factory(env_id: str) -> Callable[[], EnvConfig]:

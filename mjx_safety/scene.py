@@ -16,8 +16,10 @@ reference. MJX pays for every pair that could ever touch and lacks some pairs of
   same as long as nothing touches it.
 - A free object that lies on the floor stays where it is as long as nothing else touches it: in single precision it
   would tremble, at Doggo's time step faster than the speed from which on a moving vase costs.
+- In a batch, the robot is first solved for by itself; worlds in which it can reach an object, or an object moves, are
+  then solved for again with these objects (`physics.compaction`).
 - Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
-  ones are solved for: as many as can carry things on the floor, and `SPARE_CONTACTS`.
+  ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
 - Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
 """
 
@@ -47,6 +49,7 @@ COM = "com"  # name of the sensor of the robot's centre of mass
 CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
 BALLS = 8  # in the ring that stands for a wheel on MJX
 MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
+MOST_POINTS = 4  # of contact that a pair of shapes can have on MJX
 SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
 LS_ITERATIONS = 10  # of the solver's line search on MJX, where all of them are always paid for
 FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
@@ -450,12 +453,17 @@ def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int)
 
 
 def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]], robot: Robot) -> None:
-    """Bound what the solver is given: the nearest pairs, and the deepest contacts, all points on the floor included."""
-    resting = geoms[FREE] + (geoms[ROBOT] if robot.touches_floor else [])
-    supports = sum(_FLOOR_POINTS.get(geom.type, 0) for geom in resting)
-    limits = {"max_geom_pairs": MAX_GEOM_PAIRS, "max_contact_points": supports + SPARE_CONTACTS}
-    for name, value in limits.items():
+    """Bound what the solver is given: the nearest pairs, and the deepest contacts, with room for all on the floor."""
+    of_objects = SPARE_CONTACTS + _points(geoms[FREE]) if any(geoms[kind] for kind in (FREE, FIXED, DRIVEN)) else 0
+    of_robot = min(_points(geoms[ROBOT]), robot.floor_points or np.inf) if robot.touches_floor else 0
+    points = of_objects + of_robot + MOST_POINTS * len(robot.self_contacts)
+    for name, value in {"max_geom_pairs": MAX_GEOM_PAIRS, "max_contact_points": points}.items():
         spec.add_numeric(name=name, data=np.array([float(value)]))
+
+
+def _points(geoms: list[mujoco.MjsGeom]) -> int:
+    """How many contact points MJX has room for between some shapes and the floor."""
+    return sum(_FLOOR_POINTS.get(geom.type, 0) for geom in geoms if geom.contype or geom.conaffinity)
 
 
 _GEOM, _DISABLE = mujoco.mjtGeom, mujoco.mjtDisableBit

@@ -169,6 +169,7 @@ def _over_worlds(run: Callable) -> Callable:
 @functools.cache
 def _advance(max_substeps: int) -> Callable:
     """Return the function that takes B worlds some substeps further and reads sensors [B, S] of the final state."""
+
     @_over_worlds
     def advance(
         physics: WarpPhysics, data: PhysicsState, num_substeps: jax.Array | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mjx_safety.placement import AbstractPlaced
-from mjx_safety.settings import freeze, require, require_bools, require_numbers, settings, static
+from mjx_safety.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -25,6 +25,7 @@ class Robot(AbstractPlaced):
         True  # joint angles are observed as (sin, cos), ball joints as 3x3 matrices; False: as they are
     )
     touches_floor: bool = True  # False: no contact with the floor has to be simulated (mjx)
+    floor_points: int | None = None  # most points with the floor at a time, for the solver (mjx); None: all there are
     self_contacts: tuple[tuple[str, str], ...] = ()  # pairs of its own geoms to collide with each other (mjx; C: all)
     keepout: float = static(default=0.4)  # m
     start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
@@ -40,6 +41,8 @@ class Robot(AbstractPlaced):
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
         require_numbers(self, start_height=0.0)
         require_bools(self, "touches_floor", "angle_components")
+        if self.floor_points is not None:
+            require_count(self, "floor_points", 1)
         pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
         require(pairs, self, "self_contacts", "pairs of names of geoms")
         is_angle = isinstance(self.start_yaw, (int, float)) and math.isfinite(self.start_yaw)
