@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import assert_close, compiled, plain, row
+from worlds import assert_close, close_by, compiled, plain, row
 
 import mjx_safety
-from mjx_safety import EnvConfig, Goal, Gremlins, Pillars, Vases
+from mjx_safety import Buttons, Car, Doggo, EnvConfig, Goal, Gremlins, Pillars, Push, Vases
 from mjx_safety.env import build_env
 from mjx_safety.scene import build_scene
 
@@ -202,3 +202,24 @@ def test_vectorized_worlds_start_again_in_fresh_layouts(pair):
     assert np.all(states.truncated) and np.all(states.env_state.step_count == 0)
     assert np.all(np.isfinite(states.obs))
     assert np.all(np.abs(states.env_state.data.qpos[:, :2] - first[:, :2]).max(axis=1) > 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("robot", [Car(), Doggo()], ids=lambda robot: robot.name)
+def test_other_robots_touch_and_move_as_on_the_c_engine(robot):
+    """Car's wheels and Doggo's trunk are cylinders, as pillars are; what they touch are boxes, too."""
+    objects = {"vases": Vases(num=2), "pillars": Pillars(num=1), "buttons": Buttons(num=1), "gremlins": Gremlins(num=1)}
+    pair = Pair(EnvConfig(robot=robot, task=Push(), indicator=False, **objects))
+    snapshots = close_by(pair.exact, 24)
+    pair.env = pair.env.replace(physics=pair.env.physics.with_buffers(contacts=120, rows=1300))
+    states, expected = pair.restores(snapshots), pair.exact_restores(snapshots)
+    counts, wanted = contacts(pair.env, states), contacts(pair.exact, expected)
+    assert np.mean(counts == wanted) > 0.97 and np.mean((counts > 0) == (wanted > 0)) > 0.99
+    assert np.any(wanted[:, 0] > 0)  # the pillar
+
+    states = pair.exact_resets(jax.random.split(jax.random.key(0), B))
+    for index, action in enumerate(pair.actions(T)):
+        after, states = pair.steps(states, action), pair.exact_steps(states, action)
+        if index:  # Car's wheels begin tangent to the floor, on either side of which rounding may put them
+            np.testing.assert_allclose(after.data.qpos, states.data.qpos, atol=1e-4)
+            np.testing.assert_array_equal(after.costs > 0, states.costs > 0)
