@@ -1,7 +1,6 @@
 """Contacts between robot and objects: as many points as MuJoCo lists, limbs included, each with its own object."""
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest

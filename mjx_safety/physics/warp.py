@@ -27,8 +27,8 @@ if warp.config.log_level == warp.LOG_INFO:  # Warp's default; before mujoco.mjx 
 from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
-from mjx_safety.physics import warp_colliders
 from mjx_safety.physics.rest import read_at_rest
+from mjx_safety.physics.warp_colliders import correct_colliders
 from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
 
@@ -71,6 +71,7 @@ class WarpPhysics:
     @classmethod
     def create(cls, scene: Scene) -> WarpPhysics:
         """Put the model on the device."""
+        correct_colliders()
         model = mjx.put_model(scene.model, impl="warp")
         ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(model))
         return cls(model=model, scene=scene, buffers=default_buffers(scene), ranks=ranks)
@@ -169,6 +170,7 @@ def _over_worlds(run: Callable) -> Callable:
 @functools.cache
 def _advance(max_substeps: int) -> Callable:
     """Return the function that takes B worlds some substeps further and reads sensors [B, S] of the final state."""
+
     @_over_worlds
     def advance(
         physics: WarpPhysics, data: PhysicsState, num_substeps: jax.Array | None
