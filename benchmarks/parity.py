@@ -67,7 +67,7 @@ SHARES: dict[str, dict[str, float]] = {  # the smallest shares that must agree, 
         "cost": 0.98,  # what any step costs
         "goal_met": 1.0,
     }
-    for engine, sign in (("mujoco", 0.99), ("mjx", 0.98), ("warp", 0.98))
+    for engine, sign in (("mujoco", 0.99), ("mjx", 0.98), ("warp", 0.99))
 }
 
 

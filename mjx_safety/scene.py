@@ -23,8 +23,8 @@ reference. MJX pays for every pair that could ever touch and lacks some pairs of
 Warp pays for what is near only, and has all pairs of shapes and C's contact sensors: it gets C's model, and departs in
 
 - Robot and floor do not touch where the robot never presses on it, for in single precision a tangent may press.
-- A cylinder against a capsule, a cylinder or a box is left to GJK and EPA, Warp's only algorithm for them; C's model asks
-  for the older MPR, as the reference had it. Where shapes overlap deeply the two differ in direction and depth.
+- A cylinder against a capsule, a cylinder or a box is left to GJK and EPA, Warp's only algorithm for them. C's model
+  asks for the older MPR, as the reference had it; where shapes overlap deeply the two differ in direction and depth.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from worlds import assert_close, close_by, compiled, plain, row
 
 import mjx_safety
-from mjx_safety import Buttons, Car, Doggo, EnvConfig, Goal, Gremlins, Pillars, Push, Vases
+from mjx_safety import Buttons, Car, Doggo, EnvConfig, Goal, Gremlins, Pillars, Push, Vases, throughput
 from mjx_safety.env import build_env
 from mjx_safety.scene import build_scene
 
@@ -178,6 +178,11 @@ def test_data_is_complete_and_current(pair, posed):
     np.testing.assert_allclose(data.xpos[:, robot, :2], states.data.qpos[:, :2], atol=1e-6)
     num_sensors = pair.env.mj_model.nsensordata - len(pair.env.scene.solid_bodies)
     np.testing.assert_array_equal(data.sensordata[:, num_sensors:], contacts(pair.env, states))
+
+
+def test_buffers_hold_what_lies_on_the_floor_and_more(pair):
+    """Two vases and a gremlin have four points each; a point has ten rows, a weld six."""
+    assert throughput.buffers(pair.env) == {"nv": 21, "contacts": 28, "constraint_rows": 286}
 
 
 def test_a_full_buffer_is_reported_once_with_what_to_do(pair, posed, caplog):
