@@ -109,7 +109,7 @@ def _require_warp() -> None:
     if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
         there = device.device_kind.lower()
         raise ValueError(
-            f"physics='warp' needs an NVIDIA GPU; this process sees only {there}: use physics='mujoco' on a CPU, or 'mjx'"
+            f"physics='warp' needs an NVIDIA GPU; this process sees only {there}: use physics='mujoco' or 'mjx'"
         )
 
 

@@ -19,16 +19,8 @@ from mjx_safety import plots
 Row = dict[str, float | None]
 
 PACKAGES = (
-    "mjx-safety",
-    "jax",
-    "jaxlib",
-    "mujoco",
-    "mujoco-mjx",
-    "warp-lang",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "numpy",
+    *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
+    *("flax", "optax", "orbax-checkpoint", "numpy"),
 )
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # nothing to show before a whole episode ended
 

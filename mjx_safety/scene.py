@@ -1,6 +1,6 @@
 """Robot and objects as a MuJoCo model, and the way between its coordinates and the world's.
 
-Two models come from one scene. The C engine gets the true one: everything solid may touch everything else, as in the
+Three models come from one scene. The C engine gets the true one: everything solid may touch everything else, as in the
 reference. MJX pays for every pair that could ever touch and lacks some pairs of shapes, so its model departs:
 
 - Masks name the pairs that matter. Left out are: robot and floor where the robot never presses on it (Point: tangent at
@@ -21,6 +21,12 @@ reference. MJX pays for every pair that could ever touch and lacks some pairs of
 - Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
   ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
 - Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
+
+Warp pays for what is near only, and has all pairs of shapes and C's contact sensors: it gets C's model, and departs in
+
+- Robot and floor do not touch where the robot never presses on it, for in single precision a tangent may press.
+- A cylinder against a capsule, a cylinder or a box is left to GJK and EPA, Warp's only algorithm for them. C's model
+  asks for the older MPR, as the reference had it; where shapes overlap deeply the two differ in direction and depth.
 """
 
 from __future__ import annotations
@@ -39,7 +45,7 @@ from mjx_safety.driven import WELD_SOLREF, target_offset, undisturbed_offset
 from mjx_safety.geometry import from_frame, mat_from_quat, quat_from_yaw, to_frame, yaw_from_quat
 from mjx_safety.objects import AbstractObject, Gremlins
 from mjx_safety.readings import PhysicsReading, PhysicsState, Readings
-from mjx_safety.robots.base import Robot
+from mjx_safety.robots.base import Robot, check_model
 from mjx_safety.shapes import add_to
 from mjx_safety.types import Snapshot
 
@@ -343,24 +349,8 @@ def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, engine: 
     if engine == "warp" and not robot.touches_floor:
         _keep_off_the_floor(geoms)
     model = spec.compile()
-    _check_robot(robot, model)
+    check_model(robot, model)
     return Scene(robot=robot, objects=objects, model=model)
-
-
-def _check_robot(robot: Robot, model: mujoco.MjModel) -> None:
-    """Raise ValueError where the robot's model is not what its value says."""
-    where = f"the model {robot.xml} of robot {robot.name}"
-    missing = set(robot.sensors) - {model.sensor(i).name for i in range(model.nsensor)}
-    if missing:
-        raise ValueError(f"{where} has no sensor named {sorted(missing)[0]!r}")
-    joint = mujoco.mjtJoint
-    roots = {"planar": [joint.mjJNT_SLIDE, joint.mjJNT_SLIDE, joint.mjJNT_HINGE], "free": [joint.mjJNT_FREE]}
-    first, num = model.body("robot").jntadr[0], model.body("robot").jntnum[0]
-    if list(model.jnt_type[first : first + num]) != [int(kind) for kind in roots[robot.root_joint]]:
-        wanted = {"planar": "two slides and a hinge", "free": "one free joint"}[robot.root_joint]
-        raise ValueError(f"{where} has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}")
-    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
-        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")
 
 
 def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:
@@ -470,7 +460,7 @@ _GEOM, _DISABLE = mujoco.mjtGeom, mujoco.mjtDisableBit
 _FLAGS = {  # a blow-up must show, not restart the world; convex shapes collide as they did when the reference was made
     "mujoco": int(_DISABLE.mjDSBL_AUTORESET | _DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),
     "mjx": int(_DISABLE.mjDSBL_AUTORESET),
-    "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # which never restarts a world
+    "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # never restarts a world
 }
 _FLOOR_POINTS = {_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3, _GEOM.mjGEOM_BOX: 4}
 _MASK_OF = {"fixed": FIXED, "free": FREE, "driven": DRIVEN}

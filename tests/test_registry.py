@@ -79,6 +79,19 @@ def test_an_unknown_engine_suggests_the_near_one_and_lists_all():
         mjx_safety.make("SafetyPointGoal1-v0", physics="mujuco")
 
 
+@pytest.mark.parametrize(
+    ("installed", "sentence"),
+    [
+        (None, r"^physics='warp' needs the extra 'warp': pip install 'mjx-safety\[warp\]'$"),
+        ("here", r"^physics='warp' needs an NVIDIA GPU; this process sees only cpu: use physics='mujoco' or 'mjx'$"),
+    ],
+)
+def test_warp_says_what_it_needs(monkeypatch, installed, sentence):
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: installed)
+    with pytest.raises(ValueError, match=sentence):
+        mjx_safety.make("SafetyPointGoal1-v0", physics="warp")
+
+
 def test_auto_physics_on_a_cpu_is_the_c_engine(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert registry.resolve_physics("auto") == "mujoco"

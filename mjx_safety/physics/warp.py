@@ -27,8 +27,8 @@ if warp.config.log_level == warp.LOG_INFO:  # Warp's default; before mujoco.mjx 
 from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
-from mjx_safety.physics import warp_colliders
 from mjx_safety.physics.rest import read_at_rest
+from mjx_safety.physics.warp_colliders import correct_colliders
 from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
 
@@ -71,6 +71,7 @@ class WarpPhysics:
     @classmethod
     def create(cls, scene: Scene) -> WarpPhysics:
         """Put the model on the device."""
+        correct_colliders()
         model = mjx.put_model(scene.model, impl="warp")
         ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(model))
         return cls(model=model, scene=scene, buffers=default_buffers(scene), ranks=ranks)
@@ -222,19 +223,19 @@ def _blank(scene: Scene, buffers: Buffers, num_worlds: int) -> mjx.Data:
     with jax.ensure_compile_time_eval():
         host = jax.devices("cpu")[0]
         blank = mjx.make_data(scene.model, host, "warp", naconmax=1, naccdmax=1, njmax=buffers.rows)
+        blank = jax.tree.map(np.asarray, blank)
     slots = buffers.contacts * num_worlds
     private = {field: getattr(blank._impl, field) for field in blank._impl.__dataclass_fields__}
     lists = {name: x for name, x in private.items() if name.startswith("contact__") and len(x)}
-    blank = jax.tree.map(_filled, blank)
-    pool = {name: jnp.full((slots, *x.shape[1:]), x.ravel()[0]) for name, x in lists.items()}
+    pool = {name: jnp.full((slots, *x.shape[1:]), x.flat[0]) for name, x in lists.items()}
     sizes = {"naconmax": slots, "naccdmax": min(buffers.convex_pairs, buffers.contacts) * num_worlds}
+    blank = jax.tree.map(_filled, blank)
     return blank.replace(_impl=blank._impl.replace(**pool, **sizes))
 
 
-def _filled(x: jax.Array) -> jax.Array:
-    values = np.asarray(x)
-    is_uniform = values.size > 0 and np.all(values == values.flat[0])
-    return jnp.full(values.shape, values.flat[0]) if is_uniform else jnp.asarray(values)
+def _filled(x: np.ndarray) -> jax.Array:
+    is_uniform = x.size > 0 and np.all(x == x.flat[0])
+    return jnp.full(x.shape, x.flat[0]) if is_uniform else jnp.asarray(x)
 
 
 def _load(blank: mjx.Data, data: PhysicsState) -> mjx.Data:

@@ -1,4 +1,7 @@
-"""Correction of Warp's collision of a capsule with a plane, in place from the import of this module on."""
+"""Correction of Warp's collision of a capsule with a plane."""
+
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# A kernel's types are those of Warp's compiler, not of Python.
 
 from __future__ import annotations
 
@@ -31,4 +34,6 @@ def plane_capsule(
     return wp.vec2(dist1, dist2), wp.matrix_from_rows(pos1, pos2), frame
 
 
-collision_primitive.plane_capsule = plane_capsule
+def correct_colliders() -> None:
+    """Use the corrected function in all kernels that Warp builds from now on in this process."""
+    collision_primitive.plane_capsule = plane_capsule
