@@ -19,12 +19,13 @@ import jax
 
 from mjx_safety.config import EnvConfig
 from mjx_safety.env import Env, build_env
+from mjx_safety.model import Engine, with_slots
 from mjx_safety.physics.base import Physics
 from mjx_safety.robots.base import Robot
 from mjx_safety.robots.car import CAR
 from mjx_safety.robots.doggo import DOGGO, DOGGO_2019
 from mjx_safety.robots.point import POINT
-from mjx_safety.scene import Engine, build_scene, with_slots
+from mjx_safety.scene import build_scene
 from mjx_safety.tasks import button, circle, goal, push, run
 
 ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)

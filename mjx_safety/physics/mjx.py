@@ -112,7 +112,7 @@ class Part:
 
 @struct.dataclass
 class MjxPhysics:
-    """MJX on one scene. The models are subtrees of leaves: vmap over `near.model` to randomise masses, frictions, gains.
+    """MJX on one scene. Models are subtrees of leaves: vmap over `near.model` to randomise masses, frictions, gains.
 
     A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
     `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway. Such states are cheap

@@ -124,7 +124,7 @@ class Nearby:
         return reading.replace(contacts=jnp.concatenate([jnp.zeros(0), *rows.values()]))
 
     def needs_objects(self, data: PhysicsState, seconds: float) -> jax.Array:
-        """Whether any object can touch something, or has not come to rest, within `seconds` from now. [] bool"""
+        """Whether any object can touch something, or has not come to rest, within `seconds` from now. [] bool."""
         scene, parts = self.full, self._parts(data)
         speed = jnp.linalg.norm(data.qvel[:2])
         reach = _reach(scene) + (speed + 0.5 * FASTEST_START * seconds) * seconds
