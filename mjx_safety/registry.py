@@ -62,6 +62,12 @@ def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
     _FACTORIES[env_id] = factory
 
 
+def other_ids() -> tuple[str, ...]:
+    """Ids that are no presets: those given to `register`, and entry points of other packages (which are not loaded)."""
+    registered = [env_id for env_id in _FACTORIES if env_id not in (*ENV_IDS, *ENV_IDS_2019)]
+    return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
+
+
 def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env:
     """Build an environment.
 

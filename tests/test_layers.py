@@ -60,9 +60,9 @@ HOST = (  # the command line and what else runs on the host; imported by nobody 
     ("rendering.frames", "rendering.top_view", "rendering.strip"),
     ("rendering.film", "rendering.replay", "rendering.lidar_view"),
     ("rendering.*",),
-    ("runs", "groups", "scores", "throughput", "peer_throughput", "rendering", "interop"),
+    ("runs", "groups", "scores", "throughput", "peer_throughput", "overview", "rendering", "interop"),
     ("evaluate", "benchmark", "plot", "play"),
-    ("render", "train"),
+    ("render", "train", "__main__"),
 )
 
 FROM_WORLDS = {"agents": {"types"}}  # what the agents see of the other column
