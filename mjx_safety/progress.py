@@ -20,7 +20,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._live:
             self._live.__enter__()
-        self._say(f"{self.title}: compiling the first iteration ...")
+        self._say(f"{self.title}: compiling the first iteration ... (~: estimates, until whole episodes have ended)")
         return self
 
     def __exit__(self, *error: object) -> None:

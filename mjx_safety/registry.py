@@ -128,7 +128,8 @@ def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
     if ":" in env_id:
         return _import_factory(env_id)
     known = [*_FACTORIES, *plugins]
-    raise ValueError(f"unknown environment id {env_id!r}{_did_you_mean(env_id, known)}; known ids: {', '.join(known)}")
+    hint = _did_you_mean(env_id, known)
+    raise ValueError(f"unknown environment id {env_id!r}{hint}; `python -m mjx_safety` lists all {len(known)}")
 
 
 def _import_factory(path: str) -> Callable[[], EnvConfig]:
