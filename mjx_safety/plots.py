@@ -104,7 +104,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
         notes = ["dashed: limit"] * (name == "episode_cost") + ["dotted: estimate"] * (estimated and name in ESTIMATES)
         panel.set(xlabel="environment steps", title=PANELS[name] + (f" ({'; '.join(notes)})" if notes else ""))
         panel.grid(alpha=0.3)
-        panel.set_xlim(left=0.0)
+        panel.set_xlim(0.0, 1.02 * max(float(curve.rows[-1]["env_steps"] or 1.0) for curve in curves))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         if name != "episode_return":
             panel.set_ylim(bottom=0.0)
