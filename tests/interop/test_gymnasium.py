@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from packaging.version import Version
 from rendering.recordings import needs_opengl
 
 import mjx_safety
@@ -385,6 +386,7 @@ def test_memory_of_other_arrays_is_not_handed_on(name):
     jax.tree.map(np.testing.assert_array_equal, kept, copies)
 
 
+@pytest.mark.skipif(Version(gymnasium.__version__) < Version("1.4"), reason="its wrappers had faults before 1.4")
 def test_gymnasium_s_vector_wrappers_understand_it():
     actions = toy.actions(9, B, fatal=0.1)
     plain = run(toys(), actions)[1]
