@@ -61,6 +61,7 @@ HOST = (  # the command line and what else runs on the host; imported by nobody 
     ("rendering.film", "rendering.replay", "rendering.lidar_view"),
     ("rendering.*",),
     ("runs", "groups", "scores", "throughput", "peer_throughput", "overview", "rendering", "interop"),
+    ("report",),
     ("evaluate", "benchmark", "plot", "play", "interop.*"),
     ("render", "train", "__main__"),
 )
