@@ -18,23 +18,16 @@ PACKAGES = ("jax", "mujoco", "mujoco-mjx")  # whose versions decide how a simula
 
 
 class Engine(NamedTuple):
-    """An engine and what it needs."""
+    """An engine in a few words."""
 
     summary: str
     package: str  # whose version counts
-    needed: dict[str, str]  # package -> how to install it
-    platform: str = ""  # of JAX's devices, that it runs on; empty: any
 
 
 ENGINES = {
-    "mjx": Engine("MJX-JAX, any device", "mujoco-mjx", {"mujoco-mjx": "pip install mujoco-mjx"}),
-    "warp": Engine(
-        "MJX-Warp, NVIDIA GPUs",
-        "warp-lang",
-        {"mujoco-mjx": "pip install mujoco-mjx", "warp-lang": f"pip install '{DISTRIBUTION}[warp]'"},
-        platform="gpu",
-    ),
-    "mujoco": Engine("C engine, all CPU cores", "mujoco", {"mujoco": "pip install mujoco"}),
+    "mjx": Engine("MJX-JAX, any device", "mujoco-mjx"),
+    "warp": Engine("MJX-Warp, NVIDIA GPUs", "warp-lang"),
+    "mujoco": Engine("C engine, all CPU cores", "mujoco"),
 }
 
 EXTRAS = {
@@ -43,19 +36,17 @@ EXTRAS = {
     "gym": "Gymnasium, safety-gymnasium",
     "brax": "Brax, Playground",
     "viz": "films as .mp4",
+    "docs": "the documentation's pages",
     "dev": "tests, linters; gym, brax, viz",
 }
 
 
 def engine_problem(name: str) -> str:
-    """Say why an engine cannot run on this machine; empty where it can. It asks for packages and devices only."""
-    engine = ENGINES[name]
-    for package, remedy in engine.needed.items():
-        if version_of(package) is None:
-            return f"{package} is not installed: {remedy}"
-    found = {device.platform for device in jax.devices()}
-    if engine.platform and engine.platform not in found:
-        return f"needs a device of the kind {engine.platform}, JAX finds only: {', '.join(sorted(found))}"
+    """Say why an engine cannot run on this machine; empty where it can."""
+    try:
+        registry.resolve_physics(name)
+    except ValueError as error:
+        return str(error)
     return ""
 
 

@@ -91,7 +91,7 @@ def test_metadata(wheel):
     name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
     metadata = Parser().parsestr(archive.read(name).decode())
     assert metadata["Name"] == "mjx-safety" and metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra")) == {"cuda", "warp", "gym", "brax", "viz", "dev"}
+    assert {"cuda", "warp", "gym", "brax", "viz", "dev"} <= set(metadata.get_all("Provides-Extra"))
     needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert all(">=" in line for line in needed)  # a lower bound, that has been tried, for each
 
