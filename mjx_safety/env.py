@@ -211,6 +211,15 @@ class Env:
         """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
         return self.physics.data(state.data)
 
+    def render(self, state: State, **look: Any) -> Any:
+        """Return an image (Pillow's) of a state, or of a batch side by side; a notebook shows it. Not for jit.
+
+        look: camera, width, height, halo of `mjx_safety.rendering.render`, which this calls.
+        """
+        from mjx_safety.rendering import render  # above this layer: needed by who asks for a picture only
+
+        return render(self, state, **look)
+
     def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys for the layout and for all the rest."""
         layout_key, key = jax.random.split(key)

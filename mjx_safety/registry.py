@@ -64,6 +64,12 @@ def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
     _FACTORIES[env_id] = factory
 
 
+def other_ids() -> tuple[str, ...]:
+    """Ids that are no presets: those given to `register`, and entry points of other packages (which are not loaded)."""
+    registered = [env_id for env_id in _FACTORIES if env_id not in (*ENV_IDS, *ENV_IDS_2019)]
+    return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
+
+
 def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env:
     """Build an environment.
 
@@ -142,7 +148,8 @@ def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
     if ":" in env_id:
         return _import_factory(env_id)
     known = [*_FACTORIES, *plugins]
-    raise ValueError(f"unknown environment id {env_id!r}{_did_you_mean(env_id, known)}; known ids: {', '.join(known)}")
+    hint = _did_you_mean(env_id, known)
+    raise ValueError(f"unknown environment id {env_id!r}{hint}; `python -m mjx_safety` lists all {len(known)}")
 
 
 def _import_factory(path: str) -> Callable[[], EnvConfig]:

@@ -53,17 +53,16 @@ def test_ids_are_robots_times_tasks_times_levels():
         ("SafetyPointRun1-v0", "SafetyPointRun0-v0"),
     ],
 )
-def test_an_unknown_id_suggests_the_near_one_and_lists_all(env_id, near):
+def test_an_unknown_id_suggests_the_near_one_and_says_what_lists_all(env_id, near):
     with pytest.raises(ValueError, match="unknown environment id") as error:
         mjx_safety.make(env_id)
-    suggestion, listing = str(error.value).split("known ids:")
+    suggestion, listing = str(error.value).split(";")
     assert repr(env_id) in suggestion and f"did you mean {near}" in suggestion
-    for known in (*ENV_IDS, *ENV_IDS_2019):
-        assert known in listing
+    assert listing == f" `python -m mjx_safety` lists all {len(ENV_IDS) + len(ENV_IDS_2019)}"
 
 
 def test_an_id_like_no_other_gets_no_suggestion():
-    with pytest.raises(ValueError, match="unknown environment id 'xyz'; known ids:"):
+    with pytest.raises(ValueError, match="unknown environment id 'xyz'; `python -m mjx_safety` lists"):
         mjx_safety.make("xyz")
 
 
@@ -141,7 +140,7 @@ def test_another_package_may_offer_environments(module, monkeypatch):
     plugin = EntryPoint(name="Theirs-v0", value="users_envs:factory", group="mjx_safety.envs")
     monkeypatch.setattr(registry, "entry_points", lambda group: [plugin] if group == "mjx_safety.envs" else [])
     assert made("Theirs-v0").episode_length == 7
-    with pytest.raises(ValueError, match=r"did you mean Theirs-v0.*known ids: .*Theirs-v0"):
+    with pytest.raises(ValueError, match="did you mean Theirs-v0"):
         made("Theirs-v1")
 
 

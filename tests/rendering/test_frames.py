@@ -124,6 +124,13 @@ def test_render_gives_an_image_that_a_notebook_shows(state):
     assert (width // 96, height // 64) == (2, 2)
 
 
+@needs_opengl
+def test_an_environment_shows_its_states(state):
+    env = world_of(ID).env
+    image = env.render(state, camera="top", width=96, height=64)
+    np.testing.assert_array_equal(image, render(env, state, camera="top", width=96, height=64))
+
+
 def test_render_refuses_what_is_no_world(state):
     batch = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (2, 2, *np.shape(leaf))), state)
     with pytest.raises(ValueError, match=r"up to 64, and this state has the shape \(2, 2\)"):
