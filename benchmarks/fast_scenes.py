@@ -3,8 +3,8 @@
     python benchmarks/fast_scenes.py --json benchmarks/results/fast_scenes.json
 
 The first row is the reference's model as it stands; every row adds one choice to those above it. All rows step the same
-worlds by the same random actions, each held for `HOLD` steps so that robots get about, in turns within one run; the
-errors are those of a single step from the same states.
+worlds, into which robots have been driven before, by the same random actions, in turns within one run; the errors are
+those of a single step from the same states.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import record
@@ -32,9 +31,7 @@ from mjx_safety.env import Env
 from mjx_safety.physics.mjx import MjxPhysics, Part
 from mjx_safety.physics.nearby import Nearby
 from mjx_safety.scene import Scene, build_scene
-from mjx_safety.throughput import buffers, time_in_turns
-
-HOLD = 20  # steps
+from mjx_safety.throughput import buffers, driving, in_mid_episode, time_in_turns
 
 Edit = Callable[[mujoco.MjModel], None]
 
@@ -49,8 +46,6 @@ class Args:
     """Worlds side by side."""
     num_steps: int = 5
     """Environment steps of one timing; of the first row a single one."""
-    num_before: int = 500
-    """Environment steps before, on the C engine."""
     repeats: int = 5
     """Timings of each row; the median counts."""
     json: Path | None = None
@@ -110,11 +105,8 @@ def main(args: Args) -> None:
     """Measure, print, write."""
     cli.set_up_jax(compilation_cache=False)
     exact, env = (mjx_safety.make(args.env, physics=physics) for physics in ("mujoco", "mjx"))
-    shape = (args.num_before + args.num_steps, args.num_envs, env.action_size)
-    actions = jnp.repeat(jax.random.uniform(jax.random.key(1), shape, minval=-1.0, maxval=1.0), HOLD, axis=0)
-    states = jax.jit(lambda key: exact.reset_many(key, args.num_envs))(jax.random.key(0))
-    states = rollout(exact, args.num_before)(states, actions[: args.num_before])
-    actions = actions[args.num_before :]
+    actions = driving(jax.random.key(1), args.num_steps, args.num_envs, env.action_size)
+    states = in_mid_episode(exact, args.num_envs).env_state
     expected = np.asarray(rollout(exact, 1)(states, actions[:1]).data.qpos)
 
     rows: dict[str, dict[str, Any]] = {}
@@ -141,7 +133,7 @@ def main(args: Args) -> None:
     if args.json:
         seconds = env.config.frameskip * float(env.mj_model.opt.timestep)
         needs = jax.vmap(lambda state: env.physics.near.nearby.needs_objects(state.data, seconds))(states)
-        settings = {name: getattr(args, name) for name in ("env", "num_envs", "num_steps", "num_before")}
+        settings = {name: getattr(args, name) for name in ("env", "num_envs", "num_steps")}
         record.write(args.json, {**settings, "worlds_that_need_objects": float(needs.mean()), "rows": rows})
 
 

@@ -31,7 +31,7 @@ class Flags:
     num_envs: tuple[int, ...] = (1024,)
     """Numbers of worlds."""
     modes: tuple[str, ...] = ("step",)
-    """What to time: step (random actions), act (with policy inference), train (PPO-Lagrangian)."""
+    """What to time: step (random actions, held for a while), act (with policy inference), train (PPO-Lagrangian)."""
     num_steps: int = 32
     """Environment steps of each world in one timed call."""
     repeats: int = 5

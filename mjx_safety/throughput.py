@@ -20,9 +20,12 @@ from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env import Env
 from mjx_safety.readings import PhysicsState
-from mjx_safety.wrappers import VecEnv, vectorize
+from mjx_safety.registry import make
+from mjx_safety.wrappers import VecEnv, VecState, vectorize
 
 MODES = ("step", "act", "train")  # stepping by given actions, by a policy's, a whole training iteration
+HOLD = 20  # steps for which a random action is held, so that robots get about
+WARM_UP = 300  # steps before worlds are timed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,7 @@ def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[fl
 def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) -> tuple[Timing, dict[str, Any]]:
     """Time `num_steps` steps of `num_envs` worlds with auto-reset. Returns the timing, and memory figures."""
     venv = vectorize(env, num_envs, stagger=True)
-    call, start = (_training if mode == "train" else _stepping)(venv, mode, num_steps)
+    call, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
     begun = time.perf_counter()
     compiled = call.lower(start).compile()
     compile_seconds = time.perf_counter() - begun
@@ -66,28 +69,49 @@ def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) ->
     return Timing(speed, compile_seconds, seconds), memory(compiled, carry, num_envs)
 
 
-def _stepping(venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Any]:
-    """Jit steps by random actions, or by those of a policy of the default size. Carry: worlds and key."""
+def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> jax.Array:
+    """Draw random actions [T, B, A], each held for `HOLD` steps."""
+    drawn = jax.random.uniform(key, (-(-num_steps // HOLD), num_envs, action_size), minval=-1.0, maxval=1.0)
+    return jnp.repeat(drawn, HOLD, axis=0)[:num_steps]
+
+
+def in_mid_episode(env: Env, num_envs: int) -> VecState:
+    """Return worlds in which robots have been driven about for `WARM_UP` steps, some of them into objects.
+
+    On a CPU the C engine does that, which compiles no physics; states are the same on all engines.
+    """
+    driver = make(env.config, physics="mujoco") if jax.default_backend() == "cpu" else env
+    venv = vectorize(driver, num_envs, stagger=True)
+
+    @jax.jit
+    def run(key: jax.Array) -> VecState:
+        actions = driving(key, WARM_UP, num_envs, env.action_size)
+        return jax.lax.scan(lambda s, a: (venv.step(s, a), None), venv.reset(key), actions)[0]
+
+    return run(jax.random.key(0))
+
+
+def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Any]:
+    """Jit steps by held random actions, or by a policy of the default size with such noise. Carry: worlds and key."""
     networks = make_networks((64, 64))
     params = networks.init(jax.random.key(1), venv.obs_size, venv.action_size).policy
 
-    def step(states: Any, noise: jax.Array) -> tuple[Any, None]:
-        actions = noise
+    def step(states: Any, actions: jax.Array) -> tuple[Any, None]:
         if mode == "act":
             dist = networks.policy(params, states.obs)
-            actions = dist.mean + jnp.exp(dist.log_std) * noise
+            actions = dist.mean + jnp.exp(dist.log_std) * actions
         return venv.step(states, jnp.clip(actions, -1.0, 1.0)), None
 
     def run(carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
         states, key = carry
-        key, noise_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, (num_steps, venv.num_envs, venv.action_size))
-        return jax.lax.scan(step, states, noise)[0], key
+        key, actions_key = jax.random.split(key)
+        actions = driving(actions_key, num_steps, venv.num_envs, venv.action_size)
+        return jax.lax.scan(step, states, actions)[0], key
 
-    return jax.jit(run, donate_argnums=0), (jax.jit(venv.reset)(jax.random.key(0)), jax.random.key(2))
+    return jax.jit(run, donate_argnums=0), (in_mid_episode(env, venv.num_envs), jax.random.key(2))
 
 
-def _training(venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Any]:
+def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Any]:
     """Jit one iteration of PPO-Lagrangian with rollouts of `num_steps`. Carry: the training state."""
     from mjx_safety.agents import PPOConfig, init, iterate, lagrangian, ppo
 
@@ -158,9 +182,9 @@ def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int
 
 def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
     """Time the bare rollout of the same worlds by random actions. env: on the engine `mujoco`."""
-    states = jax.jit(lambda key: env.reset_many(key, num_envs))(jax.random.key(0))
-    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (num_steps, num_envs, env.action_size))
-    run = bare_rollout(env, jax.tree.map(np.asarray, states.data), actions, env.config.frameskip)
+    physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
+    actions = np.asarray(driving(jax.random.key(2), num_steps, num_envs, env.action_size), float)
+    run = bare_rollout(env, physics, actions, env.config.frameskip)
     seconds = time_in_turns(repeats, run=run)["run"]
     return Timing(num_steps * num_envs / statistics.median(seconds), 0.0, seconds)
 
