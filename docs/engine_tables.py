@@ -94,3 +94,16 @@ def bars() -> str:
     for path in sorted(RESULTS.glob("parity*.json")):
         lines += [f"- {miss}" for miss in json.loads(path.read_text()).get("missed", [])]
     return "\n".join(lines) if lines else "None."
+
+
+def start() -> str:
+    """Return how long the first step takes, and what a world carries."""
+    result = json.loads((RESULTS / "engines.json").read_text())
+    seconds = ", ".join(f"{value:.1f} s on `{engine}`" for engine, value in result["start_seconds"].items())
+    memory = result["mjx_state"]["kib_per_world"]
+    return (
+        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds}. What its"
+        f" physics carries from step to step on `mjx` is {memory['lean']:.2f} KiB per world, the whole `State`"
+        f" {memory['env_state']:.2f} KiB; a whole `mjx.Data` would be {memory['whole']:.1f} KiB"
+        " (`benchmarks/results/engines.json`)."
+    )

@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "parity": engine_tables.worst,
     "deviations": engine_tables.deviations,
     "missed": engine_tables.bars,
+    "start": engine_tables.start,
 }
 
 
