@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS, PICTURES = "notebooks", "results"  # folders of the site
 MATH = re.compile(r"^```math\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)(#[^)\s]*)?\)")  # to a folder above the page's own
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Let griffe_comments.py find its neighbours."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -39,7 +46,7 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
 
     resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     text, resources = MarkdownExporter().from_filename(str(path), resources=resources)
-    return text, resources["outputs"]
+    return text.replace(".ipynb)", ".md)"), resources["outputs"]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files, **_: Any) -> str:
