@@ -35,7 +35,7 @@ def value_text(value: Any) -> str:
 
 
 def settings(algo: str, part: str) -> str:
-    """Return the settings that an algorithm's flags change: those of its own, those of its limit, or the shared ones."""
+    """Return the settings of an algorithm that are flags: its own, those of its limit, or the shared ones."""
     with mock.patch.object(cli, "on_accelerator", return_value=False):
         on_cpu = getattr(cli.default_options(algo, None), part)
     with mock.patch.object(cli, "on_accelerator", return_value=True):
@@ -46,7 +46,9 @@ def settings(algo: str, part: str) -> str:
             raise SystemExit(f"docs/generate.py: {type(on_cpu).__name__}.{field.name} has no comment beside it")
         values = [value_text(getattr(config, field.name)) for config in (library, on_cpu, on_accelerator)]
         flag = f"`--{field.name.replace('_', '-')}`"
-        rows.append([flag, f"`{values[0]}`", *("" if v == values[0] else f"`{v}`" for v in values[1:]), comments[field.name]])
+        rows.append(
+            [flag, f"`{values[0]}`", *("" if v == values[0] else f"`{v}`" for v in values[1:]), comments[field.name]]
+        )
     if not rows:
         return "It has none."
     return table(["Flag", "Default", "Command line, CPU", "Command line, accelerator", "Meaning"], rows)
@@ -79,7 +81,7 @@ def results() -> dict[str, dict[str, Any]]:
 
 
 def outcome(name: str, result: dict[str, Any]) -> list[str]:
-    """Return a row: what was trained, how long, what it reached at the end and when it was judged, what is published."""
+    """Return a row: what was trained, how long, what it reached, what is published."""
     run, summary, judged = result["run"], result["summary"], result.get("evaluation")
     limited = run["algo"] not in NO_LIMIT
     steps = f"{summary['env_steps']:.2g}".replace("e+0", "e")
@@ -121,10 +123,9 @@ def published_only(*algos: str) -> str:
     for algo in algos:
         there = scores.published(algo, "SafetyPointGoal1-v0")
         if there is not None:
-            rows.append(
-                f" OmniSafe reports for {there.name} on PointGoal1 a return of {there.episode_return:.1f} ±"
-                f" {there.episode_return_std:.1f} and a cost of {there.episode_cost:.1f} ± {there.episode_cost_std:.1f}."
-            )
+            gain = f"{there.episode_return:.1f} ± {there.episode_return_std:.1f}"
+            cost = f"{there.episode_cost:.1f} ± {there.episode_cost_std:.1f}"
+            rows.append(f" OmniSafe reports for {there.name} on PointGoal1 a return of {gain} and a cost of {cost}.")
     return "".join(dict.fromkeys(rows))
 
 

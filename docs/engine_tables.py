@@ -102,8 +102,8 @@ def start() -> str:
     seconds = ", ".join(f"{value:.1f} s on `{engine}`" for engine, value in result["start_seconds"].items())
     memory = result["mjx_state"]["kib_per_world"]
     return (
-        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds}. What its"
-        f" physics carries from step to step on `mjx` is {memory['lean']:.2f} KiB per world, the whole `State`"
+        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds}."
+        f" What its physics carries from step to step on `mjx` is {memory['lean']:.2f} KiB per world, the whole `State`"
         f" {memory['env_state']:.2f} KiB; a whole `mjx.Data` would be {memory['whole']:.1f} KiB"
         " (`benchmarks/results/engines.json`)."
     )

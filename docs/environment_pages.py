@@ -298,8 +298,8 @@ HEAD = f"""# Environments
 
 {NOTE}
 
-All {{num}} ids of `mjx_safety.ENV_IDS`; the first {{num_benchmark}} are those of the benchmark, `BENCHMARK_IDS`. Each has its
-observation, action, reward, cost and a picture on the page that its id leads to.
+All {{num}} ids of `mjx_safety.ENV_IDS`; the first {{num_benchmark}} are those of the benchmark, `BENCHMARK_IDS`.
+Each has its observation, action, reward, cost and a picture on the page that its id leads to.
 
 - Units are SI, angles in radians, (1) means unitless. Sensors are in the frame of the robot's root, positions in the
   world's.

@@ -74,7 +74,9 @@ def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = ENV
         if out_of_date():
             raise SystemExit(f"docs/ is out of date ({', '.join(out_of_date())}): run python docs/generate.py")
         if environment_pages.missing_images():
-            raise SystemExit(f"docs/images lacks {', '.join(environment_pages.missing_images())}: run python docs/generate.py")
+            raise SystemExit(
+                f"docs/images lacks {', '.join(environment_pages.missing_images())}: run python docs/generate.py"
+            )
         return
     for path, text in pages():
         path.parent.mkdir(exist_ok=True)

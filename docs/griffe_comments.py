@@ -1,4 +1,4 @@
-"""An extension of Griffe, which reads the sources for the API reference: comments beside fields are their docstrings."""
+"""An extension of Griffe, which reads the sources for the reference: comments beside fields are docstrings."""
 
 from __future__ import annotations
 

@@ -84,5 +84,7 @@ def add_picture(path: Path, config: MkDocsConfig, files: Files) -> str:
 
 def mathml(latex: str) -> str:
     """Return formulas, one a paragraph, as a block of MathML."""
-    blocks = (latex2mathml.converter.convert(part.strip(), display="block") for part in latex.split("\n\n") if part.strip())
+    blocks = (
+        latex2mathml.converter.convert(part.strip(), display="block") for part in latex.split("\n\n") if part.strip()
+    )
     return '<div class="formula">' + "".join(blocks) + "</div>\n"
