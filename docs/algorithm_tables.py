@@ -16,6 +16,7 @@ from tabular import number, table
 from mjx_safety import cli, scores
 from mjx_safety.agents import ALGORITHMS
 
+ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
 PAGES = {  # name -> file of its page, without ending
     "ppo": "ppo", "ppo-lag": "lagrangian", "ppo-lag-adam": "lagrangian", "ppo-lag-softplus": "lagrangian",
@@ -51,7 +52,13 @@ def settings(algo: str, part: str) -> str:
         )
     if not rows:
         return "It has none."
-    return table(["Flag", "Default", "Command line, CPU", "Command line, accelerator", "Meaning"], rows)
+    return without_empty_columns(["Flag", "Default", "Command line, CPU", "Command line, accelerator", "Meaning"], rows)
+
+
+def without_empty_columns(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table without the columns in which nothing stands."""
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    return table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def run_flags() -> str:
@@ -61,7 +68,7 @@ def run_flags() -> str:
         flag = f"--{name.replace('_', '-')}"
         default = getattr(cli.RunFlags(), name)
         shown = "" if default in (None, (), "") else f"`{flag_value(default)}`"
-        rows.append([f"`{flag}`", shown, text])
+        rows.append([f"`{flag}`", shown, text.replace("<", "&lt;")])
     return table(["Flag", "Default", "Meaning"], rows)
 
 
@@ -129,11 +136,17 @@ def published_only(*algos: str) -> str:
     return "".join(dict.fromkeys(rows))
 
 
+def title_of(page: str) -> str:
+    """Return the heading of an algorithm's page."""
+    text = (ALGORITHM_PAGES / f"{page}.md").read_text()
+    return text.splitlines()[0].removeprefix("# ")
+
+
 def catalogue() -> str:
     """Return one line for each name that `--algo` takes."""
     rows = []
     for name, choice in ALGORITHMS.items():
         if name not in PAGES:
             raise SystemExit(f"docs/algorithm_tables.py has no page for the algorithm {name!r}")
-        rows.append([f"`{name}`", choice.summary, f"[{PAGES[name]}]({PAGES[name]}.md)"])
+        rows.append([f"`{name}`", choice.summary, f"[{title_of(PAGES[name])}]({PAGES[name]}.md)"])
     return table(["`--algo`", "Algorithm", "Page"], rows)

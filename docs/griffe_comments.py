@@ -1,22 +1,58 @@
-"""An extension of Griffe, which reads the sources for the reference: comments beside fields are docstrings."""
+"""An extension of Griffe, which reads the sources for the reference: fields of a class become a table with comments."""
 
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 import griffe
 from comments import comment_of, comments_by_line
 
+DECLARED = re.compile(r"(static|struct\.field|dataclasses\.field|field)\(")  # a field that is more than a value
 
-class FieldComments(griffe.Extension):
-    """Give every field that has no docstring the comment beside it."""
 
-    def on_attribute_instance(self, *, node: ast.AST | griffe.ObjectNode, attr: griffe.Attribute, **_: Any) -> None:
-        """Take the comment of one field."""
-        if attr.docstring is not None or not isinstance(node, ast.AnnAssign | ast.Assign):
+class FieldTable(griffe.Extension):
+    """Describe the annotated fields of every class in its docstring, and leave them out otherwise."""
+
+    def on_class_members(self, *, node: ast.AST | griffe.ObjectNode, cls: griffe.Class, **_: Any) -> None:
+        """Describe the fields of one class."""
+        if not isinstance(node, ast.ClassDef):
             return
-        lines = attr.lines_collection[attr.filepath] if isinstance(attr.filepath, type(attr.module.filepath)) else []
-        text = comment_of(node, comments_by_line("\n".join(lines) + "\n"), lines)
-        if text:
-            attr.docstring = griffe.Docstring(text, parent=attr)
+        lines = list(cls.lines_collection[cls.filepath])  # type: ignore[index]
+        comments = comments_by_line("\n".join(lines) + "\n")
+        rows = [row_of(field, comment_of(field, comments, lines)) for field in node.body if is_field(field)]
+        if not rows:
+            return
+        for row in rows:
+            cls.members.pop(row.partition(" ")[0], None)
+        text = cls.docstring.value if cls.docstring else ""
+        table = "\n".join(["Attributes:", *(f"    {row}" for row in rows)])
+        cls.docstring = griffe.Docstring(f"{text}\n\n{table}".strip(), parent=cls)
+
+
+def is_field(node: ast.stmt) -> bool:
+    """Say whether a statement of a class declares a public field."""
+    if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+        return False
+    return not node.target.id.startswith("_") and not ast.unparse(node.annotation).startswith("ClassVar")
+
+
+def row_of(node: ast.stmt, comment: str) -> str:
+    """Return a field as a line of a docstring: name, type, comment, default."""
+    assert isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    default = default_of(node.value)
+    said = ". ".join(filter(None, (comment.rstrip("."), f"Default {default}" if default else "")))
+    return f"{node.target.id} ({ast.unparse(node.annotation)}): {said or 'See its type'}."
+
+
+def default_of(value: ast.expr | None) -> str:
+    """Return the default of a field; static where it is part of the tree's structure and no leaf."""
+    if value is None:
+        return ""
+    text = ast.unparse(value)
+    if not DECLARED.match(text):
+        return f"`{text}`"
+    words = {keyword.arg: ast.unparse(keyword.value) for keyword in value.keywords}  # type: ignore[attr-defined]
+    fixed = text.startswith("static(") or words.get("pytree_node") == "False"
+    return f"`{words.get('default', '-')}`" + (", static" if fixed else "")
