@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+import mjx_safety
+from mjx_safety import agents
+
 from .pages import ROOT
 
 DOCS = ROOT / "docs"
@@ -76,6 +79,9 @@ def test_the_site_builds(tmp_path):
     for name in ("index", "environments/doggo_push", "algorithms/cpo", "notebooks/01_tour", "reference/config"):
         assert f"{name}.html" in pages
     assert "<math" in pages["algorithms/cpo.html"] and "m, radius" in pages["reference/config.html"]
+    reference = "".join(page for name, page in pages.items() if name.startswith("reference/"))
+    missing = [name for name in (*mjx_safety.__all__, *agents.__all__) if not re.search(rf"\b{name}\b", reference)]
+    assert not missing, f"docs/reference lacks {missing}"
     for name, page in pages.items():
         needed = [tag for tag in FROM_THE_NET.findall(page) if 'rel="canonical"' not in tag]
         assert not needed, f"{name} needs {needed[0]}"
