@@ -39,7 +39,8 @@ SIZES = (
     "--size",
     "--repeats",
 )
-RUN = re.compile(r"runs/[\w<>-]+")
+RUN = re.compile(r"runs/[\w-]+")
+TRAINED: set[tuple[str, ...]] = set()  # command lines that have run, on whatever page
 
 
 def lines():
@@ -117,7 +118,7 @@ def shrink(module, argv):
     kept, skipping = [], False
     for word in argv:
         if word.startswith("--"):
-            skipping = word in SIZES or (word == "--num-envs")
+            skipping = word in SIZES
         if not skipping:
             kept.append(word)
     if "--resume" in argv:
@@ -150,23 +151,22 @@ def run(words, small_run):
         names = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, str(ROOT / rest[0]), *rest[1:]], env=names, check=True)
         return
-    module, argv = rest[1].removeprefix("mjx_safety."), [RUN.sub(provide(small_run), word) for word in rest[2:]]
-    if module == "render" and not can_draw():
+    module, argv = rest[1].removeprefix("mjx_safety."), rest[2:]
+    if (module == "render" and not can_draw()) or tuple(words) in TRAINED:
         return
+    if module == "train" and not {"--out", "--resume"} & set(argv):
+        TRAINED.add(tuple(words))
+    if "--out" not in argv or module != "train":
+        provide(argv, small_run)
     assert importlib.import_module(f"mjx_safety.{module}").main(shrink(module, argv)) == 0, " ".join(words)
     jax.clear_caches()
 
 
-def provide(small_run):
-    """Return what names a run folder; where a page asks for one that nobody has made, a copy is put there."""
-
-    def replace(match):
-        path = match[0].replace("<", "").replace(">", "")
+def provide(argv, small_run):
+    """Where a command asks for a run folder that nobody has made, put a copy there."""
+    for path in filter(RUN.fullmatch, argv):
         if not os.path.exists(path):
             shutil.copytree(small_run, path)
-        return path
-
-    return replace
 
 
 def can_draw():
