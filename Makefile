@@ -8,7 +8,7 @@ comma  := ,
 VENV   := .venv
 BIN    := $(VENV)/bin
 GPU    := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
-EXTRAS ?= dev$(comma)docs$(if $(filter-out 0,$(GPU)),$(comma)cuda)
+EXTRAS ?= dev$(if $(filter-out 0,$(GPU)),$(comma)cuda)
 STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help

@@ -27,10 +27,11 @@ class Contacts:
     - cylinder, box_box, capsule_box, sphere_in_box: pairs of shapes that MuJoCo collides otherwise than 2.3.3 did. For
       cylinders, against all but the floor, that was the algorithm MPR. Of spheres in boxes only those count whose
       centre is inside.
+    - convex: a cylinder against a capsule, a cylinder or a box, which Warp leaves to GJK and EPA instead.
     - object: the robot touches anything but the floor and itself, or the push box does, where it counts.
     """
 
-    names = ("object", "tangent", *CHANGED)
+    names = ("object", "tangent", *CHANGED, "convex")
 
     def __init__(self, env: Env, reach: float):
         self.env, self.model, self.reach = env, env.mj_model, reach  # env: on the engine mujoco
@@ -110,6 +111,7 @@ class Contacts:
         """Tell which contacts [n] are of pairs of shapes that MuJoCo collides otherwise than 2.3.3 did."""
         low, high = np.sort(types, axis=1).T
         cylinder = ((low == CYLINDER) | (high == CYLINDER)) & (low != PLANE)
+        convex = cylinder & (low != SPHERE)
         if self.model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD):
             cylinder &= low == SPHERE  # all others are left to MPR again
         inside = (low == SPHERE) & (high == BOX)
@@ -120,6 +122,7 @@ class Contacts:
             inside[index] = np.all(np.abs(offset) < self.near.geom_size[box])
         return {
             "cylinder": cylinder,
+            "convex": convex,
             "box_box": (low == BOX) & (high == BOX),
             "capsule_box": (low == CAPSULE) & (high == BOX),
             "sphere_in_box": inside,

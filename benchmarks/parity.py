@@ -5,10 +5,11 @@ Each recording holds posed worlds with their observation and raw costs ("static"
 after the steps are entered too. Bars (`BARS`) hold for all worlds but those whose state says that they cannot
 reproduce; these are counted by name (`Contacts`).
 
-    python benchmarks/parity.py                                  # PointGoal 0, 1, 2 on both engines
+    python benchmarks/parity.py                                  # PointGoal 0, 1, 2 on mujoco and mjx
     python benchmarks/parity.py --all --engines mujoco           # all 27 recordings in tests/data
     python benchmarks/parity.py --envs CarPush1 DoggoGoal2
     python benchmarks/parity.py --all --json benchmarks/results/parity.json
+    python benchmarks/parity.py --engines warp                   # with the extra warp; on a GPU, or slowly on a CPU
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 import mjx_safety
-from mjx_safety.env import Env
+from mjx_safety.env import Env, build_env
 from mjx_safety.readings import PhysicsState
+from mjx_safety.scene import build_scene
 from mjx_safety.types import Snapshot
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -37,8 +39,12 @@ DEFAULT = ("PointGoal0", "PointGoal1", "PointGoal2")
 PARTS = {"posed": "static/", "before": "transition/", "after": "transition/next_"}  # name -> prefix in the recording
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile, not to run
 
-TANGENT = {"mujoco": 2e-8, "mjx": 2e-7}  # m: float32 knows heights no better, recorded ones or (mjx) all the time
-CANNOT = {"mujoco": ("tangent", *CHANGED), "mjx": ("tangent", "object")}  # MJX has collision routines of its own
+TANGENT = {"mujoco": 2e-8, "mjx": 2e-7, "warp": 2e-7}  # m: float32 knows no better, of recorded heights or of all
+CANNOT = {  # MJX has collision routines of its own, Warp those of C
+    "mujoco": ("tangent", *CHANGED),
+    "mjx": ("tangent", "object"),
+    "warp": ("tangent", *CHANGED, "convex"),
+}
 
 BARS: dict[str, dict[str, float]] = {  # the largest errors that worlds may have, engine -> quantity -> bar
     engine: {
@@ -51,7 +57,7 @@ BARS: dict[str, dict[str, float]] = {  # the largest errors that worlds may have
         "position": position,  # m, of the robot after a step that can reproduce
         "reward": 1e-4,  # of such a step
     }
-    for engine, position in (("mujoco", 1e-4), ("mjx", 1e-3))
+    for engine, position in (("mujoco", 1e-4), ("mjx", 1e-3), ("warp", 1e-4))
 }
 SHARES: dict[str, dict[str, float]] = {  # the smallest shares that must agree, engine -> quantity -> share
     engine: {
@@ -61,7 +67,7 @@ SHARES: dict[str, dict[str, float]] = {  # the smallest shares that must agree, 
         "cost": 0.98,  # what any step costs
         "goal_met": 1.0,
     }
-    for engine, sign in (("mujoco", 0.99), ("mjx", 0.98))
+    for engine, sign in (("mujoco", 0.99), ("mjx", 0.98), ("warp", 0.99))
 }
 
 
@@ -238,10 +244,20 @@ def compare(path: Path, engines: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     exact_run = replay(exact, record)
     results = {}
     for engine in engines:
-        env = exact if engine == "mujoco" else mjx_safety.make(record["env"], physics=engine)
+        env = exact if engine == "mujoco" else on_engine(exact, engine)
         played = exact_run if engine == "mujoco" else replay(env, record)
         results[engine] = _compare(env, record, played, Contacts(exact, TANGENT[engine]), exact_run, CANNOT[engine])
     return results
+
+
+def on_engine(exact: Env, engine: str) -> Env:
+    """Build the same environment on another engine; on `warp` also where `make` asks for a GPU."""
+    if engine != "warp":
+        return mjx_safety.make(exact.config, physics=engine)
+    from mjx_safety.physics.warp import WarpPhysics
+
+    scene = build_scene(exact.config.robot, exact.config.objects, engine="warp")
+    return build_env(exact.config, WarpPhysics.create(scene))
 
 
 def _compare(

@@ -12,6 +12,33 @@ from comments import comment_of, comments_by_line
 DECLARED = re.compile(r"(static|struct\.field|dataclasses\.field|field)\(")  # a field that is more than a value
 
 
+class Listed(griffe.Extension):
+    """Set lines that describe arguments, `name: text`, as a list. Google's style takes them for titles of boxes."""
+
+    def on_function_instance(self, *, node: ast.AST | griffe.ObjectNode, func: griffe.Function, **_: Any) -> None:
+        """Set the docstring of one function."""
+        if func.docstring:
+            names = {parameter.name for parameter in func.parameters}
+            func.docstring.value = with_lists(func.docstring.value, names)
+
+
+def with_lists(text: str, names: set[str]) -> str:
+    """Return a docstring whose lines `name: text`, with indented ones below them, are items of a list."""
+    lines = text.splitlines()
+    heads = [i for i, line in enumerate(lines) if line.partition(": ")[0] in names]
+    hanging = [i for i in heads if i + 1 < len(lines) and lines[i + 1].startswith(" ")]
+    if not hanging:
+        return text
+    out: list[str] = []
+    for i, line in enumerate(lines):
+        if i in heads:
+            name, _, said = line.partition(": ")
+            out += [*([""] if i - 1 not in heads and out and out[-1] else []), f"- `{name}`: {said}"]
+        else:
+            out.append(f"  {line.strip()}" if line.startswith(" ") else line)
+    return "\n".join(out)
+
+
 class FieldTable(griffe.Extension):
     """Describe the annotated fields of every class in its docstring, and leave them out otherwise."""
 

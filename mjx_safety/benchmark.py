@@ -27,7 +27,7 @@ class Flags:
     envs: tuple[str, ...] = ("SafetyPointGoal1-v0",)
     """Environment ids."""
     physics: tuple[cli.Physics, ...] = ("auto",)
-    """Engines: mujoco, mjx; auto takes mjx on an accelerator and mujoco on a CPU."""
+    """Engines: mujoco, mjx, warp; auto takes mjx on an accelerator and mujoco on a CPU."""
     num_envs: tuple[int, ...] = (1024,)
     """Numbers of worlds."""
     modes: tuple[str, ...] = ("step",)

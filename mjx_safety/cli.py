@@ -10,15 +10,38 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
+from tyro.constructors import PrimitiveConstructorSpec
 
 from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig, Training
 from mjx_safety.types import Environment
 from mjx_safety.wrappers import vectorize
 
-Physics = Literal["auto", "mjx", "mujoco"]
+Physics = Literal["auto", "mjx", "warp", "mujoco"]
+
+
+def _whole_number(words: list[str]) -> int:
+    """Read 1000000, 1_000_000 or 1e6."""
+    try:
+        return int(words[0])
+    except ValueError:
+        if float(words[0]).is_integer():
+            return int(float(words[0]))
+        raise
+
+
+Steps = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=_whole_number,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
 MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter ones learn badly, longer ones only wait
@@ -38,8 +61,8 @@ class RunFlags:
     """Algorithm; its own flags are listed below. See --algo NAME --help for another's."""
     num_envs: int = 256
     """Worlds that run side by side."""
-    total_steps: int = 1_300_000
-    """Environment steps of all worlds together, rounded down to whole iterations."""
+    total_steps: Steps = 1_300_000
+    """Environment steps of all worlds together, such as 1e7; rounded down to whole iterations."""
     cost_limit: float = 25.0
     """What an episode may cost (undiscounted sum)."""
     cost_limits: tuple[str, ...] = ()
@@ -292,6 +315,8 @@ def check_devices(run: RunFlags) -> int:
         raise UsageError(f"--num-devices is {run.num_devices}; it must lie between 0 and the {there} there are")
     if wanted > 1 and run.physics == "mujoco":
         raise UsageError("--num-devices is for engines on the device; --physics mujoco uses all CPU cores by itself")
+    if wanted > 1 and run.physics == "warp":
+        raise UsageError("--num-devices is for --physics mjx; --physics warp uses one GPU")
     if run.num_envs % wanted:
         raise UsageError(f"--num-envs is {run.num_envs}; it must be a multiple of the {wanted} devices")
     return wanted
@@ -315,7 +340,7 @@ def build_env(env_id: str, physics: str) -> Any:
         return make(env_id, physics=physics)
     except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
         message = str(error.args[0]) if error.args else type(error).__name__
-        raise UsageError(f"--env {env_id} with physics {physics} cannot be made: {message}") from error
+        raise UsageError(f"environment {env_id} cannot be made with the engine {physics}: {message}") from error
 
 
 def set_up_jax(compilation_cache: bool) -> None:
@@ -329,11 +354,12 @@ def set_up_jax(compilation_cache: bool) -> None:
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Run a command line; a wrong input ends it with status 2 and one sentence."""
     from rich.console import Console
+    from rich.markup import escape
 
     try:
         command(argv)
     except UsageError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     return 0
 

@@ -30,12 +30,12 @@ class Env:
     """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
 
     They are compiled on first use, also when called outside `jax.jit`. The environment itself is a pytree; settings in
-    float and, on `mjx`, the physics model are leaves. Build it with `make`.
+    float and, on `mjx` and `warp`, the physics model are leaves. Build it with `make`.
     """
 
     config: EnvConfig
     placement: PlacementTable
-    physics: Any  # a `Physics`: a subtree on `mjx`, static on `mujoco`
+    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
     @property
     def scene(self) -> Scene:
@@ -208,8 +208,17 @@ class Env:
 
     @jax.jit
     def data(self, state: State) -> Any:
-        """Return the engine's complete data of a state: `mjx.Data` on `mjx`, current to the last entry."""
+        """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
         return self.physics.data(state.data)
+
+    def render(self, state: State, **look: Any) -> Any:
+        """Return an image (Pillow's) of a state, or of a batch side by side; a notebook shows it. Not for jit.
+
+        look: camera, width, height, halo of `mjx_safety.rendering.render`, which this calls.
+        """
+        from mjx_safety.rendering import render  # above this layer: needed by who asks for a picture only
+
+        return render(self, state, **look)
 
     def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys for the layout and for all the rest."""

@@ -21,7 +21,7 @@ from mjx_safety import cli
 from mjx_safety.agents import Training, TrainState, init_many
 from mjx_safety.agents.train import iterate_many
 from mjx_safety.cli import Options
-from mjx_safety.plots import Outcome, Row, last_tenth
+from mjx_safety.plots import Outcome, Row, known_as, last_tenth
 from mjx_safety.types import Environment
 
 FILE = "group.json"
@@ -111,13 +111,13 @@ def unstack(states: TrainState, index: int) -> TrainState:
 
 
 def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list[Outcome]:
-    """Where each member ended. tables: the rows of each."""
+    """Where each member ended, by estimates where no whole episode has. tables: the rows of each."""
     return [
         Outcome(
             label=member.label,
             cost_limit=member.options.run.cost_limit,
-            episode_return=last_tenth(rows, "episode_return"),
-            episode_cost=last_tenth(rows, "episode_cost"),
+            episode_return=last_tenth(rows, known_as(rows, "episode_return")),
+            episode_cost=last_tenth(rows, known_as(rows, "episode_cost")),
         )
         for member, rows in zip(members, tables, strict=True)
     ]

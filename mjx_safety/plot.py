@@ -41,9 +41,10 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.plot", args=list(argv))
     if flags.out.suffix not in SUFFIXES:
         raise UsageError(f"--out {flags.out} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
-    curves = read(find_runs(flags.run))
+    paths = find_runs(flags.run)
+    curves = read(paths)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
-    plots.plot_curves(curves, flags.out)
+    plots.plot_curves(curves, flags.out, title_of(paths))
     for label in dict.fromkeys(curve.label for curve in curves):
         print(describe([curve for curve in curves if curve.label == label]))
     print(f"Wrote {flags.out}")
@@ -93,13 +94,24 @@ def label_all(configs: Sequence[dict[str, Any]]) -> list[str]:
     return [_label(config, differing) for config in configs]
 
 
+def title_of(paths: Sequence[Path]) -> str:
+    """Name the environment that all trainings share; empty if they do not, since the labels name it then."""
+    envs = {runs.read_config(path)["run"]["env"] for path in paths}
+    return envs.pop() if len(envs) == 1 else ""
+
+
 def describe(curves: Sequence[Curve]) -> str:
-    """Say where trainings of one label ended: means over the last tenth, and their spread over seeds."""
+    """Say where trainings of one label ended: means over the last tenth, and their spread over seeds.
+
+    A ~ marks what is estimated from rates, because no whole episode has ended yet.
+    """
     parts = []
     for name in ("return", "cost"):
-        values = np.array([plots.last_tenth(curve.rows, f"episode_{name}") for curve in curves])
+        metrics = [plots.known_as(curve.rows, f"episode_{name}") for curve in curves]
+        values = np.array([plots.last_tenth(curve.rows, m) for curve, m in zip(curves, metrics, strict=True)])
+        about = "~" if any(metric.endswith("estimate") for metric in metrics) else ""
         spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
-        parts.append(f"{name} {values.mean():.2f}{spread}")
+        parts.append(f"{name} {about}{values.mean():.2f}{spread}")
     seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
     return f"{curves[0].label}: {seeds}, last tenth: {', '.join(parts)}, limit {curves[0].cost_limit:g}"
 

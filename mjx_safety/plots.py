@@ -10,27 +10,41 @@ import numpy as np
 
 Row = dict[str, float | None]
 
+ESTIMATES = {"episode_return": "return_estimate", "episode_cost": "cost_estimate"}  # from the rates of rollouts
 
-def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path) -> None:
+
+def known_as(rows: Sequence[Row], name: str) -> str:
+    """Return the metric to show: itself or, where no whole episode has ended yet, its estimate."""
+    is_known = any(row.get(name) is not None for row in rows)
+    return name if is_known else ESTIMATES.get(name, name)
+
+
+def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: str = "") -> None:
     """Draw return and cost against environment steps, with the cost limit."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter
 
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
     for panel, name in zip(panels, ("return", "cost"), strict=True):
-        points = [(row["env_steps"], row[f"episode_{name}"]) for row in rows if row.get(f"episode_{name}") is not None]
-        if points:
-            steps, values = np.array(points, float).T
+        metric = known_as(rows, f"episode_{name}")
+        steps, values = _points(rows, metric)
+        if metric.endswith("estimate"):
+            panel.plot(steps, values, "C0:", linewidth=2.0, label="estimated: no whole episode yet")
+        elif len(values):
             window = max(1, len(values) // 30)
             weights = np.ones(window)
             mean = np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
             panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
             panel.plot(steps, mean, "C0", linewidth=2.0, label=f"mean over {window} iterations")
         panel.set(xlabel="environment steps", ylabel=f"episode {name}")
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.grid(alpha=0.3)
-    panels[1].axhline(cost_limit, color="C3", linestyle="--", label=f"limit {cost_limit:g}")
+    if np.isfinite(cost_limit):
+        panels[1].axhline(cost_limit, color="C3", linestyle="--", label=f"limit {cost_limit:g}")
     panels[1].set_ylim(bottom=0.0)
     for panel in panels:
         if panel.get_legend_handles_labels()[0]:
@@ -56,35 +70,42 @@ PANELS = {  # metric -> what stands beside its axis; the last panel is drawn onl
 GRID = 200  # points of a mean curve
 
 
-def plot_curves(curves: Sequence[Curve], path: Path) -> None:
+def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     """Draw return, cost with the limit, cost rate and multiplier against environment steps.
 
     Of each label the mean over its seeds and, as a band, their standard deviation; of a single one its raw values.
+    Trainings that no whole episode has ended in are shown by estimates, dotted.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter
 
     shown = [name for name in PANELS if name != "multiplier" or any(_has_multiplier(curve) for curve in curves)]
     rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
     figure, grid = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows + 0.6), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    estimated = False  # something is
     axes, limits = grid.ravel(), {curve.cost_limit for curve in curves}
     for number, label in enumerate(dict.fromkeys(curve.label for curve in curves)):
         group = [curve for curve in curves if curve.label == label]
         colour, seeds = f"C{number % 10}", f" ({len(group)} seeds)" if len(group) > 1 else ""
         for panel, name in zip(axes, shown, strict=True):
             if name != "multiplier" or any(map(_has_multiplier, group)):
-                _draw_group(panel, [_points(curve.rows, name) for curve in group], colour, label + seeds)
+                metric = known_as([row for curve in group for row in curve.rows], name)
+                estimated |= metric != name
+                points = [_points(curve.rows, metric) for curve in group]
+                _draw_group(panel, points, colour, label + seeds, "-" if metric == name else ":")
             if name == "episode_cost" and np.isfinite(group[0].cost_limit):
                 line = {"color": "black" if len(limits) == 1 else colour, "linestyle": "--", "linewidth": 1.0}
                 panel.axhline(group[0].cost_limit, **line)
     for panel, name in zip(axes, shown, strict=True):
-        panel.set(
-            xlabel="environment steps", title=PANELS[name] + (" (dashed: limit)" if name == "episode_cost" else "")
-        )
+        notes = ["dashed: limit"] * (name == "episode_cost") + ["dotted: estimate"] * (estimated and name in ESTIMATES)
+        panel.set(xlabel="environment steps", title=PANELS[name] + (f" ({'; '.join(notes)})" if notes else ""))
         panel.grid(alpha=0.3)
-        panel.set_xlim(left=0.0)
+        panel.set_xlim(0.0, 1.02 * max(float(curve.rows[-1]["env_steps"] or 1.0) for curve in curves))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         if name != "episode_return":
             panel.set_ylim(bottom=0.0)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -104,7 +125,9 @@ def _points(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, np.cumsum(values) / np.arange(1, len(values) + 1) if name == "cost_rate" else values
 
 
-def _draw_group(panel: Any, group: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str) -> None:
+def _draw_group(
+    panel: Any, group: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str, style: str
+) -> None:
     """Mean and spread of trainings, as far as all of them have got."""
     group = [points for points in group if len(points[0])]
     if not group:
@@ -117,7 +140,7 @@ def _draw_group(panel: Any, group: Sequence[tuple[np.ndarray, np.ndarray]], colo
         panel.plot(*group[0], color=colour, alpha=0.25, linewidth=0.8)
     else:
         panel.fill_between(grid, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
-    panel.plot(grid, mean, color=colour, linewidth=2.0, label=label)
+    panel.plot(grid, mean, style, color=colour, linewidth=2.0, label=label)
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:

@@ -15,12 +15,13 @@ class Progress:
     def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
         self.title, self.total_steps, self.cost_limit = title, total_steps, cost_limit
         self.console = console or Console()
+        self._compiled = False
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
     def __enter__(self) -> Progress:
         if self._live:
             self._live.__enter__()
-        self._say(f"{self.title}: compiling the first iteration ...")
+        self._say(f"{self.title}: compiling the first iteration ... (~: estimates, until whole episodes have ended)")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -30,6 +31,9 @@ class Progress:
     def update(self, row: Row) -> None:
         """Show one row of metrics."""
         cells = describe(row, self.total_steps, self.cost_limit)
+        if not self._compiled:
+            cells |= {"steps/s": f"{cells['steps/s']} with compiling", "time left": "-"}
+            self._compiled = True
         if not self._live:
             self._say("  ".join(f"{name} {text}" for name, text in cells.items()))
             return

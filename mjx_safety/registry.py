@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
 import io
 import itertools
 from collections.abc import Callable
@@ -18,12 +19,13 @@ import jax
 
 from mjx_safety.config import EnvConfig
 from mjx_safety.env import Env, build_env
+from mjx_safety.model import Engine, with_slots
 from mjx_safety.physics.base import Physics
 from mjx_safety.robots.base import Robot
 from mjx_safety.robots.car import CAR
 from mjx_safety.robots.doggo import DOGGO, DOGGO_2019
 from mjx_safety.robots.point import POINT
-from mjx_safety.scene import build_scene, with_slots
+from mjx_safety.scene import build_scene
 from mjx_safety.tasks import button, circle, goal, push, run
 
 ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
@@ -31,7 +33,7 @@ ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
 TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each offers `presets(robot)`, one for every level
 MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
 
-ENGINES = ("mjx", "mujoco")
+ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
 
 
@@ -62,16 +64,23 @@ def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
     _FACTORIES[env_id] = factory
 
 
+def other_ids() -> tuple[str, ...]:
+    """Ids that are no presets: those given to `register`, and entry points of other packages (which are not loaded)."""
+    registered = [env_id for env_id in _FACTORIES if env_id not in (*ENV_IDS, *ENV_IDS_2019)]
+    return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
+
+
 def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env:
     """Build an environment.
 
     env: an id of `ENV_IDS` or `register`, of an entry point in the group "mjx_safety.envs", a function named as
       "package.module:factory" that returns an `EnvConfig`, or an `EnvConfig` itself.
-    physics: "mjx" (JAX, any accelerator), "mujoco" (the C engine on all CPU cores), or "auto": mjx on an accelerator,
-      mujoco on a CPU.
+    physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
+      "auto": mjx on an accelerator, mujoco on a CPU.
     overrides: fields of `EnvConfig` to change.
 
-    Raises ValueError for an unknown id, engine or field, and for values that do not make an environment.
+    Raises ValueError for an unknown id, engine or field, for an engine that cannot run here, and for values that do not
+    make an environment.
     """
     if not isinstance(env, (str, EnvConfig)):
         raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")
@@ -87,30 +96,47 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env
     return build_env(config, _build_physics(config, resolve_physics(physics)))
 
 
-def resolve_physics(physics: str) -> str:
-    """Turn "auto" into the engine for this machine. Raises ValueError for an unknown engine."""
+def resolve_physics(physics: str) -> Engine:
+    """Turn "auto" into the engine for this machine. Raises ValueError for an engine that is unknown or cannot run."""
     if physics not in PHYSICS:
         raise ValueError(
             f"unknown physics {physics!r}{_did_you_mean(physics, PHYSICS)}; choose from {', '.join(PHYSICS)}"
         )
+    if physics == "warp":
+        _require_warp()
     if physics != "auto":
-        return physics
+        return cast(Engine, physics)
     return "mujoco" if jax.default_backend() == "cpu" else "mjx"
 
 
-def _build_physics(config: EnvConfig, engine: str) -> Physics:
-    exact, com = engine == "mujoco", "com" in config.extras
-    scene = build_scene(config.robot, config.objects, exact=exact, com=com)
-    if exact:
+def _require_warp() -> None:
+    if importlib.util.find_spec("warp") is None:
+        raise ValueError("physics='warp' needs the extra 'warp': pip install 'mjx-safety[warp]'")
+    device = jax.devices()[0]
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
+        there = device.device_kind.lower()
+        raise ValueError(
+            f"physics='warp' needs an NVIDIA GPU; this process sees only {there}: use physics='mujoco' or 'mjx'"
+        )
+
+
+def _build_physics(config: EnvConfig, engine: Engine) -> Physics:
+    build = functools.partial(build_scene, config.robot, engine=engine, com="com" in config.extras)
+    scene = build(config.objects)
+    if engine == "mujoco":
         from mjx_safety.physics.mujoco import MujocoPhysics
 
         return MujocoPhysics(scene)
+    if engine == "warp":
+        from mjx_safety.physics.warp import WarpPhysics
+
+        return WarpPhysics.create(scene)
     with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that Warp, which this engine does not use, is missing
         from mjx_safety.physics.mjx import MjxPhysics
         from mjx_safety.physics.nearby import Nearby
 
-    near = build_scene(config.robot, with_slots(config.objects), exact=exact, com=com)
-    return MjxPhysics.create(Nearby(full=scene, near=near))
+    near, alone = (Nearby(full=scene, near=build(objects)) for objects in (with_slots(config.objects), {}))
+    return MjxPhysics.create(near, alone)
 
 
 def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
@@ -122,7 +148,8 @@ def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
     if ":" in env_id:
         return _import_factory(env_id)
     known = [*_FACTORIES, *plugins]
-    raise ValueError(f"unknown environment id {env_id!r}{_did_you_mean(env_id, known)}; known ids: {', '.join(known)}")
+    hint = _did_you_mean(env_id, known)
+    raise ValueError(f"unknown environment id {env_id!r}{hint}; `python -m mjx_safety` lists all {len(known)}")
 
 
 def _import_factory(path: str) -> Callable[[], EnvConfig]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import jax
 import tyro
 from rich.console import Console
+from rich.progress import track
 
 from mjx_safety import cli, groups, runs
 from mjx_safety.agents import running_stats
@@ -75,13 +76,18 @@ def _main(argv: Sequence[str]) -> None:
             if path.suffix == ".html":
                 replay.write_replay(recording, path)
             else:
-                film.write(recording, look, path, moments=flags.moments)
+                film.write(recording, look, path, moments=flags.moments, watch=lambda steps: _watch(steps, news))
         except (opengl.NoOpenGLError, film.MissingPackageError) as error:
             raise UsageError(f"{path} cannot be drawn: {error}") from error
     for world in range(recording.num_worlds):
         gain, cost = recording.returns[-1, world], recording.costs[-1, world]
         print(f"World {world + 1}: {recording.lengths[world]} steps, return {gain:.2f}, cost {cost:g}")
     print(f"Wrote {', '.join(map(str, flags.out))}")
+
+
+def _watch(steps: Sequence[int], news: Console) -> Iterable[int]:
+    """Show how many of the frames are drawn, on a terminal."""
+    return track(steps, "  frames", console=news, transient=True, disable=not news.is_terminal)
 
 
 def check(flags: Flags) -> None:
@@ -126,6 +132,8 @@ def record(flags: Flags, news: Console) -> Recording:
         inside = [str(inner) for inner in sorted(path.glob("*")) if runs.holds_run(inner)]
         hint = f"; it holds the runs {', '.join(inside)}" if inside or groups.holds_group(path) else ""
         raise UsageError(f"{path} is not a run folder: it has no config.json{hint}")
+    elif "/" in flags.target and ":" not in flags.target:
+        raise UsageError(f"{path} does not exist; name a run folder, or an environment such as SafetyPointGoal1-v0")
     else:
         env = cli.build_env(flags.target, ENGINE)
         act_fn, limit, title = episodes.at_random(env), COST_LIMIT, f"{flags.target}, random actions"

@@ -18,7 +18,10 @@ from mjx_safety import plots
 
 Row = dict[str, float | None]
 
-PACKAGES = ("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "flax", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = (
+    *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
+    *("flax", "optax", "orbax-checkpoint", "numpy"),
+)
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # nothing to show before a whole episode ended
 
 
@@ -62,7 +65,9 @@ class RunFolder:
     def close(self) -> None:
         """Draw the learning curve and finish the event file."""
         self._events.close()
-        plots.plot_learning_curve(self.rows, float(self.config["run"]["cost_limit"]), self.curve)
+        run = self.config["run"]
+        title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
+        plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
 
     def _complete(self, row: dict[str, float], seconds: float) -> Row:
         """Add steps and times; what has no value yet, or is not finite, becomes None."""

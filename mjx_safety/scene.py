@@ -1,25 +1,4 @@
-"""Robot and objects as a MuJoCo model, and the way between its coordinates and the world's.
-
-Two models come from one scene. The C engine gets the true one: everything solid may touch everything else, as in the
-reference. MJX pays for every pair that could ever touch and lacks some pairs of shapes, so its model departs:
-
-- Masks name the pairs that matter. Left out are: robot and floor where the robot never presses on it (Point: tangent at
-  exactly zero distance, no constraint row ever); the robot with itself, except pairs that `Robot.self_contacts` names;
-  driven objects with each other, with fixed ones and with the floor above which they hover (their places keep them
-  apart); fixed objects with each other and the floor.
-- MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule sunk into the floor up to its middle: the
-  same surface for whatever is lower than the pillar. A cylinder of the robot keeps its contact with the floor; for
-  everything else a stand-in is added that fits inside it: a capsule of the same radius and length, or, where the
-  cylinder is flat like a wheel, a ring of balls as thick as the wheel.
-- Of many objects only those near the robot, or near a free object that moves, are in the solver
-  (`AbstractObject.slots`, `physics.nearby`). The rest stays where it is or follows the law of its weld, which is the
-  same as long as nothing touches it.
-- A free object that lies on the floor stays where it is as long as nothing else touches it: in single precision it
-  would tremble, at Doggo's time step faster than the speed from which on a moving vase costs.
-- Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
-  ones are solved for: as many as can carry things on the floor, and `SPARE_CONTACTS`.
-- Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
-"""
+"""The way between a model's coordinates and the world's."""
 
 from __future__ import annotations
 
@@ -33,22 +12,13 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from mjx_safety.driven import WELD_SOLREF, target_offset, undisturbed_offset
+from mjx_safety.driven import target_offset, undisturbed_offset
 from mjx_safety.geometry import from_frame, mat_from_quat, quat_from_yaw, to_frame, yaw_from_quat
+from mjx_safety.model import COM, Engine, build_model
 from mjx_safety.objects import AbstractObject, Gremlins
 from mjx_safety.readings import PhysicsReading, PhysicsState, Readings
 from mjx_safety.robots.base import Robot
-from mjx_safety.shapes import add_to
 from mjx_safety.types import Snapshot
-
-COM = "com"  # name of the sensor of the robot's centre of mass
-CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
-BALLS = 8  # in the ring that stands for a wheel on MJX
-MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
-SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
-LS_ITERATIONS = 10  # of the solver's line search on MJX, where all of them are always paid for
-FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
-TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: ROBOT, DRIVEN: ROBOT | FREE, FLAT: FLOOR}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -303,154 +273,6 @@ def _from_free_joint(qpos: jax.Array, qvel: jax.Array) -> tuple[jax.Array, ...]:
     return qpos[:3], quat, qvel[:3], from_frame(qvel[3:], mat_from_quat(quat))
 
 
-def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObject]:
-    """Limit each kind to the number that MJX holds in its solver at a time (see above)."""
-    return {
-        name: kind if kind.slots is None else dataclasses.replace(kind, num=min(kind.num, kind.slots), locations=())
-        for name, kind in objects.items()
-    }
-
-
-def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, exact: bool, com: bool = False) -> Scene:
-    """Compile the model.
-
-    exact: the true shapes and contacts of the reference (C engine), else MJX's (see above); com: measure the robot's
-    centre of mass.
-    """
-    spec = mujoco.MjSpec.from_file(str(robot.xml))
-    spec.option.gravity = [0, 0, -9.81]
-    spec.option.magnetic = [0, -0.5, 0]
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a blow-up must show, not restart the world
-    if exact:  # the collider of convex shapes that MuJoCo had when the reference was made
-        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_NATIVECCD | mujoco.mjtDisableBit.mjDSBL_MULTICCD
-    floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
-    root = spec.body("robot")
-    if root is None:
-        raise ValueError(f"the model {robot.xml} of robot {robot.name} has no body named 'robot'")
-    geoms = {FLOOR: [floor], ROBOT: list(root.find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}
-    for name, kind in objects.items():
-        for index in range(kind.num if kind.body_kind != "marker" else 0):
-            geoms[_MASK_OF[kind.body_kind]] += _add_object(spec, f"{name}{index}", kind)
-    if com:
-        subtree = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
-        spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **subtree)
-    if exact:
-        for name, kind in objects.items():
-            for index in range(kind.num if kind.body_kind != "marker" else 0):
-                _add_contact_sensor(spec, f"{name}{index}")
-    else:
-        _adapt_to_mjx(spec, robot, geoms)
-    model = spec.compile()
-    _check_robot(robot, model)
-    return Scene(robot=robot, objects=objects, model=model)
-
-
-def _check_robot(robot: Robot, model: mujoco.MjModel) -> None:
-    """Raise ValueError where the robot's model is not what its value says."""
-    where = f"the model {robot.xml} of robot {robot.name}"
-    missing = set(robot.sensors) - {model.sensor(i).name for i in range(model.nsensor)}
-    if missing:
-        raise ValueError(f"{where} has no sensor named {sorted(missing)[0]!r}")
-    joint = mujoco.mjtJoint
-    roots = {"planar": [joint.mjJNT_SLIDE, joint.mjJNT_SLIDE, joint.mjJNT_HINGE], "free": [joint.mjJNT_FREE]}
-    first, num = model.body("robot").jntadr[0], model.body("robot").jntnum[0]
-    if list(model.jnt_type[first : first + num]) != [int(kind) for kind in roots[robot.root_joint]]:
-        wanted = {"planar": "two slides and a hinge", "free": "one free joint"}[robot.root_joint]
-        raise ValueError(f"{where} has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}")
-    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
-        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")
-
-
-def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:
-    """Add one solid object. A fixed one is a mocap body, so that every world can have it elsewhere."""
-    body = spec.worldbody.add_body(name=name, pos=[0, 0, kind.height], mocap=kind.body_kind == "fixed")
-    if kind.body_kind != "fixed":
-        body.add_freejoint()
-    if kind.body_kind == "driven":
-        target = spec.worldbody.add_body(name=f"{name}_target", pos=[0, 0, kind.height], mocap=True)
-        same_pose = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]  # anchor, position, quaternion, torque scale
-        spec.add_equality(
-            type=mujoco.mjtEq.mjEQ_WELD,
-            objtype=mujoco.mjtObj.mjOBJ_BODY,
-            name1=target.name,
-            name2=name,
-            data=np.array(same_pose, float),
-            solref=WELD_SOLREF,
-        )
-    density = getattr(kind, "density", 1.0)  # of no matter for what is fixed
-    return [add_to(body, shape, density=density, condim=CONDIM, rgba=kind.rgba) for shape in kind.shapes]
-
-
-def _add_contact_sensor(spec: mujoco.MjSpec, body: str) -> None:
-    """Count the contact points between the robot, limbs included, and one object."""
-    spec.add_sensor(
-        name=f"robot_touches_{body}",
-        type=mujoco.mjtSensor.mjSENS_CONTACT,
-        objtype=mujoco.mjtObj.mjOBJ_XBODY,  # the body with everything below it
-        objname="robot",
-        reftype=mujoco.mjtObj.mjOBJ_BODY,
-        refname=body,
-        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # report: how many
-    )
-
-
-def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
-    """Set the masks, replace cylinders and name the robot's own pairs, as the head of this file says."""
-    spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
-    spec.option.ls_iterations = LS_ITERATIONS
-    shapes = spec.compile()  # where sizes and places are known, however they were written down
-    for geom in geoms[FIXED]:
-        if geom.type == _GEOM.mjGEOM_CYLINDER:
-            radius, half_height = geom.size[:2]
-            geom.type, geom.size, geom.pos = (
-                _GEOM.mjGEOM_CAPSULE,
-                [radius, 2 * half_height, 0],
-                [0, 0, -half_height],
-            )
-    _limit_contacts(spec, geoms, robot)
-    cylinders = [g for g in geoms[ROBOT] if g.type == _GEOM.mjGEOM_CYLINDER and (g.contype or g.conaffinity)]
-    geoms[ROBOT] = [geom for geom in geoms[ROBOT] if geom not in cylinders]
-    geoms[FLAT] = cylinders
-    ids = [geom.id for geom in cylinders]  # before anything is added, which shifts them
-    stand_ins = [new for geom, index in zip(cylinders, ids, strict=True) for new in _add_stand_ins(geom, shapes, index)]
-    for mask, members in geoms.items():
-        for geom in members:
-            if geom.contype or geom.conaffinity:
-                geom.contype, geom.conaffinity = mask, TOUCHES[mask]
-    for geom in [*stand_ins, *([] if robot.touches_floor else geoms[ROBOT])]:
-        geom.contype, geom.conaffinity = ROBOT, 0
-    for first, second in robot.self_contacts:
-        spec.add_pair(geomname1=first, geomname2=second, condim=CONDIM)
-
-
-def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int) -> list[mujoco.MjsGeom]:
-    """Add the capsule or the ring of balls that takes a cylinder's place against all but the floor.
-
-    shapes: the compiled model, in which the cylinder has this index.
-    """
-    (radius, half_length), quat = shapes.geom_size[index, :2], shapes.geom_quat[index]
-    centre, mat = shapes.geom_pos[index], np.zeros(9)
-    mujoco.mju_quat2Mat(mat, quat)
-    common = {"mass": 0.0, "condim": CONDIM, "rgba": [0, 0, 0, 0]}
-    if half_length > radius:
-        size = [radius, half_length - radius, 0]
-        return [cylinder.parent.add_geom(type=_GEOM.mjGEOM_CAPSULE, size=size, pos=centre, quat=quat, **common)]
-    angles = 2 * np.pi * np.arange(BALLS) / BALLS
-    ring = (radius - half_length) * np.stack([np.cos(angles), np.sin(angles), np.zeros(BALLS)], axis=-1)
-    places = centre + ring @ mat.reshape(3, 3).T
-    size = [half_length, 0, 0]
-    return [cylinder.parent.add_geom(type=_GEOM.mjGEOM_SPHERE, size=size, pos=pos, **common) for pos in places]
-
-
-def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]], robot: Robot) -> None:
-    """Bound what the solver is given: the nearest pairs, and the deepest contacts, all points on the floor included."""
-    resting = geoms[FREE] + (geoms[ROBOT] if robot.touches_floor else [])
-    supports = sum(_FLOOR_POINTS.get(geom.type, 0) for geom in resting)
-    limits = {"max_geom_pairs": MAX_GEOM_PAIRS, "max_contact_points": supports + SPARE_CONTACTS}
-    for name, value in limits.items():
-        spec.add_numeric(name=name, data=np.array([float(value)]))
-
-
-_GEOM = mujoco.mjtGeom
-_FLOOR_POINTS = {_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3, _GEOM.mjGEOM_BOX: 4}
-_MASK_OF = {"fixed": FIXED, "free": FREE, "driven": DRIVEN}
+def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, engine: Engine, com: bool = False) -> Scene:
+    """Compile the model that an engine gets (see `mjx_safety.model`). com: measure the robot's centre of mass."""
+    return Scene(robot=robot, objects=objects, model=build_model(robot, objects, engine=engine, com=com))

@@ -277,17 +277,20 @@ def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def describe_subsets(label: str, means: Mapping[str, Any]) -> list[str]:
-    """Say in a line each what `subset_scores` found for one algorithm; subsets with no task at hand are left out."""
+    """Say in a line each what `subset_scores` found for one algorithm; subsets with no task at hand are left out.
+
+    So is what is missing where a single task is at hand: who has judged one has no subset in mind.
+    """
     if "ambiguous" in means:
         return [f"{label}: no SG6, SG18, ...: several settings for {', '.join(means['ambiguous'])}"]
-    lines = []
+    lines, at_hand = [], {name: len(SUBSETS[name]) - len(mean["missing"]) for name, mean in means.items()}
     for name, mean in means.items():
         if mean["scores"]:
             ratios = [
                 f"{kind.replace('_', ' ')} {value:.3f}" for kind, value in mean["scores"].items() if value is not None
             ]
             lines.append(f"{label}, {name}: {', '.join(ratios)}")
-        elif len(mean["missing"]) < len(SUBSETS[name]):
+        elif at_hand[name] and max(at_hand.values()) > 1:
             few = len(mean["missing"]) <= MANY
             which = ", ".join(mean["missing"]) if few else f"{len(mean['missing'])} of {len(SUBSETS[name])} tasks"
             lines.append(f"{label}, {name}: lacks {which}")

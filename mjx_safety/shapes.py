@@ -44,6 +44,12 @@ class Shape:
             if isinstance(value, (tuple, list)) and len(value) != length:  # JAX rebuilds trees of other things too
                 raise ValueError(f"Shape.{field} is {value!r}; for a {self.kind} it must hold {length} numbers in m")
 
+    @property
+    def planar_radius(self) -> Any:
+        """Farthest that the solid is from its body's upright axis, m."""
+        half = math.hypot(*self.size[:2]) if self.kind == "box" else self.size[0]
+        return math.hypot(*self.pos[:2]) + half
+
 
 def as_column(shape: Shape) -> Shape:
     """Return the shape's outline seen from above, unlimited along z."""

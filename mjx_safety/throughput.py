@@ -115,6 +115,9 @@ def buffers(env: Env) -> dict[str, int]:
     model = env.physics.scene.model
     if env.physics.name == "mujoco":
         return {"nv": model.nv, "contacts": model.nconmax, "constraint_rows": model.njmax}
+    if env.physics.name == "warp":
+        room = env.physics.buffers
+        return {"nv": model.nv, "contacts": room.contacts, "constraint_rows": room.rows}
     from mujoco import mjx
 
     data = mjx.make_data(env.physics.model)

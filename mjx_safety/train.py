@@ -102,7 +102,7 @@ def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
     """Read the flags of a continued training."""
     import tyro
 
-    def flags(resume: Path, total_steps: int | None = None, compilation_cache: bool = True) -> tuple:
+    def flags(resume: Path, total_steps: cli.Steps | None = None, compilation_cache: bool = True) -> tuple:
         """Continue a training with the settings in its config.json.
 
         Args:

@@ -59,6 +59,7 @@ def test_a_peer_is_timed_in_its_own_interpreter(tmp_path, capsys):
         (["--num-envs", "0"], "--num-envs 0 is too few; it must be at least 1"),
         (["--repeats", "0"], "--repeats is 0; it must be at least 1"),
         (["--envs", "SafetyPointGoal9-v0"], "unknown environment id 'SafetyPointGoal9-v0' (did you mean Safety"),
+        (["--physics", "warp"], "--physics warp cannot be used: physics='warp' needs "),
         (["--peer-python", "/nowhere/python"], "/nowhere/python does not exist"),
     ],
 )

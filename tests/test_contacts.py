@@ -1,34 +1,15 @@
 """Contacts between robot and objects: as many points as MuJoCo lists, limbs included, each with its own object."""
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from worlds import compiled
+from worlds import close_by, compiled
 
 import mjx_safety
 from mjx_safety import Buttons, Car, Doggo, EnvConfig, Gremlins, Pillars, Point, Push, Vases, Walls
 
 B = 24  # posed worlds
-
-
-def close_by(env, seed=0):
-    """Worlds [B] with everything so close to the robot that much is touched."""
-    rng = np.random.default_rng(seed)
-    default = jax.eval_shape(lambda key: env.snapshot(env.reset(key)), jax.random.key(0))
-    height = {name: kind.height for name, kind in env.config.objects.items()}
-    fields = {"root_pos": np.tile((0.0, 0.0, env.config.robot.start_height), (B, 1))}
-    for name in env.scene.solid_kinds:
-        shape = (B, *getattr(default, f"{name}_pos").shape)
-        reach = 0.25 + {"pillars": 0.2, "walls": 0.5, "push_box": 0.2}.get(name, 0.0)
-        angle, distance = rng.uniform(0, 2 * np.pi, shape[:-1]), rng.uniform(0.5, 1.4, shape[:-1]) * reach
-        pos = np.stack([distance * np.cos(angle), distance * np.sin(angle), np.full(shape[:-1], height[name])], axis=-1)
-        if name in ("vases", "gremlins"):
-            pos[..., 2] += rng.uniform(0, 0.15, shape[:-1])
-        fields[f"{name}_pos"] = pos
-    fields["gremlins_start_pos"] = fields["gremlins_pos"]
-    return mjx_safety.Snapshot(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
 
 
 def listed(env, data):
@@ -63,7 +44,7 @@ def test_contact_points_are_those_that_mujoco_lists(robot):
         ),
         physics="mujoco",
     )
-    snapshots, keys = close_by(env), jax.random.split(jax.random.key(0), B)
+    snapshots, keys = close_by(env, B), jax.random.split(jax.random.key(0), B)
     states = compiled(jax.vmap(env.restore))(snapshots, keys)
     expected = np.stack([listed(env, jax.tree.map(lambda leaf, i=i: leaf[i], states.data)) for i in range(B)])
     start = 0

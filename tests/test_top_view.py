@@ -124,7 +124,7 @@ def test_picture_follows_a_robot_outside_the_extents():
 def test_helpers_of_the_mjx_model_are_not_drawn():
     world = world_of("SafetyCarPush2-v0")
     state, config = world.reset(jax.random.key(0)), world.env.config
-    scene = build_scene(config.robot, config.objects, exact=False)
+    scene = build_scene(config.robot, config.objects, engine="mjx")
     assert scene.model.ngeom > world.env.mj_model.ngeom
     env = SimpleNamespace(config=config, mj_model=scene.model)
     gids = [sorted(patch.get_gid() for patch in draw_top_view(each, state).patches) for each in (world.env, env)]

@@ -118,6 +118,24 @@ def assert_same_snapshot(a, b, tolerance):
     assert_close(*(jax.tree_util.tree_map_with_path(signed, snapshot) for snapshot in (a, b)), tolerance)
 
 
+def close_by(env, num, seed=0):
+    """Snapshots [num] with everything so close to the robot that much is touched."""
+    rng = np.random.default_rng(seed)
+    default = jax.eval_shape(lambda key: env.snapshot(env.reset(key)), jax.random.key(0))
+    height = {name: kind.height for name, kind in env.config.objects.items()}
+    fields = {"root_pos": np.tile((0.0, 0.0, env.config.robot.start_height), (num, 1))}
+    for name in env.scene.solid_kinds:
+        shape = (num, *getattr(default, f"{name}_pos").shape)
+        reach = 0.25 + {"pillars": 0.2, "walls": 0.5, "push_box": 0.2}.get(name, 0.0)
+        angle, distance = rng.uniform(0, 2 * np.pi, shape[:-1]), rng.uniform(0.5, 1.4, shape[:-1]) * reach
+        pos = np.stack([distance * np.cos(angle), distance * np.sin(angle), np.full(shape[:-1], height[name])], axis=-1)
+        if name in ("vases", "gremlins"):
+            pos[..., 2] += rng.uniform(0, 0.15, shape[:-1])
+        fields[f"{name}_pos"] = pos
+    fields["gremlins_start_pos"] = fields["gremlins_pos"]
+    return mjx_safety.Snapshot(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
+
+
 def by_hand(root_pos=(0.0, 0.0, 0.1), root_linvel=(0.0, 0.0, 0.0), linvel=None, contacts=None, start_pos=None, **pos):
     """Readings of a robot that looks along +x. pos: kind=[[x, y, z], ...]; the rest by kind; contacts: points."""
 

@@ -36,18 +36,34 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     env: an id of `mjx_safety.make`, an `EnvConfig`, or a finished environment, a user's own included (`types`).
     physics: an engine, or "auto": `mjx` on an accelerator, `mujoco` on a CPU.
     observation: "flat", a vector [O], or "dict", its entries by name; float32.
+    render_mode: None, or "rgb_array": `render()` then returns a picture [height, width, 3] uint8 of where it is.
+    camera, width, height: of the pictures; one of `mjx_safety.rendering.CAMERAS`, pixels.
     overrides: fields of `EnvConfig` to change.
 
     The time limit is the environment's own, `truncated` after `episode_length` steps; no wrapper is needed.
     `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment, `state` where it is.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own way to declare it
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - Gymnasium's own way to declare it
 
     def __init__(
-        self, env: str | EnvConfig | Env, *, physics: str = "auto", observation: str = "flat", **overrides: Any
+        self,
+        env: str | EnvConfig | Env,
+        *,
+        physics: str = "auto",
+        observation: str = "flat",
+        render_mode: str | None = None,
+        camera: str = "track",
+        width: int = 480,
+        height: int = 360,
+        **overrides: Any,
     ):
         self.world = _build(env, physics, overrides)
+        self.render_mode, self._camera, self._size = render_mode, camera, (width, height)
+        self._drawer: Any = None
+        if render_mode is not None:
+            self._check_render_mode()
+            self.metadata = self.metadata | {"render_fps": round(1 / self.world.dt)}
         self.observation_space = observation_space(self.world, observation)
         self.action_space = action_space(self.world)
         self.state: State | None = None
@@ -71,6 +87,34 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         obs, reward, terminated, truncated, info = jax.device_get(outcome)
         info = {name: value.item() for name, value in info.items()}
         return self._observation(obs), float(reward), bool(terminated), bool(truncated), info
+
+    def render(self) -> np.ndarray | None:
+        """Draw where it is, [height, width, 3] uint8; None without a `render_mode`."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() draws nothing unless make was told render_mode="rgb_array"')
+            return None
+        if self.state is None:
+            raise gymnasium.error.ResetNeeded("call reset before the first picture")
+        if self._drawer is None:
+            from mjx_safety.rendering.frames import FrameDrawer
+
+            self._drawer = FrameDrawer(self.world, *self._size)
+        return self._drawer.draw(jax.device_get(self.state.replace(key=None)), self._camera)
+
+    def close(self) -> None:
+        """Free what drawing holds."""
+        if self._drawer is not None:
+            self._drawer.close()
+            self._drawer = None
+
+    def _check_render_mode(self) -> None:
+        if self.render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f'unknown render_mode {self.render_mode!r}; it must be None or "rgb_array"')
+        if not isinstance(self.world, Env):
+            raise ValueError("render_mode is for environments of mjx_safety.make; this one draws itself, if at all")
+        from mjx_safety.rendering.frames import check_camera
+
+        check_camera(self.world, self._camera)
 
     def _advance(self, state: State, action: jax.Array) -> tuple[State, tuple]:
         state = self.world.step(state, action)

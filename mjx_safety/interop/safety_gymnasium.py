@@ -21,7 +21,7 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 
 IDS = "mjx_safety.interop.gymnasium:mjx_safety/"  # the module that Gymnasium is to import, and its prefix
-ABSENT = ("config", "render_mode", "width", "height", "camera_id", "camera_name")  # the reference's, not ours
+ABSENT = ("config", "camera_id")  # the reference's, not ours
 
 
 class SixValues(gymnasium.Wrapper):
@@ -98,7 +98,9 @@ def make(
     disable_env_checker: bool | None = None,
     **settings: Any,
 ) -> SixValues:
-    """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`."""
+    """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`, and camera_name."""
+    if (camera := settings.pop("camera_name", None)) is not None:
+        settings["camera"] = camera
     env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **_known(settings))
     return SixValues(env, autoreset=bool(autoreset))
 

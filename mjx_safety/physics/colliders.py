@@ -6,13 +6,13 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 from mujoco.mjx._src import collision_driver, collision_primitive, math
 
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)), np.float32)
+FIRST = np.tri(8, k=-1, dtype=bool)  # which of two corners goes first where they are equally low
 NORMAL_ONLY = 1e-6  # horizontal part of an axis from which on a capsule has a direction on the plane
 
 
@@ -43,9 +43,12 @@ def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.Geom
     """
     normal = plane.mat[:, 2]
     corners = box.pos + (CORNERS * box.size) @ box.mat.T  # [8, 3]
-    minus_dist, lowest = jax.lax.top_k(-(corners - plane.pos) @ normal, 4)
-    pos = corners[lowest] + 0.5 * minus_dist[:, None] * normal
-    return -minus_dist, pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
+    dist = (corners - plane.pos) @ normal
+    is_lower = (dist < dist[:, None]) | ((dist == dist[:, None]) & FIRST)  # comparisons fuse, a sort would not
+    lowest = jnp.sum(is_lower, axis=-1) == jnp.arange(4)[:, None]  # [4, 8]
+    dist = jnp.sum(jnp.where(lowest, dist, 0.0), axis=-1)
+    pos = jnp.sum(jnp.where(lowest[..., None], corners, 0.0), axis=1) - 0.5 * dist[:, None] * normal
+    return dist, pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
 
 
 _PLANE = mujoco.mjtGeom.mjGEOM_PLANE

@@ -10,6 +10,7 @@ from flax import struct
 from mujoco import mjx
 
 from mjx_safety.physics.colliders import corrected
+from mjx_safety.physics.compaction import where_needed
 from mjx_safety.physics.nearby import Nearby
 from mjx_safety.physics.rest import read_at_rest
 from mjx_safety.readings import PhysicsReading, PhysicsState
@@ -17,46 +18,28 @@ from mjx_safety.scene import Scene
 
 
 @struct.dataclass
-class MjxPhysics:
-    """MJX on one scene. The model is a subtree of leaves: vmap over it to randomise masses, frictions, gains.
+class Part:
+    """One MJX model, of the robot and as many objects as it has slots for, put to the state of a whole scene."""
 
-    A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
-    `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway.
-    """
-
-    model: mjx.Model  # of what is near
+    model: mjx.Model
     nearby: Nearby = struct.field(pytree_node=False)
 
-    name = "mjx"
-
-    @property
-    def scene(self) -> Scene:
-        """The whole scene."""
-        return self.nearby.full
-
     @classmethod
-    def create(cls, nearby: Nearby) -> MjxPhysics:
-        """Put the model of what is near on the device."""
+    def create(cls, nearby: Nearby) -> Part:
+        """Put the model on the device."""
         return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)
 
-    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
-        sensors = read_at_rest(self.scene, data)
-        if sensors is None:
-            sensors = _forward(_without_contacts(self.model), self._gather(data)[0]).sensordata
-        return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
-
-    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.forward`."""
-        near, chosen = self._gather(data)
+    def forward(self, data: PhysicsState) -> PhysicsReading:
+        """Read a state."""
+        near, chosen = self.gather(data)
         near = near.replace(mocap_pos=self.nearby.near.last_mocap_pos(near, near.time))
-        return data, self._spread(self._measure(_forward(self.model, near)), chosen)
+        return self._spread(self._measure(_forward(self.model, near)), chosen)
 
     def step(
-        self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`. One loop body serves the substeps and the last reading, which halves the compile time."""
-        near, chosen = self._gather(data.replace(ctrl=ctrl))
+        near, chosen = self.gather(data)
         scene = self.nearby.near
         wanted = max_substeps if num_substeps is None else num_substeps
         untouched = jnp.zeros(len(scene.solid_bodies), bool)
@@ -79,13 +62,8 @@ class MjxPhysics:
         after = moved if self.nearby.is_all else self.nearby.scatter(data, moved, chosen)
         return after, self._spread(reading, chosen)
 
-    def data(self, data: PhysicsState) -> mjx.Data:
-        """Return the complete and current `mjx.Data` of a state, all objects included."""
-        model = self.model if self.nearby.is_all else mjx.put_model(self.scene.model)
-        return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
-
-    def _gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
-        """Return the state of what is near, and which objects these are."""
+    def gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
+        """Return the state of what has a slot, and which objects these are."""
         if self.nearby.is_all:
             return data, {}
         chosen = self.nearby.select(data)
@@ -130,6 +108,73 @@ class MjxPhysics:
         model, names = self.nearby.near.model, self.nearby.near.solid_bodies
         bodies = [model.body(name).id for name in names]
         return np.array([model.geom_bodyid == body for body in bodies], bool).reshape(-1, model.ngeom)
+
+
+@struct.dataclass
+class MjxPhysics:
+    """MJX on one scene. Models are subtrees of leaves: vmap over `near.model` to randomise masses, frictions, gains.
+
+    A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
+    `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway. Such states are cheap
+    to move, so a batch is sorted: all worlds are stepped with the robot alone, and again, with the objects near it,
+    those in which objects matter (`physics.compaction`).
+    """
+
+    near: Part  # the robot and the objects near it
+    alone: Part | None  # the robot by itself; None: `near` serves all worlds. It has to fit the model in `near`
+
+    name = "mjx"
+
+    @classmethod
+    def create(cls, near: Nearby, alone: Nearby) -> MjxPhysics:
+        """Put both models on the device."""
+        is_same = not near.full.solid_bodies
+        return cls(near=Part.create(near), alone=None if is_same else Part.create(alone))
+
+    @property
+    def scene(self) -> Scene:
+        """The whole scene."""
+        return self.near.nearby.full
+
+    @property
+    def model(self) -> mjx.Model:
+        """The model of what is near."""
+        return self.near.model
+
+    def with_model(self, model: mjx.Model) -> MjxPhysics:
+        """Use another model of what is near, in all steps."""
+        return self.replace(near=self.near.replace(model=model), alone=None)
+
+    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
+        sensors = read_at_rest(self.scene, data)
+        if sensors is None:
+            sensors = _forward(_without_contacts(self.model), self.near.gather(data)[0]).sensordata
+        return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
+
+    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.forward`."""
+        return data, self.near.forward(data)
+
+    def step(
+        self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
+    ) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.step`."""
+        data = data.replace(ctrl=ctrl)
+        if self.alone is None:
+            return self.near.step(data, max_substeps, num_substeps)
+        seconds = max_substeps * float(self.scene.model.opt.timestep)
+        choose = where_needed(
+            needs=lambda parts, data, _: parts[0].nearby.needs_objects(data, seconds),
+            full=lambda parts, data, num: parts[0].step(data, max_substeps, num),
+            cheap=lambda parts, data, num: parts[1].step(data, max_substeps, num),
+        )
+        return choose((self.near, self.alone), data, num_substeps)
+
+    def data(self, data: PhysicsState) -> mjx.Data:
+        """Return the complete and current `mjx.Data` of a state, all objects included."""
+        model = self.model if self.near.nearby.is_all else mjx.put_model(self.scene.model)
+        return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
 
 
 def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:

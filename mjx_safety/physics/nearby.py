@@ -1,7 +1,8 @@
 """Physics for what is near: a model with a few slots per kind of object, filled with those that can touch something.
 
 A solver pays for every body it holds, but of ten vases at most a few are near the robot or still move. The others need
-no solver: fixed things do nothing, free things lie at rest, driven things follow the law of their weld.
+no solver: fixed things do nothing, free things lie at rest, driven things follow the law of their weld. In most steps
+that is true of all objects, and the robot can be solved for by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import mujoco
+import numpy as np
 
 from mjx_safety.driven import undisturbed_step
 from mjx_safety.geometry import planar_distance
@@ -19,6 +22,8 @@ from mjx_safety.scene import Scene
 AT_REST = 1e-4  # m/s, a free object slower than this may leave the solver; it is what counts as resting in the costs
 FLAT = 1e-3  # m, a cube whose centre is higher than this above its height at reset leans on something
 FIRST = 1e3  # m, head start of what must not leave the solver
+FASTEST_START = 20.0  # m/s^2, more than any robot accelerates by
+TURNED = 1e-4  # (1) or rad/s, by which a driven object that was hit still differs from one that was not
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +40,7 @@ class Nearby:
     @property
     def is_all(self) -> bool:
         """Whether every object has a slot."""
-        return all(self.full.objects[name].num == kind.num for name, kind in self.near.objects.items())
+        return self.near.solid_bodies == self.full.solid_bodies
 
     def select(self, data: PhysicsState) -> dict[str, jax.Array]:
         """Choose, for each solid kind, the objects that get its slots: kind -> [slots] int32."""
@@ -47,7 +52,7 @@ class Nearby:
             moves.append(~_rests(self.full, name, q, v) | (self.full.objects[name].slots is None))
         where, active = jnp.concatenate(movers), jnp.concatenate(moves)
         chosen = {}
-        for name in self.full.solid_kinds:
+        for name in self.near.solid_kinds:
             xy = (parts["qpos"][name] if name in parts["qpos"] else parts["mocap_pos"][name])[:, :2]
             gaps = planar_distance(xy[:, None], where)  # [N, movers]; 0 to itself puts a mover first
             score = jnp.min(jnp.where(active, gaps, FIRST), axis=-1)
@@ -58,7 +63,10 @@ class Nearby:
         """Return the state of the robot and the chosen objects."""
         parts = self._parts(data)
         nq, nv = self.full.robot_nq, self.full.robot_nv
-        rows = {field: [kinds[name][chosen[name]].ravel() for name in kinds] for field, kinds in parts.items()}
+        rows = {
+            field: [rows[chosen[name]].ravel() for name, rows in kinds.items() if name in chosen]
+            for field, kinds in parts.items()
+        }
         return data.replace(
             qpos=jnp.concatenate([data.qpos[:nq], *rows["qpos"]]),
             qvel=jnp.concatenate([data.qvel[:nv], *rows["qvel"]]),
@@ -93,10 +101,13 @@ class Nearby:
         qpos, qvel, warm = [moved.qpos[:nq]], [moved.qvel[:nv]], [moved.qacc_warmstart[:nv]]
         for name in self.full.moving_kinds:
             q, v = self._left_alone(name, old, data.time, moved.time)
-            index = chosen[name]
-            qpos.append(q.at[index].set(new["qpos"][name]).ravel())
-            qvel.append(v.at[index].set(new["qvel"][name]).ravel())
-            warm.append(old["qacc_warmstart"][name].at[index].set(new["qacc_warmstart"][name]).ravel())
+            w = old["qacc_warmstart"][name]
+            if name in chosen:
+                index = chosen[name]
+                q, v = q.at[index].set(new["qpos"][name]), v.at[index].set(new["qvel"][name])
+                w = w.at[index].set(new["qacc_warmstart"][name])
+            for whole, rows in ((qpos, q), (qvel, v), (warm, w)):
+                whole.append(rows.ravel())
         return data.replace(
             qpos=jnp.concatenate(qpos),
             qvel=jnp.concatenate(qvel),
@@ -108,8 +119,33 @@ class Nearby:
     def spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
         """Give the contacts [K] of all solid objects; those without a slot have none."""
         near = self.near.split(self.near.solid_kinds, reading.contacts)
-        rows = [jnp.zeros(self.full.objects[name].num).at[chosen[name]].set(near[name]) for name in near]
-        return reading.replace(contacts=jnp.concatenate([jnp.zeros(0), *rows]))
+        rows = {name: jnp.zeros(self.full.objects[name].num) for name in self.full.solid_kinds}
+        rows |= {name: rows[name].at[chosen[name]].set(near[name]) for name in near}
+        return reading.replace(contacts=jnp.concatenate([jnp.zeros(0), *rows.values()]))
+
+    def needs_objects(self, data: PhysicsState, seconds: float) -> jax.Array:
+        """Whether any object can touch something, or has not come to rest, within `seconds` from now. [] bool."""
+        scene, parts = self.full, self._parts(data)
+        speed = jnp.linalg.norm(data.qvel[:2])
+        reach = _reach(scene) + (speed + 0.5 * FASTEST_START * seconds) * seconds
+        needed = jnp.bool_(False)
+        for name in scene.solid_kinds:
+            moves = name in parts["qpos"]
+            xy = (parts["qpos"][name] if moves else parts["mocap_pos"][name])[:, :2]
+            radius = max(shape.planar_radius for shape in scene.objects[name].shapes)
+            radius += 2 * scene.travel(name) * seconds  # a driven object follows its target, which takes 2 pi s a turn
+            needed |= jnp.any(planar_distance(xy, data.qpos[:2]) < reach + radius)
+            if moves:
+                needed |= ~jnp.all(self._is_settled(name, parts))
+        return needed
+
+    def _is_settled(self, name: str, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
+        """Which objects of a kind that moves do what `_left_alone` says, [N] bool."""
+        q, v = parts["qpos"][name], parts["qvel"][name]
+        if self.full.objects[name].body_kind == "free":
+            return _rests(self.full, name, q, v)
+        turn = jnp.abs(jnp.sum(q[:, 3:] * parts["mocap_quat"][name], axis=-1))  # 1 at no angle between them
+        return (1 - turn < TURNED) & jnp.all(jnp.abs(v[:, 3:]) < TURNED, axis=-1)
 
     def _left_alone(
         self, name: str, old: dict[str, dict[str, jax.Array]], before: jax.Array, after: jax.Array
@@ -152,3 +188,24 @@ def _rests(scene: Scene, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
     """Which free objects of a kind lie flat on the floor and do not move, [N] bool. q: [N, 7], v: [N, 6]."""
     is_slow = jnp.sum(v[:, :3] ** 2, axis=-1) < AT_REST**2
     return is_slow & (jnp.abs(q[:, 2] - scene.objects[name].height) < FLAT)
+
+
+def _reach(scene: Scene) -> float:
+    """Farthest that anything of the robot can be from its root's origin, m, whatever its joints do."""
+    model = scene.model
+    root, far = model.body("robot").id, np.zeros(model.nbody)
+    for body in range(root, model.nbody):  # parents come before children
+        joints = range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body])
+        inner = [] if body == root else joints
+        far[body] = 0 if body == root else far[model.body_parentid[body]] + np.linalg.norm(model.body_pos[body])
+        far[body] += sum(2 * np.linalg.norm(model.jnt_pos[joint]) + _slides(model, joint) for joint in inner)
+    own = (model.body_rootid[model.geom_bodyid] == root) & ((model.geom_contype | model.geom_conaffinity) > 0)
+    outer = far[model.geom_bodyid] + np.linalg.norm(model.geom_pos, axis=-1) + model.geom_rbound
+    return float(outer[own].max(initial=0.0))
+
+
+def _slides(model: mujoco.MjModel, joint: int) -> float:
+    """How far a joint can shift its body, m."""
+    if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_SLIDE:
+        return 0.0
+    return float(np.abs(model.jnt_range[joint]).max()) if model.jnt_limited[joint] else np.inf

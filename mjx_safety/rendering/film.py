@@ -7,7 +7,7 @@ import itertools
 import math
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,16 @@ from mjx_safety.rendering.frames import FrameDrawer
 from mjx_safety.rendering.strip import Strip
 
 MAX_FPS = 25.0  # frames per second; a step may be shorter than a frame
+GIF_FPS = 12.5  # frames per second: a .gif keeps every frame nearly whole
 GAP = 4  # pixels between worlds
 PAPER = 216
 SUFFIXES = (".mp4", ".gif", ".png")
 NO_ENCODER = (
     "writing .mp4 needs the package imageio-ffmpeg: pip install 'mjx-safety[viz]'; .gif, .png, .html need no more"
 )
+
+
+WatchFn = Callable[[Sequence[int]], Iterable[int]]
 
 
 class MissingPackageError(ImportError):
@@ -81,17 +85,18 @@ def tile(cells: list[np.ndarray], columns: int | None = None) -> np.ndarray:
     return sheet
 
 
-def frame_steps(recording: Recording, speed: float) -> tuple[list[int], float]:
+def frame_steps(recording: Recording, speed: float, max_fps: float = MAX_FPS) -> tuple[list[int], float]:
     """Return the steps to show, the last one included, and frames per second."""
     rate = speed / recording.env.dt  # steps per second of film
-    stride = max(1, math.ceil(rate / MAX_FPS - 1e-9))
+    stride = max(1, math.ceil(rate / max_fps - 1e-9))
     steps = list(range(0, recording.num_steps + 1, stride))
     return steps if steps[-1] == recording.num_steps else [*steps, recording.num_steps], rate / stride
 
 
-def write(recording: Recording, look: Look, path: Path, *, moments: int = 6) -> None:
+def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, watch: WatchFn = iter) -> None:
     """Write a film (.mp4, .gif) or a sheet of some moments (.png).
 
+    watch: passes on the steps of a film, one by one, and may show how far it has got.
     Raises `opengl.NoOpenGLError` or `MissingPackageError` where this machine cannot.
     """
     if path.suffix == ".mp4":
@@ -103,8 +108,8 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6) -> 
             sheet = tile([film.frame(int(step)) for step in steps], columns)
             Image.fromarray(sheet).save(path, optimize=True)
             return
-        steps, fps = frame_steps(recording, look.speed)
-        frames = (film.frame(step) for step in steps)
+        steps, fps = frame_steps(recording, look.speed, GIF_FPS if path.suffix == ".gif" else MAX_FPS)
+        frames = (film.frame(step) for step in watch(steps))
         if path.suffix == ".gif":
             _write_gif(frames, fps, path, palette=_palette(film))
         else:

@@ -38,7 +38,7 @@ class Solid:
 @functools.lru_cache(maxsize=8)
 def true_model(scene: Scene) -> mujoco.MjModel:
     """The model with the true shapes, whatever engine the scene is for. Its coordinates are the same."""
-    return build_scene(scene.robot, scene.objects, exact=True).model
+    return build_scene(scene.robot, scene.objects, engine="mujoco").model
 
 
 def pose(model: mujoco.MjModel, state: State) -> mujoco.MjData:

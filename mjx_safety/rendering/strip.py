@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 HEIGHT = 64  # pixels
 TEXT_WIDTH = 168  # pixels, for the numbers
 PAD = 6  # pixels
+LABEL = 12  # pixels, height of the smallest text
 PAPER, INK, PALE, RED, BLUE = "#ffffff", "#1a1a1a", "#8a8f98", "#d03030", "#3060c0"
 
 
@@ -54,7 +55,8 @@ class Strip:
             y = self._height(self.cost_limit)
             for x in range(int(self._left), int(self._right), 8):
                 draw.line([(x, y), (x + 4, y)], fill=RED)
-            draw.text((self._left, y + 1), "limit", fill=RED, font=font(10))
+            below = y + 1 + LABEL < self._bottom  # else the axis is there
+            draw.text((self._left, y + 1 if below else y - LABEL), "limit", fill=RED, font=font(10))
         return image
 
     def _point(self, step: int) -> tuple[float, float]:

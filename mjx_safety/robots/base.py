@@ -6,8 +6,11 @@ import math
 from pathlib import Path
 from typing import Literal
 
+import mujoco
+import numpy as np
+
 from mjx_safety.placement import AbstractPlaced
-from mjx_safety.settings import freeze, require, require_bools, require_numbers, settings, static
+from mjx_safety.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -24,7 +27,8 @@ class Robot(AbstractPlaced):
     angle_components: bool = (
         True  # joint angles are observed as (sin, cos), ball joints as 3x3 matrices; False: as they are
     )
-    touches_floor: bool = True  # False: no contact with the floor has to be simulated (mjx)
+    touches_floor: bool = True  # False: no contact with the floor has to be simulated (mjx, warp)
+    floor_points: int | None = None  # most points with the floor at a time, for the solver (mjx); None: all there are
     self_contacts: tuple[tuple[str, str], ...] = ()  # pairs of its own geoms to collide with each other (mjx; C: all)
     keepout: float = static(default=0.4)  # m
     start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
@@ -40,6 +44,8 @@ class Robot(AbstractPlaced):
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
         require_numbers(self, start_height=0.0)
         require_bools(self, "touches_floor", "angle_components")
+        if self.floor_points is not None:
+            require_count(self, "floor_points", 1)
         pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
         require(pairs, self, "self_contacts", "pairs of names of geoms")
         is_angle = isinstance(self.start_yaw, (int, float)) and math.isfinite(self.start_yaw)
@@ -48,3 +54,19 @@ class Robot(AbstractPlaced):
 
 def _is_pair(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)
+
+
+def check_model(robot: Robot, model: mujoco.MjModel) -> None:
+    """Raise ValueError where the robot's model is not what its value says."""
+    where = f"the model {robot.xml} of robot {robot.name}"
+    missing = set(robot.sensors) - {model.sensor(i).name for i in range(model.nsensor)}
+    if missing:
+        raise ValueError(f"{where} has no sensor named {sorted(missing)[0]!r}")
+    joint = mujoco.mjtJoint
+    roots = {"planar": [joint.mjJNT_SLIDE, joint.mjJNT_SLIDE, joint.mjJNT_HINGE], "free": [joint.mjJNT_FREE]}
+    first, num = model.body("robot").jntadr[0], model.body("robot").jntnum[0]
+    if list(model.jnt_type[first : first + num]) != [int(kind) for kind in roots[robot.root_joint]]:
+        wanted = {"planar": "two slides and a hinge", "free": "one free joint"}[robot.root_joint]
+        raise ValueError(f"{where} has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}")
+    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
+        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")

@@ -105,6 +105,26 @@ def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("text", ["2000000", "2_000_000", "2e6"])
+def test_steps_may_be_written_as_researchers_do(text):
+    assert cli.parse(["--total-steps", text]).run.total_steps == 2_000_000
+
+
+def test_steps_are_whole(capsys):
+    for text in ("1.5", "many"):
+        with pytest.raises(SystemExit):
+            cli.parse(["--total-steps", text])
+        assert "--total-steps" in capsys.readouterr().err
+
+
+def test_brackets_in_messages_are_no_markup(capsys):
+    def fail(argv):
+        raise cli.UsageError("pip install 'mjx-safety[viz]'")
+
+    assert cli.run_command(fail, []) == 2
+    assert "'mjx-safety[viz]'" in capsys.readouterr().err
+
+
 def test_wrong_folders_end_with_one_sentence(tmp_path, capsys):
     assert train.main(["--resume", str(tmp_path)]) == 2
     assert "is not a run folder: it has no config.json" in said_wrong(capsys)

@@ -8,6 +8,8 @@ import sys
 import jax
 import numpy as np
 import pytest
+from packaging.version import Version
+from rendering.recordings import needs_opengl
 
 import mjx_safety
 
@@ -22,6 +24,7 @@ from gymnasium.wrappers import vector as vector_wrappers  # noqa: E402
 
 from mjx_safety.interop import gymnasium as interop  # noqa: E402
 from mjx_safety.interop.gymnasium import SafetyEnv, SafetyVectorEnv  # noqa: E402
+from mjx_safety.rendering.frames import FrameDrawer  # noqa: E402
 
 ID = "mjx_safety/SafetyPointGoal1-v0"
 B = 6
@@ -160,6 +163,39 @@ def test_misuse_is_named():
     envs.reset()
     with pytest.raises(ValueError, match=r"actions have shape \(2,\); 2 worlds take \(2, 2\)"):
         envs.step(np.zeros(2))
+
+
+@needs_opengl
+def test_pictures_for_gymnasium_s_wrappers():
+    env = gymnasium.make(ID, render_mode="rgb_array", camera="top", width=96, height=64)
+    assert env.metadata["render_fps"] == 50 and env.render_mode == "rgb_array"
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.unwrapped.render()
+    env = gymnasium.wrappers.RenderCollection(env)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(np.array([1.0, 1.0], np.float32))
+    pictures = env.render()
+    assert [(picture.shape, picture.dtype) for picture in pictures] == [((64, 96, 3), np.uint8)] * 4
+    assert (pictures[0] != pictures[3]).any()
+    state = env.unwrapped.state
+    env.close()
+    with FrameDrawer(env.unwrapped.world, 96, 64) as drawer:
+        np.testing.assert_array_equal(drawer.draw(jax.device_get(state.replace(key=None)), "top"), pictures[3])
+
+
+def test_without_render_mode_nothing_is_drawn(point):
+    point.unwrapped.reset(seed=0)
+    with pytest.warns(UserWarning, match="render_mode=.rgb_array"):
+        assert point.unwrapped.render() is None
+    for settings, sentence in (
+        ({"render_mode": "ansi"}, "unknown render_mode 'ansi'; it must be None or"),
+        ({"render_mode": "rgb_array", "camera": "side"}, "camera is 'side'; it must be one of track, fixednear"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            SafetyEnv("SafetyPointGoal1-v0", **settings)
+    with pytest.raises(ValueError, match="render_mode is for environments of mjx_safety"):
+        SafetyEnv(Toy(), render_mode="rgb_array")
 
 
 # -- many worlds ------------------------------------------------------------------------------------------------------
@@ -350,6 +386,7 @@ def test_memory_of_other_arrays_is_not_handed_on(name):
     jax.tree.map(np.testing.assert_array_equal, kept, copies)
 
 
+@pytest.mark.skipif(Version(gymnasium.__version__) < Version("1.4"), reason="its wrappers had faults before 1.4")
 def test_gymnasium_s_vector_wrappers_understand_it():
     actions = toy.actions(9, B, fatal=0.1)
     plain = run(toys(), actions)[1]

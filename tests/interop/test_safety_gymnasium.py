@@ -6,6 +6,8 @@ import pytest
 
 gymnasium = pytest.importorskip("gymnasium")
 
+from rendering.recordings import needs_opengl  # noqa: E402
+
 import mjx_safety.interop.safety_gymnasium as safety_gymnasium  # noqa: E402
 from mjx_safety import Vases  # noqa: E402
 from mjx_safety.interop.gymnasium import SafetyVectorEnv  # noqa: E402
@@ -131,12 +133,20 @@ def test_spaces_and_entries():
 
 
 def test_what_is_missing_is_said():
-    for name, value in (("config", {"lidar_conf.num_bins": 10}), ("render_mode", "human")):
+    for name, value in (("config", {"lidar_conf.num_bins": 10}), ("camera_id", 1)):
         with pytest.raises(ValueError, match=f"safety-gymnasium's '{name}' is not supported"):
             safety_gymnasium.make(ID, **{name: value})
     assert safety_gymnasium.make(ID, render_mode=None, max_episode_steps=5).spec.id.endswith(ID)
     with pytest.raises(gymnasium.error.Error):
         safety_gymnasium.make("SafetyPointGaol1-v0")
+
+
+@needs_opengl
+def test_pictures_as_there():
+    env = safety_gymnasium.make(ID, render_mode="rgb_array", camera_name="fixednear", width=96, height=64)
+    env.reset(seed=0)
+    assert env.render().shape == (64, 96, 3)
+    env.close()
 
 
 def test_a_batch_by_its_name():

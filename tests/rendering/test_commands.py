@@ -87,6 +87,7 @@ def test_the_policy_of_a_run_sees_normalised_observations():
         ([ID, "--size", "10", "100", "--out", "a.html"], "width and height must be at least 64 pixels"),
         ([ID, "--speed", "0", "--out", "a.html"], "--speed is 0.0; it must be above 0"),
         ([ID, "--seed", "-1", "--out", "a.html"], "--seed is -1"),
+        (["runs/absent", "--out", "a.html"], "runs/absent does not exist; name a run folder, or an environment"),
         (["EMPTY", "--out", "a.html"], "is not a run folder: it has no config.json"),
         (["GROUP", "--out", "a.html"], "it holds the runs"),
         (["RUN", "--out", "a.html"], "has no checkpoint to evaluate"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mjx_safety.rendering import film
 from mjx_safety.rendering.film import GAP, Look, frame_steps, tile
-from mjx_safety.rendering.strip import HEIGHT, TEXT_WIDTH, Strip
+from mjx_safety.rendering.strip import HEIGHT, PAD, TEXT_WIDTH, Strip
 
 from .recordings import STEPS, needs_opengl, recording_of
 
@@ -55,6 +55,15 @@ def test_steps_that_cost_have_a_tick():
     np.testing.assert_allclose(columns.mean(), (400 - 6 - TEXT_WIDTH) * 20 / 49, atol=2)
 
 
+@pytest.mark.parametrize("highest", [5.0, 900.0])
+def test_the_word_limit_stays_off_the_axis(highest):
+    """However low the limit lies in the chart, its name is not written over the axis and the ticks."""
+    costs = np.append(np.zeros(49), highest)
+    red = reddish(strip(costs).draw(0)[:, TEXT_WIDTH:])
+    word = red[:, :24].any(axis=1) & ~red[:, 40:200].any(axis=1)  # rows with red, but without dashes
+    assert 4 < word.sum() and np.flatnonzero(word).max() < HEIGHT - PAD - 5
+
+
 def test_without_a_limit_there_is_no_line():
     with_limit, without = (strip(np.zeros(50), limit).draw(0) for limit in (25.0, np.inf))
     assert reddish(with_limit).sum() > 50 and reddish(without).sum() == 0
@@ -93,7 +102,8 @@ def test_png_shows_moments(tmp_path):
 def test_gif_has_all_frames(tmp_path):
     recording = recording_of(ID)
     film.write(recording, LOOK, tmp_path / "film.gif")
-    steps, fps = frame_steps(recording, 1.0)
+    steps, fps = frame_steps(recording, 1.0, film.GIF_FPS)
+    assert fps <= 12.5
     with Image.open(tmp_path / "film.gif") as image:
         assert image.n_frames == len(steps) and image.info["duration"] == round(1000 / fps)
 
@@ -110,6 +120,19 @@ def test_mp4_has_all_frames(tmp_path):
     with film.Film(recording_of(ID), LOOK) as drawn:
         difference = np.abs(frames[-1].astype(int) - drawn.frame(STEPS))
     assert difference.mean() < 6, "colours and rows are as drawn"
+
+
+@needs_opengl
+def test_whoever_watches_sees_every_frame_pass(tmp_path):
+    seen = []
+
+    def watch(steps):
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    film.write(recording_of(ID), LOOK, tmp_path / "film.gif", watch=watch)
+    assert seen == frame_steps(recording_of(ID), 1.0, film.GIF_FPS)[0]
 
 
 def test_an_encoder_that_fails_is_told(tmp_path):

@@ -106,7 +106,7 @@ def test_unknown_cameras_are_refused():
     env = world_of(ID).env
     with pytest.raises(ValueError, match="camera is 'side'; it must be one of track, fixednear"):
         check_camera(env, "side")
-    blind = build_scene(env.config.robot, {}, exact=True).model
+    blind = build_scene(env.config.robot, {}, engine="mujoco").model
     stub = SimpleNamespace(mj_model=blind, config=env.config)
     check_camera(stub, "vision")
     without = SimpleNamespace(ncam=0)
@@ -124,6 +124,13 @@ def test_render_gives_an_image_that_a_notebook_shows(state):
     assert (width // 96, height // 64) == (2, 2)
 
 
+@needs_opengl
+def test_an_environment_shows_its_states(state):
+    env = world_of(ID).env
+    image = env.render(state, camera="top", width=96, height=64)
+    np.testing.assert_array_equal(image, render(env, state, camera="top", width=96, height=64))
+
+
 def test_render_refuses_what_is_no_world(state):
     batch = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (2, 2, *np.shape(leaf))), state)
     with pytest.raises(ValueError, match=r"up to 64, and this state has the shape \(2, 2\)"):
@@ -132,7 +139,7 @@ def test_render_refuses_what_is_no_world(state):
 
 def test_the_drawn_model_is_the_true_one_on_every_engine():
     env = world_of("SafetyCarPush2-v0").env
-    stand_in = build_scene(env.config.robot, env.config.objects, exact=False)
+    stand_in = build_scene(env.config.robot, env.config.objects, engine="mjx")
     assert stand_in.model.ngeom > env.mj_model.ngeom
     drawn = true_model(stand_in)
     assert drawn.ngeom == env.mj_model.ngeom and drawn.nq == stand_in.model.nq and drawn.nmocap == stand_in.model.nmocap

@@ -1,12 +1,13 @@
 """`python -m mjx_safety.plot`: which trainings belong together, means over seeds, and wrong input."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mjx_safety import plot, plots
+from mjx_safety import groups, plot, plots
 from mjx_safety.plots import Curve
 
 
@@ -94,6 +95,38 @@ def test_one_seed_shows_its_raw_values_and_algorithms_have_their_colours(tmp_pat
     assert raw.get_alpha() < smooth.get_linewidth() and not returns.collections
     assert len({line.get_color() for line in (smooth, others[-1])}) == 2
     assert {line.get_label() for line in panels["multiplier"].lines if not line.get_label().startswith("_")} == {"lag"}
+
+
+def without_episodes(path):
+    """Rows of a training that is shorter than an episode."""
+    estimates = {"episode_return": None, "episode_cost": None, "return_estimate": 3.0, "cost_estimate": 7.0}
+    return [row | estimates for row in rows_of(path)]
+
+
+def test_a_training_shorter_than_an_episode_is_shown_by_estimates(tmp_path, drawn, monkeypatch):
+    rows = without_episodes(write_run(tmp_path / "short"))
+    panels = drawn([Curve("lag", 25.0, rows)])
+    notes = {"episode return (dotted: estimate)": 3.0, "episode cost (dashed: limit; dotted: estimate)": 7.0}
+    for title, value in notes.items():
+        raw, mean = panels[title].lines[:2]
+        assert set(raw.get_ydata()) == {value} and mean.get_linestyle() == ":"
+    assert "return ~3.00, cost ~7.00, limit 25" in plot.describe([Curve("lag", 25.0, rows)])
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    plots.plot_learning_curve(rows, 25.0, tmp_path / "curve.png", "ppo-lag on PointGoal1, seed 0")
+    assert [set(axes.lines[0].get_ydata()) for axes in figures[0].axes] == [{3.0}, {7.0}]
+    assert figures[0].get_suptitle() == "ppo-lag on PointGoal1, seed 0"
+
+    member = SimpleNamespace(label="lag", options=SimpleNamespace(run=SimpleNamespace(cost_limit=25.0)))
+    (outcome,) = groups.outcomes([member], [rows])
+    assert (outcome.episode_return, outcome.episode_cost) == (3.0, 7.0)
+
+
+def test_the_picture_names_the_environment(tmp_path):
+    paths = [write_run(tmp_path / "a"), write_run(tmp_path / "b", algo="ppo")]
+    assert plot.title_of(paths) == "SafetyPointGoal1-v0"
+    assert plot.title_of([*paths, write_run(tmp_path / "c", run={"env": "SafetyCarGoal1-v0"})]) == ""
 
 
 def test_no_multiplier_no_panel(tmp_path, drawn):

@@ -1,0 +1,90 @@
+"""When objects need the solver at all, on MJX."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mjx_safety
+from mjx_safety import Snapshot
+
+
+def nearby_of(env_id):
+    return mjx_safety.make(env_id, physics="mjx").physics.near.nearby
+
+
+@pytest.fixture(scope="module")
+def goal():
+    """PointGoal1: its world at rest, the vase 1 m ahead of the robot."""
+    nearby = nearby_of("SafetyPointGoal1-v0")
+    env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
+    start = Snapshot(root_pos=jnp.array([0, 0, 0.1]), vases_pos=jnp.array([[1.0, 0.0, 0.09996]]))
+    return nearby, jax.jit(env.restore)(start).data
+
+
+def test_nothing_is_needed_far_from_an_object_at_rest(goal):
+    nearby, data = goal
+    assert not nearby.needs_objects(data, 0.02)
+
+
+def test_objects_within_reach_are_needed(goal):
+    """The robot reaches 0.187 m (its arrow's far corner), the vase 0.141 m (its corner)."""
+    nearby, data = goal
+    for gap, needed in ((0.34, False), (0.325, True)):
+        assert bool(nearby.needs_objects(data.replace(qpos=data.qpos.at[0].set(1.0 - gap)), 0.02)) is needed
+
+
+def test_objects_that_the_robot_is_fast_enough_to_reach_are_needed(goal):
+    nearby, data = goal
+    moving = data.replace(qpos=data.qpos.at[0].set(0.6), qvel=data.qvel.at[0].set(5.0))
+    assert nearby.needs_objects(moving, 0.02)
+    assert not nearby.needs_objects(moving.replace(qvel=data.qvel), 0.02)
+
+
+def test_an_object_that_moves_or_leans_is_needed(goal):
+    nearby, data = goal
+    assert nearby.needs_objects(data.replace(qvel=data.qvel.at[3].set(0.01)), 0.02)
+    assert nearby.needs_objects(data.replace(qpos=data.qpos.at[5].add(0.01)), 0.02)
+
+
+def test_a_gremlin_that_was_turned_is_needed_until_it_is_back():
+    env = mjx_safety.make("SafetyPointButton1-v0", physics="mujoco")
+    nearby = nearby_of("SafetyPointButton1-v0")
+    state = jax.jit(env.reset)(jax.random.key(0))
+    snapshot = env.snapshot(state)
+    assert not nearby.needs_objects(state.data, 0.02)
+    turned = snapshot.replace(gremlins_angvel=snapshot.gremlins_angvel.at[0, 2].set(0.1))
+    assert nearby.needs_objects(env.scene.to_physics(turned), 0.02)
+
+
+@pytest.mark.parametrize("env_id", ["SafetyPointGoal2-v0", "SafetyCarPush2-v0"])
+def test_nothing_is_touched_in_a_step_without_need(env_id):
+    """On the C engine, whose solver always has all objects."""
+    env, nearby = mjx_safety.make(env_id, physics="mujoco"), nearby_of(env_id)
+    nearby = dataclasses.replace(nearby, full=env.scene)
+    key, num = jax.random.key(1), 64
+    states = jax.jit(lambda key: env.reset_many(key, num))(key)
+
+    @jax.jit
+    def advance(states, key):
+        needed = jax.vmap(lambda data: nearby.needs_objects(data, env.dt))(states.data)
+        actions = jax.random.uniform(key, (num, env.action_size), minval=-1, maxval=1)
+        after = jax.vmap(env.step)(states, actions.at[:, 0].add(0.7))
+        start = env.scene.robot_nq
+        moved = (
+            jnp.abs(after.data.qpos - states.data.qpos)[:, start:].max(axis=-1) > 1e-4
+        )  # m; at rest they sag a little
+        return after, needed, moved
+
+    needs, moves = [], []
+    for index in range(150):
+        states, needed, moved = advance(states, jax.random.fold_in(key, index))
+        if index:  # in its first step a push box sinks in by 0.2 mm
+            needs.append(needed)
+            moves.append(moved)
+    needs, moves = np.array(needs), np.array(moves)
+    assert not np.any(moves & ~needs)
+    assert moves.any()  # something was pushed
+    assert needs.mean() < 0.5

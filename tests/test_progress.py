@@ -1,0 +1,34 @@
+"""The view of a running training: lines where there is no terminal, a table where there is one."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from mjx_safety.progress import Progress
+
+ROW = {
+    "env_steps": 1000.0,
+    "steps_per_second": 100.0,
+    "episode_return": None,
+    "return_estimate": 1.5,
+    "episode_cost": 30.0,
+    "cost_estimate": 20.0,
+    "violation": 5.0,
+    "multiplier": 0.25,
+}
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_rows_are_shown(is_terminal):
+    file = io.StringIO()
+    with Progress("ppo", 4000, 25.0, Console(file=file, force_terminal=is_terminal, width=120)) as progress:
+        progress.update(ROW)
+        first = file.getvalue()
+        progress.update(ROW)
+    assert "ppo: compiling the first iteration" in first
+    assert "100 with compiling" in first and "0:30" not in first  # no promise from a speed that holds compilation
+    later = file.getvalue().removeprefix(first)
+    for text in ("1,000 of 4,000 (25 %)", "100", "~1.50", "30.00 (limit 25)", "0.250", "0:30"):
+        assert text in later
+    assert "compiling" not in later
