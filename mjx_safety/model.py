@@ -1,7 +1,8 @@
 """Robot and objects as a MuJoCo model, one for each engine.
 
 Three models come from one scene. The C engine gets the true one: everything solid may touch everything else, as in the
-reference. MJX pays for every pair that could ever touch and lacks some pairs of shapes, so its model departs:
+reference. MJX pays for every pair that could ever touch and lacks some pairs of shapes, so its model departs. What is
+marked * is not done with `make(..., accuracy="reference")`, against which it can be checked:
 
 - Masks name the pairs that matter. Left out are: robot and floor where the robot never presses on it (Point: tangent at
   exactly zero distance, no constraint row ever); the robot with itself, except pairs that `Robot.self_contacts` names;
@@ -11,14 +12,14 @@ reference. MJX pays for every pair that could ever touch and lacks some pairs of
   same surface for whatever is lower than the pillar. A cylinder of the robot keeps its contact with the floor; for
   everything else a stand-in is added that fits inside it: a capsule of the same radius and length, or, where the
   cylinder is flat like a wheel, a ring of balls as thick as the wheel.
-- Of many objects only those near the robot, or near a free object that moves, are in the solver
+- * Of many objects only those near the robot, or near a free object that moves, are in the solver
   (`AbstractObject.slots`, `physics.nearby`). The rest stays where it is or follows the law of its weld, which is the
   same as long as nothing touches it.
 - A free object that lies on the floor stays where it is as long as nothing else touches it: in single precision it
   would tremble, at Doggo's time step faster than the speed from which on a moving vase costs.
-- In a batch, the robot is first solved for by itself; worlds in which it can reach an object, or an object moves, are
+- * In a batch, the robot is first solved for by itself; worlds in which it can reach an object, or an object moves, are
   then solved for again with these objects (`physics.compaction`).
-- Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
+- * Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
   ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
 - Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
 
@@ -44,6 +45,7 @@ from mjx_safety.robots.base import Robot, check_model
 from mjx_safety.shapes import add_to
 
 Engine = Literal["mujoco", "mjx", "warp"]  # that a model is made for
+Accuracy = Literal["fast", "reference"]  # on MJX: with all of the above, or without what is marked *
 
 COM = "com"  # name of the sensor of the robot's centre of mass
 CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
@@ -66,7 +68,12 @@ def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObjec
 
 
 def build_model(
-    robot: Robot, objects: Mapping[str, AbstractObject], *, engine: Engine, com: bool = False
+    robot: Robot,
+    objects: Mapping[str, AbstractObject],
+    *,
+    engine: Engine,
+    accuracy: Accuracy = "fast",
+    com: bool = False,
 ) -> mujoco.MjModel:
     """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
     spec = mujoco.MjSpec.from_file(str(robot.xml))
@@ -85,6 +92,8 @@ def build_model(
         subtree = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
         spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **subtree)
     if engine == "mjx":
+        if accuracy == "fast":
+            _limit_contacts(spec, geoms, robot)
         _adapt_to_mjx(spec, robot, geoms)
     else:
         for name, kind in objects.items():
@@ -151,7 +160,6 @@ def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoc
                 [radius, 2 * half_height, 0],
                 [0, 0, -half_height],
             )
-    _limit_contacts(spec, geoms, robot)
     cylinders = [g for g in geoms[ROBOT] if g.type == _GEOM.mjGEOM_CYLINDER and (g.contype or g.conaffinity)]
     geoms[ROBOT] = [geom for geom in geoms[ROBOT] if geom not in cylinders]
     geoms[FLAT] = cylinders

@@ -19,7 +19,7 @@ import jax
 
 from mjx_safety.config import EnvConfig
 from mjx_safety.env import Env, build_env
-from mjx_safety.model import Engine, with_slots
+from mjx_safety.model import Accuracy, Engine, with_slots
 from mjx_safety.physics.base import Physics
 from mjx_safety.robots.base import Robot
 from mjx_safety.robots.car import CAR
@@ -35,6 +35,7 @@ MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the 
 
 ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
+ACCURACIES: tuple[Accuracy, ...] = ("fast", "reference")
 
 
 def _presets(prefix: str, robots: tuple[Robot, ...], tasks: tuple[ModuleType, ...], profile: str) -> dict:
@@ -70,17 +71,19 @@ def other_ids() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
 
 
-def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env:
+def make(env: str | EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Env:
     """Build an environment.
 
     env: an id of `ENV_IDS` or `register`, of an entry point in the group "mjx_safety.envs", a function named as
       "package.module:factory" that returns an `EnvConfig`, or an `EnvConfig` itself.
     physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
       "auto": mjx on an accelerator, mujoco on a CPU.
+    accuracy: on mjx, "fast" (solve for what can touch something) or "reference" (for every object, pair and contact, at
+      a tenth of the speed and less), to check the former; the other engines solve for everything.
     overrides: fields of `EnvConfig` to change.
 
-    Raises ValueError for an unknown id, engine or field, for an engine that cannot run here, and for values that do not
-    make an environment.
+    Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for values
+    that do not make an environment.
     """
     if not isinstance(env, (str, EnvConfig)):
         raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")
@@ -92,8 +95,10 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", **overrides: Any) -> Env
         name = sorted(unknown)[0]
         allowed = [field.name for field in dataclasses.fields(EnvConfig)]
         raise ValueError(f"EnvConfig has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
+    if accuracy not in ACCURACIES:
+        raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     config = dataclasses.replace(config, **overrides)
-    return build_env(config, _build_physics(config, resolve_physics(physics)))
+    return build_env(config, _build_physics(config, resolve_physics(physics), cast(Accuracy, accuracy)))
 
 
 def resolve_physics(physics: str) -> Engine:
@@ -120,8 +125,9 @@ def _require_warp() -> None:
         )
 
 
-def _build_physics(config: EnvConfig, engine: Engine) -> Physics:
-    build = functools.partial(build_scene, config.robot, engine=engine, com="com" in config.extras)
+def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Physics:
+    com = "com" in config.extras
+    build = functools.partial(build_scene, config.robot, engine=engine, accuracy=accuracy, com=com)
     scene = build(config.objects)
     if engine == "mujoco":
         from mjx_safety.physics.mujoco import MujocoPhysics
@@ -135,8 +141,10 @@ def _build_physics(config: EnvConfig, engine: Engine) -> Physics:
         from mjx_safety.physics.mjx import MjxPhysics
         from mjx_safety.physics.nearby import Nearby
 
+    if accuracy == "reference":
+        return MjxPhysics.create(Nearby(full=scene, near=scene))
     near, alone = (Nearby(full=scene, near=build(objects)) for objects in (with_slots(config.objects), {}))
-    return MjxPhysics.create(near, alone)
+    return MjxPhysics.create(near, alone if scene.solid_bodies else None)
 
 
 def _find_factory(env_id: str) -> Callable[[], EnvConfig]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mjx_safety.driven import target_offset, undisturbed_offset
 from mjx_safety.geometry import from_frame, mat_from_quat, quat_from_yaw, to_frame, yaw_from_quat
-from mjx_safety.model import COM, Engine, build_model
+from mjx_safety.model import COM, Accuracy, Engine, build_model
 from mjx_safety.objects import AbstractObject, Gremlins
 from mjx_safety.readings import PhysicsReading, PhysicsState, Readings
 from mjx_safety.robots.base import Robot
@@ -273,6 +273,14 @@ def _from_free_joint(qpos: jax.Array, qvel: jax.Array) -> tuple[jax.Array, ...]:
     return qpos[:3], quat, qvel[:3], from_frame(qvel[3:], mat_from_quat(quat))
 
 
-def build_scene(robot: Robot, objects: Mapping[str, AbstractObject], *, engine: Engine, com: bool = False) -> Scene:
+def build_scene(
+    robot: Robot,
+    objects: Mapping[str, AbstractObject],
+    *,
+    engine: Engine,
+    accuracy: Accuracy = "fast",
+    com: bool = False,
+) -> Scene:
     """Compile the model that an engine gets (see `mjx_safety.model`). com: measure the robot's centre of mass."""
-    return Scene(robot=robot, objects=objects, model=build_model(robot, objects, engine=engine, com=com))
+    model = build_model(robot, objects, engine=engine, accuracy=accuracy, com=com)
+    return Scene(robot=robot, objects=objects, model=model)

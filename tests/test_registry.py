@@ -250,3 +250,14 @@ def test_the_car_pushes_a_smaller_and_lighter_box():
 def test_the_box_weighs_what_it_does_in_the_reference(env_id, mass):
     model = made(env_id).mj_model
     assert model.body("push_box0").mass[0] == pytest.approx(mass)
+
+
+def test_an_unknown_accuracy_is_refused():
+    with pytest.raises(ValueError, match="unknown accuracy 'exact'; choose from fast, reference"):
+        mjx_safety.make("SafetyPointGoal1-v0", accuracy="exact")
+
+
+def test_the_reference_accuracy_holds_every_object_in_the_solver():
+    fast, reference = (mjx_safety.make("SafetyPointGoal2-v0", accuracy=name).physics for name in ("fast", "reference"))
+    assert (fast.model.nv, reference.model.nv) == (3 + 4 * 6, 3 + 10 * 6)
+    assert fast.alone is not None and reference.alone is None

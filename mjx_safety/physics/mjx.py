@@ -126,10 +126,9 @@ class MjxPhysics:
     name = "mjx"
 
     @classmethod
-    def create(cls, near: Nearby, alone: Nearby) -> MjxPhysics:
-        """Put both models on the device."""
-        is_same = not near.full.solid_bodies
-        return cls(near=Part.create(near), alone=None if is_same else Part.create(alone))
+    def create(cls, near: Nearby, alone: Nearby | None = None) -> MjxPhysics:
+        """Put the models on the device."""
+        return cls(near=Part.create(near), alone=None if alone is None else Part.create(alone))
 
     @property
     def scene(self) -> Scene:
