@@ -13,14 +13,15 @@ STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test slow lint docs clean
+.PHONY: help install train test slow lint docs pictures clean
 
 help:
 	@echo "make train [ARGS=...]  train an agent, e.g. make train ARGS=\"--env SafetyPointGoal2-v0\""
 	@echo "make test [ARGS=...]   run the tests, e.g. make test ARGS=\"tests/test_wrappers.py\" (WORKERS=$(WORKERS) processes)"
 	@echo "make slow              run the tests that take long"
 	@echo "make lint              ruff check, ruff format --check, pyright"
-	@echo "make docs              write docs/environments.md and its pictures from the environments"
+	@echo "make docs              write the generated parts of docs/ and build the site into build/site"
+	@echo "make pictures          draw the environments for docs/ anew"
 	@echo "make install           only make $(VENV) and install the package with the extras $(EXTRAS)"
 	@echo "make clean             remove $(VENV), caches and builds; runs/ stays"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), EXTRAS=$(EXTRAS)"
@@ -51,6 +52,11 @@ lint: $(STAMP)
 	@$(BIN)/pyright
 
 docs: $(STAMP)
+	@$(BIN)/python docs/generate.py --no-pictures
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The documentation is in build/site; with its search: $(PYTHON) -m http.server --directory build/site"
+
+pictures: $(STAMP)
 	@$(BIN)/python docs/generate.py
 
 clean:

@@ -2,8 +2,6 @@
 
 import collections
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -17,7 +15,6 @@ import mjx_safety
 from mjx_safety.rendering.top_view import MARGIN, Solid, draw_top_view, heading, outline
 from mjx_safety.scene import build_scene
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 GEOM = mujoco.mjtGeom
 PATCHES = {  # environment -> patches of each kind
     "SafetyPointGoal2-v0": {"robot": 2, "goal": 1, "hazards": 10, "vases": 10},
@@ -208,29 +205,3 @@ def test_a_robot_of_ones_own(tmp_path):
     np.testing.assert_allclose(mesh.get_facecolor(), (0.1, 0.9, 0.1, 1), atol=1e-6)
     np.testing.assert_allclose(np.ptp(corners(mesh), axis=0), (0.3, 0.2), atol=1e-6)
     np.testing.assert_allclose(corners(patches(axes, "heading")[0])[2][1], 0, atol=1e-6)
-
-
-# -- documentation ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def docs(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS))
-    import generate
-
-    yield generate
-    for name in ("generate", "words"):
-        sys.modules.pop(name, None)
-
-
-def test_documentation_is_up_to_date(docs):
-    assert docs.PAGE.read_text() == docs.page(), "run python docs/generate.py"
-
-
-def test_every_environment_has_a_picture(docs):
-    assert docs.missing_images() == []
-
-
-def test_a_missing_text_is_an_error(docs):
-    with pytest.raises(SystemExit, match="no words for the task 'Chess'"):
-        docs.look_up(docs.words.TASKS, "Chess", "task")

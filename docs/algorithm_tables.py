@@ -1,0 +1,152 @@
+"""Tables of the pages about algorithms: their settings, and what trainings reached beside published numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from comments import field_comments
+from tabular import number, table
+
+from mjx_safety import cli, scores
+from mjx_safety.agents import ALGORITHMS
+
+ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
+PAGES = {  # name -> file of its page, without ending
+    "ppo": "ppo", "ppo-lag": "lagrangian", "ppo-lag-adam": "lagrangian", "ppo-lag-softplus": "lagrangian",
+    "ppo-pid": "pid", "ppo-early": "early_termination", "trpo": "trpo", "trpo-lag": "lagrangian", "trpo-pid": "pid",
+    "trpo-early": "early_termination", "cpo": "cpo", "pcpo": "pcpo", "focops": "focops", "cup": "cup", "p3o": "p3o",
+    "ipo": "ipo", "crpo": "crpo", "sac-lag": "sac",
+}  # fmt: skip
+MANY = 2  # curves that a page shows; the rest is linked
+NO_LIMIT = ("ppo", "trpo")
+
+
+def value_text(value: Any) -> str:
+    """Return a setting as one would type it after its flag."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def settings(algo: str, part: str) -> str:
+    """Return the settings of an algorithm that are flags: its own, those of its limit, or the shared ones."""
+    with mock.patch.object(cli, "on_accelerator", return_value=False):
+        on_cpu = getattr(cli.default_options(algo, None), part)
+    with mock.patch.object(cli, "on_accelerator", return_value=True):
+        on_accelerator = getattr(cli.default_options(algo, None), part)
+    library, comments, rows = type(on_cpu)(), field_comments(type(on_cpu)), []
+    for field in dataclasses.fields(on_cpu):
+        if not comments.get(field.name):
+            raise SystemExit(f"docs/generate.py: {type(on_cpu).__name__}.{field.name} has no comment beside it")
+        values = [value_text(getattr(config, field.name)) for config in (library, on_cpu, on_accelerator)]
+        flag = f"`--{field.name.replace('_', '-')}`"
+        rows.append(
+            [flag, f"`{values[0]}`", *("" if v == values[0] else f"`{v}`" for v in values[1:]), comments[field.name]]
+        )
+    if not rows:
+        return "It has none."
+    return without_empty_columns(["Flag", "Default", "Command line, CPU", "Command line, accelerator", "Meaning"], rows)
+
+
+def without_empty_columns(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table without the columns in which nothing stands."""
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    return table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def run_flags() -> str:
+    """Return the flags of a training that do not depend on the algorithm."""
+    rows = []
+    for name, text in field_comments(cli.RunFlags).items():
+        flag = f"--{name.replace('_', '-')}"
+        default = getattr(cli.RunFlags(), name)
+        shown = "" if default in (None, (), "") else f"`{flag_value(default)}`"
+        rows.append([f"`{flag}`", shown, text.replace("<", "&lt;")])
+    return table(["Flag", "Default", "Meaning"], rows)
+
+
+def flag_value(value: Any) -> str:
+    """Return a default as the command line shows it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value_text(value)
+
+
+# -- what trainings reached --------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def results() -> dict[str, dict[str, Any]]:
+    """Return the files that hold one training each, by name."""
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    return {name: file for name, file in files.items() if "run" in file and "summary" in file}
+
+
+def outcome(name: str, result: dict[str, Any]) -> list[str]:
+    """Return a row: what was trained, how long, what it reached, what is published."""
+    run, summary, judged = result["run"], result["summary"], result.get("evaluation")
+    limited = run["algo"] not in NO_LIMIT
+    steps = f"{summary['env_steps']:.2g}".replace("e+0", "e")
+    last = f"{summary['last_tenth_episode_return']:.1f} / {summary['last_tenth_episode_cost']:.1f}"
+    policies = (judged or {}).get("policies", {})
+    mean = policies.get("mean") or (judged if judged and judged.get("policy") == "mean" else None)
+    by_mean = f"{mean['episode_return_mean']:.1f} / {mean['episode_cost_mean']:.1f}" if mean else "-"
+    there = scores.published(run["algo"], run["env"])
+    published = "-"
+    if there is not None:
+        pairs = ((there.episode_return, there.episode_return_std), (there.episode_cost, there.episode_cost_std))
+        published = " / ".join(f"{value:.1f} ± {spread:.1f}" for value, spread in pairs)
+    what = f"[`{name}`](../../benchmarks/results/learning/{name}.json)"
+    limit = number(run["cost_limit"]) if limited else "-"
+    return [what, run["env"], f"{run['physics']}, {steps} steps", limit, last, by_mean, published]
+
+
+def reached(*algos: str) -> str:
+    """Return the results of some algorithms as a table, and the curves of the first ones."""
+    mine = {name: result for name, result in results().items() if result["run"]["algo"] in algos}
+    if not mine:
+        return "No training of it is kept in `benchmarks/results/learning` yet." + published_only(*algos)
+    head = ["Result", "Environment", "Engine", "Limit", "End of training", "Mean action", "OmniSafe"]
+    parts = [table(head, (outcome(*item) for item in mine.items()))]
+    parts += list(curves(mine))
+    return "\n\n".join(parts)
+
+
+def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Return pictures of the longest trainings."""
+    longest = sorted(mine, key=lambda name: -mine[name]["summary"]["env_steps"])
+    for name in [name for name in longest if (RESULTS / f"{name}.png").is_file()][:MANY]:
+        yield f"![Return and cost during the training {name}](../../benchmarks/results/learning/{name}.png)"
+
+
+def published_only(*algos: str) -> str:
+    """Return what is published for PointGoal1, where no result of ours stands beside it."""
+    rows = []
+    for algo in algos:
+        there = scores.published(algo, "SafetyPointGoal1-v0")
+        if there is not None:
+            gain = f"{there.episode_return:.1f} ± {there.episode_return_std:.1f}"
+            cost = f"{there.episode_cost:.1f} ± {there.episode_cost_std:.1f}"
+            rows.append(f" OmniSafe reports for {there.name} on PointGoal1 a return of {gain} and a cost of {cost}.")
+    return "".join(dict.fromkeys(rows))
+
+
+def title_of(page: str) -> str:
+    """Return the heading of an algorithm's page."""
+    text = (ALGORITHM_PAGES / f"{page}.md").read_text()
+    return text.splitlines()[0].removeprefix("# ")
+
+
+def catalogue() -> str:
+    """Return one line for each name that `--algo` takes."""
+    rows = []
+    for name, choice in ALGORITHMS.items():
+        if name not in PAGES:
+            raise SystemExit(f"docs/algorithm_tables.py has no page for the algorithm {name!r}")
+        rows.append([f"`{name}`", choice.summary, f"[{title_of(PAGES[name])}]({PAGES[name]}.md)"])
+    return table(["`--algo`", "Algorithm", "Page"], rows)

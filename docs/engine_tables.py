@@ -1,0 +1,109 @@
+"""Tables of the page about engines: how far each is from recordings of safety-gymnasium 1.0.0."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tabular import error, share, table
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+Row = dict[str, Any]  # of one recording on one engine: "posed", "before", "after", "steps"
+
+
+@functools.cache
+def rows() -> dict[str, dict[str, Row]]:
+    """Return all recordings that were replayed: engine -> recording -> row."""
+    found: dict[str, dict[str, Row]] = {}
+    for path in sorted(RESULTS.glob("parity*.json")):
+        for name, row in json.loads(path.read_text())["rows"].items():
+            recording, _, engine = name.partition(" ")
+            found.setdefault(engine, {})[recording] = row
+    return found
+
+
+def at_most(values: Iterable[float | None]) -> float | None:
+    """Return the largest, of those that there are."""
+    known = [value for value in values if value is not None]
+    return max(known) if known else None
+
+
+def at_least(shares: Iterable[float | dict[str, float] | None]) -> float | None:
+    """Return the smallest share, of those that there are; shares may stand by source."""
+    known: list[float] = []
+    for value in shares:
+        known += value.values() if isinstance(value, dict) else [] if value is None else [value]
+    return min(known) if known else None
+
+
+def of(names: Iterable[str], *parts: str) -> Callable[[Row], list[Any]]:
+    """Return what reads some quantities from some parts of a row."""
+    names = tuple(names)
+    return lambda row: [row[part].get(name) for part in parts for name in names if part in row]
+
+
+ERRORS: dict[str, Callable[[Row], list[Any]]] = {
+    "lidars of a given state, (1)": of(["lidars"], "posed", "after"),
+    "velocimeter, gyro, magnetometer of a given state, SI": of(["motion"], "posed", "after"),
+    "joints of a given state, SI": of(["joints"], "posed", "after"),
+    "accelerometer and touch of a given state, relative*": of(["accelerometer", "touch"], "posed", "after"),
+    "position after a step, m*": of(["position"], "steps"),
+    "reward of a step*": of(["reward"], "steps"),
+}
+SHARES: dict[str, Callable[[Row], list[Any]]] = {
+    "signs of the costs of a given state that agree": of(["signs"], "posed", "after"),
+    "signs of the costs after a step that agree*": of(["strict_step_signs"], "steps"),
+    "signs of the costs after any step that agree": of(["step_signs"], "steps"),
+    "costs of any step that agree": of(["cost"], "steps"),
+    "steps that agree whether the goal is met": of(["goal_met"], "steps"),
+}
+
+
+def worst() -> str:
+    """Return the largest error and the smallest share of each quantity over all recordings, by engine."""
+    engines, body = list(rows()), []
+    for name, read in ERRORS.items():
+        body.append([name, *(error(at_most(v for row in rows()[e].values() for v in read(row))) for e in engines)])
+    for name, read in SHARES.items():
+        body.append([name, *(share(at_least(v for row in rows()[e].values() for v in read(row))) for e in engines)])
+    return table(["Worst over the recordings", *(f"`{engine}`, {len(rows()[engine])}" for engine in engines)], body)
+
+
+def deviations() -> str:
+    """Return a line for each recording: positions, rewards and signs of costs after a step, by engine."""
+    engines, body = list(rows()), []
+    for recording in sorted({name for engine in engines for name in rows()[engine]}):
+        cells = [recording]
+        for engine in engines:
+            steps = rows()[engine].get(recording, {}).get("steps", {})
+            free, touched = (steps.get(f"{kind}_position") for kind in ("free", "touched"))
+            cells += [error(free[1] if free else None), error(touched[1] if touched else None)]
+            cells.append(share(at_least([steps.get("step_signs")])) if steps.get("step_signs") else "-")
+        body.append(cells)
+    head = [f"`{engine}` {what}" for engine in engines for what in ("free, m", "touching, m", "cost signs")]
+    return table(["Recording", *head], body)
+
+
+def bars() -> str:
+    """Return what each engine misses of the bars that benchmarks/parity.py sets."""
+    lines = []
+    for path in sorted(RESULTS.glob("parity*.json")):
+        lines += [f"- {miss}" for miss in json.loads(path.read_text()).get("missed", [])]
+    return "\n".join(lines) if lines else "None."
+
+
+def start() -> str:
+    """Return how long the first step takes, and what a world carries."""
+    result = json.loads((RESULTS / "engines.json").read_text())
+    seconds = ", ".join(f"{value:.1f} s on `{engine}`" for engine, value in result["start_seconds"].items())
+    memory = result["mjx_state"]["kib_per_world"]
+    return (
+        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds}."
+        f" What its physics carries from step to step on `mjx` is {memory['lean']:.2f} KiB per world, the whole `State`"
+        f" {memory['env_state']:.2f} KiB; a whole `mjx.Data` would be {memory['whole']:.1f} KiB"
+        " (`benchmarks/results/engines.json`)."
+    )

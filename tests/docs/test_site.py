@@ -1,0 +1,87 @@
+"""The site builds without a warning, is up to date, and needs nothing from the net."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import mjx_safety
+from mjx_safety import agents
+
+from .pages import ROOT
+
+DOCS = ROOT / "docs"
+FROM_THE_NET = re.compile(r"<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^\">\s]+[^>]*>")
+
+
+@pytest.fixture
+def generate(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import generate
+
+    yield generate
+    for name in [path.stem for path in DOCS.glob("*.py")]:
+        sys.modules.pop(name, None)
+
+
+def test_the_pages_are_up_to_date(generate):
+    assert generate.out_of_date() == [], "run python docs/generate.py"
+
+
+def test_every_environment_has_a_picture(generate):
+    assert generate.environment_pages.missing_images() == []
+
+
+def test_a_missing_text_is_an_error(generate):
+    pages = generate.environment_pages
+    with pytest.raises(SystemExit, match="no words for the task 'Chess'"):
+        pages.look_up(pages.words.TASKS, "Chess", "task")
+
+
+def test_an_unknown_table_is_an_error(generate):
+    with pytest.raises(SystemExit, match="<!-- generated: chess -->: there is no such table; known: settings"):
+        generate.fill("<!-- generated: chess -->\n<!-- end -->")
+
+
+def test_comments_of_fields_are_found(generate):
+    from comments import field_comments
+
+    from mjx_safety.agents import PPOConfig, TrainConfig
+    from mjx_safety.cli import RunFlags
+
+    assert field_comments(PPOConfig)["clip_eps"] == "half width of the trusted range of density ratios"
+    assert field_comments(PPOConfig)["init_log_std"].startswith("logarithm of")  # inherited
+    assert field_comments(TrainConfig)["use_completed_episodes"].startswith("Hold the cost of ended")  # above the field
+    assert field_comments(RunFlags)["seed"] == "Start of all random numbers."  # below it
+
+
+def test_the_site_builds(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings", "latex2mathml", "nbconvert"):
+        pytest.importorskip(package)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path),
+    ]
+    names = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=names, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
+    for name in ("index", "environments/doggo_push", "algorithms/cpo", "notebooks/01_tour", "reference/config"):
+        assert f"{name}.html" in pages
+    assert "<math" in pages["algorithms/cpo.html"] and "m, radius" in pages["reference/config.html"]
+    reference = "".join(page for name, page in pages.items() if name.startswith("reference/"))
+    missing = [name for name in (*mjx_safety.__all__, *agents.__all__) if not re.search(rf"\b{name}\b", reference)]
+    assert not missing, f"docs/reference lacks {missing}"
+    for name, page in pages.items():
+        needed = [tag for tag in FROM_THE_NET.findall(page) if 'rel="canonical"' not in tag]
+        assert not needed, f"{name} needs {needed[0]}"
