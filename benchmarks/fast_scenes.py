@@ -31,7 +31,7 @@ from mjx_safety.env import Env
 from mjx_safety.physics.mjx import MjxPhysics, Part
 from mjx_safety.physics.nearby import Nearby
 from mjx_safety.scene import Scene, build_scene
-from mjx_safety.throughput import buffers, driving, in_mid_episode, time_in_turns
+from mjx_safety.throughput import buffers, driving, in_mid_episode, share_with_objects, time_in_turns
 
 Edit = Callable[[mujoco.MjModel], None]
 
@@ -131,10 +131,10 @@ def main(args: Args) -> None:
         row["times_the_first_row"] = row["env_steps_per_second"] / slowest
         print(f"{name:36} {row['times_the_first_row']:7.1f} x", row, flush=True)
     if args.json:
-        seconds = env.config.frameskip * float(env.mj_model.opt.timestep)
-        needs = jax.vmap(lambda state: env.physics.near.nearby.needs_objects(state.data, seconds))(states)
         settings = {name: getattr(args, name) for name in ("env", "num_envs", "num_steps")}
-        record.write(args.json, {**settings, "worlds_that_need_objects": float(needs.mean()), "rows": rows})
+        record.write(
+            args.json, {**settings, "worlds_that_need_objects": share_with_objects(env, states.data), "rows": rows}
+        )
 
 
 if __name__ == "__main__":

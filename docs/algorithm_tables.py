@@ -80,6 +80,9 @@ def flag_value(value: Any) -> str:
 # -- what trainings reached --------------------------------------------------------------------------------------------
 
 
+OUTCOME = ("Result", "Environment", "Engine", "Limit", "End of training", "Mean action", "OmniSafe")
+
+
 @functools.cache
 def results() -> dict[str, dict[str, Any]]:
     """Return the files that hold one training each, by name."""
@@ -87,8 +90,8 @@ def results() -> dict[str, dict[str, Any]]:
     return {name: file for name, file in files.items() if "run" in file and "summary" in file}
 
 
-def outcome(name: str, result: dict[str, Any]) -> list[str]:
-    """Return a row: what was trained, how long, what it reached, what is published."""
+def outcome(name: str, result: dict[str, Any], root: str = "../../") -> list[str]:
+    """Return a row: what was trained, how long, what it reached, what is published. root: way to the top folder."""
     run, summary, judged = result["run"], result["summary"], result.get("evaluation")
     limited = run["algo"] not in NO_LIMIT
     steps = f"{summary['env_steps']:.2g}".replace("e+0", "e")
@@ -101,7 +104,7 @@ def outcome(name: str, result: dict[str, Any]) -> list[str]:
     if there is not None:
         pairs = ((there.episode_return, there.episode_return_std), (there.episode_cost, there.episode_cost_std))
         published = " / ".join(f"{value:.1f} ± {spread:.1f}" for value, spread in pairs)
-    what = f"[`{name}`](../../benchmarks/results/learning/{name}.json)"
+    what = f"[`{name}`]({root}benchmarks/results/learning/{name}.json)"
     limit = number(run["cost_limit"]) if limited else "-"
     return [what, run["env"], f"{run['physics']}, {steps} steps", limit, last, by_mean, published]
 
@@ -111,10 +114,14 @@ def reached(*algos: str) -> str:
     mine = {name: result for name, result in results().items() if result["run"]["algo"] in algos}
     if not mine:
         return "No training of it is kept in `benchmarks/results/learning` yet." + published_only(*algos)
-    head = ["Result", "Environment", "Engine", "Limit", "End of training", "Mean action", "OmniSafe"]
-    parts = [table(head, (outcome(*item) for item in mine.items()))]
+    parts = [table(OUTCOME, (outcome(*item) for item in mine.items()))]
     parts += list(curves(mine))
     return "\n\n".join(parts)
+
+
+def learning() -> str:
+    """Return the results of all algorithms as a table, for the README."""
+    return table(OUTCOME, (outcome(name, result, root="") for name, result in results().items()))
 
 
 def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:

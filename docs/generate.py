@@ -5,7 +5,7 @@
     python docs/generate.py --check         # fail where a text is out of date or a picture is missing
 
 Pages of environments are written whole. In other pages, what stands between `<!-- generated: NAME WORDS -->` and
-`<!-- end -->` is replaced by what the function NAME returns for the words.
+`<!-- end -->` is replaced by what the function NAME returns for the words; so it is in README.md.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from pathlib import Path
 import algorithm_tables
 import engine_tables
 import environment_pages
+import speed_tables
 import tyro
 
 from mjx_safety import ENV_IDS
 
 DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
 GENERATED = re.compile(r"(<!-- generated: (?P<words>.*?) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL)
 FUNCTIONS: dict[str, Callable[..., str]] = {
     "settings": algorithm_tables.settings,
@@ -32,6 +34,12 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "deviations": engine_tables.deviations,
     "missed": engine_tables.bars,
     "start": engine_tables.start,
+    "learning": algorithm_tables.learning,
+    "throughput-cpu": speed_tables.throughput_cpu,
+    "throughput-gpu": speed_tables.throughput_gpu,
+    "fast-scenes": speed_tables.fast_scenes,
+    "overhead": speed_tables.overhead,
+    "training": speed_tables.training,
 }
 
 
@@ -52,14 +60,16 @@ def pages() -> Iterator[tuple[Path, str]]:
     written = environment_pages.pages()
     for name, text in written.items():
         yield DOCS / name, text
-    for path in sorted(DOCS.rglob("*.md")):
-        if str(path.relative_to(DOCS)) not in written and GENERATED.search(path.read_text()):
+    for path in (README, *sorted(DOCS.rglob("*.md"))):
+        if path == README or (str(path.relative_to(DOCS)) not in written and GENERATED.search(path.read_text())):
             yield path, fill(path.read_text())
 
 
 def out_of_date() -> list[str]:
     """Return the pages whose text is not what it should be."""
-    return [str(path.relative_to(DOCS)) for path, text in pages() if not path.is_file() or path.read_text() != text]
+    return [
+        str(path.relative_to(DOCS.parent)) for path, text in pages() if not path.is_file() or path.read_text() != text
+    ]
 
 
 def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = ENV_IDS) -> None:
@@ -72,7 +82,7 @@ def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = ENV
     """
     if check:
         if out_of_date():
-            raise SystemExit(f"docs/ is out of date ({', '.join(out_of_date())}): run python docs/generate.py")
+            raise SystemExit(f"out of date: {', '.join(out_of_date())}; run python docs/generate.py")
         if environment_pages.missing_images():
             raise SystemExit(
                 f"docs/images lacks {', '.join(environment_pages.missing_images())}: run python docs/generate.py"

@@ -64,9 +64,12 @@ def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) ->
         carry = compiled(carry)
         return carry
 
+    figures = memory(compiled, carry, num_envs)
+    if mode != "train" and env.physics.name == "mjx":
+        figures["worlds_that_need_objects"] = share_with_objects(env, carry[0].env_state.data)
     seconds = time_in_turns(repeats, advance=advance)["advance"]
     speed = num_steps * num_envs / statistics.median(seconds)
-    return Timing(speed, compile_seconds, seconds), memory(compiled, carry, num_envs)
+    return Timing(speed, compile_seconds, seconds), figures
 
 
 def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> jax.Array:
@@ -132,6 +135,12 @@ def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
     if stats:
         figures["device_peak_bytes"] = stats.get("peak_bytes_in_use")
     return figures
+
+
+def share_with_objects(env: Env, physics: PhysicsState) -> float:
+    """Tell in what share of the worlds [B] an object can be touched within a step, or moves. env: on `mjx`."""
+    needs = jax.jit(jax.vmap(lambda data: env.physics.near.nearby.needs_objects(data, env.dt)))
+    return float(jnp.mean(needs(physics)))
 
 
 def buffers(env: Env) -> dict[str, int]:

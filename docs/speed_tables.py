@@ -1,0 +1,108 @@
+"""Tables of speed, from what benchmarks/ wrote to its results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tabular import number, table
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+PEER = "safety-gymnasium"
+ROLLOUT = "mujoco.rollout"
+PERCENT = "{:.0%}"
+
+Row = dict[str, Any]  # one measurement
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """Return a result file, None where there is none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def ratio(value: float) -> str:
+    """Return a ratio with two digits."""
+    return f"{value:.1f}" if value < 10 else f"{float(f'{value:.2g}'):g}"
+
+
+def short(env_id: str) -> str:
+    """Return an id without what all ids share."""
+    return env_id.removeprefix("Safety").removesuffix("-v0")
+
+
+def best(rows: Iterable[Row], env: str, engine: str) -> float | None:
+    """Return the env steps/s of an engine, of its fastest kind and number of worlds."""
+    mine = [r for r in rows if r["env"] == env and r["engine"].split()[0] == engine and r["mode"] == "step"]
+    return max((row["env_steps_per_second"] for row in mine), default=None)
+
+
+def throughput_cpu() -> str:
+    """Return how fast the engines are beside bare MuJoCo and safety-gymnasium on a CPU."""
+    result = read("throughput_cpu")
+    if result is None:
+        return "Not measured yet: `python benchmarks/throughput.py cpu` does it."
+    rows, body = result["rows"], []
+    for env in dict.fromkeys(row["env"] for row in rows):
+        bare, peer = best(rows, env, ROLLOUT), best(rows, env, PEER)
+        line = [short(env)]
+        for engine in ("mujoco", "mjx"):
+            speed = best(rows, env, engine)
+            line += ["-" if speed is None or base is None else ratio(speed / base) for base in (bare, peer)]
+        needy = [r["worlds_that_need_objects"] for r in rows if r["env"] == env and "worlds_that_need_objects" in r]
+        body.append([*line, PERCENT.format(needy[0]) if needy else "-"])
+    head = ["Times as fast", "`mujoco` / bare", f"`mujoco` / {PEER}", "`mjx` / bare", f"`mjx` / {PEER}", "near objects"]
+    return table(head, body)
+
+
+def throughput_gpu() -> str:
+    """Return env steps/s on a GPU at the best number of worlds."""
+    result = read("throughput_gpu")
+    if result is None:
+        return (
+            "No figure from a GPU has been taken yet. `python benchmarks/throughput.py gpu` takes them, in under ten"
+            " minutes, and this section will show them."
+        )
+    rows, body = result["rows"], []
+    for env in dict.fromkeys(row["env"] for row in rows):
+        speeds = [best(rows, env, engine) for engine in ("mjx", "warp", ROLLOUT)]
+        body.append([short(env), *("-" if speed is None else f"{speed:,.0f}" for speed in speeds)])
+    return f"{result['device']['kind']}:\n\n" + table(["Env steps/s", "`mjx`", "`warp`", "bare rollout"], body)
+
+
+def fast_scenes() -> str:
+    """Return what each choice of the MJX model gains."""
+    result = read("fast_scenes")
+    if result is None:
+        return "Not measured yet: `python benchmarks/fast_scenes.py` does it."
+    body = [
+        [name, str(row["nv"]), str(row["constraint_rows"]), ratio(row["times_the_first_row"])]
+        for name, row in result["rows"].items()
+    ]
+    return table([f"{short(result['env'])}, {result['num_envs']} worlds", "nv", "rows", "times as fast"], body)
+
+
+def overhead() -> str:
+    """Return what an environment step on the C engine costs beyond its physics."""
+    result = read("engines") or {}
+    parts = result["overhead"]
+    rows = {
+        "relative to the bare rollout that reads the final state": "share_of_rollout_with_reading",
+        "relative to the bare rollout without that": "share_of_rollout_without_reading",
+    }
+    body = [[name, *(f"{part[key]:.2f}" for part in parts.values())] for name, key in rows.items()]
+    return table([f"`mujoco`, {next(iter(parts.values()))['num_envs']} worlds", *map(short, parts)], body)
+
+
+def training() -> str:
+    """Return what is left of bare stepping's speed while an agent learns."""
+    result = read("training")
+    if result is None:
+        return "Not measured yet: `python benchmarks/training.py` does it."
+    body = [
+        [f"`{algo}`", number(row["num_envs"]), PERCENT.format(row["share_of_stepping"])]
+        for algo, row in result["rows"].items()
+    ]
+    return table([f"{short(result['env'])}, `{result['physics']}`", "worlds", "of bare stepping"], body)
