@@ -3,8 +3,9 @@
     python benchmarks/throughput.py cpu --peer-python ../peer/bin/python   # two CPU cores
     python benchmarks/throughput.py gpu                                     # one GPU: mjx and, where it runs, warp
 
-Each runs `python -m mjx_safety.benchmark` with fixed flags, one environment at a time, and writes
-results/throughput_<name>.json and .png; what is not installed is left out and said.
+Each takes fixed measurements of `python -m mjx_safety.benchmark` and writes results/throughput_<name>.json and .png,
+after each one; what is not installed is left out and said. On a GPU the numbers of worlds are few where compiling
+takes most of the time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import jax
 import tyro
 
 from mjx_safety import benchmark, registry
+from mjx_safety.benchmark import Flags
 
 RESULTS = Path(__file__).parent / "results"
 ENVS = ("PointGoal1", "PointGoal2", "CarGoal1", "CarButton1", "DoggoGoal1", "DoggoGoal2", "PointPush1")
@@ -45,22 +47,35 @@ def why_not_warp() -> str:
     return ""
 
 
-def flags_of(args: Args) -> list[str]:
-    """Command line of `mjx_safety.benchmark`."""
-    flags = ["--envs", *(f"Safety{name}-v0" for name in ENVS)]
+def ids(*names: str) -> tuple[str, ...]:
+    """Return ids for short names."""
+    return tuple(f"Safety{name}-v0" for name in names)
+
+
+def plan_of(args: Args) -> list[Flags]:
+    """Return the measurements of a table."""
     if args.table == "cpu":
-        worlds, steps = (["8"], "2") if args.tiny else (["256"], "10")
-        flags += ["--physics", "mujoco", "mjx", "--num-envs", *worlds, "--num-steps", steps]
-        if args.peer_python:
-            flags += ["--peer-python", str(args.peer_python)]
+        common = Flags(num_envs=(256,), num_steps=10, physics=("mujoco", "mjx"), peer_python=args.peer_python)
+        plan = [dataclasses.replace(common, envs=ids(*ENVS))]
     else:
-        worlds = ["8", "16"] if args.tiny else ["256", "1024", "4096", "16384", "65536"]
-        engines = ["mjx"] if why_not_warp() else ["mjx", "warp"]
-        flags += ["--physics", *engines, "--num-envs", *worlds, "--num-steps", "2" if args.tiny else "16"]
-    return [*flags, "--repeats", "2" if args.tiny else "5", "--out", str(args.out / f"throughput_{args.table}.json")]
+        engines = ("mjx",) if why_not_warp() else ("mjx", "warp")
+        common = Flags(num_steps=16, physics=engines, rollout=False)
+        few, many = (4096, 16384), (256, 1024, 4096, 16384, 65536)
+        others = ids("CarGoal1", "CarButton1", "DoggoGoal2", "PointPush1")
+        bare = {"physics": (), "rollout": True}
+        plan = [
+            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=many),
+            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=few[:1], modes=("act", "train")),
+            dataclasses.replace(common, envs=ids("PointGoal2", "DoggoGoal1"), num_envs=few),
+            dataclasses.replace(common, envs=ids("PointGoal1", "PointGoal2"), num_envs=(1024,), **bare),
+            dataclasses.replace(common, envs=others, num_envs=few[1:]),
+        ]
+    if not args.tiny:
+        return plan
+    return [dataclasses.replace(part, envs=part.envs[:1], num_envs=(8,), num_steps=2, repeats=2) for part in plan]
 
 
-def main(args: Args) -> int:
+def main(args: Args) -> None:
     """Say what is missing, then measure."""
     if args.table == "gpu" and jax.default_backend() == "cpu":
         print("No GPU: these are figures of a CPU")
@@ -68,8 +83,8 @@ def main(args: Args) -> int:
         print(f"Without warp: {why_not_warp()}")
     if args.table == "cpu" and args.peer_python is None:
         print("Without safety-gymnasium: give --peer-python")
-    return benchmark.main(flags_of(args))
+    benchmark.measure(plan_of(args), args.out / f"throughput_{args.table}.json")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Args, description=__doc__)))
+    main(tyro.cli(Args, description=__doc__))

@@ -51,18 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.benchmark", args=list(argv))
-    _check(flags)
+    measure([flags], flags.out)
+
+
+def measure(plan: Sequence[Flags], out: Path | None) -> None:
+    """Take the measurements of a plan one by one, each shown and written as soon as it is there."""
+    for flags in plan:
+        _check(flags)
     cli.set_up_jax(compilation_cache=False)
     rows: list[Row] = []
-    for env_id in flags.envs:
-        for row in _rows(env_id, flags):
+    for flags in plan:
+        for row in (row for env_id in flags.envs for row in _rows(env_id, flags)):
             rows.append(row)
             _say(row)
-            if flags.out:
-                _write(flags, rows)
-    if flags.out:
-        plots.plot_throughput(rows, flags.out.with_suffix(".png"))
-        print(f"Saved to {flags.out} and {flags.out.with_suffix('.png')}")
+            if out:
+                _write(out, plan, rows)
+    if out:
+        plots.plot_throughput(rows, out.with_suffix(".png"))
+        print(f"Saved to {out} and {out.with_suffix('.png')}")
 
 
 def _check(flags: Flags) -> None:
@@ -123,14 +129,22 @@ def _say(row: Row) -> None:
     )
 
 
-def _write(flags: Flags, rows: list[Row]) -> None:
-    assert flags.out is not None
-    plain = json.loads(json.dumps(dataclasses.asdict(flags), default=str)) | {"peer_python": None, "out": None}
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
+def _write(out: Path, plan: Sequence[Flags], rows: list[Row]) -> None:
+    flags = [json.loads(json.dumps(dataclasses.asdict(part), default=str)) for part in plan]
+    plain = [part | {"peer_python": part["peer_python"] and "python", "out": None} for part in flags]
+    out.parent.mkdir(parents=True, exist_ok=True)
     machine = runs.describe_machine()
-    machine["command"] = " ".join(["python", "-m", "mjx_safety.benchmark", *machine["command"][2:]])
+    script = Path(machine["command"][1])
+    what = ["-m", "mjx_safety.benchmark"] if script.parent.name == "mjx_safety" else [f"benchmarks/{script.name}"]
+    machine["command"] = " ".join(["python", *what, *machine["command"][2:]]).replace(*_peer_in(plan))
     content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "flags": plain, "rows": rows}
-    flags.out.write_text(json.dumps(content, indent=1) + "\n")
+    out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _peer_in(plan: Sequence[Flags]) -> tuple[str, str]:
+    """Name the peer's interpreter as on any machine: what to replace, by what."""
+    peers = [str(flags.peer_python) for flags in plan if flags.peer_python]
+    return (peers[0], "peer/bin/python") if peers else ("", "")
 
 
 if __name__ == "__main__":

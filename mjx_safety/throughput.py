@@ -58,6 +58,9 @@ def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) ->
     compiled = call.lower(start).compile()
     compile_seconds = time.perf_counter() - begun
     carry = compiled(start)
+    if jax.default_backend() != "cpu":  # on a CPU the worlds are in mid-episode already
+        for _ in range(WARM_UP // num_steps):
+            carry = compiled(carry)
 
     def advance() -> Any:
         nonlocal carry
@@ -81,10 +84,9 @@ def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> 
 def in_mid_episode(env: Env, num_envs: int) -> VecState:
     """Return worlds in which robots have been driven about for `WARM_UP` steps, some of them into objects.
 
-    On a CPU the C engine does that, which compiles no physics; states are the same on all engines.
+    The C engine does that, on the CPU: it compiles no physics, and states are the same on all engines.
     """
-    driver = make(env.config, physics="mujoco") if jax.default_backend() == "cpu" else env
-    venv = vectorize(driver, num_envs, stagger=True)
+    venv = vectorize(make(env.config, physics="mujoco"), num_envs, stagger=True)
 
     @jax.jit
     def run(key: jax.Array) -> VecState:
@@ -111,7 +113,9 @@ def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, A
         actions = driving(actions_key, num_steps, venv.num_envs, venv.action_size)
         return jax.lax.scan(step, states, actions)[0], key
 
-    return jax.jit(run, donate_argnums=0), (in_mid_episode(env, venv.num_envs), jax.random.key(2))
+    on_cpu = jax.default_backend() == "cpu"
+    states = in_mid_episode(env, venv.num_envs) if on_cpu else jax.jit(venv.reset)(jax.random.key(0))
+    return jax.jit(run, donate_argnums=0), (states, jax.random.key(2))
 
 
 def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Any]:
@@ -191,8 +195,9 @@ def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int
 
 def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
     """Time the bare rollout of the same worlds by random actions. env: on the engine `mujoco`."""
-    physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
-    actions = np.asarray(driving(jax.random.key(2), num_steps, num_envs, env.action_size), float)
+    with jax.default_device(jax.devices("cpu")[0]):
+        physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
+        actions = np.asarray(driving(jax.random.key(2), num_steps, num_envs, env.action_size), float)
     run = bare_rollout(env, physics, actions, env.config.frameskip)
     seconds = time_in_turns(repeats, run=run)["run"]
     return Timing(num_steps * num_envs / statistics.median(seconds), 0.0, seconds)
