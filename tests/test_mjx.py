@@ -10,6 +10,8 @@ from mujoco import mjx
 
 import mjx_safety
 from mjx_safety import Snapshot
+from mjx_safety.physics.compaction import SMALL
+from mjx_safety.throughput import driving, in_mid_episode, share_with_objects
 
 B, T = 2, 30
 
@@ -137,3 +139,20 @@ def test_check_values_of_the_reference_hold_on_mjx():
     start = Snapshot(root_pos=jnp.array([0, 0, 0.1]), root_quat=jnp.array([1.0, 0, 0, 0]))
     run = jax.jit(lambda: jax.lax.fori_loop(0, 10, lambda _, state: env.step(state, jnp.ones(2)), env.restore(start)))
     np.testing.assert_allclose(run().data.qpos, (0.052805809, 0.00078227435, 0.58341535), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_sorted_batch_agrees_with_every_object_in_the_solver():
+    """Robots have been driven into vases before, so that some worlds need their objects and most do not."""
+    fast, whole = (mjx_safety.make("SafetyPointGoal2-v0", accuracy=name) for name in ("fast", "reference"))
+    num = 4 * SMALL
+    states = in_mid_episode(fast, num).env_state
+    assert 0 < share_with_objects(fast, states.data) < 1
+    actions = driving(jax.random.key(3), 3, num, fast.action_size)
+    one, other = (
+        jax.jit(lambda s, e=env: jax.lax.scan(lambda s, a: (jax.vmap(e.step)(s, a), s), s, actions))(states)[0]
+        for env in (fast, whole)
+    )
+    np.testing.assert_allclose(one.data.qpos[:, :2], other.data.qpos[:, :2], atol=1e-4)
+    assert np.mean(one.cost == other.cost) > 0.98
+    assert np.median(np.abs(one.data.qpos - other.data.qpos).max(axis=-1)) < 1e-5
