@@ -83,7 +83,7 @@ def main(args: Args) -> None:
         print(f"Without warp: {why_not_warp()}")
     if args.table == "cpu" and args.peer_python is None:
         print("Without safety-gymnasium: give --peer-python")
-    benchmark.measure(plan_of(args), args.out / f"throughput_{args.table}.json")
+    benchmark.measure(plan_of(args), args.out / f"throughput_{args.table}.json", "benchmarks/throughput.py")
 
 
 if __name__ == "__main__":

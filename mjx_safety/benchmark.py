@@ -51,11 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.benchmark", args=list(argv))
-    measure([flags], flags.out)
+    measure([flags], flags.out, "-m mjx_safety.benchmark")
 
 
-def measure(plan: Sequence[Flags], out: Path | None) -> None:
-    """Take the measurements of a plan one by one, each shown and written as soon as it is there."""
+def measure(plan: Sequence[Flags], out: Path | None, program: str) -> None:
+    """Take the measurements of a plan one by one, each shown and written as soon as it is there.
+
+    program: what `python` runs, for the record of the command.
+    """
     for flags in plan:
         _check(flags)
     cli.set_up_jax(compilation_cache=False)
@@ -65,7 +68,7 @@ def measure(plan: Sequence[Flags], out: Path | None) -> None:
             rows.append(row)
             _say(row)
             if out:
-                _write(out, plan, rows)
+                _write(out, plan, program, rows)
     if out:
         plots.plot_throughput(rows, out.with_suffix(".png"))
         print(f"Saved to {out} and {out.with_suffix('.png')}")
@@ -129,14 +132,12 @@ def _say(row: Row) -> None:
     )
 
 
-def _write(out: Path, plan: Sequence[Flags], rows: list[Row]) -> None:
+def _write(out: Path, plan: Sequence[Flags], program: str, rows: list[Row]) -> None:
     flags = [json.loads(json.dumps(dataclasses.asdict(part), default=str)) for part in plan]
     plain = [part | {"peer_python": part["peer_python"] and "python", "out": None} for part in flags]
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = runs.describe_machine()
-    script = Path(machine["command"][1])
-    what = ["-m", "mjx_safety.benchmark"] if script.parent.name == "mjx_safety" else [f"benchmarks/{script.name}"]
-    machine["command"] = " ".join(["python", *what, *machine["command"][2:]]).replace(*_peer_in(plan))
+    machine["command"] = " ".join(["python", program, *machine["command"][2:]]).replace(*_peer_in(plan))
     content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "flags": plain, "rows": rows}
     out.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -89,6 +89,7 @@ WRONG = [
     *each(Point, "xml", ("no_such.xml", ".", "", None), "the path of an MJCF file"),
     *each(Point, "root_joint", ("ball", None), "'planar' or 'free'"),
     *each(Point, "angle_components touches_floor", NOT_BOOLS, BOOL),
+    *each(Point, "floor_points", (0, *(value for value in NOT_COUNTS if value is not None)), COUNT + "1"),
     *each(Point, "self_contacts", (("a", "b"), (("a",),), ((1, 2),), 3, None), "pairs of names of geoms"),
     *each(Point, "start_yaw", (NAN, INF, "north"), "None or an angle in rad"),
     # tasks

@@ -59,7 +59,7 @@ def test_a_gremlin_that_was_turned_is_needed_until_it_is_back():
     assert nearby.needs_objects(env.scene.to_physics(turned), 0.02)
 
 
-@pytest.mark.parametrize("env_id", ["SafetyPointGoal2-v0", "SafetyCarPush2-v0"])
+@pytest.mark.parametrize("env_id", ["SafetyPointGoal2-v0", pytest.param("SafetyCarPush2-v0", marks=pytest.mark.slow)])
 def test_nothing_is_touched_in_a_step_without_need(env_id):
     """On the C engine, whose solver always has all objects."""
     env, nearby = mjx_safety.make(env_id, physics="mujoco"), nearby_of(env_id)

@@ -182,6 +182,7 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_group_resumes_bit_for_bit(tmp_path):
     seeds = ["--algo", "cpo", "--num-seeds", "2"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
