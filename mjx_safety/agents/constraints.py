@@ -147,9 +147,9 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
 class PIDGains:
     """A PID controller of the multiplier (arXiv 2007.03964), for costs as they are."""
 
-    proportional_gain: float = 0.01  # multiplier per unit of smoothed violation
-    integral_gain: float = 0.0005  # multiplier per unit of violation and iteration
-    derivative_gain: float = 0.01  # multiplier per unit of rise in smoothed cost
+    proportional_gain: float = 0.004  # multiplier per unit of smoothed violation
+    integral_gain: float = 0.0004  # multiplier per unit of violation and iteration
+    derivative_gain: float = 0.004  # multiplier per unit of rise in smoothed cost
     smoothing: float = 0.95  # weight of the past in the proportional and derivative parts, (1)
     derivative_delay: int = struct.field(pytree_node=False, default=10)  # iterations over which the rise is taken
     multiplier_init: float = 0.001  # start of the integral
