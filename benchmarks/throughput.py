@@ -1,6 +1,7 @@
 """The tables of the README's performance section: environments, engines, bare rollout, safety-gymnasium.
 
-    python benchmarks/throughput.py cpu --peer-python ../peer/bin/python   # two CPU cores
+    python benchmarks/throughput.py cpu --peer-python ../peer/bin/python   # the C engine on two CPU cores
+    python benchmarks/throughput.py mjx --peer-python ../peer/bin/python   # mjx there, beside it
     python benchmarks/throughput.py gpu                                     # one GPU: mjx and, where it runs, warp
 
 Each takes fixed measurements of `python -m mjx_safety.benchmark` and writes results/throughput_<name>.json and .png,
@@ -28,8 +29,8 @@ ENVS = ("PointGoal1", "PointGoal2", "CarGoal1", "CarButton1", "DoggoGoal1", "Dog
 class Args:
     """Which table."""
 
-    table: tyro.conf.Positional[Literal["cpu", "gpu"]]
-    """cpu: mujoco, mjx, bare rollout, safety-gymnasium; gpu: mjx and warp, from 256 to 65536 worlds."""
+    table: tyro.conf.Positional[Literal["cpu", "mjx", "gpu"]]
+    """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; gpu: mjx and warp, 256 to 65536 worlds."""
     peer_python: Path | None = None
     """Interpreter with safety-gymnasium."""
     tiny: bool = False
@@ -54,8 +55,9 @@ def ids(*names: str) -> tuple[str, ...]:
 
 def plan_of(args: Args) -> list[Flags]:
     """Return the measurements of a table."""
-    if args.table == "cpu":
-        common = Flags(num_envs=(256,), num_steps=10, physics=("mujoco", "mjx"), peer_python=args.peer_python)
+    if args.table != "gpu":
+        engines = ("mujoco",) if args.table == "cpu" else ("mujoco", "mjx")
+        common = Flags(num_envs=(256,), num_steps=10, physics=engines, peer_python=args.peer_python)
         plan = [dataclasses.replace(common, envs=ids(*ENVS))]
     else:
         engines = ("mjx",) if why_not_warp() else ("mjx", "warp")
@@ -81,7 +83,7 @@ def main(args: Args) -> None:
         print("No GPU: these are figures of a CPU")
     if args.table == "gpu" and why_not_warp():
         print(f"Without warp: {why_not_warp()}")
-    if args.table == "cpu" and args.peer_python is None:
+    if args.table != "gpu" and args.peer_python is None:
         print("Without safety-gymnasium: give --peer-python")
     benchmark.measure(plan_of(args), args.out / f"throughput_{args.table}.json", "benchmarks/throughput.py")
 

@@ -25,6 +25,8 @@ def read(name: str) -> dict[str, Any] | None:
 
 def ratio(value: float) -> str:
     """Return a ratio with two digits."""
+    if value < 1:
+        return f"{value:.2f}"
     return f"{value:.1f}" if value < 10 else f"{float(f'{value:.2g}'):g}"
 
 
@@ -40,18 +42,18 @@ def best(rows: Iterable[Row], env: str, engine: str) -> float | None:
 
 
 def throughput_cpu() -> str:
-    """Return how fast the engines are beside bare MuJoCo and safety-gymnasium on a CPU."""
-    result = read("throughput_cpu")
-    if result is None:
-        return "Not measured yet: `python benchmarks/throughput.py cpu` does it."
-    rows, body = result["rows"], []
-    for env in dict.fromkeys(row["env"] for row in rows):
-        bare, peer = best(rows, env, ROLLOUT), best(rows, env, PEER)
+    """Return how fast an engine is beside bare MuJoCo and safety-gymnasium on a CPU; each file is one run."""
+    files = {"mujoco": read("throughput_cpu"), "mjx": read("throughput_mjx")}
+    if not all(files.values()):
+        return "Not measured yet: `python benchmarks/throughput.py cpu` and `mjx` do it."
+    rows = {engine: result["rows"] for engine, result in files.items() if result}
+    body = []
+    for env in dict.fromkeys(row["env"] for row in rows["mujoco"]):
         line = [short(env)]
-        for engine in ("mujoco", "mjx"):
-            speed = best(rows, env, engine)
-            line += ["-" if speed is None or base is None else ratio(speed / base) for base in (bare, peer)]
-        needy = [r["worlds_that_need_objects"] for r in rows if r["env"] == env and "worlds_that_need_objects" in r]
+        for engine in files:
+            speed, *bases = (best(rows[engine], env, name) for name in (engine, ROLLOUT, PEER))
+            line += ["-" if speed is None or base is None else ratio(speed / base) for base in bases]
+        needy = [row["worlds_that_need_objects"] for row in rows["mjx"] if row["env"] == env and row["engine"] == "mjx"]
         body.append([*line, PERCENT.format(needy[0]) if needy else "-"])
     head = ["Times as fast", "`mujoco` / bare", f"`mujoco` / {PEER}", "`mjx` / bare", f"`mjx` / {PEER}", "near objects"]
     return table(head, body)

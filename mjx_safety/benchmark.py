@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +93,23 @@ def _check(flags: Flags) -> None:
         cli.build_env(env_id, "mujoco")
 
 
-def _rows(env_id: str, flags: Flags) -> Any:
-    """Measure one environment, row by row."""
-    for physics in dict.fromkeys(cli.resolve_physics(name) for name in flags.physics):
+def _rows(env_id: str, flags: Flags) -> Iterator[Row]:
+    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps, where these are."""
+    engines = tuple(dict.fromkeys(cli.resolve_physics(name) for name in flags.physics))
+    in_turns = flags.rollout and "mujoco" in engines and "step" in flags.modes
+    for physics, num_envs, mode in itertools.product(engines, flags.num_envs, flags.modes):
         env = cli.build_env(env_id, physics)
-        for num_envs in flags.num_envs:
-            for mode in flags.modes:
-                timing, memory = throughput.measure(env, num_envs, mode, flags.num_steps, flags.repeats)
-                what = {"env": env_id, "engine": physics, "mode": mode, "num_envs": num_envs}
-                yield what | dataclasses.asdict(timing) | memory | throughput.buffers(env)
-    if flags.rollout:
+        beside = in_turns and (physics, mode) == ("mujoco", "step")
+        timing, memory, bare = throughput.measure(env, num_envs, mode, flags.num_steps, flags.repeats, beside)
+        what = {"env": env_id, "engine": physics, "mode": mode, "num_envs": num_envs}
+        yield what | dataclasses.asdict(timing) | memory | throughput.buffers(env)
+        if bare:
+            yield what | {"engine": "mujoco.rollout"} | dataclasses.asdict(bare)
+    for num_envs in flags.num_envs if flags.rollout and not in_turns else ():
         env = cli.build_env(env_id, "mujoco")
-        for num_envs in flags.num_envs:
-            timing = throughput.measure_rollout(env, num_envs, flags.num_steps, flags.repeats)
-            what = {"env": env_id, "engine": "mujoco.rollout", "mode": "step", "num_envs": num_envs}
-            yield what | dataclasses.asdict(timing)
+        bare = throughput.measure_rollout(env, num_envs, flags.num_steps, flags.repeats)
+        what = {"env": env_id, "engine": "mujoco.rollout", "mode": "step", "num_envs": num_envs}
+        yield what | dataclasses.asdict(bare)
     if flags.peer_python:
         yield from _peer(env_id, flags)
 

@@ -50,8 +50,14 @@ def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[fl
     return seconds
 
 
-def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) -> tuple[Timing, dict[str, Any]]:
-    """Time `num_steps` steps of `num_envs` worlds with auto-reset. Returns the timing, and memory figures."""
+def measure(
+    env: Env, num_envs: int, mode: str, num_steps: int, repeats: int, rollout: bool = False
+) -> tuple[Timing, dict[str, Any], Timing | None]:
+    """Time `num_steps` steps of `num_envs` worlds with auto-reset. Returns the timing, and memory figures.
+
+    rollout: also time the bare rollout of such worlds, in turns with the steps, so that the ratio of both can be
+    trusted on a noisy machine; env then is on the engine `mujoco`.
+    """
     venv = vectorize(env, num_envs, stagger=True)
     call, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
     begun = time.perf_counter()
@@ -70,9 +76,15 @@ def measure(env: Env, num_envs: int, mode: str, num_steps: int, repeats: int) ->
     figures = memory(compiled, carry, num_envs)
     if mode != "train" and env.physics.name == "mjx":
         figures["worlds_that_need_objects"] = share_with_objects(env, carry[0].env_state.data)
-    seconds = time_in_turns(repeats, advance=advance)["advance"]
-    speed = num_steps * num_envs / statistics.median(seconds)
-    return Timing(speed, compile_seconds, seconds), figures
+    bare = {"rollout": rollout_of(env, num_envs, num_steps)} if rollout else {}
+    seconds = time_in_turns(repeats, advance=advance, **bare)
+    timings = {name: _timing(num_steps * num_envs, taken) for name, taken in seconds.items()}
+    timing = dataclasses.replace(timings["advance"], compile_seconds=compile_seconds)
+    return timing, figures, timings.get("rollout")
+
+
+def _timing(num_steps: int, seconds: list[float]) -> Timing:
+    return Timing(num_steps / statistics.median(seconds), 0.0, seconds)
 
 
 def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> jax.Array:
@@ -193,14 +205,18 @@ def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int
     return run
 
 
-def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
-    """Time the bare rollout of the same worlds by random actions. env: on the engine `mujoco`."""
+def rollout_of(env: Env, num_envs: int, num_steps: int) -> Callable[[], Any]:
+    """Prepare the bare rollout of worlds in mid-episode by random actions. env: on the engine `mujoco`."""
     with jax.default_device(jax.devices("cpu")[0]):
         physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
         actions = np.asarray(driving(jax.random.key(2), num_steps, num_envs, env.action_size), float)
-    run = bare_rollout(env, physics, actions, env.config.frameskip)
-    seconds = time_in_turns(repeats, run=run)["run"]
-    return Timing(num_steps * num_envs / statistics.median(seconds), 0.0, seconds)
+    return bare_rollout(env, physics, actions, env.config.frameskip)
+
+
+def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
+    """Time the bare rollout by itself. env: on the engine `mujoco`."""
+    run = rollout_of(env, num_envs, num_steps)
+    return _timing(num_steps * num_envs, time_in_turns(repeats, run=run)["run"])
 
 
 def _is_key(leaf: jax.Array) -> bool:
