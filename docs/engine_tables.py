@@ -96,6 +96,21 @@ def bars() -> str:
     return "\n".join(lines) if lines else "None."
 
 
+def agreement() -> str:
+    """Return what a scripted robot meets in an episode, engine beside engine, with 95 % intervals."""
+    path = RESULTS / "agreement.json"
+    if not path.is_file():
+        return "Not measured yet: `python benchmarks/agreement.py` does it."
+    body = []
+    for env, result in json.loads(path.read_text())["envs"].items():
+        where = f"{env}, {result['num_episodes']} episodes of {result['num_steps']} steps"
+        for name, row in result["rows"].items():
+            cells = [f"{m:.2f} ± {h:.2f}" for m, h in zip(row["means"], row["half_widths"], strict=True)]
+            body.append([where, name.replace("_", " "), *cells, "yes" if row["agree"] else "no"])
+            where = ""
+    return table(["Environment", "Per episode", "`mujoco`", "`mjx`", "agree"], body)
+
+
 def start() -> str:
     """Return how long the first step takes, and what a world carries."""
     result = json.loads((RESULTS / "engines.json").read_text())

@@ -33,6 +33,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "parity": engine_tables.worst,
     "deviations": engine_tables.deviations,
     "missed": engine_tables.bars,
+    "agreement": engine_tables.agreement,
     "start": engine_tables.start,
     "learning": algorithm_tables.learning,
     "throughput-cpu": speed_tables.throughput_cpu,
