@@ -190,21 +190,40 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw environment steps per second against worlds, one line for each environment, engine and mode."""
+    """Draw environment steps per second against worlds, a panel for each environment and a line for each engine."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panel = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        label = f"{row['env']}, {row['engine']}" + (f", {row['mode']}" if row["mode"] != "step" else "")
-        lines.setdefault(label, []).append((row["num_envs"], row["env_steps_per_second"]))
-    for label, points in lines.items():
-        panel.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-    panel.set(xlabel="worlds", ylabel="environment steps per second", xscale="log", yscale="log")
-    panel.grid(alpha=0.3, which="both")
-    panel.legend(fontsize="small")
+    envs = list(dict.fromkeys(row["env"] for row in rows))
+    labels = list(dict.fromkeys(_engine_and_mode(row) for row in rows))
+    columns = min(4, len(envs))
+    lines = -(-len(envs) // columns)
+    figure, grid = pyplot.subplots(
+        lines,
+        columns,
+        figsize=(2.2 + 2.6 * columns, 1.2 + 2.4 * lines),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel in grid.flat[len(envs) :]:
+        panel.set_visible(False)
+    for env, panel in zip(envs, grid.flat, strict=False):
+        for index, label in enumerate(labels):
+            mine = [row for row in rows if row["env"] == env and _engine_and_mode(row) == label]
+            points = sorted((row["num_envs"], row["env_steps_per_second"]) for row in mine)
+            panel.plot([x for x, _ in points], [y for _, y in points], "o-", color=f"C{index}", label=label)
+        panel.set(title=env, xscale="log", yscale="log")
+        panel.grid(alpha=0.3)
+    figure.supxlabel("worlds")
+    figure.supylabel("environment steps per second")
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def _engine_and_mode(row: Mapping[str, Any]) -> str:
+    return row["engine"] + (f", {row['mode']}" if row["mode"] != "step" else "")
