@@ -61,7 +61,7 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str) -> None:
     program: what `python` runs, for the record of the command.
     """
     for flags in plan:
-        _check(flags)
+        check(flags)
     cli.set_up_jax(compilation_cache=False)
     rows: list[Row] = []
     for flags in plan:
@@ -75,7 +75,7 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str) -> None:
         print(f"Saved to {out} and {out.with_suffix('.png')}")
 
 
-def _check(flags: Flags) -> None:
+def check(flags: Flags) -> None:
     """Refuse what cannot be measured, before anything compiles."""
     for mode in flags.modes:
         if mode not in throughput.MODES:

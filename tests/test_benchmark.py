@@ -1,7 +1,9 @@
 """The benchmark command: rows, files, wrong input."""
 
+import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,17 @@ def test_a_peer_is_timed_in_its_own_interpreter(tmp_path, capsys):
 def test_wrong_flags_end_with_one_sentence(flags, sentence, capsys):
     assert benchmark.main(flags) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("table", ["cpu", "mjx", "gpu"])
+def test_the_tables_of_the_readme_ask_for_what_there_is(table):
+    path = Path(__file__).parent.parent / "benchmarks" / "throughput.py"
+    spec = importlib.util.spec_from_file_location("throughput_tables", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    plan = module.plan_of(module.Args(table))
+    assert {env for flags in plan for env in flags.envs} == set(module.ids(*module.ENVS))
+    for flags in plan:
+        benchmark.check(flags)
+    tiny = module.plan_of(module.Args(table, tiny=True))
+    assert len(tiny) == len(plan) and all(flags.num_envs == (8,) for flags in tiny)
