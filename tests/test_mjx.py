@@ -117,6 +117,14 @@ def test_the_physics_model_is_a_leaf(env):
     assert any(name.endswith(".body_mass") for name in names)
 
 
+def test_a_model_of_ones_own_serves_all_worlds(env):
+    """The robot's own model, by which worlds without objects are stepped, would still have the old masses."""
+    heavy = env.physics.model.replace(body_mass=2 * env.physics.model.body_mass)
+    physics = env.physics.with_model(heavy)
+    assert env.physics.alone is not None and physics.alone is None
+    np.testing.assert_array_equal(physics.model.body_mass, 2 * env.physics.model.body_mass)
+
+
 def test_data_on_the_c_engine_says_where_to_find_it(reference, reference_run):
     state = jax.tree.map(lambda leaf: leaf[0], reference_run[0])
     with pytest.raises(ValueError, match=r"not available with physics='mujoco'.*physics='mjx'"):
