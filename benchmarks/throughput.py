@@ -56,9 +56,9 @@ def ids(*names: str) -> tuple[str, ...]:
 def plan_of(args: Args) -> list[Flags]:
     """Return the measurements of a table."""
     if args.table != "gpu":
-        engines = ("mujoco",) if args.table == "cpu" else ("mujoco", "mjx")
-        common = Flags(num_envs=(256,), num_steps=10, physics=engines, peer_python=args.peer_python)
-        plan = [dataclasses.replace(common, envs=ids(*ENVS))]
+        common = Flags(envs=ids(*ENVS), num_envs=(256,), num_steps=10, peer_python=args.peer_python)
+        cpu, mjx = {"physics": ("mujoco",), "accuracy": ("fast", "reference")}, {"physics": ("mujoco", "mjx")}
+        plan = [dataclasses.replace(common, **(cpu if args.table == "cpu" else mjx))]
     else:
         engines = ("mjx",) if why_not_warp() else ("mjx", "warp")
         common = Flags(num_steps=16, physics=engines, rollout=False)

@@ -49,14 +49,28 @@ def throughput_cpu() -> str:
     rows = {engine: result["rows"] for engine, result in files.items() if result}
     body = []
     for env in dict.fromkeys(row["env"] for row in rows["mujoco"]):
-        line = [short(env)]
+        line = [short(env), *_with_all_objects(rows["mujoco"], env)]
         for engine in files:
             speed, *bases = (best(rows[engine], env, name) for name in (engine, ROLLOUT, PEER))
             line += ["-" if speed is None or base is None else ratio(speed / base) for base in bases]
         needy = [row["worlds_that_need_objects"] for row in rows["mjx"] if row["env"] == env and row["engine"] == "mjx"]
         body.append([*line, PERCENT.format(needy[0]) if needy else "-"])
-    head = ["Times as fast", "`mujoco` / bare", f"`mujoco` / {PEER}", "`mjx` / bare", f"`mjx` / {PEER}", "near objects"]
+    head = [
+        "Times as fast",
+        "`mujoco`, all objects / bare",
+        "`mujoco` / bare",
+        f"`mujoco` / {PEER}",
+        "`mjx` / bare",
+        f"`mjx` / {PEER}",
+        "near objects",
+    ]
     return table(head, body)
+
+
+def _with_all_objects(rows: list[Row], env: str) -> list[str]:
+    """Return the ratio to the bare rollout where the solver has all objects, too."""
+    speed, base = (best(rows, env, engine) for engine in ("mujoco-reference", ROLLOUT))
+    return ["-" if speed is None or base is None else ratio(speed / base)]
 
 
 def throughput_gpu() -> str:

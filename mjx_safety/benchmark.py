@@ -29,6 +29,8 @@ class Flags:
     """Environment ids."""
     physics: tuple[cli.Physics, ...] = ("auto",)
     """Engines: mujoco, mjx, warp; auto takes mjx on an accelerator and mujoco on a CPU."""
+    accuracy: tuple[cli.Accuracy, ...] = ("fast",)
+    """fast: the solver gets the objects that matter; reference: all of them, always."""
     num_envs: tuple[int, ...] = (1024,)
     """Numbers of worlds."""
     modes: tuple[str, ...] = ("step",)
@@ -97,11 +99,12 @@ def _rows(env_id: str, flags: Flags) -> Iterator[Row]:
     """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps, where these are."""
     engines = tuple(dict.fromkeys(cli.resolve_physics(name) for name in flags.physics))
     in_turns = flags.rollout and "mujoco" in engines and "step" in flags.modes
-    for physics, num_envs, mode in itertools.product(engines, flags.num_envs, flags.modes):
-        env = cli.build_env(env_id, physics)
+    for physics, accuracy, num_envs, mode in itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes):
+        env = cli.build_env(env_id, physics, accuracy)
         beside = in_turns and (physics, mode) == ("mujoco", "step")
         timing, memory, bare = throughput.measure(env, num_envs, mode, flags.num_steps, flags.repeats, beside)
-        what = {"env": env_id, "engine": physics, "mode": mode, "num_envs": num_envs}
+        engine = physics if accuracy == "fast" else f"{physics}-{accuracy}"
+        what = {"env": env_id, "engine": engine, "mode": mode, "num_envs": num_envs}
         yield what | dataclasses.asdict(timing) | memory | throughput.buffers(env)
         if bare:
             yield what | {"engine": "mujoco.rollout"} | dataclasses.asdict(bare)

@@ -20,6 +20,7 @@ from mjx_safety.types import Environment
 from mjx_safety.wrappers import vectorize
 
 Physics = Literal["auto", "mjx", "warp", "mujoco"]
+Accuracy = Literal["fast", "reference"]
 
 
 def _whole_number(words: list[str]) -> int:
@@ -332,12 +333,12 @@ def check_sources(options: Options, cost_names: Sequence[str]) -> None:
             )
 
 
-def build_env(env_id: str, physics: str) -> Any:
+def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
     """Make the environment, or tell in one sentence why not."""
     from mjx_safety.registry import make
 
     try:
-        return make(env_id, physics=physics)
+        return make(env_id, physics=physics, accuracy=accuracy)
     except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
         message = str(error.args[0]) if error.args else type(error).__name__
         raise UsageError(f"environment {env_id} cannot be made with the engine {physics}: {message}") from error

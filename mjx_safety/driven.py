@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 WELD_SOLREF = (0.02, 1.5)  # how softly a driven object is tied to its target: time constant in s, damping ratio
 RISE = 0.1  # m, by which a target is lifted above the object's start, so that the object hovers
-WIDEST = 0.95  # of MuJoCo's default solimp: the impedance of all but the smallest distances, which also scales solref
+NARROWEST, WIDEST, WIDTH = 0.9, 0.95, 0.001  # (1), (1), m: MuJoCo's default solimp; WIDEST also scales solref
 GRAVITY = 9.81  # m/s^2
 
 
@@ -29,10 +29,18 @@ def undisturbed_step(
     timeconst = max(WELD_SOLREF[0], 2 * dt)
     damping = 2 / (WIDEST * timeconst)
     stiffness = 1 / (WIDEST * timeconst * WELD_SOLREF[1]) ** 2
-    pull = damping * velocity + stiffness * WIDEST * (offset - target_offset(travel, time, jnp))
+    gap = offset - target_offset(travel, time, jnp)
+    impedance = _impedance(jnp.linalg.norm(gap, axis=-1, keepdims=True))
+    pull = damping * velocity + stiffness * impedance * gap
     gravity = jnp.array([0.0, 0.0, -GRAVITY])
-    velocity = velocity + dt * ((1 - WIDEST) * gravity - WIDEST * pull)
+    velocity = velocity + dt * ((1 - impedance) * gravity - impedance * pull)
     return offset + dt * velocity, velocity
+
+
+def _impedance(distance: jax.Array) -> jax.Array:
+    """MuJoCo's constraint impedance (1) at a distance in m: two parabolas that meet half way to WIDTH."""
+    x = jnp.minimum(distance / WIDTH, 1.0)
+    return NARROWEST + (WIDEST - NARROWEST) * jnp.where(x < 0.5, 2 * x**2, 1 - 2 * (1 - x) ** 2)
 
 
 def undisturbed_offset(travel: float, time: jax.Array, dt: float) -> jax.Array:

@@ -78,8 +78,8 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", 
       "package.module:factory" that returns an `EnvConfig`, or an `EnvConfig` itself.
     physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
       "auto": mjx on an accelerator, mujoco on a CPU.
-    accuracy: on mjx, "fast" (solve for what can touch something) or "reference" (for every object, pair and contact, at
-      a tenth of the speed and less), to check the former; the other engines solve for everything.
+    accuracy: "fast" (solve for what can touch something) or "reference" (for every object, pair and contact: slower on
+      mujoco, far slower on mjx), to check the former; warp solves for everything.
     overrides: fields of `EnvConfig` to change.
 
     Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for values
@@ -129,10 +129,11 @@ def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Phy
     com = "com" in config.extras
     build = functools.partial(build_scene, config.robot, engine=engine, accuracy=accuracy, com=com)
     scene = build(config.objects)
+    alone = build({}) if scene.solid_bodies and accuracy == "fast" else None
     if engine == "mujoco":
         from mjx_safety.physics.mujoco import MujocoPhysics
 
-        return MujocoPhysics(scene)
+        return MujocoPhysics(scene, alone)
     if engine == "warp":
         from mjx_safety.physics.warp import WarpPhysics
 
@@ -141,10 +142,8 @@ def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Phy
         from mjx_safety.physics.mjx import MjxPhysics
         from mjx_safety.physics.nearby import Nearby
 
-    if accuracy == "reference":
-        return MjxPhysics.create(Nearby(full=scene, near=scene))
-    near, alone = (Nearby(full=scene, near=build(objects)) for objects in (with_slots(config.objects), {}))
-    return MjxPhysics.create(near, alone if scene.solid_bodies else None)
+    near = build(with_slots(config.objects)) if accuracy == "fast" else scene
+    return MjxPhysics.create(Nearby(full=scene, near=near), alone and Nearby(full=scene, near=alone))
 
 
 def _find_factory(env_id: str) -> Callable[[], EnvConfig]:

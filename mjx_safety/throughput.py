@@ -74,7 +74,7 @@ def measure(
         return carry
 
     figures = memory(compiled, carry, num_envs)
-    if mode != "train" and env.physics.name == "mjx":
+    if mode != "train" and env.physics.name != "warp":
         figures["worlds_that_need_objects"] = share_with_objects(env, carry[0].env_state.data)
     bare = {"rollout": rollout_of(env, num_envs, num_steps)} if rollout else {}
     seconds = time_in_turns(repeats, advance=advance, **bare)
@@ -154,8 +154,8 @@ def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
 
 
 def share_with_objects(env: Env, physics: PhysicsState) -> float:
-    """Tell in what share of the worlds [B] an object can be touched within a step, or moves. env: on `mjx`."""
-    needs = jax.jit(jax.vmap(lambda data: env.physics.near.nearby.needs_objects(data, env.dt)))
+    """Tell in what share of the worlds [B] an object can be touched within a step, or moves. env: not on `warp`."""
+    needs = jax.jit(jax.vmap(lambda data: env.physics.nearby.needs_objects(data, env.dt)))
     return float(jnp.mean(needs(physics)))
 
 

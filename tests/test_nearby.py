@@ -1,4 +1,4 @@
-"""When objects need the solver at all, on MJX."""
+"""When objects need the solver at all."""
 
 import dataclasses
 
@@ -10,6 +10,8 @@ import pytest
 import mjx_safety
 from mjx_safety import Snapshot
 
+SLOW = ("SafetyCarPush2-v0", "SafetyPointPush1-v0", "SafetyDoggoGoal2-v0", "SafetyCarButton1-v0")
+
 
 def nearby_of(env_id):
     return mjx_safety.make(env_id, physics="mjx").physics.near.nearby
@@ -20,7 +22,7 @@ def goal():
     """PointGoal1: its world at rest, the vase 1 m ahead of the robot."""
     nearby = nearby_of("SafetyPointGoal1-v0")
     env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
-    start = Snapshot(root_pos=jnp.array([0, 0, 0.1]), vases_pos=jnp.array([[1.0, 0.0, 0.09996]]))
+    start = Snapshot(time=jnp.float32(1.0), root_pos=jnp.array([0, 0, 0.1]), vases_pos=jnp.array([[1.0, 0.0, 0.09996]]))
     return nearby, jax.jit(env.restore)(start).data
 
 
@@ -88,3 +90,28 @@ def test_nothing_is_touched_in_a_step_without_need(env_id):
     assert not np.any(moves & ~needs)
     assert moves.any()  # something was pushed
     assert needs.mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    ["SafetyPointGoal2-v0", "SafetyPointButton1-v0", *(pytest.param(i, marks=pytest.mark.slow) for i in SLOW)],
+)
+def test_the_robot_alone_makes_no_difference_in_c(env_id):
+    """From the same states, step by step; a push box is laid into a pillar in some layouts, which push it out."""
+    fast, whole = (mjx_safety.make(env_id, physics="mujoco", accuracy=name) for name in ("fast", "reference"))
+    key, num = jax.random.key(2), 64
+    states = jax.jit(lambda key: fast.reset_many(key, num))(key)
+
+    @jax.jit
+    def advance(states, key):
+        actions = jax.random.uniform(key, (num, fast.action_size), minval=-1, maxval=1).at[:, 0].add(0.7)
+        return tuple(jax.vmap(env.step)(states, actions) for env in (fast, whole))
+
+    alone = 0
+    for index in range(100):
+        alone += num - int(jnp.sum(jax.vmap(lambda d: fast.physics.nearby.needs_objects(d, fast.dt))(states.data)))
+        states, expected = advance(states, jax.random.fold_in(key, index))
+        np.testing.assert_allclose(states.data.qpos, expected.data.qpos, atol=2e-6)
+        np.testing.assert_allclose(states.obs, expected.obs, atol=1e-3)  # accelerations
+        np.testing.assert_array_equal(states.costs > 0, expected.costs > 0)
+    assert 0 < alone < 100 * num

@@ -136,6 +136,11 @@ class MjxPhysics:
         return self.near.nearby.full
 
     @property
+    def nearby(self) -> Nearby:
+        """Which objects matter when."""
+        return self.near.nearby
+
+    @property
     def model(self) -> mjx.Model:
         """The model of what is near."""
         return self.near.model

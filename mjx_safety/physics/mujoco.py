@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
+from mjx_safety.physics.nearby import EXACT, Nearby
 from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
 
@@ -23,13 +25,17 @@ class MujocoPhysics:
 
     Under `jax.vmap` all worlds of a batch go to the host in one call, where MuJoCo's thread pool steps them. The batch
     objects kept here are scratch space: no result depends on an earlier call.
+
+    alone: the same robot in a scene without solid objects. Where it is given, it is all that the solver gets of worlds
+    in which the robot cannot reach an object within the step and all objects are at rest (`Nearby.needs_objects`).
     """
 
     name = "mujoco"
 
-    def __init__(self, scene: Scene):
+    def __init__(self, scene: Scene, alone: Scene | None = None):
         self.scene = scene
-        self._batches: dict[int, _HostBatch] = {}
+        self.nearby = Nearby(full=scene, near=scene if alone is None else alone, still=EXACT)
+        self._batches: dict[tuple[int, bool], _HostBatch] = {}
         self._lock = threading.Lock()
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
@@ -44,7 +50,14 @@ class MujocoPhysics:
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`."""
-        return self._run(data.replace(ctrl=ctrl), max_substeps, num_substeps)
+        data = data.replace(ctrl=ctrl)
+        if self.nearby.is_all:
+            return self._run(data, max_substeps, num_substeps)
+        seconds = max_substeps * float(self.scene.model.opt.timestep)
+        needed = self.nearby.needs_objects(data, seconds)
+        after, reading = self._run(data, max_substeps, num_substeps, needed)
+        alone = self.nearby.scatter(data, self.nearby.gather(after, {}).replace(time=after.time), {})
+        return jax.tree.map(lambda full, rest: jnp.where(needed, full, rest), after, alone), reading
 
     def data(self, data: PhysicsState) -> Any:
         """Refuse: complete data in JAX exist on `mjx` only."""
@@ -54,32 +67,54 @@ class MujocoPhysics:
         )
 
     def _run(
-        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
+        self,
+        data: PhysicsState,
+        max_substeps: int,
+        num_substeps: jax.Array | None = None,
+        needs_objects: jax.Array | None = None,
     ) -> tuple[PhysicsState, PhysicsReading]:
+        """Advance one world; without `needs_objects` [] its robot only, and coordinates of objects mean nothing."""
+        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._sizes().items()}
+        host_step = _HostStep(self, max_substeps)
+        after = jax.pure_callback(host_step, out, data, num_substeps, needs_objects, vmap_method="broadcast_all")
+        sensordata = after.pop("sensordata")
+        sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(self.scene.solid_bodies)])
+        return data.replace(**after | {"time": after["time"][0]}), PhysicsReading(sensors=sensors, contacts=contacts)
+
+    def _sizes(self) -> dict[str, int]:
+        """How many numbers a world comes back with. In sensordata those of contacts stand last."""
         model = self.scene.model
         sizes = {"qpos": model.nq, "qvel": model.nv, "qacc_warmstart": model.nv, "sensordata": model.nsensordata}
-        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in sizes.items()}
-        out["time"] = jax.ShapeDtypeStruct((), jnp.float32)
-        host_step = _HostStep(self, max_substeps)
-        after = jax.pure_callback(host_step, out, data, num_substeps, vmap_method="broadcast_all")
-        split = model.nsensordata - len(self.scene.solid_bodies)  # contact sensors stand last
-        sensors, contacts = after["sensordata"][:split], after["sensordata"][split:]
-        del after["sensordata"]
-        return data.replace(**after), PhysicsReading(sensors=sensors, contacts=contacts)
+        return sizes | {"time": 1}
 
     def run_on_host(
-        self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None
+        self,
+        data: PhysicsState,
+        max_substeps: int,
+        num_substeps: np.ndarray | None,
+        needs_objects: np.ndarray | None,
     ) -> dict[str, np.ndarray]:
         """Advance worlds in host memory. Any leading axes of the state's fields, [..., n], are worlds."""
-        worlds = data.time.shape
-        num_worlds = int(np.prod(worlds))
-        with self._lock:
-            if num_worlds not in self._batches:
-                self._batches[num_worlds] = _HostBatch(self.scene, num_worlds)
-            flat = jax.tree.map(lambda x: x.reshape((num_worlds, *x.shape[len(worlds) :])), (data, num_substeps))
-            after = self._batches[num_worlds].run(flat[0], max_substeps, flat[1])
-            with np.errstate(over="ignore", invalid="ignore"):  # a world that blows up: the environment sees to it
-                return {name: v.astype(np.float32).reshape(worlds + v.shape[1:]) for name, v in after.items()}
+        shape = data.time.shape
+        num_worlds = int(np.prod(shape))
+        data, num_substeps, needs_objects = jax.tree.map(
+            lambda x: x.reshape((num_worlds, *x.shape[len(shape) :])), (data, num_substeps, needs_objects)
+        )
+        everything = np.ones(num_worlds, bool) if needs_objects is None else needs_objects
+        after = {name: np.zeros((num_worlds, size), np.float32) for name, size in self._sizes().items()}
+        with self._lock, np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
+            for alone in (False, True):
+                worlds = np.flatnonzero(everything != alone)
+                if len(worlds):
+                    for name, values in self._batch(num_worlds, alone).run(data, max_substeps, num_substeps, worlds):
+                        after[name][worlds, : values.shape[-1]] = values
+        return {name: values.reshape(shape + values.shape[1:]) for name, values in after.items()}
+
+    def _batch(self, num_worlds: int, alone: bool) -> _HostBatch:
+        if (num_worlds, alone) not in self._batches:
+            scene = self.nearby.near if alone else self.scene
+            self._batches[num_worlds, alone] = _HostBatch(scene, num_worlds)
+        return self._batches[num_worlds, alone]
 
 
 class _HostStep:
@@ -88,10 +123,11 @@ class _HostStep:
     def __init__(self, physics: MujocoPhysics, max_substeps: int):
         self.physics, self.max_substeps = physics, max_substeps
 
-    def __call__(self, data: PhysicsState, num_substeps: jax.Array | None) -> dict[str, np.ndarray]:
-        data = jax.tree.map(np.asarray, data)
-        num = None if num_substeps is None else np.asarray(num_substeps)
-        return self.physics.run_on_host(data, self.max_substeps, num)
+    def __call__(
+        self, data: PhysicsState, num_substeps: jax.Array | None, needs_objects: jax.Array | None
+    ) -> dict[str, np.ndarray]:
+        data, num, needs = jax.tree.map(np.asarray, (data, num_substeps, needs_objects))
+        return self.physics.run_on_host(data, self.max_substeps, num, needs)
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, _HostStep) and other.physics is self.physics
@@ -107,46 +143,47 @@ class _HostBatch:
     def __init__(self, scene: Scene, num_worlds: int):
         self.scene = scene
         self.batch = Batch(scene.model, num_worlds)
-        self.has_mocap = scene.model.nmocap > 0
-        self.is_driven = any(scene.objects[name].body_kind == "driven" for name in scene.moving_kinds)
-        mocap_fields = ("mocap_pos", "mocap_quat") if self.has_mocap else ()
-        self.views = {name: self.batch.bind(name) for name in (*_STATE_FIELDS, *mocap_fields, "sensordata")}
+        self.is_driven = bool(scene.driven_kinds)
+        mocap_fields = ("mocap_pos", "mocap_quat") if scene.model.nmocap else ()
+        self.inputs = {name: self.batch.bind(name) for name in (*_STATE_FIELDS, *mocap_fields)}
+        self.outputs = {name: self.batch.bind(name) for name in ("qpos", "qvel", "time", "sensordata")}
+        self.outputs["qacc_warmstart"] = self.batch.bind("qacc")  # of the final state: where the next solve begins
 
-    def run(self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None) -> dict[str, np.ndarray]:
-        for name, view in self.views.items():
-            if name != "sensordata":
-                view[...] = getattr(data, name).reshape(view.shape)
+    def run(
+        self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, worlds: np.ndarray
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Advance some worlds, by index [W]. Yields what they come back with, [W, n]: less if the scene is smaller."""
+        for name, view in self.inputs.items():
+            rows = getattr(data, name)[worlds]
+            view[worlds] = rows[:, : view.shape[1]] if view.ndim == 2 else rows
         if max_substeps == 0 or (num_substeps is None and not self.is_driven):
-            self._set_targets(data, np.asarray(data.time), before=True)
-            self._advance(max_substeps)
+            self._set_targets(data, np.asarray(data.time), worlds, before=True)
+            self._advance(max_substeps, worlds)
         else:
-            self._advance_one_by_one(data, max_substeps, num_substeps)
-        after = {name: self.views[name] for name in ("qpos", "qvel", "qacc_warmstart", "sensordata")}
-        return after | {"time": self.views["time"].reshape(-1)}
+            self._advance_one_by_one(data, max_substeps, num_substeps, worlds)
+        for name, view in self.outputs.items():
+            yield name, view[worlds].reshape(len(worlds), -1)
 
-    def _advance(self, num_substeps: int) -> None:
-        """Step all worlds at once and read their final state."""
+    def _advance(self, num_substeps: int, worlds: np.ndarray) -> None:
+        """Step worlds at once and read their final state."""
         if num_substeps:
-            self.batch.step(nstep=num_substeps, stage=mujoco.mjtStage.mjSTAGE_ACC)
+            self.batch.step(ids=worlds, nstep=num_substeps, stage=mujoco.mjtStage.mjSTAGE_ACC)
         else:
-            self.batch.forward()
+            self.batch.forward(ids=worlds)
 
-    def _advance_one_by_one(self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None) -> None:
-        """Step all worlds, each as often as it wants, with new targets before each step; read their final state."""
-        for index in range(max_substeps):
-            running = None if num_substeps is None else np.flatnonzero(index < num_substeps)
-            if running is None or len(running):
-                self._set_targets(data, self.views["time"].reshape(-1), running)
-                self.batch.step(ids=running, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        self.batch.forward()
-
-    def _set_targets(
-        self, data: PhysicsState, time: np.ndarray, worlds: np.ndarray | None = None, before: bool = False
+    def _advance_one_by_one(
+        self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, worlds: np.ndarray
     ) -> None:
+        """Step worlds, each as often as it wants, with new targets before each step; read their final state."""
+        for index in range(max_substeps):
+            running = worlds if num_substeps is None else worlds[index < num_substeps[worlds]]
+            if len(running):
+                self._set_targets(data, self.inputs["time"].reshape(-1), running)
+                self.batch.step(ids=running, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.batch.forward(ids=worlds)
+
+    def _set_targets(self, data: PhysicsState, time: np.ndarray, worlds: np.ndarray, before: bool = False) -> None:
         """Put what is driven where it is to be at `time` [B] s, or (before) where it was one physics step earlier."""
-        if not self.is_driven:
-            return
-        scene = self.scene
-        targets = scene.last_mocap_pos(data, time) if before else scene.mocap_pos(data, time)
-        rows = slice(None) if worlds is None else worlds
-        self.views["mocap_pos"][rows] = targets.reshape(self.views["mocap_pos"].shape)[rows]
+        if self.is_driven:
+            targets = self.scene.last_mocap_pos(data, time) if before else self.scene.mocap_pos(data, time)
+            self.inputs["mocap_pos"][worlds] = targets[worlds].reshape(-1, *self.inputs["mocap_pos"].shape[1:])

@@ -8,6 +8,7 @@ that is true of all objects, and the robot can be solved for by itself.
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,22 @@ from mjx_safety.geometry import planar_distance
 from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
 
-AT_REST = 1e-4  # m/s, a free object slower than this may leave the solver; it is what counts as resting in the costs
 FLAT = 1e-3  # m, a cube whose centre is higher than this above its height at reset leans on something
 FIRST = 1e3  # m, head start of what must not leave the solver
 FASTEST_START = 20.0  # m/s^2, more than any robot accelerates by
-TURNED = 1e-4  # (1) or rad/s, by which a driven object that was hit still differs from one that was not
+
+
+class Stillness(NamedTuple):
+    """What still counts as no motion, so that the solver can do without an object."""
+
+    speed: float  # m/s, of a free object
+    turning: float  # rad/s, of any object
+    pull: float  # m/s^2 and rad/s^2, of a free object, by the solver's last answer
+    turned: float  # 1 - |cos(half the angle)| between a driven object and its target
+
+
+ROUNDING = Stillness(speed=1e-4, turning=1e-4, pull=np.inf, turned=1e-4)  # single precision; no cost counts less
+EXACT = Stillness(speed=1e-6, turning=1e-5, pull=1e-3, turned=1e-6)  # double precision has come to rest by then
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +48,7 @@ class Nearby:
 
     full: Scene
     near: Scene
+    still: Stillness = ROUNDING
 
     @property
     def is_all(self) -> bool:
@@ -49,7 +62,7 @@ class Nearby:
         for name in self._kinds("free"):
             q, v = parts["qpos"][name], parts["qvel"][name]
             movers.append(q[:, :2])
-            moves.append(~_rests(self.full, name, q, v) | (self.full.objects[name].slots is None))
+            moves.append(~self._rests(name, q, v) | (self.full.objects[name].slots is None))
         where, active = jnp.concatenate(movers), jnp.concatenate(moves)
         chosen = {}
         for name in self.near.solid_kinds:
@@ -88,7 +101,7 @@ class Nearby:
         for name in scene.moving_kinds:
             q, v = new["qpos"][name], new["qvel"][name]
             if scene.objects[name].body_kind == "free":
-                stays = (~touches[name] & _rests(scene, name, old["qpos"][name], old["qvel"][name]))[:, None]
+                stays = (~touches[name] & self._rests(name, old["qpos"][name], old["qvel"][name]))[:, None]
                 q, v = jnp.where(stays, old["qpos"][name], q), jnp.where(stays, 0.0, v)
             qpos.append(q.ravel())
             qvel.append(v.ravel())
@@ -128,7 +141,7 @@ class Nearby:
         scene, parts = self.full, self._parts(data)
         speed = jnp.linalg.norm(data.qvel[:2])
         reach = _reach(scene) + (speed + 0.5 * FASTEST_START * seconds) * seconds
-        needed = jnp.bool_(False)
+        needed = (data.time <= 0) & bool(self._kinds("free"))  # what has just been put down has yet to come to rest
         for name in scene.solid_kinds:
             moves = name in parts["qpos"]
             xy = (parts["qpos"][name] if moves else parts["mocap_pos"][name])[:, :2]
@@ -141,11 +154,18 @@ class Nearby:
 
     def _is_settled(self, name: str, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
         """Which objects of a kind that moves do what `_left_alone` says, [N] bool."""
-        q, v = parts["qpos"][name], parts["qvel"][name]
+        q, v, still = parts["qpos"][name], parts["qvel"][name], self.still
+        turns = jnp.any(jnp.abs(v[:, 3:]) >= still.turning, axis=-1)
         if self.full.objects[name].body_kind == "free":
-            return _rests(self.full, name, q, v)
-        turn = jnp.abs(jnp.sum(q[:, 3:] * parts["mocap_quat"][name], axis=-1))  # 1 at no angle between them
-        return (1 - turn < TURNED) & jnp.all(jnp.abs(v[:, 3:]) < TURNED, axis=-1)
+            is_pulled = jnp.any(jnp.abs(parts["qacc_warmstart"][name]) >= still.pull, axis=-1)
+            return self._rests(name, q, v) & ~turns & ~is_pulled
+        aligned = jnp.abs(jnp.sum(q[:, 3:] * parts["mocap_quat"][name], axis=-1))  # 1 at no angle between them
+        return (1 - aligned < still.turned) & ~turns
+
+    def _rests(self, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
+        """Which free objects of a kind lie flat on the floor and do not move, [N] bool. q: [N, 7], v: [N, 6]."""
+        is_slow = jnp.sum(v[:, :3] ** 2, axis=-1) < self.still.speed**2
+        return is_slow & (jnp.abs(q[:, 2] - self.full.objects[name].height) < FLAT)
 
     def _left_alone(
         self, name: str, old: dict[str, dict[str, jax.Array]], before: jax.Array, after: jax.Array
@@ -182,12 +202,6 @@ class Nearby:
         return parts | {
             field: scene.split(scene.mocap_kinds, getattr(data, field)) for field in ("mocap_pos", "mocap_quat")
         }
-
-
-def _rests(scene: Scene, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
-    """Which free objects of a kind lie flat on the floor and do not move, [N] bool. q: [N, 7], v: [N, 6]."""
-    is_slow = jnp.sum(v[:, :3] ** 2, axis=-1) < AT_REST**2
-    return is_slow & (jnp.abs(q[:, 2] - scene.objects[name].height) < FLAT)
 
 
 def _reach(scene: Scene) -> float:
