@@ -15,7 +15,7 @@ MJX pays for every pair that could ever touch and lacks some pairs of shapes, so
 - MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule sunk into the floor up to its middle: the
   same surface for whatever is lower than the pillar. A cylinder of the robot keeps its contact with the floor; for
   everything else a stand-in is added that fits inside it: a capsule of the same radius and length, or, where the
-  cylinder is flat like a wheel, a ring of balls as thick as the wheel.
+  cylinder is flat like a wheel, thin bars across its tread.
 - * Of many objects only those near the robot, or near a free object that moves, are in the solver
   (`AbstractObject.slots`, `physics.nearby`). The rest stays where it is or follows the law of its weld, which is the
   same as long as nothing touches it.
@@ -53,7 +53,8 @@ Accuracy = Literal["fast", "reference"]  # with all of the above, or without wha
 
 COM = "com"  # name of the sensor of the robot's centre of mass
 CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
-BALLS = 8  # in the ring that stands for a wheel on MJX
+BARS = 12  # along the tread of what stands for a wheel on MJX
+BAR = 0.1  # radius of these, of the wheel's
 MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
 MOST_POINTS = 4  # of contact that a pair of shapes can have on MJX
 SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
@@ -180,7 +181,7 @@ def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoc
 
 
 def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int) -> list[mujoco.MjsGeom]:
-    """Add the capsule or the ring of balls that takes a cylinder's place against all but the floor.
+    """Add the capsule or the ring of bars that takes a cylinder's place against all but the floor.
 
     shapes: the compiled model, in which the cylinder has this index.
     """
@@ -191,11 +192,12 @@ def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int)
     if half_length > radius:
         size = [radius, half_length - radius, 0]
         return [cylinder.parent.add_geom(type=_GEOM.mjGEOM_CAPSULE, size=size, pos=centre, quat=quat, **common)]
-    angles = 2 * np.pi * np.arange(BALLS) / BALLS
-    ring = (radius - half_length) * np.stack([np.cos(angles), np.sin(angles), np.zeros(BALLS)], axis=-1)
+    angles, thin = 2 * np.pi * np.arange(BARS) / BARS, BAR * radius
+    ring = (radius - thin) * np.stack([np.cos(angles), np.sin(angles), np.zeros(BARS)], axis=-1)
     places = centre + ring @ mat.reshape(3, 3).T
-    size = [half_length, 0, 0]
-    return [cylinder.parent.add_geom(type=_GEOM.mjGEOM_SPHERE, size=size, pos=pos, **common) for pos in places]
+    size = [thin, half_length - thin, 0]
+    bars = [{"type": _GEOM.mjGEOM_CAPSULE, "size": size, "pos": place, "quat": quat} for place in places]
+    return [cylinder.parent.add_geom(**bar, **common) for bar in bars]
 
 
 def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]], robot: Robot) -> None:
