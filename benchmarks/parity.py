@@ -8,7 +8,7 @@ reproduce; these are counted by name (`Contacts`).
     python benchmarks/parity.py                                  # PointGoal 0, 1, 2 on mujoco and mjx
     python benchmarks/parity.py --all --engines mujoco           # all 27 recordings in tests/data
     python benchmarks/parity.py --envs CarPush1 DoggoGoal2
-    python benchmarks/parity.py --all --json benchmarks/results/parity.json
+    python benchmarks/parity.py --all --json benchmarks/results/parity.json    # keeps its other rows
     python benchmarks/parity.py --engines warp                   # with the extra warp; on a GPU, or slowly on a CPU
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import record
 import tyro
 from contacts import CHANGED, Contacts
 from rich.console import Console
@@ -335,20 +336,24 @@ def _text(numbers: dict[str, float]) -> str:
 def main(args: Args) -> None:
     """Print the tables and all bars that are not kept."""
     names = sorted(path.stem for path in args.data.glob("*.npz")) if args.all else args.envs
-    rows, misses = {}, []
+    rows: dict[str, dict[str, Any]] = {}
     for name in names:
         print(f"{name} ...", flush=True)
         for engine, result in compare(args.data / f"{name}.npz", args.engines).items():
             rows[f"{name} {engine}"] = result
-            misses += [f"{name} {engine} {miss}" for miss in missed(result, engine)]
     console = Console(width=200)
     console.print(worlds_table(rows))
     console.print(steps_table(rows))
+    misses = missed_by(rows)
     print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
     if args.json:
-        import record
+        rows = record.read(args.json).get("rows", {}) | rows
+        record.write(args.json, {"bars": BARS, "shares": SHARES, "rows": rows, "missed": missed_by(rows)})
 
-        record.write(args.json, {"bars": BARS, "shares": SHARES, "rows": rows, "missed": misses})
+
+def missed_by(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Name all bars that rows, by recording and engine, do not keep."""
+    return [f"{name} {miss}" for name, result in rows.items() for miss in missed(result, name.split()[1])]
 
 
 if __name__ == "__main__":
