@@ -75,7 +75,7 @@ def step_many(venv: VecEnv, num_steps: int) -> Callable[[Any, jax.Array], Any]:
 
 def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
     """Full environment step with auto-reset on the C engine against bare rollouts of the same physics."""
-    env = mjx_safety.make(env_id, physics="mujoco")
+    env = mjx_safety.make(env_id, physics="mujoco", accuracy="reference")
     venv = mjx_safety.vectorize(env, args.num_envs)
     states = jax.jit(venv.reset)(jax.random.key(0))
     shape = (args.num_steps, args.num_envs, env.action_size)
