@@ -2,10 +2,12 @@
 
     python benchmarks/throughput.py cpu --peer-python ../peer/bin/python   # the C engine on two CPU cores
     python benchmarks/throughput.py mjx --peer-python ../peer/bin/python   # mjx there, beside it
+    python benchmarks/throughput.py size                                    # the cost of a step against worlds
     python benchmarks/throughput.py gpu                                     # one GPU: mjx and, where it runs, warp
 
 Each takes fixed measurements of `python -m mjx_safety.benchmark` and writes results/throughput_<name>.json and .png,
-after each one; what is not installed is left out and said. On a GPU the numbers of worlds are few where compiling
+after each one; what is not installed is left out and named in the file as missing. With --tiny it is
+throughput_<name>_tiny, to try the script. On a GPU the numbers of worlds are few where compiling
 takes most of the time.
 """
 
@@ -29,8 +31,9 @@ ENVS = ("PointGoal1", "PointGoal2", "CarGoal1", "CarButton1", "DoggoGoal1", "Dog
 class Args:
     """Which table."""
 
-    table: tyro.conf.Positional[Literal["cpu", "mjx", "gpu"]]
-    """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; gpu: mjx and warp, 256 to 65536 worlds."""
+    table: tyro.conf.Positional[Literal["cpu", "mjx", "size", "gpu"]]
+    """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; size: mujoco and mjx, 16 to 4096 worlds;
+    gpu: mjx and warp, 256 to 65536 worlds."""
     peer_python: Path | None = None
     """Interpreter with safety-gymnasium."""
     tiny: bool = False
@@ -55,7 +58,13 @@ def ids(*names: str) -> tuple[str, ...]:
 
 def plan_of(args: Args) -> list[Flags]:
     """Return the measurements of a table."""
-    if args.table != "gpu":
+    if args.table == "size":
+        common = Flags(envs=ids("PointGoal1"), num_steps=10, repeats=3)
+        plan = [
+            dataclasses.replace(common, physics=("mujoco",), num_envs=(16, 64, 256, 1024, 4096)),
+            dataclasses.replace(common, physics=("mjx",), num_envs=(16, 64, 256, 1024, 4096), rollout=False),
+        ]
+    elif args.table != "gpu":
         common = Flags(envs=ids(*ENVS), num_envs=(256,), num_steps=10, peer_python=args.peer_python)
         cpu, mjx = {"physics": ("mujoco",), "accuracy": ("fast", "reference")}, {"physics": ("mujoco", "mjx")}
         plan = [dataclasses.replace(common, **(cpu if args.table == "cpu" else mjx))]
@@ -77,15 +86,25 @@ def plan_of(args: Args) -> list[Flags]:
     return [dataclasses.replace(part, envs=part.envs[:1], num_envs=(8,), num_steps=2, repeats=2) for part in plan]
 
 
+def missing(args: Args) -> list[str]:
+    """Name what the table was to hold and cannot here."""
+    notes = []
+    if args.table == "gpu" and jax.default_backend() == "cpu":
+        notes.append("a GPU: these are figures of a CPU")
+    if args.table == "gpu" and why_not_warp():
+        notes.append(f"warp: {why_not_warp()}")
+    if args.table in ("cpu", "mjx") and args.peer_python is None:
+        notes.append("safety-gymnasium: give --peer-python")
+    return [*notes, "real sizes: --tiny only tries the script"] if args.tiny else notes
+
+
 def main(args: Args) -> None:
     """Say what is missing, then measure."""
-    if args.table == "gpu" and jax.default_backend() == "cpu":
-        print("No GPU: these are figures of a CPU")
-    if args.table == "gpu" and why_not_warp():
-        print(f"Without warp: {why_not_warp()}")
-    if args.table != "gpu" and args.peer_python is None:
-        print("Without safety-gymnasium: give --peer-python")
-    benchmark.measure(plan_of(args), args.out / f"throughput_{args.table}.json", "benchmarks/throughput.py")
+    notes = missing(args)
+    for note in notes:
+        print(f"Missing: {note}")
+    out = args.out / f"throughput_{args.table}{'_tiny' if args.tiny else ''}.json"
+    benchmark.measure(plan_of(args), out, "benchmarks/throughput.py", notes)
 
 
 if __name__ == "__main__":

@@ -57,10 +57,10 @@ def _main(argv: Sequence[str]) -> None:
     measure([flags], flags.out, "-m mjx_safety.benchmark")
 
 
-def measure(plan: Sequence[Flags], out: Path | None, program: str) -> None:
+def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequence[str] = ()) -> None:
     """Take the measurements of a plan one by one, each shown and written as soon as it is there.
 
-    program: what `python` runs, for the record of the command.
+    program: what `python` runs, for the record of the command; missing: what could not be measured, for the record.
     """
     for flags in plan:
         check(flags)
@@ -71,7 +71,7 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str) -> None:
             rows.append(row)
             _say(row)
             if out:
-                _write(out, plan, program, rows)
+                _write(out, plan, program, rows, missing)
     if out:
         plots.plot_throughput(rows, out.with_suffix(".png"))
         print(f"Saved to {out} and {out.with_suffix('.png')}")
@@ -138,13 +138,14 @@ def _say(row: Row) -> None:
     )
 
 
-def _write(out: Path, plan: Sequence[Flags], program: str, rows: list[Row]) -> None:
+def _write(out: Path, plan: Sequence[Flags], program: str, rows: list[Row], missing: Sequence[str]) -> None:
     flags = [json.loads(json.dumps(dataclasses.asdict(part), default=str)) for part in plan]
     plain = [part | {"peer_python": part["peer_python"] and "python", "out": None} for part in flags]
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = runs.describe_machine()
     machine["command"] = " ".join(["python", program, *machine["command"][2:]]).replace(*_peer_in(plan))
-    content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "flags": plain, "rows": rows}
+    content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "missing": missing}
+    content |= {"flags": plain, "rows": rows}
     out.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -145,8 +145,8 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "pcpo": AlgorithmChoice("Projection-based constrained policy optimisation", PCPOConfig, pcpo, MARGIN),
     "focops": AlgorithmChoice("First-order optimisation in policy space", FOCOPSConfig, focops, PROJECTED),
     "cup": AlgorithmChoice("Conservative update policy", CUPConfig, cup, PROJECTED),
-    "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, MARGIN),
-    "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, MARGIN),
+    "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
+    "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
     "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
     "sac-lag": AlgorithmChoice(
         "SAC-Lagrangian, off-policy", SACConfig, sac, PROJECTED, unroll_length=16, num_envs=256, learning_rate=3e-4
