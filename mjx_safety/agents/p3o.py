@@ -33,7 +33,9 @@ def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
             reward_term = surrogates.clipped_surrogate(ratio, batch.advantage, config.clip_eps)
             cost_terms = surrogates.clipped_cost_surrogates(ratio, batch.cost_advantages, config.clip_eps)
             excess = jnp.sum(jnp.maximum(0.0, cost_terms + standing.violations))
-            return config.penalty * excess - reward_term, {"predicted_violation": excess}
+            # Divided, for clipping the gradient's norm would take more from minibatches with the penalty than without.
+            loss = (config.penalty * excess - reward_term) / (1.0 + config.penalty)
+            return loss, {"predicted_violation": excess}
 
         return loss
 
