@@ -38,6 +38,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "learning": algorithm_tables.learning,
     "throughput-cpu": speed_tables.throughput_cpu,
     "throughput-gpu": speed_tables.throughput_gpu,
+    "size": speed_tables.size,
     "fast-scenes": speed_tables.fast_scenes,
     "overhead": speed_tables.overhead,
     "training": speed_tables.training,

@@ -88,6 +88,18 @@ def throughput_gpu() -> str:
     return f"{result['device']['kind']}:\n\n" + table(["Env steps/s", "`mjx`", "`warp`", "bare rollout"], body)
 
 
+def size() -> str:
+    """Return the time of an environment step against the number of worlds, in that of the most worlds."""
+    result = read("throughput_size")
+    if result is None:
+        return "Not measured yet: `python benchmarks/throughput.py size` does it."
+    rows, engines = result["rows"], ("mujoco", ROLLOUT, "mjx")
+    speed = {(row["engine"], row["num_envs"]): row["env_steps_per_second"] for row in rows}
+    worlds = sorted({row["num_envs"] for row in rows})
+    body = [[number(n), *(ratio(speed[engine, worlds[-1]] / speed[engine, n]) for engine in engines)] for n in worlds]
+    return table([f"{short(rows[0]['env'])}, worlds", "`mujoco`", "bare rollout", "`mjx`"], body)
+
+
 def fast_scenes() -> str:
     """Return what each choice of the MJX model gains."""
     result = read("fast_scenes")
