@@ -40,8 +40,9 @@ def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
             cost_terms = surrogates.clipped_cost_surrogates(ratio, batch.cost_advantages, config.clip_eps)
             room = -standing.violations - cost_terms
             bonus = jnp.sum(barrier(room, config.least_room)) / config.sharpness
+            may_bind = surrogates.may_exceed(standing.violations, batch.cost_advantages, config.clip_eps)
             steepest = 1.0 / (config.least_room * config.sharpness)  # weight that a cost can have, which sets the scale
-            return -(reward_term + bonus) / (1.0 + steepest), {"room": jnp.min(room)}
+            return -(reward_term + bonus) / (1.0 + steepest * may_bind), {"room": jnp.min(room)}
 
         return loss
 

@@ -18,7 +18,7 @@ class P3OConfig(FirstOrderConfig):
     """Settings of P3O."""
 
     clip_eps: float = 0.2  # half width of the trusted range of density ratios
-    penalty: float = 20.0  # weight of a predicted violation, in the unit of reward advantages per cost per step
+    penalty: float = 5.0  # weight of a predicted violation, in the unit of reward advantages per cost per step
 
 
 def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -33,9 +33,10 @@ def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
             reward_term = surrogates.clipped_surrogate(ratio, batch.advantage, config.clip_eps)
             cost_terms = surrogates.clipped_cost_surrogates(ratio, batch.cost_advantages, config.clip_eps)
             excess = jnp.sum(jnp.maximum(0.0, cost_terms + standing.violations))
+            may_bind = surrogates.may_exceed(standing.violations, batch.cost_advantages, config.clip_eps)
             # Divided, for clipping the gradient's norm would take more from minibatches with the penalty than without.
-            loss = (config.penalty * excess - reward_term) / (1.0 + config.penalty)
-            return loss, {"predicted_violation": excess}
+            scale = 1.0 + config.penalty * may_bind
+            return (config.penalty * excess - reward_term) / scale, {"predicted_violation": excess}
 
         return loss
 

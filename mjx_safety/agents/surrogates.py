@@ -31,6 +31,11 @@ def clipped_cost_surrogates(ratio: jax.Array, cost_advantages: jax.Array, clip_e
     return jnp.mean(jnp.maximum(ratio[:, None] * cost_advantages, clipped[:, None] * cost_advantages), axis=0)
 
 
+def may_exceed(violations: jax.Array, cost_advantages: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
+    """Whether a clipped step may push any cost [K] over its limit, as far as it can move that cost at all, [] bool."""
+    return jnp.any(violations + clip_eps * jnp.mean(jnp.abs(cost_advantages), axis=0) > 0.0)
+
+
 def clipped_share(ratio: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
     """Share of samples whose ratio lies outside the clip range (1)."""
     return jnp.mean((jnp.abs(ratio - 1.0) > clip_eps).astype(jnp.float32))

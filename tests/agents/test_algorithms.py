@@ -360,7 +360,7 @@ def slow_variants(names):
 def test_constrained_optimum(name):
     """Cost and return of the mean action, exact for every iteration, within 5 % of the optimum.
 
-    Averaged over the second half, as multipliers circle around their optimum. P3O's penalty of 20 lies above the
+    Averaged over the second half, as multipliers circle around their optimum. P3O's penalty of 5 lies above the
     multiplier that the limit needs (some 2), so it is exact; IPO's barrier, of sharpness 100, keeps a room of
     1 / (100 * 2) per step, 0.1 of 15 per episode.
     """
