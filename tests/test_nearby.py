@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import Snapshot
+from mjx_safety import EnvConfig, Gremlins, Point, Snapshot, Vases
 
 SLOW = ("SafetyCarPush2-v0", "SafetyPointPush1-v0", "SafetyDoggoGoal2-v0", "SafetyCarButton1-v0")
 
@@ -90,6 +90,17 @@ def test_nothing_is_touched_in_a_step_without_need(env_id):
     assert not np.any(moves & ~needs)
     assert moves.any()  # something was pushed
     assert needs.mean() < 0.5
+
+
+def test_a_gremlin_beside_a_resting_vase_is_needed():
+    """However far the robot is: it would push the vase. Two metres away it would not."""
+    config = EnvConfig(robot=Point(), gremlins=Gremlins(num=1, keepout=0.1), vases=Vases(num=1))
+    env = mjx_safety.make(config, physics="mujoco")
+    for gap, needed in ((0.25, True), (2.0, False)):
+        places = {"gremlins_pos": jnp.array([[5.0, 5.0, 0.2]]), "vases_pos": jnp.array([[5.0 + gap, 5.0, 0.09996]])}
+        data = env.restore(Snapshot(time=jnp.float32(1.0), root_pos=jnp.array([0, 0, 0.1]), **places)).data
+        data = data.replace(qacc_warmstart=jnp.zeros_like(data.qacc_warmstart))  # at rest for all that is asked here
+        assert bool(env.physics.nearby.needs_objects(data, env.dt)) is needed
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,10 @@ class Nearby:
             needed |= jnp.any(planar_distance(xy, data.qpos[:2]) < reach + radius)
             if moves:
                 needed |= ~jnp.all(self._is_settled(name, parts))
+            for driven in scene.driven_kinds if scene.objects[name].body_kind == "free" else ():
+                gaps = planar_distance(xy[:, None], parts["qpos"][driven][:, :2])
+                size = max(shape.planar_radius for shape in scene.objects[driven].shapes)
+                needed |= jnp.any(gaps < radius + size + 2 * scene.travel(driven) * seconds)
         return needed
 
     def _is_settled(self, name: str, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
