@@ -104,7 +104,8 @@ def main(args: Args) -> None:
     for env_id in args.envs:
         begun, sums = time.perf_counter(), []
         for engine in args.engines:
-            sums.append(run(with_compass(env_id, engine), args))
+            with jax.default_device(jax.devices("cpu" if engine == "mujoco" else None)[0]):  # beside a GPU, too
+                sums.append(run(with_compass(env_id, engine), args))
             print(f"{env_id} {engine}: {time.perf_counter() - begun:.0f} s", flush=True)
         rows = compare(*sums)
         for name, row in rows.items():

@@ -7,13 +7,14 @@
 
 Each takes fixed measurements of `python -m mjx_safety.benchmark` and writes results/throughput_<name>.json and .png,
 after each one; what is not installed is left out and named in the file as missing. With --tiny it is
-throughput_<name>_tiny, to try the script. On a GPU the numbers of worlds are few where compiling
-takes most of the time.
+throughput_<name>_tiny, to try the script. For a GPU all programs compile side by side before any is timed, and warp is
+measured on three environments, since its kernels compile for a minute each.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ class Args:
 
     table: tyro.conf.Positional[Literal["cpu", "mjx", "size", "gpu"]]
     """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; size: mujoco and mjx, 16 to 4096 worlds;
-    gpu: mjx and warp, 256 to 65536 worlds."""
+    gpu: mjx and warp, 1024 to 65536 worlds."""
     peer_python: Path | None = None
     """Interpreter with safety-gymnasium."""
     tiny: bool = False
@@ -69,15 +70,15 @@ def plan_of(args: Args) -> list[Flags]:
         cpu, mjx = {"physics": ("mujoco",), "accuracy": ("fast", "reference")}, {"physics": ("mujoco", "mjx")}
         plan = [dataclasses.replace(common, **(cpu if args.table == "cpu" else mjx))]
     else:
-        engines = ("mjx",) if why_not_warp() else ("mjx", "warp")
-        common = Flags(num_steps=16, physics=engines, rollout=False)
-        few, many = (4096, 16384), (256, 1024, 4096, 16384, 65536)
+        common = Flags(num_steps=16, physics=("mjx",), rollout=False, jobs=os.cpu_count() or 1)
+        both = {"physics": ("mjx",) if why_not_warp() else ("mjx", "warp")}
+        few, many = (4096, 16384), (1024, 4096, 16384, 65536)
         others = ids("CarGoal1", "CarButton1", "DoggoGoal2", "PointPush1")
         bare = {"physics": (), "rollout": True}
         plan = [
-            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=many),
+            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=many, **both),
             dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=few[:1], modes=("act", "train")),
-            dataclasses.replace(common, envs=ids("PointGoal2", "DoggoGoal1"), num_envs=few),
+            dataclasses.replace(common, envs=ids("PointGoal2", "DoggoGoal1"), num_envs=few, **both),
             dataclasses.replace(common, envs=ids("PointGoal1", "PointGoal2"), num_envs=(1024,), **bare),
             dataclasses.replace(common, envs=others, num_envs=few[1:]),
         ]

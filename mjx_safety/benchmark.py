@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Flags:
     """Environment steps of each world in one timed call."""
     repeats: int = 5
     """Timed calls after one to warm up; the median counts."""
+    jobs: int = 1
+    """Programs of one environment that compile side by side, before any is timed; on many cores."""
     rollout: bool = True
     """Also time bare `mujoco.rollout` on all CPU cores, same model with true contacts."""
     peer_python: Path | None = None
@@ -66,10 +69,12 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequ
         check(flags)
     cli.set_up_jax(compilation_cache=False)
     rows: list[Row] = []
+    missing = list(missing)
+    programs = _programs(plan)
     for flags in plan:
-        for row in (row for env_id in flags.envs for row in _rows(env_id, flags)):
-            rows.append(row)
-            _say(row)
+        for row in (row for env_id in flags.envs for row in _rows(env_id, flags, programs)):
+            (missing if isinstance(row, str) else rows).append(row)
+            print(f"Missing: {row}") if isinstance(row, str) else _say(row)
             if out:
                 _write(out, plan, program, rows, missing)
     if out:
@@ -82,7 +87,7 @@ def check(flags: Flags) -> None:
     for mode in flags.modes:
         if mode not in throughput.MODES:
             raise UsageError(f"--modes {mode} is unknown; it must be one of: {', '.join(throughput.MODES)}")
-    for name in ("num_steps", "repeats"):
+    for name in ("num_steps", "repeats", "jobs"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
     if min(flags.num_envs) < 1:
@@ -95,17 +100,46 @@ def check(flags: Flags) -> None:
         cli.build_env(env_id, "mujoco")
 
 
-def _rows(env_id: str, flags: Flags) -> Iterator[Row]:
-    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps, where these are."""
-    engines = tuple(dict.fromkeys(cli.resolve_physics(name) for name in flags.physics))
-    in_turns = flags.rollout and "mujoco" in engines and "step" in flags.modes
-    for physics, accuracy, num_envs, mode in itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes):
-        env = cli.build_env(env_id, physics, accuracy)
+def _cases(flags: Flags) -> list[tuple[str, cli.Accuracy, int, str]]:
+    """Engine, accuracy, number of worlds and mode of what is measured of each environment."""
+    engines = dict.fromkeys(cli.resolve_physics(name) for name in flags.physics)
+    return list(itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes))
+
+
+def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program]:
+    """Compile what a plan measures, in its order: each when it is asked for, or all at once in several threads."""
+    cases = (
+        (cli.build_env(env_id, physics, accuracy), num_envs, mode, flags.num_steps)
+        for flags in plan
+        for env_id in flags.envs
+        for physics, accuracy, num_envs, mode in _cases(flags)
+    )
+    jobs = max(flags.jobs for flags in plan)
+    if jobs == 1:
+        return itertools.starmap(throughput.prepare, cases)
+    print(f"Compiling everything first, {jobs} programs at a time")
+    with ThreadPoolExecutor(jobs) as pool:
+        return iter([*pool.map(lambda case: throughput.prepare(*case), cases)])
+
+
+def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> Iterator[Row | str]:
+    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps, where these are.
+
+    What does not fit into the device's memory is told in words instead.
+    """
+    cases = _cases(flags)
+    in_turns = flags.rollout and any((case[0], case[-1]) == ("mujoco", "step") for case in cases)
+    for physics, accuracy, num_envs, mode in cases:
+        program = next(programs)
         beside = in_turns and (physics, mode) == ("mujoco", "step")
-        timing, memory, bare = throughput.measure(env, num_envs, mode, flags.num_steps, flags.repeats, beside)
         engine = physics if accuracy == "fast" else f"{physics}-{accuracy}"
         what = {"env": env_id, "engine": engine, "mode": mode, "num_envs": num_envs}
-        yield what | dataclasses.asdict(timing) | memory | throughput.buffers(env)
+        try:
+            timing, figures, bare = throughput.measure(program, flags.repeats, beside)
+        except jax.errors.JaxRuntimeError as error:
+            yield f"{env_id} {engine} {mode} {num_envs} worlds: {str(error).splitlines()[0]}"
+            continue
+        yield what | dataclasses.asdict(timing) | figures | throughput.buffers(program.env)
         if bare:
             yield what | {"engine": "mujoco.rollout"} | dataclasses.asdict(bare)
     for num_envs in flags.num_envs if flags.rollout and not in_turns else ():

@@ -50,36 +50,53 @@ def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[fl
     return seconds
 
 
-def measure(
-    env: Env, num_envs: int, mode: str, num_steps: int, repeats: int, rollout: bool = False
-) -> tuple[Timing, dict[str, Any], Timing | None]:
-    """Time `num_steps` steps of `num_envs` worlds with auto-reset. Returns the timing, and memory figures.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Stepping or training of many worlds, compiled and ready to be timed."""
+
+    env: Env
+    num_envs: int
+    num_steps: int  # of each world in one call
+    mode: str
+    start: Callable[[], Any]  # the first carry
+    advance: Callable[[Any], Any]  # carry -> carry, donated
+    compile_seconds: float  # tracing and compiling `advance`
+
+
+def prepare(env: Env, num_envs: int, mode: str, num_steps: int) -> Program:
+    """Compile `num_steps` steps of `num_envs` worlds with auto-reset. Several threads may do so at the same time."""
+    venv = vectorize(env, num_envs, stagger=True)
+    advance, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
+    begun = time.perf_counter()
+    compiled = advance.lower(jax.eval_shape(start)).compile()
+    compile_seconds = time.perf_counter() - begun
+    return Program(env, num_envs, num_steps, mode, jax.jit(start).lower().compile(), compiled, compile_seconds)
+
+
+def measure(program: Program, repeats: int, rollout: bool = False) -> tuple[Timing, dict[str, Any], Timing | None]:
+    """Time a program. Returns the timing, and memory figures.
 
     rollout: also time the bare rollout of such worlds, in turns with the steps, so that the ratio of both can be
-    trusted on a noisy machine; env then is on the engine `mujoco`.
+    trusted on a noisy machine; the environment then is on the engine `mujoco`.
     """
-    venv = vectorize(env, num_envs, stagger=True)
-    call, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
-    begun = time.perf_counter()
-    compiled = call.lower(start).compile()
-    compile_seconds = time.perf_counter() - begun
-    carry = compiled(start)
+    env, num_envs, num_steps = program.env, program.num_envs, program.num_steps
+    carry = program.advance(program.start())
     if jax.default_backend() != "cpu":  # on a CPU the worlds are in mid-episode already
         for _ in range(WARM_UP // num_steps):
-            carry = compiled(carry)
+            carry = program.advance(carry)
 
     def advance() -> Any:
         nonlocal carry
-        carry = compiled(carry)
+        carry = program.advance(carry)
         return carry
 
-    figures = memory(compiled, carry, num_envs)
-    if mode != "train" and env.physics.name != "warp":
+    figures = memory(program.advance, carry, num_envs)
+    if program.mode != "train" and env.physics.name != "warp":
         figures["worlds_that_need_objects"] = share_with_objects(env, carry[0].env_state.data)
     bare = {"rollout": rollout_of(env, num_envs, num_steps)} if rollout else {}
     seconds = time_in_turns(repeats, advance=advance, **bare)
     timings = {name: _timing(num_steps * num_envs, taken) for name, taken in seconds.items()}
-    timing = dataclasses.replace(timings["advance"], compile_seconds=compile_seconds)
+    timing = dataclasses.replace(timings["advance"], compile_seconds=program.compile_seconds)
     return timing, figures, timings.get("rollout")
 
 
@@ -108,8 +125,8 @@ def in_mid_episode(env: Env, num_envs: int) -> VecState:
     return run(jax.random.key(0))
 
 
-def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Any]:
-    """Jit steps by held random actions, or by a policy of the default size with such noise. Carry: worlds and key."""
+def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Callable[[], Any]]:
+    """Steps by held random actions, or by a policy of the default size with such noise. Carry: worlds and key."""
     networks = make_networks((64, 64))
     params = networks.init(jax.random.key(1), venv.obs_size, venv.action_size).policy
 
@@ -125,19 +142,21 @@ def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, A
         actions = driving(actions_key, num_steps, venv.num_envs, venv.action_size)
         return jax.lax.scan(step, states, actions)[0], key
 
-    on_cpu = jax.default_backend() == "cpu"
-    states = in_mid_episode(env, venv.num_envs) if on_cpu else jax.jit(venv.reset)(jax.random.key(0))
-    return jax.jit(run, donate_argnums=0), (states, jax.random.key(2))
+    def start() -> tuple[Any, jax.Array]:
+        on_cpu = jax.default_backend() == "cpu"
+        states = in_mid_episode(env, venv.num_envs) if on_cpu else venv.reset(jax.random.key(0))
+        return states, jax.random.key(2)
+
+    return jax.jit(run, donate_argnums=0), start
 
 
-def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Any]:
-    """Jit one iteration of PPO-Lagrangian with rollouts of `num_steps`. Carry: the training state."""
+def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Callable[[], Any]]:
+    """One iteration of PPO-Lagrangian with rollouts of `num_steps`. Carry: the training state."""
     from mjx_safety.agents import PPOConfig, init, iterate, lagrangian, ppo
 
     algorithm = ppo(PPOConfig(), lagrangian(25.0))
     one = partial(iterate, venv, algorithm, TrainConfig(unroll_length=num_steps))
-    state = jax.jit(partial(init, venv, algorithm))(jax.random.key(0))
-    return jax.jit(lambda state: one(state)[0], donate_argnums=0), state
+    return jax.jit(lambda state: one(state)[0], donate_argnums=0), lambda: init(venv, algorithm, jax.random.key(0))
 
 
 def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
