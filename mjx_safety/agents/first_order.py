@@ -31,6 +31,7 @@ class FirstOrderConfig(ActorCriticConfig):
     """Settings of the policy's passes over a batch."""
 
     num_passes: int = struct.field(pytree_node=False, default=8)  # policy passes over a batch, at most
+    num_critic_passes: int = struct.field(pytree_node=False, default=5)  # critic passes over a batch, always all
     learning_rate: float = 3e-4  # Adam, policy
     entropy_coef: float = 0.0  # weight of the entropy bonus, which no multiplier scales down
     target_kl: float = 0.015  # nats; no further policy pass once the new policy is farther from the old one
