@@ -25,6 +25,7 @@ MJX pays for every pair that could ever touch and lacks some pairs of shapes, so
   then solved for again with these objects (`physics.compaction`).
 - * Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
   ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
+- The solver's line search is exact instead of iterated (`physics.line_search`), which changes its result by rounding.
 - Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
 
 Warp pays for what is near only, and has all pairs of shapes and C's contact sensors: it gets C's model, and departs in
@@ -58,7 +59,7 @@ BAR = 0.1  # radius of these, of the wheel's
 MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
 MOST_POINTS = 4  # of contact that a pair of shapes can have on MJX
 SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
-LS_ITERATIONS = 10  # of the solver's line search on MJX, where all of them are always paid for
+LS_ITERATIONS = 10  # of MJX's own line search, for robots with friction loss; all of them are always paid for
 FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
 OBJECTS_FLOOR = 1 << 30  # collision mask of the Warp model, a bit that no robot uses
 TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: ROBOT, DRIVEN: ROBOT | FREE, FLAT: FLOOR}

@@ -34,6 +34,7 @@ WORLDS = (
     (
         "physics.base",
         "physics.colliders",
+        "physics.line_search",
         "physics.warp_colliders",
         "physics.compaction",
         "physics.nearby",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -11,10 +15,13 @@ from mujoco import mjx
 
 from mjx_safety.physics.colliders import corrected
 from mjx_safety.physics.compaction import where_needed
+from mjx_safety.physics.line_search import exact_line_search
 from mjx_safety.physics.nearby import Nearby
 from mjx_safety.physics.rest import read_at_rest
 from mjx_safety.readings import PhysicsReading, PhysicsState
 from mjx_safety.scene import Scene
+
+_TRACING = threading.RLock()
 
 
 @struct.dataclass
@@ -52,7 +59,8 @@ class Part:
             is_over = index >= wanted  # such rounds only read, the last one always does
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
-            moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
+            with _corrections():
+                moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
             after = data.replace(qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time)
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             return data, self._measure(full), touched | self._touched(full)
@@ -199,6 +207,13 @@ _INTEGRATORS = {
 }
 
 
+@contextlib.contextmanager
+def _corrections() -> Iterator[None]:
+    """Trace MJX with our colliders and line search, in one thread at a time, as they stand in for its own meanwhile."""
+    with _TRACING, corrected(), exact_line_search():
+        yield
+
+
 def _without_contacts(model: mjx.Model) -> mjx.Model:
     """Switch contacts off, and touch sensors, which MJX 3.17 cannot evaluate without: they read 0."""
     is_touch = model.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH
@@ -209,7 +224,7 @@ def _without_contacts(model: mjx.Model) -> mjx.Model:
 
 def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
     """Run `mjx.forward`, which leaves acceleration sensors at zero in models without any constraint (MJX 3.17)."""
-    with corrected():
+    with _corrections():
         full = mjx.forward(model, _load(model, data))
     return full if full._impl.efc_J.size else mjx.sensor_acc(model, full)
 
