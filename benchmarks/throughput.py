@@ -34,7 +34,7 @@ class Args:
 
     table: tyro.conf.Positional[Literal["cpu", "mjx", "size", "gpu"]]
     """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; size: mujoco and mjx, 16 to 4096 worlds;
-    gpu: mjx and warp, 1024 to 65536 worlds."""
+    gpu: mjx and warp, 4096 to 65536 worlds."""
     peer_python: Path | None = None
     """Interpreter with safety-gymnasium."""
     tiny: bool = False
@@ -70,17 +70,16 @@ def plan_of(args: Args) -> list[Flags]:
         cpu, mjx = {"physics": ("mujoco",), "accuracy": ("fast", "reference")}, {"physics": ("mujoco", "mjx")}
         plan = [dataclasses.replace(common, **(cpu if args.table == "cpu" else mjx))]
     else:
-        common = Flags(num_steps=16, physics=("mjx",), rollout=False, jobs=os.cpu_count() or 1)
+        common = Flags(num_envs=(4096,), num_steps=16, physics=("mjx",), repeats=3, rollout=False)
+        common = dataclasses.replace(common, jobs=os.cpu_count() or 1)
         both = {"physics": ("mjx",) if why_not_warp() else ("mjx", "warp")}
-        few, many = (4096, 16384), (1024, 4096, 16384, 65536)
-        others = ids("CarGoal1", "CarButton1", "DoggoGoal2", "PointPush1")
-        bare = {"physics": (), "rollout": True}
+        bare = {"physics": (), "rollout": True, "num_envs": (1024,)}
         plan = [
-            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=many, **both),
-            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=few[:1], modes=("act", "train")),
-            dataclasses.replace(common, envs=ids("PointGoal2", "DoggoGoal1"), num_envs=few, **both),
-            dataclasses.replace(common, envs=ids("PointGoal1", "PointGoal2"), num_envs=(1024,), **bare),
-            dataclasses.replace(common, envs=others, num_envs=few[1:]),
+            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=(4096, 16384, 65536), **both),
+            dataclasses.replace(common, envs=ids("PointGoal2", "DoggoGoal1"), **both),
+            dataclasses.replace(common, envs=ids("PointGoal1"), modes=("train",)),
+            dataclasses.replace(common, envs=ids("PointGoal1", "PointGoal2"), **bare),
+            dataclasses.replace(common, envs=ids("CarGoal1", "PointPush1", "CarButton1", "DoggoGoal2")),
         ]
     if not args.tiny:
         return plan

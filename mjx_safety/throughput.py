@@ -25,7 +25,8 @@ from mjx_safety.wrappers import VecEnv, VecState, vectorize
 
 MODES = ("step", "act", "train")  # stepping by given actions, by a policy's, a whole training iteration
 HOLD = 20  # steps for which a random action is held, so that robots get about
-WARM_UP = 300  # steps before worlds are timed
+WARM_UP = 300  # steps before worlds are timed, by the C engine on the CPU
+WARM_UP_ON_DEVICE = 100  # there by the engine that is timed, from a reset on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def measure(program: Program, repeats: int, rollout: bool = False) -> tuple[Timi
     env, num_envs, num_steps = program.env, program.num_envs, program.num_steps
     carry = program.advance(program.start())
     if jax.default_backend() != "cpu":  # on a CPU the worlds are in mid-episode already
-        for _ in range(WARM_UP // num_steps):
+        for _ in range(WARM_UP_ON_DEVICE // num_steps):
             carry = program.advance(carry)
 
     def advance() -> Any:
