@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import tyro
 
+from mjx_safety.plots import known_as, last_tenth
+
 RESULTS = Path(__file__).parent / "results" / "learning"
 POINTS = 150  # of the curve that are kept
 CURVE = (
@@ -44,15 +46,14 @@ class Args:
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over the last tenth of training, cost rate over all of it, and speed."""
+    """Means over the last tenth of training (estimates in a short one), cost rate over all of it, and speed."""
     last = [row for row in rows if row["env_steps"] > 0.9 * rows[-1]["env_steps"]]
-    mean = {
-        name: float(np.mean([row[name] for row in last])) for name in ("episode_return", "episode_cost", "multiplier")
-    }
+    mean = {name: last_tenth(rows, known_as(rows, name)) for name in ("episode_return", "episode_cost", "multiplier")}
+    costs = [row[known_as(rows, "episode_cost")] for row in last]
     cases = {name: float(np.mean([row[name] for row in rows[1:]])) for name in rows[0] if name.startswith("case_")}
     return {f"last_tenth_{name}": value for name, value in mean.items()} | {
         **{f"{name}_share": value for name, value in cases.items()},  # CPO: numbered in trust_region
-        "last_tenth_episode_cost_std": float(np.std([row["episode_cost"] for row in last])),
+        "last_tenth_episode_cost_std": float(np.std([cost for cost in costs if cost is not None])),
         "training_cost_rate": float(np.mean([row["cost_rate"] for row in rows])),
         "env_steps": rows[-1]["env_steps"],
         "seconds": rows[-1]["seconds"],
@@ -70,11 +71,11 @@ def main(args: Args) -> None:
     config = json.loads((args.run / "config.json").read_text())
     rows = [json.loads(line) for line in (args.run / "metrics.jsonl").read_text().splitlines()]
     thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
-    evaluation = args.run / "evaluation.json"
+    evaluations = sorted(args.run.glob("evaluation*.json"))  # on the engine of the training, or else on another
     command = _without_paths(config["machine"].pop("command"))
     for machine in config.get("resumed", []):
         machine["command"] = _without_paths(machine["command"])
-    judged = json.loads(evaluation.read_text()) if evaluation.exists() else None
+    judged = json.loads(evaluations[-1].read_text()) if evaluations else None  # "." sorts after "-"
     if judged and "machine" in judged:
         judged["machine"]["command"] = _without_paths(judged["machine"]["command"])
     result = {

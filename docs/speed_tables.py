@@ -74,18 +74,24 @@ def _with_all_objects(rows: list[Row], env: str) -> list[str]:
 
 
 def throughput_gpu() -> str:
-    """Return env steps/s on a GPU at the best number of worlds."""
+    """Return env steps/s on a GPU, by environment and number of worlds."""
     result = read("throughput_gpu")
     if result is None:
-        return (
-            "No figure from a GPU has been taken yet. `python benchmarks/throughput.py gpu` takes them, in under ten"
-            " minutes, and this section will show them."
-        )
-    rows, body = result["rows"], []
-    for env in dict.fromkeys(row["env"] for row in rows):
-        speeds = [best(rows, env, engine) for engine in ("mjx", "warp", ROLLOUT)]
-        body.append([short(env), *("-" if speed is None else f"{speed:,.0f}" for speed in speeds)])
-    return f"{result['device']['kind']}:\n\n" + table(["Env steps/s", "`mjx`", "`warp`", "bare rollout"], body)
+        return "Not measured yet: `python benchmarks/throughput.py gpu` does it."
+    rows = [row for row in result["rows"] if row["mode"] == "step"]
+    speed = {(row["env"], row["num_envs"], row["engine"]): row["env_steps_per_second"] for row in rows}
+    engines = [engine for engine in ("mjx", "warp", ROLLOUT) if any(key[2] == engine for key in speed)]
+    body = [
+        [short(env), number(worlds), *(_thousands(speed.get((env, worlds, engine))) for engine in engines)]
+        for env, worlds in dict.fromkeys((row["env"], row["num_envs"]) for row in rows)
+    ]
+    head = [f"Env steps/s on one {result['device']['kind']}", "worlds", *(f"`{engine}`" for engine in engines)]
+    return table(head, body)
+
+
+def _thousands(speed: float | None) -> str:
+    """Return a speed with three digits."""
+    return "-" if speed is None else f"{float(f'{speed:.3g}'):,.0f}"
 
 
 def size() -> str:

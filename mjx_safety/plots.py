@@ -14,9 +14,9 @@ ESTIMATES = {"episode_return": "return_estimate", "episode_cost": "cost_estimate
 
 
 def known_as(rows: Sequence[Row], name: str) -> str:
-    """Return the metric to show: itself or, where no whole episode has ended yet, its estimate."""
-    is_known = any(row.get(name) is not None for row in rows)
-    return name if is_known else ESTIMATES.get(name, name)
+    """Return the metric to show: itself or, where no whole episode has ended in most of the rows, its estimate."""
+    known = sum(row.get(name) is not None for row in rows)
+    return name if 2 * known > len(rows) else ESTIMATES.get(name, name)
 
 
 def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: str = "") -> None:
@@ -33,7 +33,7 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
         metric = known_as(rows, f"episode_{name}")
         steps, values = _points(rows, metric)
         if metric.endswith("estimate"):
-            panel.plot(steps, values, "C0:", linewidth=2.0, label="estimated: no whole episode yet")
+            panel.plot(steps, values, "C0:", linewidth=2.0, label="estimated: too few whole episodes")
         elif len(values):
             window = max(1, len(values) // 30)
             weights = np.ones(window)
@@ -195,9 +195,11 @@ def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullLocator
 
     envs = list(dict.fromkeys(row["env"] for row in rows))
     labels = list(dict.fromkeys(_engine_and_mode(row) for row in rows))
+    worlds = sorted({row["num_envs"] for row in rows})
     columns = min(4, len(envs))
     lines = -(-len(envs) // columns)
     figure, grid = pyplot.subplots(
@@ -217,6 +219,8 @@ def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             points = sorted((row["num_envs"], row["env_steps_per_second"]) for row in mine)
             panel.plot([x for x, _ in points], [y for _, y in points], "o-", color=f"C{index}", label=label)
         panel.set(title=env, xscale="log", yscale="log")
+        panel.set_xticks(worlds, map(str, worlds), rotation=45)
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.3)
     figure.supxlabel("worlds")
     figure.supylabel("environment steps per second")
