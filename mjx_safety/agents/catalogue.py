@@ -48,6 +48,13 @@ class ProjectedAscentSettings:
 
 
 @struct.dataclass
+class PriceSettings(ProjectedAscentSettings):
+    """The same for SAC, whose multiplier is a price in raw reward per raw cost: some tenths, where others reach 3."""
+
+    multiplier_learning_rate: float = 0.00003  # multiplier per unit of violation (episode cost - limit) and iteration
+
+
+@struct.dataclass
 class ClampedAdamSettings:
     """How the multiplier follows the violation: Adam, as in OmniSafe."""
 
@@ -107,6 +114,7 @@ class ConstraintChoice(NamedTuple):
 NONE = ConstraintChoice(NoSettings, _no_multiplier)
 MARGIN = ConstraintChoice(MarginSettings, _margin)
 PROJECTED = ConstraintChoice(ProjectedAscentSettings, _projected)
+PRICE = ConstraintChoice(PriceSettings, _projected)
 CLAMPED_ADAM = ConstraintChoice(ClampedAdamSettings, _clamped_adam)
 SOFTPLUS_ADAM = ConstraintChoice(SoftplusAdamSettings, _softplus_adam)
 PID = ConstraintChoice(PIDGains, _pid)
@@ -149,6 +157,6 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
     "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
     "sac-lag": AlgorithmChoice(
-        "SAC-Lagrangian, off-policy", SACConfig, sac, PROJECTED, unroll_length=16, num_envs=256, learning_rate=3e-4
+        "SAC-Lagrangian, off-policy", SACConfig, sac, PRICE, unroll_length=16, num_envs=256, learning_rate=3e-4
     ),
 }
