@@ -5,9 +5,10 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from mjx_safety import benchmark
+from mjx_safety import benchmark, throughput
 from mjx_safety.benchmark import Flags
 
 TINY = ["--num-steps", "2", "--repeats", "2", "--num-envs", "2", "--physics", "mujoco"]
@@ -31,6 +32,24 @@ def test_rows_for_every_mode_and_the_bare_rollout(tmp_path, capsys, modes):
     assert rows[0]["state_bytes_per_world"] > 400 and rows[0]["nv"] == 9
     assert result["versions"]["mujoco"] and result["command"].startswith("python -m mjx_safety.benchmark")
     assert out.with_suffix(".png").stat().st_size > 1000
+
+
+def test_programs_compile_side_by_side_and_what_fails_is_told(tmp_path, capsys, monkeypatch):
+    out, first = tmp_path / "speed.json", throughput.measure
+
+    def measure(program, repeats, rollout=False):
+        if program.num_envs == 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nby a lot")
+        return first(program, repeats, rollout)
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    flags = ["--num-steps", "2", "--repeats", "2", "--num-envs", "2", "3", "4", "--physics", "mujoco", "--jobs", "3"]
+    assert benchmark.main([*flags, "--no-rollout", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "3 programs at a time" in printed and printed.count("env steps/s") == 2
+    result = json.loads(out.read_text())
+    assert [row["num_envs"] for row in result["rows"]] == [2, 4]
+    assert result["missing"] == ["SafetyPointGoal1-v0 mujoco step 3 worlds: RESOURCE_EXHAUSTED: out of memory"]
 
 
 def test_a_peer_is_timed_in_its_own_interpreter(tmp_path, capsys):
@@ -67,6 +86,7 @@ def test_a_peer_is_timed_in_its_own_interpreter(tmp_path, capsys):
         (["--modes", "fly"], "--modes fly is unknown; it must be one of: step, act, train"),
         (["--num-envs", "0"], "--num-envs 0 is too few; it must be at least 1"),
         (["--repeats", "0"], "--repeats is 0; it must be at least 1"),
+        (["--jobs", "0"], "--jobs is 0; it must be at least 1"),
         (["--envs", "SafetyPointGoal9-v0"], "unknown environment id 'SafetyPointGoal9-v0' (did you mean Safety"),
         (["--physics", "warp"], "--physics warp cannot be used: physics='warp' needs "),
         (["--peer-python", "/nowhere/python"], "/nowhere/python does not exist"),
