@@ -55,7 +55,7 @@ class Critics:
     """Parameters of the networks that judge an action."""
 
     q: Any  # of two networks: the discounted reward, and entropy times temperature, that follow
-    cost_q: Any  # of one network: the K discounted costs that follow
+    cost_q: Any  # of two networks: the K discounted costs that follow
 
 
 @struct.dataclass
@@ -95,7 +95,7 @@ class SACNetworks(NamedTuple):
     init: Callable[[jax.Array, int, int], SACParams]  # key, O, A
     policy: Callable[[Any, jax.Array], Gaussian]  # params.policy, obs -> [..., A], before the tanh
     q: Callable[[Critics, jax.Array, jax.Array], jax.Array]  # critics, obs, action [..., A] -> [2, ...]
-    cost_q: Callable[[Critics, jax.Array, jax.Array], jax.Array]  # critics, obs, action [..., A] -> [..., K]
+    cost_q: Callable[[Critics, jax.Array, jax.Array], jax.Array]  # critics, obs, action [..., A] -> [2, ..., K]
 
 
 class Problem(NamedTuple):
@@ -112,9 +112,11 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
 
     The multipliers follow the same estimate of the episode cost as on-policy, once per iteration and before the
     gradient steps; the cost critics only say which actions cost. The policy maximises
-    (min Q - temperature * log_prob - sum_k multiplier_k * Q_Ck) / (1 + sum_k multiplier_k),
-    and Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is thus a price in reward per cost, where
-    the on-policy algorithms weigh cost against standardised reward advantages: the numbers do not compare.
+    (min Q - temperature * log_prob - sum_k multiplier_k * max Q_Ck) / (1 + sum_k multiplier_k),
+    and Q and Q_C are discounted sums of raw reward and raw cost. Of costs the larger of two opinions counts, and no
+    target is below 0: a policy finds whatever a single critic takes to be cheaper than free. A multiplier is thus a
+    price in reward per cost, where the on-policy algorithms weigh cost against standardised reward advantages: the
+    numbers do not compare.
     """
     if config.replay_capacity < config.batch_size:
         raise ValueError(
@@ -168,14 +170,15 @@ class ReluMLP(nn.Module):
 
 
 def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
-    """Bundle the policy, two critics of reward and one critic of K = num_costs costs."""
+    """Bundle the policy, two critics of reward and two of K = num_costs costs."""
     critic, cost_critic = ReluMLP(config.hidden_sizes, 1), ReluMLP(config.hidden_sizes, num_costs)
 
     def init(key: jax.Array, obs_size: int, action_size: int) -> SACParams:
-        policy_key, cost_key, *q_keys = jax.random.split(key, 4)
+        policy_key, *critic_keys = jax.random.split(key, 5)
         obs, both = jnp.zeros(obs_size), jnp.zeros(obs_size + action_size)
         critics = Critics(
-            q=tuple(critic.init(q_key, both) for q_key in q_keys), cost_q=cost_critic.init(cost_key, both)
+            q=tuple(critic.init(q_key, both) for q_key in critic_keys[:2]),
+            cost_q=tuple(cost_critic.init(cost_key, both) for cost_key in critic_keys[2:]),
         )
         return SACParams(
             policy=ReluMLP(config.hidden_sizes, 2 * action_size).init(policy_key, obs),
@@ -196,8 +199,9 @@ def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
         return jnp.stack([output[..., 0] for output in outputs])
 
     def cost_q(critics: Critics, obs: jax.Array, action: jax.Array) -> jax.Array:
-        output: Any = cost_critic.apply(critics.cost_q, jnp.concatenate([obs, action], axis=-1))
-        return output
+        both = jnp.concatenate([obs, action], axis=-1)
+        outputs: Any = [cost_critic.apply(params, both) for params in critics.cost_q]
+        return jnp.stack(outputs)
 
     return SACNetworks(init, policy, q, cost_q)
 
@@ -322,7 +326,10 @@ def _fit_critics(
 
     def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
         q, cost_q = networks.q(critics, batch.obs, batch.action), networks.cost_q(critics, batch.obs, batch.action)
-        q_loss, cost_q_loss = jnp.mean(jnp.square(q - q_target[None])), jnp.mean(jnp.square(cost_q - cost_q_targets))
+        q_loss, cost_q_loss = (
+            jnp.mean(jnp.square(q - q_target[None])),
+            jnp.mean(jnp.square(cost_q - cost_q_targets[None])),
+        )
         means = {"q_mean": jnp.mean(q), "cost_q_mean": jnp.mean(cost_q)}
         return q_loss + cost_q_loss, {"q_loss": q_loss, "cost_q_loss": cost_q_loss} | means
 
@@ -343,7 +350,7 @@ def make_targets(problem: Problem, params: SACParams, batch: Step, key: jax.Arra
     dist = networks.policy(params.policy, batch.next_obs)
     action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
     next_q = jnp.min(networks.q(params.target_critics, batch.next_obs, action), axis=0)
-    next_cost_q = networks.cost_q(params.target_critics, batch.next_obs, action)
+    next_cost_q = jnp.max(networks.cost_q(params.target_critics, batch.next_obs, action), axis=0, initial=0.0)
     goes_on = 1.0 - batch.terminated.astype(jnp.float32)
     next_value = next_q - jnp.exp(params.log_temperature) * log_prob
     target = batch.reward + train_config.discount * goes_on * next_value
@@ -361,7 +368,8 @@ def _improve_policy(
         dist = networks.policy(policy_params, obs)
         action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
         q = jnp.min(networks.q(params.critics, obs, action), axis=0)
-        objective = penalise(multipliers, q - temperature * log_prob, networks.cost_q(params.critics, obs, action))
+        cost_q = jnp.max(networks.cost_q(params.critics, obs, action), axis=0)
+        objective = penalise(multipliers, q - temperature * log_prob, cost_q)
         entropy = -jnp.mean(log_prob)
         return -jnp.mean(objective), (entropy, entropy - dist.mean.shape[-1] * config.target_entropy)
 
