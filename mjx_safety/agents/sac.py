@@ -42,7 +42,7 @@ class SACConfig:
     batch_size: int = struct.field(pytree_node=False, default=512)  # samples per gradient step
     num_updates: int = struct.field(pytree_node=False, default=256)  # gradient steps per iteration, that is T * B steps
     learning_rate: float = 3e-4  # Adam, policy
-    critic_learning_rate: float = 1e-3  # Adam, critics of reward and cost
+    critic_learning_rate: float = 3e-4  # Adam, critics of reward and cost
     temperature_learning_rate: float = 1e-3  # Adam, logarithm of the temperature; 0 keeps the temperature
     init_temperature: float = 0.01  # reward per nat; small, as a step of these tasks brings some 0.02
     target_entropy: float = -1.0  # nats per entry of an action; a uniform action has 0.69
@@ -112,11 +112,11 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
 
     The multipliers follow the same estimate of the episode cost as on-policy, once per iteration and before the
     gradient steps; the cost critics only say which actions cost. The policy maximises
-    (min Q - temperature * log_prob - sum_k multiplier_k * max Q_Ck) / (1 + sum_k multiplier_k),
-    and Q and Q_C are discounted sums of raw reward and raw cost. Of costs the larger of two opinions counts, and no
-    target is below 0: a policy finds whatever a single critic takes to be cheaper than free. A multiplier is thus a
-    price in reward per cost, where the on-policy algorithms weigh cost against standardised reward advantages: the
-    numbers do not compare.
+    (min Q - temperature * log_prob - sum_k multiplier_k * mean Q_Ck) / (1 + sum_k multiplier_k),
+    and Q and Q_C are discounted sums of raw reward and raw cost. Of costs the mean of two opinions counts, and no
+    target is below 0: a policy finds whatever a critic takes to be cheaper than free, and the larger opinion, as the
+    smaller one of reward, would run away upwards. A multiplier is thus a price in reward per cost, where the on-policy
+    algorithms weigh cost against standardised reward advantages: the numbers do not compare.
     """
     if config.replay_capacity < config.batch_size:
         raise ValueError(
@@ -350,11 +350,11 @@ def make_targets(problem: Problem, params: SACParams, batch: Step, key: jax.Arra
     dist = networks.policy(params.policy, batch.next_obs)
     action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
     next_q = jnp.min(networks.q(params.target_critics, batch.next_obs, action), axis=0)
-    next_cost_q = jnp.max(networks.cost_q(params.target_critics, batch.next_obs, action), axis=0, initial=0.0)
+    next_cost_q = jnp.mean(networks.cost_q(params.target_critics, batch.next_obs, action), axis=0)
     goes_on = 1.0 - batch.terminated.astype(jnp.float32)
     next_value = next_q - jnp.exp(params.log_temperature) * log_prob
     target = batch.reward + train_config.discount * goes_on * next_value
-    return target, batch.costs + train_config.cost_discount * goes_on[:, None] * next_cost_q
+    return target, batch.costs + train_config.cost_discount * goes_on[:, None] * jnp.maximum(next_cost_q, 0.0)
 
 
 def _improve_policy(
@@ -368,7 +368,7 @@ def _improve_policy(
         dist = networks.policy(policy_params, obs)
         action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
         q = jnp.min(networks.q(params.critics, obs, action), axis=0)
-        cost_q = jnp.max(networks.cost_q(params.critics, obs, action), axis=0)
+        cost_q = jnp.mean(networks.cost_q(params.critics, obs, action), axis=0)
         objective = penalise(multipliers, q - temperature * log_prob, cost_q)
         entropy = -jnp.mean(log_prob)
         return -jnp.mean(objective), (entropy, entropy - dist.mean.shape[-1] * config.target_entropy)

@@ -106,9 +106,13 @@ def test_targets_go_on_after_the_time_limit_but_not_after_the_end(key):
     assert q.shape == (2, 2) and q[0, 0] != q[1, 0]
     assert_allclose(target, [2.0 + 0.7 * (min(q[0, 0], q[1, 0]) - 0.5 * log_prob[0]), 2.0], rtol=1e-5)
     cost_q = networks.cost_q(params.target_critics, batch.next_obs, action)
-    assert cost_q.shape == (2, 2, 2) and np.any(cost_q < 0.0)
-    next_cost = np.maximum(np.max(cost_q, axis=0)[0], 0.0)
+    assert cost_q.shape == (2, 2, 2) and np.all(cost_q[0] != cost_q[1])
+    next_cost = np.maximum(np.mean(cost_q, axis=0)[0], 0.0)
     assert_allclose(cost_targets, [[3.0 + 0.6 * next_cost[0], 4.0 + 0.6 * next_cost[1]], [3.0, 4.0]], rtol=1e-5)
+    cheap = jax.tree.map(lambda leaf: leaf - 10.0, params.target_critics)  # nothing that follows can cost less than 0
+    assert np.all(networks.cost_q(cheap, batch.next_obs, action) < 0.0)
+    problem = Problem(SMALL, networks, config, jnp.zeros(2))
+    assert_allclose(make_targets(problem, params.replace(target_critics=cheap), batch, key)[1], [[3.0, 4.0]] * 2)
 
 
 def test_q_sees_through_the_time_limit():
