@@ -41,7 +41,7 @@ class Flags:
     repeats: int = 5
     """Timed calls after one to warm up; the median counts."""
     jobs: int = 1
-    """Programs of one environment that compile side by side, before any is timed; on many cores."""
+    """Programs that compile side by side, before any is timed; for machines with many cores."""
     rollout: bool = True
     """Also time bare `mujoco.rollout` on all CPU cores, same model with true contacts."""
     peer_python: Path | None = None
