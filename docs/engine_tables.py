@@ -115,9 +115,14 @@ def start() -> str:
     """Return how long the first step takes, and what a world carries."""
     result = json.loads((RESULTS / "engines.json").read_text())
     seconds = ", ".join(f"{value:.1f} s on `{engine}`" for engine, value in result["start_seconds"].items())
+    largest = " and ".join(
+        f"{env_id.removeprefix('Safety').removesuffix('-v0')} in {value:.0f} s"
+        for env_id, value in result["start_seconds_64_worlds_mjx"].items()
+    )
     memory = result["mjx_state"]["kib_per_world"]
     return (
-        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds}."
+        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds};"
+        f" of 64 worlds at once on `mjx`, {largest}."
         f" What its physics carries from step to step on `mjx` is {memory['lean']:.2f} KiB per world, the whole `State`"
         f" {memory['env_state']:.2f} KiB; a whole `mjx.Data` would be {memory['whole']:.1f} KiB"
         " (`benchmarks/results/engines.json`)."
