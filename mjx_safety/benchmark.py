@@ -20,6 +20,7 @@ from mjx_safety import cli, plots, runs, throughput
 from mjx_safety.cli import UsageError
 
 Row = dict[str, Any]
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +74,12 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequ
     programs = _programs(plan)
     for flags in plan:
         for row in (row for env_id in flags.envs for row in _rows(env_id, flags, programs)):
-            (missing if isinstance(row, str) else rows).append(row)
-            print(f"Missing: {row}") if isinstance(row, str) else _say(row)
+            if isinstance(row, str):
+                missing.append(row)
+                print(f"Missing: {row}")
+            else:
+                rows.append(row)
+                _say(row)
             if out:
                 _write(out, plan, program, rows, missing)
     if out:
@@ -137,6 +142,8 @@ def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> 
         try:
             timing, figures, bare = throughput.measure(program, flags.repeats, beside)
         except jax.errors.JaxRuntimeError as error:
+            if OUT_OF_MEMORY not in str(error):
+                raise
             yield f"{env_id} {engine} {mode} {num_envs} worlds: {str(error).splitlines()[0]}"
             continue
         yield what | dataclasses.asdict(timing) | figures | throughput.buffers(program.env)

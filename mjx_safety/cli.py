@@ -244,7 +244,8 @@ def default_options(algo: str, num_envs: int | None) -> Options:
     if choice.unroll_length is not None:
         train = train.replace(unroll_length=choice.unroll_length)
     config = choice.config()
-    # A CPU affords some 80 iterations, so each of them moves the policy farther; the KL stop keeps it in bounds.
+    # A CPU affords small networks and some 80 iterations, so each of these moves the policy farther; the KL stop keeps
+    # it in bounds.
     small = {"learning_rate": choice.learning_rate or 1e-3, "hidden_sizes": (64, 64)}
     wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
     names = {field.name for field in dataclasses.fields(config)}

@@ -34,7 +34,7 @@ class Timing:
     """One measurement."""
 
     env_steps_per_second: float  # of all worlds together
-    compile_seconds: float  # tracing and compiling, nothing cached in this process
+    compile_seconds: float  # tracing and compiling, nothing cached in this process; others may compile beside it
     repeats: list[float]  # s, of the calls behind the median
 
 

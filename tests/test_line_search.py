@@ -69,8 +69,10 @@ def test_what_it_carries_on_belongs_to_the_new_acceleration():
 
 
 def test_it_stays_where_nothing_is_to_be_gained():
-    """At the solution, and along a line that only rises."""
+    """Along a line that only rises, and at the solution."""
     mx, dx, contexts = problem()
+    solved = solver.Context.create(mx, dx)
+    np.testing.assert_allclose(line_search(mx, dx, solved).qacc, solved.qacc, rtol=1e-3, atol=1e-3)
     uphill = contexts.replace(search=-contexts.search)
     after = jax.jit(jax.vmap(lambda ctx: line_search(mx, dx, ctx)))(uphill)
     np.testing.assert_array_equal(after.qacc, uphill.qacc)

@@ -326,10 +326,8 @@ def _fit_critics(
 
     def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
         q, cost_q = networks.q(critics, batch.obs, batch.action), networks.cost_q(critics, batch.obs, batch.action)
-        q_loss, cost_q_loss = (
-            jnp.mean(jnp.square(q - q_target[None])),
-            jnp.mean(jnp.square(cost_q - cost_q_targets[None])),
-        )
+        q_loss = jnp.mean(jnp.square(q - q_target[None]))
+        cost_q_loss = jnp.mean(jnp.square(cost_q - cost_q_targets[None]))
         means = {"q_mean": jnp.mean(q), "cost_q_mean": jnp.mean(cost_q)}
         return q_loss + cost_q_loss, {"q_loss": q_loss, "cost_q_loss": cost_q_loss} | means
 
