@@ -67,7 +67,7 @@ def run(env: mjx_safety.Env, args: Args) -> dict[str, np.ndarray]:
     def advance(states: mjx_safety.State, index: jax.Array) -> mjx_safety.State:
         return jax.vmap(env.step)(states, control(states.obs[:, direct], index))
 
-    episodes = []
+    episodes, begun = [], time.perf_counter()
     for chunk in range(args.num_episodes // args.chunk):
         states = reset(jax.random.fold_in(jax.random.key(args.seed), chunk))
         sums: dict[str, Any] = {}
@@ -79,6 +79,7 @@ def run(env: mjx_safety.Env, args: Args) -> dict[str, np.ndarray]:
                 values[f"{name}_steps"] = states.costs[:, source] > 0
             sums = {name: sums.get(name, 0.0) + np.asarray(value, float) for name, value in values.items()}
         episodes.append(sums)
+        print(f"  {(chunk + 1) * args.chunk} episodes after {time.perf_counter() - begun:.0f} s", flush=True)
     return {name: np.concatenate([sums[name] for sums in episodes]) for name in episodes[0]}
 
 

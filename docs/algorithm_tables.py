@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ def flag_value(value: Any) -> str:
 
 
 OUTCOME = ("Result", "Environment", "Engine", "Limit", "End of training", "Mean action", "OmniSafe")
+SEED = re.compile(r"-seed(\d+)$")
 
 
 @functools.cache
@@ -90,23 +93,54 @@ def results() -> dict[str, dict[str, Any]]:
     return {name: file for name, file in files.items() if "run" in file and "summary" in file}
 
 
-def outcome(name: str, result: dict[str, Any], root: str = "../../") -> list[str]:
+def by_seed(mine: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of results that differ in the seed alone, by what they share."""
+    groups: dict[str, list[str]] = {}
+    for name in mine:
+        groups.setdefault(SEED.sub("", name), []).append(name)
+    return groups
+
+
+def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
     """Return a row: what was trained, how long, what it reached, what is published. root: way to the top folder."""
-    run, summary, judged = result["run"], result["summary"], result.get("evaluation")
-    limited = run["algo"] not in NO_LIMIT
-    steps = f"{summary['env_steps']:.2g}".replace("e+0", "e")
-    last = f"{summary['last_tenth_episode_return']:.1f} / {summary['last_tenth_episode_cost']:.1f}"
-    policies = (judged or {}).get("policies", {})
-    mean = policies.get("mean") or (judged if judged and judged.get("policy") == "mean" else None)
-    by_mean = f"{mean['episode_return_mean']:.1f} / {mean['episode_cost_mean']:.1f}" if mean else "-"
+    trained = [results()[name] for name in names]
+    run = trained[0]["run"]
+    steps = f"{trained[0]['summary']['env_steps']:.2g}".replace("e+0", "e")
+    last = [result["summary"] for result in trained]
+    judged = [policy for policy in map(mean_action, trained) if policy]
     there = scores.published(run["algo"], run["env"])
     published = "-"
     if there is not None:
         pairs = ((there.episode_return, there.episode_return_std), (there.episode_cost, there.episode_cost_std))
         published = " / ".join(f"{value:.1f} ± {spread:.1f}" for value, spread in pairs)
-    what = f"[`{name}`]({root}benchmarks/results/learning/{name}.json)"
-    limit = number(run["cost_limit"]) if limited else "-"
-    return [what, run["env"], f"{run['physics']}, {steps} steps", limit, last, by_mean, published]
+    return [
+        f"{shared} {', '.join(link(name, root) for name in names)}",
+        run["env"],
+        f"{run['physics']}, {steps} steps",
+        "-" if run["algo"] in NO_LIMIT else number(run["cost_limit"]),
+        f"{over_seeds(last, 'last_tenth_episode_return')} / {over_seeds(last, 'last_tenth_episode_cost')}",
+        f"{over_seeds(judged, 'episode_return_mean')} / {over_seeds(judged, 'episode_cost_mean')}" if judged else "-",
+        published,
+    ]
+
+
+def link(name: str, root: str) -> str:
+    """Return a link to a result, of which the row says all but the seed."""
+    seed = SEED.search(name)
+    return f"[{f'seed {seed[1]}' if seed else 'result'}]({root}benchmarks/results/learning/{name}.json)"
+
+
+def over_seeds(values: list[dict[str, float]], name: str) -> str:
+    """Return the mean, with the standard deviation of several."""
+    numbers = [value[name] for value in values]
+    spread = f" ± {statistics.stdev(numbers):.1f}" if len(numbers) > 1 else ""
+    return f"{statistics.mean(numbers):.1f}{spread}"
+
+
+def mean_action(result: dict[str, Any]) -> dict[str, float] | None:
+    """Return what the evaluation says of the mean action."""
+    judged = result.get("evaluation") or {}
+    return judged.get("policies", {}).get("mean") or (judged if judged.get("policy") == "mean" else None)
 
 
 def reached(*algos: str) -> str:
@@ -114,14 +148,14 @@ def reached(*algos: str) -> str:
     mine = {name: result for name, result in results().items() if result["run"]["algo"] in algos}
     if not mine:
         return "No training of it is kept in `benchmarks/results/learning` yet." + published_only(*algos)
-    parts = [table(OUTCOME, (outcome(*item) for item in mine.items()))]
+    parts = [table(OUTCOME, (outcome(*group) for group in by_seed(mine).items()))]
     parts += list(curves(mine))
     return "\n\n".join(parts)
 
 
 def learning() -> str:
     """Return the results of all algorithms as a table, for the README."""
-    return table(OUTCOME, (outcome(name, result, root="") for name, result in results().items()))
+    return table(OUTCOME, (outcome(*group, root="") for group in by_seed(results()).items()))
 
 
 def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
