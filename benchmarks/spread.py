@@ -2,8 +2,10 @@
 
     python benchmarks/spread.py --env PointGoal1 --algos ppo-lag ppo-pid --json benchmarks/results/spread.json
 
-Reads benchmarks/results/learning/<env>-<algo>-seed*.json, all seeds that are kept. Two spreads, both standard
-deviations: over the training of one seed in its second half, and over the seeds in the last tenth.
+Reads benchmarks/results/learning/<env>-<algo>-seed*.json, all seeds that are kept. All spreads are standard deviations:
+over the second half of each training, of the cost of the episodes that ended and, with less noise, of the smoothed
+estimate that the multiplier follows, the latter also about its own straight line, since costs are still falling then;
+and over the seeds, in the last tenth and of the evaluation by the mean action.
 """
 
 from __future__ import annotations
@@ -32,19 +34,24 @@ class Args:
     """Also write the result to this file."""
 
 
-def during_training(result: dict[str, Any]) -> tuple[float, float]:
-    """Mean and standard deviation of the episode cost over the points of the curve in the second half."""
-    curve = result["curve"]
-    half = 0.5 * curve["env_steps"][-1]
-    pairs = zip(curve["env_steps"], curve["episode_cost"], strict=True)
-    costs = [cost for steps, cost in pairs if steps > half and cost is not None]
-    return float(np.mean(costs)), float(np.std(costs, ddof=1))
+def in_second_half(result: dict[str, Any]) -> dict[str, float]:
+    """How the cost of one training moved in its second half."""
+    curve = {name: np.array(values, float) for name, values in result["curve"].items()}  # no value: nan
+    half = curve["env_steps"] > 0.5 * curve["env_steps"][-1]
+    steps, costs, estimates = (curve[name][half] for name in ("env_steps", "episode_cost", "cost_estimate"))
+    line = np.polynomial.Polynomial.fit(steps, estimates, deg=1)
+    return {
+        "cost_mean": float(np.nanmean(costs)),
+        "cost_std": float(np.nanstd(costs, ddof=1)),
+        "estimate_std": float(np.std(estimates, ddof=1)),
+        "estimate_std_about_its_line": float(np.std(estimates - line(steps), ddof=2)),
+    }
 
 
 def spread(paths: list[Path]) -> dict[str, Any]:
     """Compare the seeds of one algorithm; lists are per seed."""
     results = [json.loads(path.read_text()) for path in paths]
-    means, deviations = zip(*map(during_training, results), strict=True)
+    moved = [in_second_half(result) for result in results]
     ends = {name: [r["summary"][f"last_tenth_episode_{name}"] for r in results] for name in ("return", "cost")}
     policies = [result["evaluation"]["policies"]["mean"] for result in results]
     judged = {name: [policy[f"episode_{name}_mean"] for policy in policies] for name in ("return", "cost")}
@@ -54,8 +61,7 @@ def spread(paths: list[Path]) -> dict[str, Any]:
 
     return {
         "files": [path.name for path in paths],
-        "second_half_cost_mean": means,
-        "second_half_cost_std": deviations,
+        **{f"second_half_{name}": [of_one[name] for of_one in moved] for name in moved[0]},
         "last_tenth_return": ends["return"],
         "last_tenth_cost": ends["cost"],
         "last_tenth_cost_std_over_seeds": over_seeds(ends["cost"]),
@@ -76,7 +82,7 @@ def main(args: Args) -> None:
         print(algo)
         for name, value in rows[algo].items():
             text = ", ".join(f"{v:.1f}" if isinstance(v, float) else v for v in np.atleast_1d(value).tolist() if v)
-            print(f"  {name:32} {text}")
+            print(f"  {name:41} {text}")
     if args.json:
         record.write(args.json, {"env": args.env, "algos": rows})
 

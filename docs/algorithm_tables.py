@@ -158,6 +158,25 @@ def learning() -> str:
     return table(OUTCOME, (outcome(*group, root="") for group in by_seed(results()).items()))
 
 
+SPREADS = {  # what spread.json calls it -> what the page does
+    "second_half_estimate_std": "smoothed estimate, second half",
+    "second_half_estimate_std_about_its_line": "the same about its straight line",
+    "second_half_cost_std": "ended episodes, second half",
+    "last_tenth_cost_std_over_seeds": "over seeds, last tenth",
+    "mean_action_cost_std_over_seeds": "over seeds, mean action",
+}
+
+
+def spread() -> str:
+    """Return how far costs wander under each algorithm, by the standard deviations in spread.json."""
+    algos = json.loads((RESULTS.parent / "spread.json").read_text())["algos"]
+    rows = []
+    for name, what in SPREADS.items():
+        values = [of_one[name] if isinstance(of_one[name], list) else [of_one[name]] for of_one in algos.values()]
+        rows.append([what, *(", ".join(f"{value:.1f}" for value in of_one) for of_one in values)])
+    return table(["Standard deviation of the cost", *(f"`{algo}`" for algo in algos)], rows)
+
+
 def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Return pictures of the longest trainings."""
     longest = sorted(mine, key=lambda name: -mine[name]["summary"]["env_steps"])

@@ -36,6 +36,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "agreement": engine_tables.agreement,
     "start": engine_tables.start,
     "learning": algorithm_tables.learning,
+    "spread": algorithm_tables.spread,
     "throughput-cpu": speed_tables.throughput_cpu,
     "throughput-gpu": speed_tables.throughput_gpu,
     "size": speed_tables.size,
