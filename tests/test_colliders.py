@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from mujoco import mjx
 from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 
@@ -54,9 +55,50 @@ def test_a_box_on_the_floor_touches_it_with_every_corner_as_in_c(turn):
     np.testing.assert_allclose(frame[0].ravel(), data.contact[0].frame, atol=1e-6)
 
 
+TWO_CUBES = """<mujoco><option gravity="0 0 0"/><worldbody>
+  <body pos="0 0 0.1"><freejoint/><geom type="box" size="0.1 0.1 0.1"/></body>
+  <body pos="{place}" euler="0 0 {yaw}"><freejoint/><geom type="box" size="0.1 0.06 0.08"/></body>
+</worldbody></mujoco>"""
+
+
+@jax.jit
+def contacts_of(model, data):
+    return mjx.collision(model, mjx.kinematics(model, data))._impl.contact
+
+
+@pytest.mark.parametrize(
+    ("place", "yaw", "num_points"),
+    [
+        ("0.199 0.02 0.08", 0.0, 4),  # face on face
+        ("0.2135 0.0 0.08", 20.0, 2),  # a vertical edge in a face
+        ("0.02 0.2135 0.08", -70.0, 2),
+        ("0.18 0.159 0.08", 0.0, 4),  # overlapping in part
+        ("0.21 0.1 0.08", 0.0, 0),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_box_touches_another_in_as_many_points_as_in_c(place, yaw, num_points, is_first):
+    """Each once, and halfway between the surfaces, whichever box owns the face that the others' points lie on."""
+    model = mujoco.MjModel.from_xml_string(TWO_CUBES.format(place=place, yaw=yaw))
+    if not is_first:
+        model.geom_size[:] = model.geom_size[::-1]
+        model.qpos0[:] = np.roll(model.qpos0, 7)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    with corrected():
+        contact = contacts_of(mjx.put_model(model), mjx.make_data(model))
+    touching = np.flatnonzero(np.asarray(contact.dist) <= 0)
+    assert len(touching) == data.ncon == num_points
+    ours = np.column_stack([contact.pos, contact.dist])[touching]
+    theirs = np.column_stack([data.contact.pos, data.contact.dist])
+    gaps = np.linalg.norm(ours[:, None] - theirs, axis=-1)
+    assert np.all(gaps.min(axis=0, initial=np.inf) < 1e-4)  # MJX is that exact where edges coincide
+    assert np.all(gaps.min(axis=1, initial=np.inf) < 1e-4)
+
+
 def test_mjx_is_left_as_it_was():
     before = dict(collision_driver._COLLISION_FUNC)
     with corrected():
         changed = {key for key, function in collision_driver._COLLISION_FUNC.items() if function is not before[key]}
-        assert len(changed) == 2
+        assert len(changed) == 3
     assert collision_driver._COLLISION_FUNC == before

@@ -1,4 +1,4 @@
-"""Corrections of MJX's collisions with a plane: the tangents of a steep capsule, the corners of a tilted box."""
+"""Corrections of MJX's collisions: steep capsules and tilted boxes on a plane, boxes that meet in few points."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco.mjx._src import collision_driver, collision_primitive, math
+from mujoco.mjx._src import collision_convex, collision_driver, collision_primitive, math
 
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)), np.float32)
 FIRST = np.tri(8, k=-1, dtype=bool)  # which of two corners goes first where they are equally low
+COINCIDENT = 1e-4  # m; contact points nearer than that are one: MJX finds corners to within 6e-5 m
 NORMAL_ONLY = 1e-6  # horizontal part of an axis from which on a capsule has a direction on the plane
 
 
@@ -51,10 +53,32 @@ def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.Geom
     return dist, pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
 
 
+def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexInfo) -> tuple:
+    """Up to four contacts between two boxes: dist [4] m, those that are none at 1, pos [4, 3] m, frame [4, 3, 3].
+
+    As in C, a point counts once and lies halfway between the two surfaces. MJX 3.17 repeats points where fewer than
+    four are left of one face on another, each copy as stiff and as much counted as the first, and leaves the points
+    on one of the surfaces.
+    """
+    dist, pos, normals = collision_convex._box_box(first, second)
+    normal = normals[0]  # from the first to the second, the same for all
+    apart = jnp.sum((pos[:, None] - pos) ** 2, axis=-1)
+    is_before = (dist < dist[:, None]) | ((dist == dist[:, None]) & FIRST[:4, :4])
+    is_copy = jnp.any((apart < COINCIDENT**2) & is_before, axis=-1)
+    end = jnp.max((first.pos + first.vert @ first.mat.T) @ normal)
+    start = jnp.min((second.pos + second.vert @ second.mat.T) @ normal)
+    along = pos @ normal
+    inwards = jnp.where(jnp.abs(along - end) < jnp.abs(along - start), 0.5, -0.5)  # from the surface the point is on
+    pos = pos + (inwards * dist)[:, None] * normal
+    return jnp.where(is_copy, 1.0, dist), pos, jax.vmap(math.make_frame)(normals)
+
+
 _PLANE = mujoco.mjtGeom.mjGEOM_PLANE
+_BOX = mujoco.mjtGeom.mjGEOM_BOX
 _CORRECTED = {  # the same functions for all pairs of a model
     (_PLANE, mujoco.mjtGeom.mjGEOM_CAPSULE): collision_primitive.collider(ncon=2)(plane_capsule),
-    (_PLANE, mujoco.mjtGeom.mjGEOM_BOX): collision_primitive.collider(ncon=4)(plane_box),
+    (_PLANE, _BOX): collision_primitive.collider(ncon=4)(plane_box),
+    (_BOX, _BOX): collision_convex.collider(ncon=4)(box_box),
 }
 
 
