@@ -9,7 +9,7 @@ from mujoco import mjx
 from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 
-from mjx_safety.physics.colliders import corrected, plane_box, plane_capsule
+from mjx_safety.physics.colliders import corrected, plane_box, plane_capsule, plane_cylinder
 
 
 def infos_of(model, data):
@@ -55,6 +55,41 @@ def test_a_box_on_the_floor_touches_it_with_every_corner_as_in_c(turn):
     np.testing.assert_allclose(frame[0].ravel(), data.contact[0].frame, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("turn", "height", "num_points"),
+    [
+        ((90, 0, 0), 0.09999, 2),  # a wheel that rolls
+        ((86, 0, 20), 0.098, 2),  # more than MJX's own tolerance
+        ((95, 10, 0), 0.0975, 2),
+        ((70, 0, 30), 0.1, 1),  # on one rim
+        ((0, 0, 10), 0.0199, 3),  # on a flat side
+        ((180, 0, 0), 0.0199, 3),
+        ((0.02, 0.03, 0), 0.0199, 3),
+        ((0, 0, 0), 0.0201, 0),
+    ],
+)
+def test_a_cylinder_on_the_floor_touches_it_as_in_c(turn, height, num_points):
+    """turn: degrees; height: m."""
+    euler = " ".join(map(str, turn))
+    xml = f"""<mujoco><worldbody><geom type="plane" size="1 1 1"/><body pos="0.1 0.2 {height}" euler="{euler}">
+      <freejoint/><geom type="cylinder" size="0.1 0.02"/></body></worldbody></mujoco>"""
+    model = mujoco.MjModel.from_xml_string(xml)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    dist, pos, frame = jax.jit(plane_cylinder)(*infos_of(model, data))
+    touching = np.flatnonzero(np.asarray(dist) <= 0)
+    assert len(touching) == data.ncon == num_points
+    gaps = np.linalg.norm(np.column_stack([pos, dist])[touching][:, None] - contacts_in_c(data), axis=-1)
+    assert np.all(gaps.min(axis=0, initial=np.inf) < 1e-5)
+    if num_points:
+        np.testing.assert_allclose(frame[0].ravel(), data.contact[0].frame, atol=1e-6)
+
+
+def contacts_in_c(data):
+    """Places and distances, [n, 4] m."""
+    return np.column_stack([data.contact.pos, data.contact.dist])
+
+
 TWO_CUBES = """<mujoco><option gravity="0 0 0"/><worldbody>
   <body pos="0 0 0.1"><freejoint/><geom type="box" size="0.1 0.1 0.1"/></body>
   <body pos="{place}" euler="0 0 {yaw}"><freejoint/><geom type="box" size="0.1 0.06 0.08"/></body>
@@ -90,8 +125,7 @@ def test_a_box_touches_another_in_as_many_points_as_in_c(place, yaw, num_points,
     touching = np.flatnonzero(np.asarray(contact.dist) <= 0)
     assert len(touching) == data.ncon == num_points
     ours = np.column_stack([contact.pos, contact.dist])[touching]
-    theirs = np.column_stack([data.contact.pos, data.contact.dist])
-    gaps = np.linalg.norm(ours[:, None] - theirs, axis=-1)
+    gaps = np.linalg.norm(ours[:, None] - contacts_in_c(data), axis=-1)
     assert np.all(gaps.min(axis=0, initial=np.inf) < 1e-4)  # MJX is that exact where edges coincide
     assert np.all(gaps.min(axis=1, initial=np.inf) < 1e-4)
 
@@ -100,5 +134,5 @@ def test_mjx_is_left_as_it_was():
     before = dict(collision_driver._COLLISION_FUNC)
     with corrected():
         changed = {key for key, function in collision_driver._COLLISION_FUNC.items() if function is not before[key]}
-        assert len(changed) == 3
+        assert len(changed) == 4
     assert collision_driver._COLLISION_FUNC == before

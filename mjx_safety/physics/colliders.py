@@ -1,4 +1,4 @@
-"""Corrections of MJX's collisions: steep capsules and tilted boxes on a plane, boxes that meet in few points."""
+"""Corrections of MJX's collisions: what is tilted on a plane, and boxes that meet in few points."""
 
 from __future__ import annotations
 
@@ -53,6 +53,38 @@ def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.Geom
     return dist, pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
 
 
+def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_primitive.GeomInfo) -> tuple:
+    """Three contacts between a plane and a cylinder: dist [3] m, pos [3, 3] m, frame [3, 3, 3].
+
+    As in C: the lowest point of the lower rim; the lowest of the upper rim, or where it is lower a point of the lower
+    one, 120 degrees on; and the point at 240 degrees. MJX 3.17 forgets the upper rim once the ends of the axis differ
+    in height by more than 2 mm, so that a wheel that lies on both rims rests on one. C has all four points in a
+    cylinder sunk so deep that they touch at once.
+    """
+    normal, axis = plane.mat[:, 2], cylinder.mat[:, 2]
+    axis = jnp.where(jnp.dot(axis, normal) > 0.0, -axis, axis)
+    steepest = axis * jnp.dot(axis, normal) - normal
+    length = jnp.sqrt(jnp.sum(steepest * steepest))
+    radial = jnp.where(length > NORMAL_ONLY, steepest / jnp.maximum(length, NORMAL_ONLY), cylinder.mat[:, 0])
+    across = jnp.cross(radial, axis) * np.float32(np.sqrt(0.75))
+    radius, half_length = cylinder.size[0], cylinder.size[1]
+    lower, upper = cylinder.pos + axis * half_length, cylinder.pos - axis * half_length
+    pos = jnp.stack(
+        [
+            lower + radius * radial,
+            upper + radius * radial,
+            lower + radius * (across - 0.5 * radial),
+            lower - radius * (across + 0.5 * radial),
+        ]
+    )
+    dist = (pos - plane.pos) @ normal
+    pos = pos - 0.5 * dist[:, None] * normal
+    chosen = jnp.array([0, 1, 3]), jnp.array([0, 2, 3])
+    is_on_both_rims = dist[1] < dist[2]
+    dist, pos = (jnp.where(is_on_both_rims, x[chosen[0]], x[chosen[1]]) for x in (dist, pos))
+    return dist, pos, jnp.broadcast_to(math.make_frame(normal), (3, 3, 3))
+
+
 def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexInfo) -> tuple:
     """Up to four contacts between two boxes: dist [4] m, those that are none at 1, pos [4, 3] m, frame [4, 3, 3].
 
@@ -77,6 +109,7 @@ _PLANE = mujoco.mjtGeom.mjGEOM_PLANE
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 _CORRECTED = {  # the same functions for all pairs of a model
     (_PLANE, mujoco.mjtGeom.mjGEOM_CAPSULE): collision_primitive.collider(ncon=2)(plane_capsule),
+    (_PLANE, mujoco.mjtGeom.mjGEOM_CYLINDER): collision_primitive.collider(ncon=3)(plane_cylinder),
     (_PLANE, _BOX): collision_primitive.collider(ncon=4)(plane_box),
     (_BOX, _BOX): collision_convex.collider(ncon=4)(box_box),
 }
