@@ -25,6 +25,8 @@ MJX pays for every pair that could ever touch and lacks some pairs of shapes, so
   then solved for again with these objects (`physics.compaction`).
 - * Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
   ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
+- Where MJX's contact points differ from C's, `physics.colliders` finds C's: of tilted capsules, cylinders and boxes on
+  the floor, and of two boxes.
 - The solver's line search is exact instead of iterated (`physics.line_search`): the same where MJX's has converged.
 - Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
 
