@@ -6,7 +6,6 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -102,7 +101,7 @@ def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexI
     along = pos @ normal
     inwards = jnp.where(jnp.abs(along - end) < jnp.abs(along - start), 0.5, -0.5)  # from the surface the point is on
     pos = pos + (inwards * dist)[:, None] * normal
-    return jnp.where(is_copy, 1.0, dist), pos, jax.vmap(math.make_frame)(normals)
+    return jnp.where(is_copy, 1.0, dist), pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
 
 
 _PLANE = mujoco.mjtGeom.mjGEOM_PLANE
