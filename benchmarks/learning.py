@@ -51,18 +51,16 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
     mean = {name: last_tenth(rows, known_as(rows, name)) for name in ("episode_return", "episode_cost", "multiplier")}
     costs = [row[known_as(rows, "episode_cost")] for row in last]
     cases = {name: float(np.mean([row[name] for row in rows[1:]])) for name in rows[0] if name.startswith("case_")}
-    return (
-        {f"last_tenth_{name}": value for name, value in mean.items()}
-        | {
-            **{f"{name}_share": value for name, value in cases.items()},  # CPO: numbered in trust_region
-            "last_tenth_episode_cost_std": float(np.std([cost for cost in costs if cost is not None])),
-            "training_cost_rate": float(np.mean([row["cost_rate"] for row in rows])),
-            "env_steps": rows[-1]["env_steps"],
-            "seconds": rows[-1]["seconds"],
-            "env_steps_per_second": rows[-1]["env_steps"] / rows[-1]["seconds"],
-            "env_steps_per_second_without_compiling": float(np.median([row["steps_per_second"] for row in rows[1:]])),
-        }
-    )
+    result = {f"last_tenth_{name}": value for name, value in mean.items()}
+    result |= {f"{name}_share": value for name, value in cases.items()}  # CPO: numbered in trust_region
+    return result | {
+        "last_tenth_episode_cost_std": float(np.std([cost for cost in costs if cost is not None])),
+        "training_cost_rate": float(np.mean([row["cost_rate"] for row in rows])),
+        "env_steps": rows[-1]["env_steps"],
+        "seconds": rows[-1]["seconds"],
+        "env_steps_per_second": rows[-1]["env_steps"] / rows[-1]["seconds"],
+        "env_steps_per_second_without_compiling": float(np.median([row["steps_per_second"] for row in rows[1:]])),
+    }
 
 
 def _without_paths(command: list[str]) -> str:

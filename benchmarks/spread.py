@@ -52,9 +52,8 @@ def spread(paths: list[Path]) -> dict[str, Any]:
     """Compare the seeds of one algorithm; lists are per seed."""
     results = [json.loads(path.read_text()) for path in paths]
     moved = [in_second_half(result) for result in results]
-    ends = {name: [r["summary"][f"last_tenth_episode_{name}"] for r in results] for name in ("return", "cost")}
-    policies = [result["evaluation"]["policies"]["mean"] for result in results]
-    judged = {name: [policy[f"episode_{name}_mean"] for policy in policies] for name in ("return", "cost")}
+    last_tenth = [result["summary"]["last_tenth_episode_cost"] for result in results]
+    mean_action = [result["evaluation"]["policies"]["mean"]["episode_cost_mean"] for result in results]
 
     def over_seeds(costs: list[float]) -> float | None:
         return float(np.std(costs, ddof=1)) if len(costs) > 1 else None
@@ -62,12 +61,10 @@ def spread(paths: list[Path]) -> dict[str, Any]:
     return {
         "files": [path.name for path in paths],
         **{f"second_half_{name}": [of_one[name] for of_one in moved] for name in moved[0]},
-        "last_tenth_return": ends["return"],
-        "last_tenth_cost": ends["cost"],
-        "last_tenth_cost_std_over_seeds": over_seeds(ends["cost"]),
-        "mean_action_return": judged["return"],
-        "mean_action_cost": judged["cost"],
-        "mean_action_cost_std_over_seeds": over_seeds(judged["cost"]),
+        "last_tenth_cost": last_tenth,
+        "last_tenth_cost_std_over_seeds": over_seeds(last_tenth),
+        "mean_action_cost": mean_action,
+        "mean_action_cost_std_over_seeds": over_seeds(mean_action),
     }
 
 

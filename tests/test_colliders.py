@@ -12,6 +12,17 @@ from mujoco.mjx._src.collision_types import GeomInfo
 from mjx_safety.physics.colliders import corrected, plane_box, plane_capsule, plane_cylinder
 
 
+def on_the_floor(shape, pos, turn):
+    """C's model and data of one free geom on a plane. pos: m; turn: degrees."""
+    pos, turn = (" ".join(map(str, values)) for values in (pos, turn))
+    xml = f"""<mujoco><worldbody><geom type="plane" size="1 1 1"/><body pos="{pos}" euler="{turn}">
+      <freejoint/><geom {shape}/></body></worldbody></mujoco>"""
+    model = mujoco.MjModel.from_xml_string(xml)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
 def infos_of(model, data):
     return [
         GeomInfo(jnp.asarray(data.geom_xpos[i]), jnp.asarray(data.geom_xmat[i].reshape(3, 3)), jnp.asarray(size))
@@ -22,11 +33,7 @@ def infos_of(model, data):
 @pytest.mark.parametrize("tilt", [0.0, 5.0, 20.0, 29.0, 31.0, 60.0, 90.0])
 def test_a_capsule_on_the_floor_touches_it_as_in_c(tilt):
     """Distances, places and, unless it stands upright, the tangents that friction follows. tilt: degrees."""
-    xml = f"""<mujoco><worldbody><geom type="plane" size="1 1 1"/><body pos="0.1 0.2 0.02" euler="{tilt} 0 40">
-      <freejoint/><geom type="capsule" size="0.03 0.1"/></body></worldbody></mujoco>"""
-    model = mujoco.MjModel.from_xml_string(xml)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
+    model, data = on_the_floor('type="capsule" size="0.03 0.1"', (0.1, 0.2, 0.02), (tilt, 0, 40))
     dist, pos, frame = jax.jit(plane_capsule)(*infos_of(model, data))
     touching = np.flatnonzero(np.asarray(dist) <= 0)
     assert len(touching) == data.ncon > 0
@@ -40,12 +47,7 @@ def test_a_capsule_on_the_floor_touches_it_as_in_c(tilt):
 @pytest.mark.parametrize("turn", [(0, 0, 30), (8, 0, 0), (40, 3, 10), (20, 30, 40), (45, 35.26, 0)])
 def test_a_box_on_the_floor_touches_it_with_every_corner_as_in_c(turn):
     """Among them an edge with corners at depths that differ by more than 1 mm. turn: degrees."""
-    euler = " ".join(map(str, turn))
-    xml = f"""<mujoco><worldbody><geom type="plane" size="1 1 1"/><body pos="0.1 0.2 0.15" euler="{euler}">
-      <freejoint/><geom type="box" size="0.2 0.16 0.2"/></body></worldbody></mujoco>"""
-    model = mujoco.MjModel.from_xml_string(xml)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
+    model, data = on_the_floor('type="box" size="0.2 0.16 0.2"', (0.1, 0.2, 0.15), turn)
     dist, pos, frame = jax.jit(plane_box)(*infos_of(model, data))
     touching = np.asarray(dist) <= 0
     assert touching.sum() == data.ncon > 0
@@ -70,12 +72,7 @@ def test_a_box_on_the_floor_touches_it_with_every_corner_as_in_c(turn):
 )
 def test_a_cylinder_on_the_floor_touches_it_as_in_c(turn, height, num_points):
     """turn: degrees; height: m."""
-    euler = " ".join(map(str, turn))
-    xml = f"""<mujoco><worldbody><geom type="plane" size="1 1 1"/><body pos="0.1 0.2 {height}" euler="{euler}">
-      <freejoint/><geom type="cylinder" size="0.1 0.02"/></body></worldbody></mujoco>"""
-    model = mujoco.MjModel.from_xml_string(xml)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
+    model, data = on_the_floor('type="cylinder" size="0.1 0.02"', (0.1, 0.2, height), turn)
     dist, pos, frame = jax.jit(plane_cylinder)(*infos_of(model, data))
     touching = np.flatnonzero(np.asarray(dist) <= 0)
     assert len(touching) == data.ncon == num_points

@@ -13,8 +13,8 @@ from mujoco.mjx._src import collision_convex, collision_driver, collision_primit
 
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)), np.float32)
 FIRST = np.tri(8, k=-1, dtype=bool)  # which of two corners goes first where they are equally low
-COINCIDENT = 1e-4  # m; contact points nearer than that are one: MJX finds corners to within 6e-5 m
-NORMAL_ONLY = 1e-6  # horizontal part of an axis from which on a capsule has a direction on the plane
+COINCIDENT = 1e-4  # m; contact points nearer than that are one: where edges coincide, MJX is no more exact
+NORMAL_ONLY = 1e-6  # sine of the tilt from which on an axis has a direction along the plane
 
 
 def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primitive.GeomInfo) -> tuple:
@@ -65,22 +65,13 @@ def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_prim
     steepest = axis * jnp.dot(axis, normal) - normal
     length = jnp.sqrt(jnp.sum(steepest * steepest))
     radial = jnp.where(length > NORMAL_ONLY, steepest / jnp.maximum(length, NORMAL_ONLY), cylinder.mat[:, 0])
-    across = jnp.cross(radial, axis) * np.float32(np.sqrt(0.75))
-    radius, half_length = cylinder.size[0], cylinder.size[1]
-    lower, upper = cylinder.pos + axis * half_length, cylinder.pos - axis * half_length
-    pos = jnp.stack(
-        [
-            lower + radius * radial,
-            upper + radius * radial,
-            lower + radius * (across - 0.5 * radial),
-            lower - radius * (across + 0.5 * radial),
-        ]
-    )
+    radial, across = cylinder.size[0] * radial, cylinder.size[0] * np.float32(np.sqrt(0.75)) * jnp.cross(radial, axis)
+    lower, upper = cylinder.pos + axis * cylinder.size[1], cylinder.pos - axis * cylinder.size[1]
+    on_upper, beside = upper + radial, lower - 0.5 * radial + across
+    second = jnp.where(jnp.dot(on_upper - beside, normal) < 0.0, on_upper, beside)
+    pos = jnp.stack([lower + radial, second, lower - 0.5 * radial - across])
     dist = (pos - plane.pos) @ normal
     pos = pos - 0.5 * dist[:, None] * normal
-    chosen = jnp.array([0, 1, 3]), jnp.array([0, 2, 3])
-    is_on_both_rims = dist[1] < dist[2]
-    dist, pos = (jnp.where(is_on_both_rims, x[chosen[0]], x[chosen[1]]) for x in (dist, pos))
     return dist, pos, jnp.broadcast_to(math.make_frame(normal), (3, 3, 3))
 
 
