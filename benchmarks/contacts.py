@@ -8,8 +8,8 @@ import jax
 import mujoco
 import numpy as np
 
-from mjx_safety.env import Env
-from mjx_safety.readings import PhysicsState
+from mjx_safety.env.env import Env
+from mjx_safety.sim.state import PhysicsState
 
 SPHERE, CAPSULE, CYLINDER, BOX, PLANE = (
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{name}")) for name in ("SPHERE", "CAPSULE", "CYLINDER", "BOX", "PLANE")

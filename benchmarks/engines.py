@@ -24,9 +24,9 @@ import tyro
 from mujoco import mjx
 
 import mjx_safety
-from mjx_safety.readings import PhysicsState
-from mjx_safety.throughput import bare_rollout, time_in_turns
-from mjx_safety.wrappers import VecEnv
+from mjx_safety.cli.throughput import bare_rollout, time_in_turns
+from mjx_safety.env.vector import VecEnv
+from mjx_safety.sim.state import PhysicsState
 
 MJX_WORLDS = 256
 

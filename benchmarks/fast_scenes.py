@@ -26,12 +26,12 @@ import tyro
 from mujoco import mjx
 
 import mjx_safety
-from mjx_safety import cli
-from mjx_safety.env import Env
-from mjx_safety.physics.mjx import MjxPhysics, Part
-from mjx_safety.physics.nearby import Nearby
-from mjx_safety.scene import Scene, build_scene
-from mjx_safety.throughput import buffers, driving, in_mid_episode, share_with_objects, time_in_turns
+from mjx_safety.cli import common
+from mjx_safety.cli.throughput import buffers, driving, in_mid_episode, share_with_objects, time_in_turns
+from mjx_safety.env.env import Env
+from mjx_safety.sim.engines.mjx import MjxPhysics, Part
+from mjx_safety.sim.relevance.slots import Nearby
+from mjx_safety.sim.scene import Scene, build_scene
 
 Edit = Callable[[mujoco.MjModel], None]
 
@@ -103,7 +103,7 @@ def rollout(env: Env, num_steps: int) -> Callable[[Any, jax.Array], Any]:
 
 def main(args: Args) -> None:
     """Measure, print, write."""
-    cli.set_up_jax(compilation_cache=False)
+    common.set_up_jax(compilation_cache=False)
     exact, env = (mjx_safety.make(args.env, physics=physics) for physics in ("mujoco", "mjx"))
     actions = driving(jax.random.key(1), args.num_steps, args.num_envs, env.action_size)
     states = in_mid_episode(exact, args.num_envs).env_state

@@ -20,8 +20,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from mjx_safety.layouts import TURNS, sample_layouts, search_layouts
-from mjx_safety.placement import AbstractPlaced, PlacementTable, placement_table, sample_layout
+from mjx_safety.world.placement.batch import TURNS, sample_layouts, search_layouts
+from mjx_safety.world.placement.layout import sample_layout
+from mjx_safety.world.placement.table import AbstractPlaced, PlacementTable, placement_table
 
 
 @dataclasses.dataclass

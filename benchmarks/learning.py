@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from mjx_safety.plots import known_as, last_tenth
+from mjx_safety.viz.plots import known_as, last_tenth
 
 RESULTS = Path(__file__).parent / "results" / "learning"
 POINTS = 150  # of the curve that are kept

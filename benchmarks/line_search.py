@@ -19,8 +19,8 @@ import record
 import tyro
 
 import mjx_safety
-from mjx_safety.physics import mjx as engine
-from mjx_safety.throughput import driving, in_mid_episode, time_in_turns
+from mjx_safety.cli.throughput import driving, in_mid_episode, time_in_turns
+from mjx_safety.sim.engines import mjx as engine
 
 ENVS = ("SafetyPointGoal1-v0", "SafetyPointGoal2-v0", "SafetyCarGoal2-v0", "SafetyDoggoGoal1-v0")
 T = 10  # steps of a timed call

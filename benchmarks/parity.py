@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 import mjx_safety
-from mjx_safety.env import Env, build_env
-from mjx_safety.readings import PhysicsState
-from mjx_safety.scene import build_scene
+from mjx_safety.env.env import Env, build_env
+from mjx_safety.sim.scene import build_scene
+from mjx_safety.sim.state import PhysicsState
 from mjx_safety.types import Snapshot
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -255,7 +255,7 @@ def on_engine(exact: Env, engine: str) -> Env:
     """Build the same environment on another engine; on `warp` also where `make` asks for a GPU."""
     if engine != "warp":
         return mjx_safety.make(exact.config, physics=engine)
-    from mjx_safety.physics.warp import WarpPhysics
+    from mjx_safety.sim.engines.warp import WarpPhysics
 
     scene = build_scene(exact.config.robot, exact.config.objects, engine="warp")
     return build_env(exact.config, WarpPhysics.create(scene))

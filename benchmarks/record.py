@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mjx_safety.runs import describe_machine
+from mjx_safety.runs.run_folder import describe_machine
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import record
 import tyro
 
 import mjx_safety
-from mjx_safety.geometry import norm
+from mjx_safety.core.geometry import norm
 
 
 @dataclasses.dataclass

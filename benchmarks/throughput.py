@@ -21,8 +21,9 @@ from typing import Literal
 import jax
 import tyro
 
-from mjx_safety import benchmark, registry
-from mjx_safety.benchmark import Flags
+from mjx_safety import registry
+from mjx_safety.cli import benchmark
+from mjx_safety.cli.benchmark import Flags
 
 RESULTS = Path(__file__).parent / "results"
 ENVS = ("PointGoal1", "PointGoal2", "CarGoal1", "CarButton1", "DoggoGoal1", "DoggoGoal2", "PointPush1")

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import record
 import tyro
 
-from mjx_safety import cli
 from mjx_safety.agents import init, iterate
 from mjx_safety.agents.train import make_chunk
+from mjx_safety.cli import common
+from mjx_safety.runs import training_options
 
 
 @dataclasses.dataclass
@@ -32,7 +33,7 @@ class Args:
     """Environment."""
     algos: tuple[str, ...] = ("ppo-lag", "trpo-lag", "cpo", "sac-lag")
     """Algorithms."""
-    physics: cli.Physics = "auto"
+    physics: training_options.Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     num_envs: int | None = None
     """Worlds; by default what the command line takes."""
@@ -44,8 +45,8 @@ class Args:
 
 def measure(algo: str, args: Args) -> dict[str, Any]:
     """Time both kinds for one algorithm."""
-    options = cli.default_options(algo, args.num_envs)
-    env = cli.build_env(args.env, cli.resolve_physics(args.physics))
+    options = training_options.default_options(algo, args.num_envs)
+    env = common.build_env(args.env, common.resolve_physics(args.physics))
     training = options.training(env)
     venv, steps = training.venv, options.train.unroll_length
 
@@ -78,13 +79,13 @@ def measure(algo: str, args: Args) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Measure, print, write."""
-    cli.set_up_jax(compilation_cache=False)
+    common.set_up_jax(compilation_cache=False)
     rows = {}
     for algo in args.algos:
         rows[algo] = measure(algo, args)
         print(algo, rows[algo], flush=True)
     if args.json:
-        record.write(args.json, {"env": args.env, "physics": cli.resolve_physics(args.physics), "rows": rows})
+        record.write(args.json, {"env": args.env, "physics": common.resolve_physics(args.physics), "rows": rows})
 
 
 if __name__ == "__main__":

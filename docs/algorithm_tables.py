@@ -15,8 +15,8 @@ from unittest import mock
 from comments import field_comments
 from tabular import number, table
 
-from mjx_safety import cli, scores
 from mjx_safety.agents import ALGORITHMS
+from mjx_safety.runs import scores, training_options
 
 ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
@@ -39,10 +39,10 @@ def value_text(value: Any) -> str:
 
 def settings(algo: str, part: str) -> str:
     """Return the settings of an algorithm that are flags: its own, those of its limit, or the shared ones."""
-    with mock.patch.object(cli, "on_accelerator", return_value=False):
-        on_cpu = getattr(cli.default_options(algo, None), part)
-    with mock.patch.object(cli, "on_accelerator", return_value=True):
-        on_accelerator = getattr(cli.default_options(algo, None), part)
+    with mock.patch.object(training_options, "on_accelerator", return_value=False):
+        on_cpu = getattr(training_options.default_options(algo, None), part)
+    with mock.patch.object(training_options, "on_accelerator", return_value=True):
+        on_accelerator = getattr(training_options.default_options(algo, None), part)
     library, comments, rows = type(on_cpu)(), field_comments(type(on_cpu)), []
     for field in dataclasses.fields(on_cpu):
         if not comments.get(field.name):
@@ -66,9 +66,9 @@ def without_empty_columns(head: list[str], rows: list[list[str]]) -> str:
 def run_flags() -> str:
     """Return the flags of a training that do not depend on the algorithm."""
     rows = []
-    for name, text in field_comments(cli.RunFlags).items():
+    for name, text in field_comments(training_options.RunFlags).items():
         flag = f"--{name.replace('_', '-')}"
-        default = getattr(cli.RunFlags(), name)
+        default = getattr(training_options.RunFlags(), name)
         shown = "" if default in (None, (), "") else f"`{flag_value(default)}`"
         rows.append([f"`{flag}`", shown, text.replace("<", "&lt;")])
     return table(["Flag", "Default", "Meaning"], rows)

@@ -23,11 +23,11 @@ from tabular import number, table
 
 import mjx_safety
 from mjx_safety import BENCHMARK_IDS, ENV_IDS, Env
-from mjx_safety.objects import AbstractObject
-from mjx_safety.rendering import draw_top_view, heading
-from mjx_safety.shapes import Shape
-from mjx_safety.tasks import run
-from mjx_safety.tasks.costs import sources
+from mjx_safety.core.shapes import Shape
+from mjx_safety.viz import draw_top_view, heading
+from mjx_safety.world.objects import AbstractObject
+from mjx_safety.world.tasks import run
+from mjx_safety.world.tasks.costs import sources
 
 DOCS = Path(__file__).resolve().parent
 FOLDER = "environments"  # below docs/

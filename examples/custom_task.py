@@ -15,9 +15,9 @@ from flax import struct
 
 import mjx_safety
 from mjx_safety import EnvConfig, GoalArea, Hazards
-from mjx_safety.geometry import planar_distance
-from mjx_safety.settings import settings
-from mjx_safety.tasks.base import AbstractTask
+from mjx_safety.core.geometry import planar_distance
+from mjx_safety.core.settings import settings
+from mjx_safety.world.tasks.base import AbstractTask
 
 
 @struct.dataclass

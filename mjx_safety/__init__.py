@@ -1,9 +1,13 @@
 """Safety Gym for accelerators: pure functional environments with costs on MuJoCo MJX, and safe-RL agents."""
 
-from mjx_safety.config import EnvConfig
-from mjx_safety.env import Env
-from mjx_safety.lidar import Lidar
-from mjx_safety.objects import (
+from mjx_safety.core.settings import settings
+from mjx_safety.env.env import Env
+from mjx_safety.env.vector import VecEnv, VecState, vectorize
+from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, make, register
+from mjx_safety.types import Snapshot, State
+from mjx_safety.world.config import EnvConfig
+from mjx_safety.world.lidar import Lidar
+from mjx_safety.world.objects import (
     Boundary,
     Buttons,
     CircleArea,
@@ -15,22 +19,31 @@ from mjx_safety.objects import (
     Vases,
     Walls,
 )
-from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, make, register
-from mjx_safety.robots.base import Robot
-from mjx_safety.robots.car import Car
-from mjx_safety.robots.doggo import Doggo, Doggo2019
-from mjx_safety.robots.point import Point
-from mjx_safety.settings import settings
-from mjx_safety.tasks.base import AbstractTask
-from mjx_safety.tasks.button import Button
-from mjx_safety.tasks.circle import Circle
-from mjx_safety.tasks.goal import Goal
-from mjx_safety.tasks.push import Push
-from mjx_safety.tasks.run import Run
-from mjx_safety.types import Snapshot, State
-from mjx_safety.wrappers import VecEnv, VecState, vectorize
+from mjx_safety.world.robots.base import Robot
+from mjx_safety.world.robots.car import Car
+from mjx_safety.world.robots.doggo import Doggo, Doggo2019
+from mjx_safety.world.robots.point import Point
+from mjx_safety.world.tasks.base import AbstractTask
+from mjx_safety.world.tasks.button import Button
+from mjx_safety.world.tasks.circle import Circle
+from mjx_safety.world.tasks.goal import Goal
+from mjx_safety.world.tasks.push import Push
+from mjx_safety.world.tasks.run import Run
 
 __version__ = "0.1.0"
+
+
+def render(env: Env, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True):
+    """Draw a state with MuJoCo's renderer. Returns a Pillow image, which a notebook shows.
+
+    state: of one world, or of a batch [B] of up to 64 worlds, which are put side by side; camera: one of
+      `viz.CAMERAS`; width, height: pixels of one world; halo: draw the lidar readings above the robot.
+    Raises `viz.NoOpenGLError` where this machine cannot draw. Not for jit.
+    """
+    from mjx_safety import viz  # loads Pillow and matplotlib
+
+    return viz.render(env, state, camera=camera, width=width, height=height, halo=halo)
+
 
 __all__ = [
     "BENCHMARK_IDS",
@@ -66,6 +79,7 @@ __all__ = [
     "Walls",
     "make",
     "register",
+    "render",
     "settings",
     "vectorize",
 ]

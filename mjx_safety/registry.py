@@ -17,16 +17,16 @@ from typing import Any, cast
 
 import jax
 
-from mjx_safety.config import EnvConfig
-from mjx_safety.env import Env, build_env
-from mjx_safety.model import Accuracy, Engine, with_slots
-from mjx_safety.physics.base import Physics
-from mjx_safety.robots.base import Robot
-from mjx_safety.robots.car import CAR
-from mjx_safety.robots.doggo import DOGGO, DOGGO_2019
-from mjx_safety.robots.point import POINT
-from mjx_safety.scene import build_scene
-from mjx_safety.tasks import button, circle, goal, push, run
+from mjx_safety.env.env import Env, build_env
+from mjx_safety.sim.engines.base import Physics
+from mjx_safety.sim.model import Accuracy, Engine, with_slots
+from mjx_safety.sim.scene import build_scene
+from mjx_safety.world.config import EnvConfig
+from mjx_safety.world.robots.base import Robot
+from mjx_safety.world.robots.car import CAR
+from mjx_safety.world.robots.doggo import DOGGO, DOGGO_2019
+from mjx_safety.world.robots.point import POINT
+from mjx_safety.world.tasks import button, circle, goal, push, run
 
 ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
 ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
@@ -131,16 +131,16 @@ def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Phy
     scene = build(config.objects)
     alone = build({}) if scene.solid_bodies and accuracy == "fast" else None
     if engine == "mujoco":
-        from mjx_safety.physics.mujoco import MujocoPhysics
+        from mjx_safety.sim.engines.mujoco import MujocoPhysics
 
         return MujocoPhysics(scene, alone)
     if engine == "warp":
-        from mjx_safety.physics.warp import WarpPhysics
+        from mjx_safety.sim.engines.warp import WarpPhysics
 
         return WarpPhysics.create(scene)
     with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that Warp, which this engine does not use, is missing
-        from mjx_safety.physics.mjx import MjxPhysics
-        from mjx_safety.physics.nearby import Nearby
+        from mjx_safety.sim.engines.mjx import MjxPhysics
+        from mjx_safety.sim.relevance.slots import Nearby
 
     near = build(with_slots(config.objects)) if accuracy == "fast" else scene
     return MjxPhysics.create(Nearby(full=scene, near=near), alone and Nearby(full=scene, near=alone))

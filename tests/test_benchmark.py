@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from mjx_safety import benchmark, throughput
-from mjx_safety.benchmark import Flags
+from mjx_safety.cli import benchmark, throughput
+from mjx_safety.cli.benchmark import Flags
 
 TINY = ["--num-steps", "2", "--repeats", "2", "--num-envs", "2", "--physics", "mujoco"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bare_robot import BareRobot, Recording, worst_errors
 
-from mjx_safety.robots.car import CAR, Car
+from mjx_safety.world.robots.car import CAR, Car
 
 # body: mass (kg), principal inertia (kg m^2)
 BODIES = {

@@ -9,7 +9,7 @@ from mujoco import mjx
 from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 
-from mjx_safety.physics.colliders import corrected, plane_box, plane_capsule, plane_cylinder
+from mjx_safety.sim.fixes.mjx_colliders import corrected, plane_box, plane_capsule, plane_cylinder
 
 
 def on_the_floor(shape, pos, turn):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_safety.physics import compaction
-from mjx_safety.physics.compaction import CHUNKS, SMALL, where_needed
+from mjx_safety.sim.engines import compaction
+from mjx_safety.sim.relevance.where_needed import CHUNKS, SMALL, where_needed
 
 CALLS = []
 

@@ -29,7 +29,7 @@ from mjx_safety import (
     Vases,
     Walls,
 )
-from mjx_safety.settings import settings, static
+from mjx_safety.core.settings import settings, static
 
 NAN, INF = float("nan"), float("inf")
 NOT_COUNTS = (-1, 2.5, True, "3", None, NAN)

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from mjx_safety.geometry import (
+from mjx_safety.core.geometry import (
     from_frame,
     mat_from_quat,
     norm,

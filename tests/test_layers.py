@@ -1,14 +1,7 @@
-"""The shape of the package: imports point down, nothing is cyclic, files and functions stay small.
-
-To edit the tables: a row is a layer, rows run from low to high, and a module imports only from rows before its own,
-never from its own row. A module belongs to the row that names it, else to the first row with a pattern that matches, so
-a new robot, task or algorithm needs no edit. Names are those of the files without `mjx_safety.`; the package's own
-`__init__.py` is `__init__`, that of `robots/` is `robots`.
-"""
+"""The shape of the package: folders are layers, imports point down, no cycle, files and functions are small."""
 
 import ast
 import graphlib
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -16,70 +9,18 @@ import pytest
 PACKAGE = "mjx_safety"
 ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
+# From bottom to top. A folder, or a module beside the folders, imports only what stands before it. `__init__` is the
+# public surface of the environments. The programs at the top level only start what is in `cli`.
+LAYERS = ("types", "core", "world", "sim", "env", "registry", "__init__", "viz", "agents", "runs", "interop", "cli")
+SEES_ONLY = {"agents": {"types"}, "interop": {"types", "__init__", "viz"}}  # stricter than the order
+PROGRAMS = {"__main__", "train", "evaluate", "render", "plot", "play", "benchmark"}
+# The one look upwards, inside a function: `mjx_safety.render` loads the drawing code when somebody draws.
+LATE = {("__init__", "viz")}
+APART = ("world.robots", "world.tasks")  # their files import none of their own folder but the shared ones
+SHARED = {"base", "costs", "assets"}
+
 MAX_MODULE_LINES = 400  # docstrings not counted
 MAX_FUNCTION_LINES = 60  # docstrings not counted
-
-WORLDS = (
-    ("types", "settings", "readings", "driven"),
-    ("geometry",),
-    ("shapes",),
-    ("placement", "lidar"),
-    ("layouts",),
-    ("layouts",),
-    ("robots.base", "objects"),
-    ("robots.*",),
-    ("robots",),
-    ("model",),
-    ("scene",),
-    (
-        "physics.base",
-        "physics.colliders",
-        "physics.line_search",
-        "physics.warp_colliders",
-        "physics.compaction",
-        "physics.nearby",
-        "physics.rest",
-    ),
-    ("physics.*",),
-    ("physics",),
-    ("tasks.base", "tasks.costs", "tasks.rewards"),
-    ("tasks.*",),
-    ("tasks",),
-    ("config",),
-    ("observation",),
-    ("env",),
-    ("wrappers",),
-    ("registry",),
-    ("__init__",),
-)
-AGENTS = (
-    ("agents.types",),
-    ("agents.returns", "agents.distributions", "agents.surrogates", "agents.trust_region", "agents.running_stats"),
-    ("agents.constraints", "agents.networks", "agents.episode_cost"),
-    ("agents.rollout", "agents.optimize", "agents.replay"),
-    ("agents.critics",),
-    ("agents.on_policy",),
-    ("agents.first_order", "agents.second_order"),
-    ("agents.*",),  # the algorithms
-    ("agents.catalogue", "agents.train", "agents.evaluate", "agents.checkpoint"),
-    ("agents",),
-)
-HOST = (  # the command line and what else runs on the host; imported by nobody below
-    ("cli", "plots", "progress", "rendering.opengl", "rendering.solids", "rendering.episodes"),
-    ("rendering.frames", "rendering.top_view", "rendering.strip"),
-    ("rendering.film", "rendering.replay", "rendering.lidar_view"),
-    ("rendering.*",),
-    ("runs", "groups", "scores", "throughput", "peer_throughput", "overview", "rendering", "interop"),
-    ("report",),
-    ("evaluate", "benchmark", "plot", "play", "interop.*"),
-    ("render", "train", "__main__"),
-)
-
-FROM_WORLDS = {"agents": {"types"}}  # what the agents see of the other column
-ONLY = {"wrappers": {"types"}}  # stricter than the module's row
-# The one look upwards, inside a function and not before it is called: the method of `Env`, which users hold in their
-# hands, that shows a state. Who asks for no picture never imports the module.
-LATE = {"env": {"rendering"}}
 
 
 def module_name(path: Path) -> str:
@@ -90,20 +31,8 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def column_of(name: str) -> tuple[tuple[str, ...], ...]:
-    if name.split(".")[0] == "agents":
-        return AGENTS
-    return HOST if row_in(HOST, name) is not None else WORLDS
-
-
-def row_in(column: tuple[tuple[str, ...], ...], name: str) -> int | None:
-    exact = [i for i, row in enumerate(column) if name in row]
-    matching = [i for i, row in enumerate(column) if any(fnmatchcase(name, pattern) for pattern in row)]
-    return (exact + matching + [None])[0]
-
-
 def as_module(dotted: str) -> str | None:
-    """The module of the package that a dotted name lies in: `mjx_safety.robots.POINT` is in `robots`; `jax` in none."""
+    """The module of the package that a dotted name lies in: `mjx_safety.core.shapes.Shape` is in `core.shapes`."""
     if dotted == PACKAGE:
         return "__init__"
     if not dotted.startswith(PACKAGE + "."):
@@ -114,60 +43,60 @@ def as_module(dotted: str) -> str | None:
     return name or "__init__"
 
 
-def imports(name: str, *, late: bool = True) -> set[str]:
-    """Modules of the package that a module imports: anywhere in its text, or (not late) outside of functions."""
-    path = MODULES[name]
-    folder = [PACKAGE, *path.relative_to(ROOT).parent.parts]
-    tree = ast.parse(path.read_text())
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inside = {id(inner) for function in functions for inner in ast.walk(function)}
+def imports(name: str) -> set[str]:
+    """Modules of the package that a module imports anywhere in its text."""
     dotted = []
-    for node in ast.walk(tree):
-        if not late and id(node) in inside:
-            continue
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
             dotted += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = folder[: len(folder) + 1 - node.level] if node.level else []
-            base = ".".join(above + ([node.module] if node.module else []))
-            dotted += [f"{base}.{alias.name}" for alias in node.names]
-    return {module for module in map(as_module, dotted) if module is not None}
+            assert not node.level, f"{name} has a relative import"
+            dotted += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {module for module in map(as_module, dotted) if module is not None} - {name}
+
+
+def layer(name: str) -> str:
+    return name.split(".")[0]
 
 
 def may_import(name: str, other: str) -> bool:
-    mine, its = column_of(name), column_of(other)
-    if name in ONLY:
-        return other in ONLY[name]
-    if mine is its:
-        return row_in(its, other) < row_in(mine, name)
-    return mine is HOST or (mine is AGENTS and other in FROM_WORLDS["agents"])
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_module_has_a_layer(name):
-    assert row_in(column_of(name), name) is not None, (
-        f"{PACKAGE}/{name.replace('.', '/')} has no layer: give it a row in tests/test_layers.py"
-    )
+    mine, its = layer(name), layer(other)
+    if mine in PROGRAMS:
+        return its == "cli"
+    if mine == its:
+        folder = next((folder for folder in APART if name.startswith(folder + ".")), None)
+        return folder is None or not other.startswith(folder + ".") or other.split(".")[-1] in SHARED
+    if its not in LAYERS or (mine, its) in LATE:
+        return (mine, its) in LATE
+    if mine in SEES_ONLY:
+        return its in SEES_ONLY[mine]
+    return LAYERS.index(its) < LAYERS.index(mine)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_point_down(name):
-    known = {module for module in MODULES if row_in(column_of(module), module) is not None}
-    assert name in known, f"{name} has no layer"
-    seen = imports(name) - LATE.get(name, set())
-    upward = sorted(other for other in seen & known if not may_import(name, other))
-    assert not upward, f"{name} imports {', '.join(upward)}, which its layer does not see (tests/test_layers.py)"
+    assert layer(name) in {*LAYERS, *PROGRAMS}, f"{name} is in no layer: add its folder to LAYERS"
+    upward = sorted(other for other in imports(name) if not may_import(name, other))
+    assert not upward, f"{name} imports {', '.join(upward)}, which its layer does not see"
 
 
 def test_no_import_cycles():
-    graph = {name: imports(name) - {name} - LATE.get(name, set()) for name in MODULES}
+    graph = {name: {other for other in imports(name) if (name, layer(other)) not in LATE} for name in MODULES}
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules on the cycle
 
 
-@pytest.mark.parametrize("name", LATE)
-def test_what_is_imported_late_is_needed_and_only_late(name):
-    assert LATE[name] <= imports(name)
-    assert not LATE[name] & imports(name, late=False)
+def test_drawing_is_loaded_only_when_somebody_draws():
+    top = ast.parse(MODULES["__init__"].read_text()).body
+    names = [alias.name for node in top if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert "viz" not in names and "viz" in {layer(name) for name in imports("__init__")}
+
+
+def test_no_algorithm_imports_another():
+    from mjx_safety.agents import ALGORITHMS
+
+    algorithms = {choice.make.__module__.removeprefix(PACKAGE + ".") for choice in ALGORITHMS.values()}
+    for name in algorithms:
+        assert not imports(name) & algorithms, name
 
 
 def lines(node: ast.AST, end: int, start: int = 1) -> int:
@@ -198,32 +127,21 @@ def test_modules_and_functions_are_small(name):
 @pytest.mark.parametrize(
     ("name", "other", "allowed"),
     [
-        ("env", "types", True),
-        ("types", "env", False),
-        ("robots.point", "robots.base", True),
-        ("robots.point", "robots.car", False),
-        ("physics.mjx", "physics.base", True),
-        ("scene", "physics.mjx", False),
-        ("wrappers", "types", True),
-        ("wrappers", "env", False),
+        ("env.env", "types", True),
+        ("types", "env.env", False),
+        ("world.robots.point", "world.robots.base", True),
+        ("world.robots.point", "world.robots.car", False),
+        ("sim.engines.mjx", "sim.scene", True),
+        ("world.config", "sim.scene", False),
         ("agents.ppo", "types", True),
-        ("agents.ppo", "wrappers", False),
-        ("agents.ppo", "agents.cpo", False),
-        ("agents.ppo", "agents.first_order", True),
-        ("agents.first_order", "agents.second_order", False),
-        ("agents.first_order", "agents.on_policy", True),
-        ("agents.on_policy", "agents.first_order", False),
-        ("agents.catalogue", "agents.ppo", True),
-        ("agents.ppo", "agents.catalogue", False),
-        ("agents.train", "agents.catalogue", False),
-        ("agents", "agents.catalogue", True),
-        ("agents.train", "agents.rollout", True),
-        ("env", "agents.types", False),
-        ("train", "agents.train", True),
-        ("train", "__init__", True),
-        ("agents.train", "train", False),
-        ("registry", "evaluate", False),
+        ("agents.ppo", "env.vector", False),
+        ("registry", "cli.evaluate", False),
+        ("train", "cli.train", True),
+        ("cli.train", "train", False),
+        ("__init__", "viz", True),
+        ("runs.sweeps", "viz.plots", True),
+        ("runs.sweeps", "cli.common", False),
     ],
 )
-def test_the_table_itself(name, other, allowed):
+def test_the_rule_itself(name, other, allowed):
     assert may_import(name, other) is allowed

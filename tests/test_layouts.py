@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_safety import layouts, placement
-from mjx_safety.layouts import sample_layouts, search_layouts
-from mjx_safety.placement import AbstractPlaced, placement_table, sample_layout
+from mjx_safety.world.placement import batch, layout
+from mjx_safety.world.placement.batch import sample_layouts, search_layouts
+from mjx_safety.world.placement.layout import sample_layout
+from mjx_safety.world.placement.table import AbstractPlaced, placement_table
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -234,7 +235,7 @@ def test_worlds_and_keys_differ(key):
 
 
 def test_an_impossible_table_ends_and_marks_all_worlds(key, monkeypatch):
-    monkeypatch.setattr(layouts, "MAX_LAYOUTS", 20)
+    monkeypatch.setattr(batch, "MAX_LAYOUTS", 20)
     xy, failed = jax.jit(lambda key: sample_layouts(key, IMPOSSIBLE, 16))(key)
     pool = jax.jit(lambda key: search_layouts(key, IMPOSSIBLE, 16))(key)
     assert np.all(failed)
@@ -243,7 +244,7 @@ def test_an_impossible_table_ends_and_marks_all_worlds(key, monkeypatch):
 
 
 def test_worlds_beyond_the_last_attempt_are_marked(key, monkeypatch):
-    monkeypatch.setattr(layouts, "MAX_LAYOUTS", 2)
+    monkeypatch.setattr(batch, "MAX_LAYOUTS", 2)
     xy, failed = map(np.asarray, jax.jit(lambda key: sample_layouts(key, BUTTON1, 300))(key))
     assert 100 < failed.sum() < 290
     assert_valid(BUTTON1, xy[~failed])
@@ -262,7 +263,7 @@ def test_the_comparison_sees_a_goal_that_was_not_redrawn(crowd, key):
 
 
 def test_a_goal_without_a_new_place_fails_its_world(key, monkeypatch):
-    monkeypatch.setattr(placement, "MAX_REDRAWS", 10)
+    monkeypatch.setattr(layout, "MAX_REDRAWS", 10)
     share = []
     for draw in (draw_batch, draw_alone):
         fresh = jax.jit(lambda key, draw=draw.__wrapped__: draw(key, CROWD, 1000, 1))  # compiled with the new limit
@@ -299,5 +300,5 @@ def test_a_choice_of_rectangles_is_made_by_area(key):
 def test_4096_worlds_take_far_fewer_turns_than_the_slowest_alone(key):
     pool = jax.jit(lambda key: search_layouts(key, BUTTON2, 4096))(key)
     alone = jax.jit(jax.vmap(lambda key: search_layouts(key, BUTTON2, 1)))(jax.random.split(key, 256))
-    assert np.sum(pool.found_by < layouts.NEVER) >= 4096
+    assert np.sum(pool.found_by < batch.NEVER) >= 4096
     assert 3 * pool.num_rounds < alone.num_rounds.max(), "the slowest of 256 worlds"

@@ -9,9 +9,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from mjx_safety.geometry import mat_from_quat, quat_from_yaw
-from mjx_safety.lidar import Lidar, compass, goal_closeness, natural_lidar, pseudo_lidar
-from mjx_safety.shapes import Shape, add_to
+from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw
+from mjx_safety.core.shapes import Shape, add_to
+from mjx_safety.world.lidar import Lidar, compass, goal_closeness, natural_lidar, pseudo_lidar
 
 ROOT = np.array([0.0, 0.0, 0.1])
 LIDAR = Lidar()

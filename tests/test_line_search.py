@@ -8,7 +8,7 @@ import pytest
 from mujoco import mjx
 from mujoco.mjx._src import solver
 
-from mjx_safety.physics.line_search import exact_line_search, line_search
+from mjx_safety.sim.fixes.mjx_line_search import exact_line_search, line_search
 
 XML = """<mujoco><option cone="{cone}" jacobian="dense"/><worldbody><geom type="plane" size="1 1 1"/>
   <body pos="0 0 0.099"><freejoint/><geom type="box" size="0.1 0.1 0.1" mass="1"/></body>

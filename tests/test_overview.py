@@ -13,24 +13,24 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 import mjx_safety
-from mjx_safety import __main__ as main
-from mjx_safety import overview, registry
+from mjx_safety import registry
 from mjx_safety.agents import ALGORITHMS
+from mjx_safety.cli import installed, overview
 
 
 def shown():
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(main.overview())
+    console.print(overview.overview())
     return console.export_text()
 
 
 def test_everything_is_listed():
     text = shown()
-    for word in (*ALGORITHMS, *registry.ENGINES, *overview.versions().values(), mjx_safety.__version__):
+    for word in (*ALGORITHMS, *registry.ENGINES, *installed.versions().values(), mjx_safety.__version__):
         assert word in text
     for robot in registry.ROBOTS:
         assert robot.name in text
-    for command in main.COMMANDS:
+    for command in overview.COMMANDS:
         assert f"python -m mjx_safety.{command} " in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
 
@@ -38,7 +38,7 @@ def test_everything_is_listed():
 def test_levels_name_every_preset():
     ids = {
         f"Safety{robot}{task}{level}-v0"
-        for task, row in overview.levels().items()
+        for task, row in installed.levels().items()
         for robot, levels in row.items()
         for level in levels
     }
@@ -54,8 +54,8 @@ def test_environments_of_others_are_listed(monkeypatch):
 
 
 def test_every_engine_is_described():
-    assert set(registry.ENGINES) <= set(overview.ENGINES)
-    assert overview.engine_problem("mujoco") == "" == overview.engine_problem("mjx")
+    assert set(registry.ENGINES) <= set(installed.ENGINES)
+    assert installed.engine_problem("mujoco") == "" == installed.engine_problem("mjx")
 
 
 def test_an_engine_that_cannot_run_says_why(monkeypatch):
@@ -65,29 +65,29 @@ def test_an_engine_that_cannot_run_says_why(monkeypatch):
         return "mujoco"
 
     monkeypatch.setattr(registry, "resolve_physics", resolve)
-    assert overview.engine_problem("mjx") == "install mjx-safety[more]"
+    assert installed.engine_problem("mjx") == "install mjx-safety[more]"
     assert "install mjx-safety[more]" in shown()
 
 
 def test_extras_tell_what_they_lack(monkeypatch):
-    installed = {"mine": "1.0", "numpy": "2.0", "old": "0.1"}
+    there = {"mine": "1.0", "numpy": "2.0", "old": "0.1"}
     needs = {"mine": ["numpy", "old>=1 ; extra == 'a'", "mine[a]; extra == 'all'", "absent>1; extra == 'all'"]}
-    monkeypatch.setattr(overview, "version_of", installed.get)
-    monkeypatch.setattr(overview, "requires", needs.get)
-    assert overview.unmet(Requirement("mine[a]")) == ["old"]
-    assert overview.unmet(Requirement("mine[all]")) == ["old", "absent"]
-    assert overview.unmet(Requirement("numpy>=2")) == []
-    assert overview.unmet(Requirement("numpy>=3")) == ["numpy"]
+    monkeypatch.setattr(installed, "version_of", there.get)
+    monkeypatch.setattr(installed, "requires", needs.get)
+    assert installed.unmet(Requirement("mine[a]")) == ["old"]
+    assert installed.unmet(Requirement("mine[all]")) == ["old", "absent"]
+    assert installed.unmet(Requirement("numpy>=2")) == []
+    assert installed.unmet(Requirement("numpy>=3")) == ["numpy"]
 
 
 def test_extras_of_this_package():
-    found = overview.extras()
-    assert set(found) <= set(overview.EXTRAS)
+    found = installed.extras()
+    assert set(found) <= set(installed.EXTRAS)
     assert found["gym"] == ([] if importlib.util.find_spec("gymnasium") else ["gymnasium"])
 
 
 def test_every_command_is_a_module():
-    for command in main.COMMANDS:
+    for command in overview.COMMANDS:
         assert callable(importlib.import_module(f"mjx_safety.{command}").main)
 
 
@@ -100,13 +100,13 @@ def test_every_command_is_a_module():
     ],
 )
 def test_wrong_words(argv, sentence, capsys):
-    assert main.main(argv) == 2
+    assert overview.main(argv) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
 
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as stop:
-        main.main(["--version"])
+        overview.main(["--version"])
     assert stop.value.code == 0 and capsys.readouterr().out == f"mjx_safety {mjx_safety.__version__}\n"
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import placement
-from mjx_safety.objects import GoalArea, Hazards, Vases
-from mjx_safety.placement import placement_table, redraw, sample_layout
-from mjx_safety.robots.point import POINT
+from mjx_safety.world.objects import GoalArea, Hazards, Vases
+from mjx_safety.world.placement import layout
+from mjx_safety.world.placement.layout import redraw, sample_layout
+from mjx_safety.world.placement.table import placement_table
+from mjx_safety.world.robots.point import POINT
 
 NUM_LAYOUTS = 3000
 SIGMAS = 5.0  # two means of the same law differ more than this once in a million
@@ -107,7 +108,7 @@ def test_goal2_layouts_follow_the_sequential_law(goal2):
 
 
 def test_restarts_follow_the_sequential_law(crowded, monkeypatch):
-    monkeypatch.setattr(placement, "TRIES_PER_OBJECT", 10)
+    monkeypatch.setattr(layout, "TRIES_PER_OBJECT", 10)
     rng = np.random.default_rng(1)
     expected = np.stack([sequential_law(rng, crowded, tries_per_object=10) for _ in range(2000)])
     xy, failed = sample(crowded)
@@ -128,15 +129,15 @@ def test_the_margin_widens_every_gap():
 
 
 def test_an_impossible_crowd_is_flagged(monkeypatch):
-    monkeypatch.setattr(placement, "MAX_LAYOUTS", 20)
+    monkeypatch.setattr(layout, "MAX_LAYOUTS", 20)
     table = placement_table({"robot": POINT, "hazards": Hazards(num=5, keepout=0.6)}, UNIT, 0.0)
     _, failed = sample(table, 20)
     assert failed.all()
 
 
 def test_a_layout_that_is_not_flagged_keeps_its_distances(crowded, monkeypatch):
-    monkeypatch.setattr(placement, "TRIES_PER_OBJECT", 10)
-    monkeypatch.setattr(placement, "MAX_LAYOUTS", 2)
+    monkeypatch.setattr(layout, "TRIES_PER_OBJECT", 10)
+    monkeypatch.setattr(layout, "MAX_LAYOUTS", 2)
     xy, failed = sample(crowded, 500)
     assert 0 < failed.sum() < 500
     apart = np.all(gaps(xy) >= required(crowded) - 1e-6, axis=(1, 2))
@@ -144,7 +145,7 @@ def test_a_layout_that_is_not_flagged_keeps_its_distances(crowded, monkeypatch):
 
 
 def test_a_failed_layout_ends_the_world_it_belongs_to(key, monkeypatch):
-    monkeypatch.setattr(placement, "MAX_LAYOUTS", 2)
+    monkeypatch.setattr(layout, "MAX_LAYOUTS", 2)
     crowd = Hazards(num=8, keepout=0.5)
     env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", hazards=crowd)
     state = jax.jit(env.reset)(key)
@@ -257,10 +258,10 @@ def test_redraws_follow_the_sequential_law(goal2, redraws):
     needed, goal, _ = redraws
     rng, keepout = np.random.default_rng(2), np.asarray(table.keepout)
     expected = []
-    for layout in np.delete(xy[needed], 1, axis=1):
+    for one in np.delete(xy[needed], 1, axis=1):
         while True:
             spot = rng.uniform(-2 + 0.305, 2 - 0.305, 2)
-            if np.all(np.linalg.norm(layout - spot, axis=-1) >= 0.305 + np.delete(keepout, 1)):
+            if np.all(np.linalg.norm(one - spot, axis=-1) >= 0.305 + np.delete(keepout, 1)):
                 expected.append(spot)
                 break
     assert_same_law(goal[needed][:, None], np.array(expected)[:, None])
@@ -269,8 +270,8 @@ def test_redraws_follow_the_sequential_law(goal2, redraws):
 def test_nothing_is_drawn_where_no_redraw_is_needed(goal2, key, monkeypatch):
     table, xy, _ = goal2
     draws = []
-    first_valid = placement._first_valid
-    monkeypatch.setattr(placement, "_first_valid", lambda *args: draws.append(1) or first_valid(*args))
+    first_valid = layout._first_valid
+    monkeypatch.setattr(layout, "_first_valid", lambda *args: draws.append(1) or first_valid(*args))
     with jax.disable_jit():
         redraw(key, table, 1, jnp.asarray(xy[0]), jnp.bool_(False))
         assert not draws
@@ -279,7 +280,7 @@ def test_nothing_is_drawn_where_no_redraw_is_needed(goal2, key, monkeypatch):
 
 
 def test_a_failed_redraw_is_flagged_and_moves_nothing(key, monkeypatch):
-    monkeypatch.setattr(placement, "MAX_REDRAWS", 50)
+    monkeypatch.setattr(layout, "MAX_REDRAWS", 50)
     table = placement_table({"robot": POINT, "goal": GoalArea(), "hazards": Hazards(num=4)}, UNIT, 0.0)
     xy = jnp.array([[0.0, 0.0], [0.1, 0.2], [0.5, 0.5], [0.5, -0.5], [-0.5, 0.5], [-0.5, -0.5]])
     draw = jax.jit(lambda needed: redraw(key, table, 1, xy, needed))
@@ -291,9 +292,9 @@ def test_a_failed_redraw_is_flagged_and_moves_nothing(key, monkeypatch):
 
 
 def test_blocks_divide_the_numbers_of_tries():
-    assert placement.TRIES_PER_OBJECT % placement.BLOCK == 0
-    assert placement.MAX_REDRAWS % placement.BLOCK == 0
-    assert (placement.TRIES_PER_OBJECT, placement.MAX_LAYOUTS, placement.MAX_REDRAWS) == (100, 10_000, 10_000)
+    assert layout.TRIES_PER_OBJECT % layout.BLOCK == 0
+    assert layout.MAX_REDRAWS % layout.BLOCK == 0
+    assert (layout.TRIES_PER_OBJECT, layout.MAX_LAYOUTS, layout.MAX_REDRAWS) == (100, 10_000, 10_000)
 
 
 def test_the_same_key_gives_the_same_layout(goal2):

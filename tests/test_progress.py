@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mjx_safety.progress import Progress
+from mjx_safety.cli.progress import Progress
 
 ROW = {
     "env_steps": 1000.0,

@@ -10,7 +10,7 @@ import pytest
 
 import mjx_safety
 from mjx_safety import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, EnvConfig, Hazards, Vases, registry
-from mjx_safety.physics.mujoco import MujocoPhysics
+from mjx_safety.sim.engines.mujoco import MujocoPhysics
 
 ROBOTS, TASKS = ("Point", "Car", "Doggo"), ("Goal", "Button", "Push")
 

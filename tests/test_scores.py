@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from mjx_safety import scores
 from mjx_safety.agents import ALGORITHMS
 from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS_2019
-from mjx_safety.scores import SUBSETS, NormalisedScores, normalise, subset_means, training_facts
+from mjx_safety.runs import scores
+from mjx_safety.runs.scores import SUBSETS, NormalisedScores, normalise, subset_means, training_facts
 
 POINT_GOAL = "SafetyPointGoal1-v0"
 

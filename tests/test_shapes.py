@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from mjx_safety.shapes import Shape, add_to, as_column, nearest_hit, ray_distance
+from mjx_safety.core.shapes import Shape, add_to, as_column, nearest_hit, ray_distance
 
 NUM_POSES, NUM_RAYS = 5, 100  # per shape
 OFFSET = (0.1, -0.2, 0.05)

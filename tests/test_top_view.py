@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from worlds import world_of
 
 import mjx_safety
-from mjx_safety.rendering.top_view import MARGIN, Solid, draw_top_view, heading, outline
-from mjx_safety.scene import build_scene
+from mjx_safety.sim.scene import build_scene
+from mjx_safety.viz.top_view import MARGIN, Solid, draw_top_view, heading, outline
 
 GEOM = mujoco.mjtGeom
 PATCHES = {  # environment -> patches of each kind

@@ -10,15 +10,16 @@ import pytest
 from worlds import assert_close, close_by, compiled, plain, row
 
 import mjx_safety
-from mjx_safety import Buttons, Car, Doggo, EnvConfig, Goal, Gremlins, Pillars, Push, Vases, throughput
-from mjx_safety.env import build_env
-from mjx_safety.scene import build_scene
+from mjx_safety import Buttons, Car, Doggo, EnvConfig, Goal, Gremlins, Pillars, Push, Vases
+from mjx_safety.cli import throughput
+from mjx_safety.env.env import build_env
+from mjx_safety.sim.scene import build_scene
 
 warp = pytest.importorskip("warp", reason="needs the extra 'warp'")
 
 from mujoco import mjx
 
-from mjx_safety.physics import warp as engine
+from mjx_safety.sim.engines import warp as engine
 
 warp.config.optimization_level = 0  # compiles in half the time
 B, T = 4, 12

@@ -22,7 +22,7 @@ import jax, mjx_safety
 env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
 state = env.step(env.reset(jax.random.key(0)), jax.numpy.zeros(env.action_size))
 assert state.obs.shape == (env.obs_size,) and not state.terminated
-from mjx_safety.rendering import replay
+from mjx_safety.viz import replay
 assert "__DATA__" in replay.TEMPLATE.read_text()
 print(mjx_safety.__file__)
 """
@@ -83,7 +83,7 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(wheel):
     mine = {name.removeprefix("mjx_safety/") for name in names if ".dist-info/" not in name}
     here = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*") if path.is_file()}
     assert mine == {name for name in here if "__pycache__" not in name}
-    assert {"py.typed", "robots/assets/point.xml", "rendering/replay.html", "data/published_scores.json"} <= mine
+    assert {"py.typed", "world/robots/assets/point.xml", "viz/replay.html", "runs/published_scores.json"} <= mine
 
 
 def test_metadata(wheel):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mjx_safety.env.vector import vectorize
 from mjx_safety.types import State
-from mjx_safety.wrappers import vectorize
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 

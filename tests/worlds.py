@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mjx_safety
-from mjx_safety.readings import Readings
+from mjx_safety.world.readings import Readings
 
 B = 8  # worlds side by side in all tests, so that each function is compiled once
 

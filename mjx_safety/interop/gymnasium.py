@@ -96,7 +96,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         if self.state is None:
             raise gymnasium.error.ResetNeeded("call reset before the first picture")
         if self._drawer is None:
-            from mjx_safety.rendering.frames import FrameDrawer
+            from mjx_safety.viz.frames import FrameDrawer
 
             self._drawer = FrameDrawer(self.world, *self._size)
         return self._drawer.draw(jax.device_get(self.state.replace(key=None)), self._camera)
@@ -112,7 +112,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
             raise ValueError(f'unknown render_mode {self.render_mode!r}; it must be None or "rgb_array"')
         if not isinstance(self.world, Env):
             raise ValueError("render_mode is for environments of mjx_safety.make; this one draws itself, if at all")
-        from mjx_safety.rendering.frames import check_camera
+        from mjx_safety.viz.frames import check_camera
 
         check_camera(self.world, self._camera)
 

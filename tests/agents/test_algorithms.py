@@ -24,7 +24,7 @@ from mjx_safety.agents.on_policy import Standing, on_policy
 from mjx_safety.agents.second_order import TrustRegionConfig
 from mjx_safety.agents.train import TrainConfig, init, iterate
 from mjx_safety.agents.types import Batch
-from mjx_safety.wrappers import vectorize
+from mjx_safety.env.vector import vectorize
 
 from . import probe_envs
 

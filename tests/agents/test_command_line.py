@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from mjx_safety import cli, evaluate, groups, runs, train
+from mjx_safety.cli import common, evaluate, train
+from mjx_safety.runs import run_folder, sweeps, training_options
 
 from . import probe_envs
 
@@ -18,8 +19,8 @@ BATCH = 64  # steps per iteration under FLAGS
 @pytest.fixture(autouse=True)
 def probe(monkeypatch):
     """Every command gets a toy world, and leaves JAX's settings alone."""
-    monkeypatch.setattr(cli, "build_env", lambda env_id, physics: probe_envs.Random())
-    monkeypatch.setattr(cli, "set_up_jax", lambda compilation_cache: None)
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics: probe_envs.Random())
+    monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 
 def without_times(rows):
@@ -32,18 +33,18 @@ def test_a_run_from_start_to_evaluation(tmp_path, capsys):
     said = capsys.readouterr().out
     for expected in (f"python -m mjx_safety.evaluate {whole}", "Learning curve", "Checkpoint"):
         assert expected in said
-    config = runs.read_config(whole)
+    config = run_folder.read_config(whole)
     assert config["algorithm"]["hidden_sizes"] == [8] and config["machine"]["versions"]["jax"]
     assert (whole / "learning_curve.png").stat().st_size > 1000
     assert list((whole / "tensorboard").iterdir())
 
     assert train.main([*FLAGS, "--total-steps", str(5 * BATCH), "--out", str(halves)]) == 0
     with (halves / "metrics.jsonl").open("a") as file:  # as if a crash came after the checkpoint
-        file.write(json.dumps(runs.read_rows(halves)[-1] | {"num_rollouts": 6.0}) + "\n")
+        file.write(json.dumps(run_folder.read_rows(halves)[-1] | {"num_rollouts": 6.0}) + "\n")
     assert train.main(["--resume", str(halves), "--total-steps", str(10 * BATCH)]) == 0
-    rows = runs.read_rows(whole)
+    rows = run_folder.read_rows(whole)
     assert [row["env_steps"] for row in rows] == [BATCH * i for i in range(1, 11)]
-    assert without_times(runs.read_rows(halves)) == without_times(rows)
+    assert without_times(run_folder.read_rows(halves)) == without_times(rows)
 
     capsys.readouterr()
     assert evaluate.main([str(whole), "--episodes", "16", "--json"]) == 0
@@ -57,18 +58,18 @@ def test_a_run_from_start_to_evaluation(tmp_path, capsys):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    record = runs.RunFolder.record
+    record = run_folder.RunFolder.record
 
     def record_and_interrupt(self, rows, seconds):
         signal.raise_signal(signal.SIGINT)
         return record(self, rows, seconds)
 
-    monkeypatch.setattr(runs.RunFolder, "record", record_and_interrupt)
+    monkeypatch.setattr(run_folder.RunFolder, "record", record_and_interrupt)
     before = signal.getsignal(signal.SIGINT)
     assert train.main([*FLAGS, "--total-steps", str(100 * BATCH), "--out", str(tmp_path / "run")]) == 0
     assert signal.getsignal(signal.SIGINT) is before
     assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().out
-    assert len(runs.read_rows(tmp_path / "run")) == 1
+    assert len(run_folder.read_rows(tmp_path / "run")) == 1
     assert (tmp_path / "run" / "checkpoints" / "00000001").is_dir()
 
 
@@ -107,21 +108,21 @@ def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["2000000", "2_000_000", "2e6"])
 def test_steps_may_be_written_as_researchers_do(text):
-    assert cli.parse(["--total-steps", text]).run.total_steps == 2_000_000
+    assert common.parse(["--total-steps", text]).run.total_steps == 2_000_000
 
 
 def test_steps_are_whole(capsys):
     for text in ("1.5", "many"):
         with pytest.raises(SystemExit):
-            cli.parse(["--total-steps", text])
+            common.parse(["--total-steps", text])
         assert "--total-steps" in capsys.readouterr().err
 
 
 def test_brackets_in_messages_are_no_markup(capsys):
     def fail(argv):
-        raise cli.UsageError("pip install 'mjx-safety[viz]'")
+        raise training_options.UsageError("pip install 'mjx-safety[viz]'")
 
-    assert cli.run_command(fail, []) == 2
+    assert common.run_command(fail, []) == 2
     assert "'mjx-safety[viz]'" in capsys.readouterr().err
 
 
@@ -130,7 +131,7 @@ def test_wrong_folders_end_with_one_sentence(tmp_path, capsys):
     assert "is not a run folder: it has no config.json" in said_wrong(capsys)
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is not a run folder" in said_wrong(capsys)
-    config = cli.parse(FLAGS).to_config()
+    config = common.parse(FLAGS).to_config()
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert train.main(["--resume", str(tmp_path)]) == 2
     assert "has no checkpoint to continue from" in said_wrong(capsys)
@@ -138,17 +139,17 @@ def test_wrong_folders_end_with_one_sentence(tmp_path, capsys):
     assert "already holds a run" in said_wrong(capsys)
 
 
-@pytest.mark.parametrize("algo", cli.ALGORITHMS)
+@pytest.mark.parametrize("algo", training_options.ALGORITHMS)
 def test_every_algorithm_has_help_and_survives_config_json(algo, capsys):
     with pytest.raises(SystemExit):
         train.main(["--algo", algo, "--help"])
     shown = capsys.readouterr().out
-    choice = cli.ALGORITHMS[algo]
+    choice = training_options.ALGORITHMS[algo]
     for config in (choice.config, choice.constraint.config):
         for field in dataclasses.fields(config):
             assert f"--{field.name.replace('_', '-')}" in shown
-    options = cli.parse(["--algo", algo, "--hidden-sizes", "8", "--cost-limit", "7"])
-    assert cli.Options.from_config(json.loads(json.dumps(options.to_config()))) == options
+    options = common.parse(["--algo", algo, "--hidden-sizes", "8", "--cost-limit", "7"])
+    assert training_options.Options.from_config(json.loads(json.dumps(options.to_config()))) == options
     assert options.build().constraint.limits == 7.0
 
 
@@ -159,7 +160,7 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     assert train.main([*FLAGS, *sweep, "--total-steps", str(3 * BATCH), "--out", str(path)]) == 0
     said = capsys.readouterr().out
     assert "4 x ppo-lag" in said and str(path / "pareto.png") in said
-    members = sorted(folder.name for folder in path.iterdir() if runs.holds_run(folder))
+    members = sorted(folder.name for folder in path.iterdir() if run_folder.holds_run(folder))
     one = "cost-limit2-multiplier-learning-rate0.1-seed1"
     assert len(members) == 4 and one in members
     points = json.loads((path / "pareto.json").read_text())
@@ -168,17 +169,17 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
 
     limit = ["--cost-limit", "2", "--multiplier-learning-rate", "0.1", "--seed", "1"]
     assert train.main([*FLAGS, *limit, "--total-steps", str(3 * BATCH), "--out", str(alone)]) == 0
-    for mine, its in zip(runs.read_rows(alone), runs.read_rows(path / one), strict=True):
+    for mine, its in zip(run_folder.read_rows(alone), run_folder.read_rows(path / one), strict=True):
         for name in ("return_estimate", "multiplier", "cost_rate", "value_loss"):
             assert mine[name] == pytest.approx(its[name], rel=1e-4, abs=1e-5)
-    config = runs.read_config(path / one)["run"]
+    config = run_folder.read_config(path / one)["run"]
     assert (config["seed"], config["num_seeds"], config["sweep"], config["cost_limit"]) == (1, 1, [], 2.0)
 
     assert train.main(["--resume", str(path), "--total-steps", str(5 * BATCH)]) == 0
     assert train.main(["--resume", str(alone), "--total-steps", str(5 * BATCH)]) == 0
-    assert len(runs.read_rows(path / one)) == 5
-    assert runs.read_rows(path / one)[-1]["multiplier"] == pytest.approx(
-        runs.read_rows(alone)[-1]["multiplier"], rel=1e-4
+    assert len(run_folder.read_rows(path / one)) == 5
+    assert run_folder.read_rows(path / one)[-1]["multiplier"] == pytest.approx(
+        run_folder.read_rows(alone)[-1]["multiplier"], rel=1e-4
     )
 
 
@@ -190,27 +191,27 @@ def test_a_group_resumes_bit_for_bit(tmp_path):
     assert train.main([*FLAGS, *seeds, "--total-steps", str(3 * BATCH), "--out", str(halves)]) == 0
     assert train.main(["--resume", str(halves), "--total-steps", str(6 * BATCH)]) == 0
     for seed in ("seed0", "seed1"):
-        rows = [without_times(runs.read_rows(path / seed)) for path in (whole, halves)]
+        rows = [without_times(run_folder.read_rows(path / seed)) for path in (whole, halves)]
         assert rows[0] == rows[1] and len(rows[0]) == 6
 
 
 def test_a_limit_for_each_source(tmp_path):
     flags = ["--cost-limits", "probe=3", "--multiplier-learning-rate", "0.1"]
     assert train.main([*FLAGS, *flags, "--total-steps", str(4 * BATCH), "--out", str(tmp_path)]) == 0
-    rows = runs.read_rows(tmp_path)
+    rows = run_folder.read_rows(tmp_path)
     assert rows[-1]["multiplier_probe"] == rows[-1]["multiplier"] > 0.0
     assert rows[-1]["cost_estimate_probe"] > 3.0
 
 
 def test_members_of_a_group():
-    options = cli.parse(
+    options = common.parse(
         ["--algo", "cpo", "--sweep", "cost-limit=5,15", "max-kl=0.01", "--num-seeds", "2", "--seed", "3"]
     )
-    members = groups.expand(options)
+    members = sweeps.expand(options)
     assert [member.name for member in members][:2] == ["cost-limit5-max-kl0.01-seed3", "cost-limit5-max-kl0.01-seed4"]
     assert members[3].options.run.cost_limit == 15.0 and members[3].options.algorithm.max_kl == 0.01
 
 
 @pytest.mark.parametrize(("num_envs", "unroll_length"), [(1, 1024), (64, 256), (256, 64), (4096, 16)])
 def test_rollouts_keep_their_size_for_any_number_of_worlds(num_envs, unroll_length):
-    assert cli.parse(["--num-envs", str(num_envs)]).train.unroll_length == unroll_length
+    assert common.parse(["--num-envs", str(num_envs)]).train.unroll_length == unroll_length

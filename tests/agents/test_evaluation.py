@@ -15,11 +15,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from rich.console import Console
 
-from mjx_safety import cli, report, runs
-from mjx_safety import evaluate as command
 from mjx_safety.agents import checkpoint, init, running_stats
 from mjx_safety.agents.evaluate import Episodes, compare, cvar, evaluate, half_width, share, summarise
-from mjx_safety.wrappers import vectorize
+from mjx_safety.cli import common, report
+from mjx_safety.cli import evaluate as command
+from mjx_safety.env.vector import vectorize
+from mjx_safety.runs import run_folder
 
 from . import probe_envs
 
@@ -147,10 +148,10 @@ def build(monkeypatch):
         built.append((env_id, physics))
         return Engine(bonus=0.5 if physics == "mjx" else 0.0)
 
-    monkeypatch.setattr(cli, "build_env", build_env)
-    monkeypatch.setattr(cli, "set_up_jax", lambda compilation_cache: None)
-    monkeypatch.setattr(cli, "resolve_physics", lambda physics: "mujoco" if physics == "auto" else physics)
-    monkeypatch.setattr(runs, "describe_machine", lambda: {"device": "toy"})
+    monkeypatch.setattr(common, "build_env", build_env)
+    monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
+    monkeypatch.setattr(common, "resolve_physics", lambda physics: "mujoco" if physics == "auto" else physics)
+    monkeypatch.setattr(run_folder, "describe_machine", lambda: {"device": "toy"})
     return built
 
 
@@ -168,11 +169,11 @@ def make_run(path, *flags, costs=(30.0, 20.0, 10.0)):
         "--algo",
         "ppo",
     ]
-    options = cli.parse([*defaults, *flags])
+    options = common.parse([*defaults, *flags])
     env = Engine()
     training = options.training(env)
     state = init(training.venv, training.algorithm, jax.random.key(options.run.seed))
-    folder = runs.create(path, options.to_config(), 64)
+    folder = run_folder.create(path, options.to_config(), 64)
     checkpoint.save(folder.checkpoints, state.replace(num_rollouts=jnp.int32(len(costs))))
     lines = [
         {"env_steps": 64 * (i + 1), "seconds": i + 1.0, "cost_rate": 0.1, "cost_estimate": cost, "violation": cost}
@@ -241,7 +242,7 @@ def test_a_named_other_engine_is_compared(lag, build, capsys):
 
 
 def test_another_engine_by_default_is_told_only(lag, build, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "resolve_physics", lambda physics: "mjx" if physics == "auto" else physics)
+    monkeypatch.setattr(common, "resolve_physics", lambda physics: "mjx" if physics == "auto" else physics)
     assert command.main([str(lag), "--episodes", "8", "--policy", "mean"]) == 0
     assert "evaluated with mjx; --physics mjx tells what that changes" in capsys.readouterr().out
     assert "sim_to_sim" not in json.loads((lag / "evaluation-mjx.json").read_text())
@@ -319,7 +320,7 @@ def test_wrong_input_ends_with_one_sentence(lag, tmp_path, build, capsys):
     (broken / "config.json").write_text(json.dumps({"run": {"algo": "nonsense"}}))
     refuse(capsys, "nonsense is unknown", broken)
     other = shutil.copytree(lag, tmp_path / "other")
-    config = runs.read_config(other)
+    config = run_folder.read_config(other)
     config["algorithm"]["hidden_sizes"] = [9]
     (other / "config.json").write_text(json.dumps(config))
     refuse(capsys, "does not fit this training", other)

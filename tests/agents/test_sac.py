@@ -16,7 +16,7 @@ from mjx_safety.agents.evaluate import evaluate
 from mjx_safety.agents.sac import Problem, SACConfig, Step, make_sac_networks, make_targets, sac, squash
 from mjx_safety.agents.train import init, iterate, make_chunk
 from mjx_safety.agents.types import Gaussian, TrainConfig
-from mjx_safety.wrappers import vectorize
+from mjx_safety.env.vector import vectorize
 
 from . import probe_envs
 

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from agents import probe_envs
 from mjx_safety.agents import PPOConfig, TrainConfig, checkpoint, init, iterate, lagrangian, make_chunk, ppo, sharding
-from mjx_safety.wrappers import vectorize
+from mjx_safety.env.vector import vectorize
 
 venv = vectorize(probe_envs.Random(), 16, stagger=True)
 algorithm = ppo(PPOConfig(hidden_sizes=(8,), num_minibatches=2), lagrangian(5.0))

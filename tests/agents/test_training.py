@@ -15,7 +15,7 @@ from mjx_safety.agents.evaluate import evaluate, summarise
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.train import Training, init, init_many, iterate, iterate_many, make_chunk, train
 from mjx_safety.agents.types import TrainConfig
-from mjx_safety.wrappers import vectorize
+from mjx_safety.env.vector import vectorize
 
 from . import probe_envs
 

@@ -10,7 +10,8 @@ import pytest
 from worlds import assert_close, assert_same_snapshot, compiled, world_of
 
 import mjx_safety
-from mjx_safety import EnvConfig, Hazards, Snapshot, placement
+from mjx_safety import EnvConfig, Hazards, Snapshot
+from mjx_safety.world.placement import layout
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def assert_moves_as_given(world, state, body, pos, linvel, angvel):
 def crowded():
     """An environment for which no layout can be found; the search is soon given up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement, "MAX_LAYOUTS", 3)
+        patch.setattr(layout, "MAX_LAYOUTS", 3)
         hazards = Hazards(num=9, keepout=0.5, observed=False)
         env = mjx_safety.make(EnvConfig(hazards=hazards, extents=(-1, -1, 1, 1)), physics="mujoco")
         reset, restore = compiled(env.reset), compiled(env.restore)

@@ -14,8 +14,9 @@ import pytest
 import tyro
 
 import mjx_safety
-from mjx_safety import cli, groups, train
-from mjx_safety.rendering.opengl import NoOpenGLError, choose_backend
+from mjx_safety.cli import common, train
+from mjx_safety.runs import sweeps, training_options
+from mjx_safety.viz.opengl import NoOpenGLError, choose_backend
 
 from .pages import PAGES, ROOT, blocks
 
@@ -91,15 +92,15 @@ def read_module(name, argv):
         assert not argv
     elif name != "train":
         assert name in MODULES, f"there is no python -m mjx_safety.{name}"
-        tyro.cli(importlib.import_module(f"mjx_safety.{name}").Flags, args=argv)
+        tyro.cli(importlib.import_module(f"mjx_safety.cli.{name}").Flags, args=argv)
     elif "--resume" in argv:
         assert {word for word in argv if word.startswith("--")} <= {"--resume", "--total-steps"}
     else:
-        options = cli.parse(argv)
-        cli.check(options)
-        assert groups.expand(options)
+        options = common.parse(argv)
+        training_options.check(options)
+        assert sweeps.expand(options)
         if options.run.env in mjx_safety.ENV_IDS:
-            cli.check_sources(options, mjx_safety.make(options.run.env, physics="mujoco").cost_names)
+            training_options.check_sources(options, mjx_safety.make(options.run.env, physics="mujoco").cost_names)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +108,7 @@ def small_run(tmp_path_factory):
     """A run that was stopped before its end."""
     path = tmp_path_factory.mktemp("docs") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "set_up_jax", lambda compilation_cache: None)
+        patch.setattr(common, "set_up_jax", lambda compilation_cache: None)
         assert train.main([*SMALL["train"], "--out", str(path)]) == 0
     config = json.loads((path / "config.json").read_text())
     config["run"]["total_steps"] = 6 * BATCH
@@ -136,7 +137,7 @@ def pages_with_commands():
 @pytest.mark.parametrize("page", pages_with_commands(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_run_in_turn(page, small_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "set_up_jax", lambda compilation_cache: None)
+    monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     for block in blocks("bash"):
         if block.page == page and not block.is_skipped:
@@ -160,7 +161,7 @@ def run(words, small_run):
         TRAINED.add(tuple(words))
     if "--out" not in argv or module != "train":
         provide(argv, small_run)
-    assert importlib.import_module(f"mjx_safety.{module}").main(shrink(module, argv)) == 0, " ".join(words)
+    assert importlib.import_module(f"mjx_safety.cli.{module}").main(shrink(module, argv)) == 0, " ".join(words)
     jax.clear_caches()
 
 

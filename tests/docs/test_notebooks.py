@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from mjx_safety.rendering.opengl import NoOpenGLError, choose_backend
+from mjx_safety.viz.opengl import NoOpenGLError, choose_backend
 
 from .pages import ROOT
 

@@ -49,7 +49,7 @@ def test_comments_of_fields_are_found(generate):
     from comments import field_comments
 
     from mjx_safety.agents import PPOConfig, TrainConfig
-    from mjx_safety.cli import RunFlags
+    from mjx_safety.runs.training_options import RunFlags
 
     assert field_comments(PPOConfig)["clip_eps"] == "half width of the trusted range of density ratios"
     assert field_comments(PPOConfig)["init_log_std"].startswith("logarithm of")  # inherited

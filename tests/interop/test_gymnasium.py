@@ -24,7 +24,7 @@ from gymnasium.wrappers import vector as vector_wrappers  # noqa: E402
 
 from mjx_safety.interop import gymnasium as interop  # noqa: E402
 from mjx_safety.interop.gymnasium import SafetyEnv, SafetyVectorEnv  # noqa: E402
-from mjx_safety.rendering.frames import FrameDrawer  # noqa: E402
+from mjx_safety.viz.frames import FrameDrawer  # noqa: E402
 
 ID = "mjx_safety/SafetyPointGoal1-v0"
 B = 6

@@ -7,8 +7,8 @@ import pytest
 from worlds import B, batch_of, by_hand, compiled, world_of
 
 from mjx_safety import Button, Buttons, Snapshot
-from mjx_safety.tasks.button import ButtonMemory
-from mjx_safety.tasks.costs import buttons_cost
+from mjx_safety.world.tasks.button import ButtonMemory
+from mjx_safety.world.tasks.costs import buttons_cost
 
 KEY = jax.random.key(0)
 PLACES = [[1.0, 0.0, 0.1], [0.0, 2.0, 0.1], [-3.0, 0.0, 0.1], [0.0, -4.0, 0.1]]

@@ -5,7 +5,7 @@ import pytest
 from worlds import by_hand
 
 from mjx_safety import Boundary, Buttons, EnvConfig, Gremlins, Hazards, Pillars, Vases, Walls
-from mjx_safety.tasks import costs
+from mjx_safety.world.tasks import costs
 
 
 def test_hazards_cost_by_depth_at_the_centre():

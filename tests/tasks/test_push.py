@@ -7,7 +7,7 @@ import pytest
 from worlds import by_hand, world_of
 
 from mjx_safety import Push, PushBox
-from mjx_safety.tasks.push import PushMemory
+from mjx_safety.world.tasks.push import PushMemory
 
 KEY = jax.random.key(0)
 

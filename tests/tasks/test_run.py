@@ -8,7 +8,7 @@ import pytest
 from worlds import B, by_hand, world_of
 
 from mjx_safety import Run
-from mjx_safety.tasks.run import RunMemory
+from mjx_safety.world.tasks.run import RunMemory
 
 KEY = jax.random.key(0)
 

@@ -1,0 +1,198 @@
+"""Measure throughput: `python -m mjx_safety.benchmark --envs SafetyPointGoal1-v0 --num-envs 256 1024 4096`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+
+from mjx_safety.cli import common, throughput
+from mjx_safety.runs import run_folder, training_options
+from mjx_safety.runs.training_options import UsageError
+from mjx_safety.viz import plots
+
+Row = dict[str, Any]
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Environment steps per second of environments, engines and numbers of worlds, all in one process."""
+
+    envs: tuple[str, ...] = ("SafetyPointGoal1-v0",)
+    """Environment ids."""
+    physics: tuple[training_options.Physics, ...] = ("auto",)
+    """Engines: mujoco, mjx, warp; auto takes mjx on an accelerator and mujoco on a CPU."""
+    accuracy: tuple[training_options.Accuracy, ...] = ("fast",)
+    """fast: the solver gets the objects that matter; reference: all of them, always."""
+    num_envs: tuple[int, ...] = (1024,)
+    """Numbers of worlds."""
+    modes: tuple[str, ...] = ("step",)
+    """What to time: step (random actions, held for a while), act (with policy inference), train (PPO-Lagrangian)."""
+    num_steps: int = 32
+    """Environment steps of each world in one timed call."""
+    repeats: int = 5
+    """Timed calls after one to warm up; the median counts."""
+    jobs: int = 1
+    """Programs that compile side by side, before any is timed; for machines with many cores."""
+    rollout: bool = True
+    """Also time bare `mujoco.rollout` on all CPU cores, same model with true contacts."""
+    peer_python: Path | None = None
+    """Interpreter with safety-gymnasium: its vector environments are timed too."""
+    out: Path | None = None
+    """Also write the results to this JSON file, after each row, and a plot beside it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.benchmark", args=list(argv))
+    measure([flags], flags.out, "-m mjx_safety.benchmark")
+
+
+def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequence[str] = ()) -> None:
+    """Take the measurements of a plan one by one, each shown and written as soon as it is there.
+
+    program: what `python` runs, for the record of the command; missing: what could not be measured, for the record.
+    """
+    for flags in plan:
+        check(flags)
+    common.set_up_jax(compilation_cache=False)
+    rows: list[Row] = []
+    missing = list(missing)
+    programs = _programs(plan)
+    for flags in plan:
+        for row in (row for env_id in flags.envs for row in _rows(env_id, flags, programs)):
+            if isinstance(row, str):
+                missing.append(row)
+                print(f"Missing: {row}")
+            else:
+                rows.append(row)
+                _say(row)
+            if out:
+                _write(out, plan, program, rows, missing)
+    if out:
+        plots.plot_throughput(rows, out.with_suffix(".png"))
+        print(f"Saved to {out} and {out.with_suffix('.png')}")
+
+
+def check(flags: Flags) -> None:
+    """Refuse what cannot be measured, before anything compiles."""
+    for mode in flags.modes:
+        if mode not in throughput.MODES:
+            raise UsageError(f"--modes {mode} is unknown; it must be one of: {', '.join(throughput.MODES)}")
+    for name in ("num_steps", "repeats", "jobs"):
+        if getattr(flags, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
+    if min(flags.num_envs) < 1:
+        raise UsageError(f"--num-envs {min(flags.num_envs)} is too few; it must be at least 1")
+    if flags.peer_python and not flags.peer_python.exists():
+        raise UsageError(f"--peer-python {flags.peer_python} does not exist; give a Python that has safety-gymnasium")
+    for physics in flags.physics:
+        common.resolve_physics(physics)
+    for env_id in flags.envs:
+        common.build_env(env_id, "mujoco")
+
+
+def _cases(flags: Flags) -> list[tuple[str, training_options.Accuracy, int, str]]:
+    """Engine, accuracy, number of worlds and mode of what is measured of each environment."""
+    engines = dict.fromkeys(common.resolve_physics(name) for name in flags.physics)
+    return list(itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes))
+
+
+def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program]:
+    """Compile what a plan measures, in its order: each when it is asked for, or all at once in several threads."""
+    cases = (
+        (common.build_env(env_id, physics, accuracy), num_envs, mode, flags.num_steps)
+        for flags in plan
+        for env_id in flags.envs
+        for physics, accuracy, num_envs, mode in _cases(flags)
+    )
+    jobs = max(flags.jobs for flags in plan)
+    if jobs == 1:
+        return itertools.starmap(throughput.prepare, cases)
+    print(f"Compiling everything first, {jobs} programs at a time")
+    with ThreadPoolExecutor(jobs) as pool:
+        return iter([*pool.map(lambda case: throughput.prepare(*case), cases)])
+
+
+def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> Iterator[Row | str]:
+    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps, where these are.
+
+    What does not fit into the device's memory is told in words instead.
+    """
+    cases = _cases(flags)
+    in_turns = flags.rollout and any((case[0], case[-1]) == ("mujoco", "step") for case in cases)
+    for physics, accuracy, num_envs, mode in cases:
+        program = next(programs)
+        beside = in_turns and (physics, mode) == ("mujoco", "step")
+        engine = physics if accuracy == "fast" else f"{physics}-{accuracy}"
+        what = {"env": env_id, "engine": engine, "mode": mode, "num_envs": num_envs}
+        try:
+            timing, figures, bare = throughput.measure(program, flags.repeats, beside)
+        except jax.errors.JaxRuntimeError as error:
+            if OUT_OF_MEMORY not in str(error):
+                raise
+            yield f"{env_id} {engine} {mode} {num_envs} worlds: {str(error).splitlines()[0]}"
+            continue
+        yield what | dataclasses.asdict(timing) | figures | throughput.buffers(program.env)
+        if bare:
+            yield what | {"engine": "mujoco.rollout"} | dataclasses.asdict(bare)
+    for num_envs in flags.num_envs if flags.rollout and not in_turns else ():
+        env = common.build_env(env_id, "mujoco")
+        bare = throughput.measure_rollout(env, num_envs, flags.num_steps, flags.repeats)
+        what = {"env": env_id, "engine": "mujoco.rollout", "mode": "step", "num_envs": num_envs}
+        yield what | dataclasses.asdict(bare)
+    if flags.peer_python:
+        yield from _peer(env_id, flags)
+
+
+def _peer(env_id: str, flags: Flags) -> list[Row]:
+    """Time safety-gymnasium's vector environments in their own interpreter."""
+    script = Path(__file__).with_name("peer_throughput.py")
+    # As text, for the folder of a script given by its path would hide modules of the standard library.
+    command = [str(flags.peer_python), "-c", script.read_text(), env_id, str(flags.num_steps), str(flags.repeats)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(
+            f"--peer-python {flags.peer_python} failed on {env_id}: {done.stderr.strip().splitlines()[-1]}"
+        )
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _say(row: Row) -> None:
+    compiled = f", compiled in {row['compile_seconds']:.1f} s" if row["compile_seconds"] else ""
+    text = f"{row['env']}  {row['engine']:<15} {row['mode']:<5} {row['num_envs']:>6} worlds  "
+    Console().print(
+        f"{text}{row['env_steps_per_second']:>12,.0f} env steps/s{compiled}", highlight=False, soft_wrap=True
+    )
+
+
+def _write(out: Path, plan: Sequence[Flags], program: str, rows: list[Row], missing: Sequence[str]) -> None:
+    flags = [json.loads(json.dumps(dataclasses.asdict(part), default=str)) for part in plan]
+    plain = [part | {"peer_python": part["peer_python"] and "python", "out": None} for part in flags]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    machine = run_folder.describe_machine()
+    machine["command"] = " ".join(["python", program, *machine["command"][2:]]).replace(*_peer_in(plan))
+    content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "missing": missing}
+    content |= {"flags": plain, "rows": rows}
+    out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _peer_in(plan: Sequence[Flags]) -> tuple[str, str]:
+    """Name the peer's interpreter as on any machine: what to replace, by what."""
+    peers = [str(flags.peer_python) for flags in plan if flags.peer_python]
+    return (peers[0], "peer/bin/python") if peers else ("", "")

@@ -1,0 +1,139 @@
+"""What the command-line programs share: reading flags, making environments, JAX settings, a graceful stop."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+
+from mjx_safety.runs.training_options import Accuracy, Options, Physics, RunFlags, UsageError, default_options
+
+
+def resolve_physics(physics: Physics) -> str:
+    """Turn `auto` into an engine."""
+    from mjx_safety import registry
+
+    try:
+        return registry.resolve_physics(physics)
+    except ValueError as error:
+        raise UsageError(f"--physics {physics} cannot be used: {error}") from error
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Read the flags of a new training; what is omitted suits the device and the number of worlds."""
+    import tyro
+
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--algo", default=RunFlags.algo)
+    peek.add_argument("--num-envs", "--num_envs", default="")
+    early, _ = peek.parse_known_args(argv)
+    default = default_options(early.algo, int(early.num_envs) if early.num_envs.isdigit() else None)
+    flags = dataclasses.make_dataclass(
+        "Flags",
+        [(field.name, type(getattr(default, field.name))) for field in dataclasses.fields(Options)],
+        frozen=True,
+    )
+    parsed = tyro.cli(
+        tyro.conf.OmitArgPrefixes[flags],
+        prog="python -m mjx_safety.train",
+        description="Train a safe-RL agent. Ctrl-C saves and ends; --resume RUN continues.",
+        default=flags(default.run, default.train, default.algorithm, default.constraint),
+        args=list(argv),
+    )
+    return Options(parsed.run, parsed.train, parsed.algorithm, parsed.constraint)
+
+
+def join_processes(argv: Sequence[str]) -> None:
+    """Connect the processes of `--coordinator`, before anything asks JAX for its devices."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--coordinator", default="")
+    peek.add_argument("--num-processes", type=int, default=1)
+    peek.add_argument("--process-id", type=int, default=0)
+    flags, _ = peek.parse_known_args(argv)
+    if not flags.coordinator:
+        if flags.num_processes > 1:
+            raise UsageError(f"--num-processes is {flags.num_processes}; several of them need --coordinator host:port")
+        return
+    if not 0 <= flags.process_id < flags.num_processes:
+        raise UsageError(f"--process-id is {flags.process_id}; it must lie between 0 and {flags.num_processes - 1}")
+    jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
+
+
+def check_devices(run: RunFlags) -> int:
+    """Count the devices to use, or refuse what they cannot do."""
+    there = jax.device_count()
+    wanted = run.num_devices or there
+    if run.num_processes > 1 and wanted != there:
+        raise UsageError(f"--num-devices is {wanted}; with several processes it must be all {there}, or 0")
+    if not 1 <= wanted <= there:
+        raise UsageError(f"--num-devices is {run.num_devices}; it must lie between 0 and the {there} there are")
+    if wanted > 1 and run.physics == "mujoco":
+        raise UsageError("--num-devices is for engines on the device; --physics mujoco uses all CPU cores by itself")
+    if wanted > 1 and run.physics == "warp":
+        raise UsageError("--num-devices is for --physics mjx; --physics warp uses one GPU")
+    if run.num_envs % wanted:
+        raise UsageError(f"--num-envs is {run.num_envs}; it must be a multiple of the {wanted} devices")
+    return wanted
+
+
+def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
+    """Make the environment, or tell in one sentence why not."""
+    from mjx_safety.registry import make
+
+    try:
+        return make(env_id, physics=physics, accuracy=accuracy)
+    except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
+        message = str(error.args[0]) if error.args else type(error).__name__
+        raise UsageError(f"environment {env_id} cannot be made with the engine {physics}: {message}") from error
+
+
+def set_up_jax(compilation_cache: bool) -> None:
+    """Choose full float32 products (contacts and KL need them) and, if wanted, the persistent compilation cache."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if compilation_cache:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "mjx_safety" / "jax"))
+
+
+def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    """Run a command line; a wrong input ends it with status 2 and one sentence."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    try:
+        command(argv)
+    except UsageError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    return 0
+
+
+class GracefulStop:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one acts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> GracefulStop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

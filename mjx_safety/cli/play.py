@@ -1,0 +1,231 @@
+"""Drive a robot by the keyboard, in MuJoCo's viewer: `python -m mjx_safety.play SafetyPointGoal1-v0`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import mujoco
+import numpy as np
+import tyro
+
+from mjx_safety.cli import common
+from mjx_safety.env.env import Env
+from mjx_safety.runs.training_options import UsageError
+from mjx_safety.types import State
+from mjx_safety.viz import frames
+from mjx_safety.viz.solids import markers, pose, true_model
+
+ENGINE = "mujoco"  # ready in seconds, and exact
+RIGHT, LEFT, DOWN, UP, ENTER, ESCAPE = 262, 263, 264, 265, 257, 256  # GLFW's numbers of keys
+HOLD = 0.4  # s that a key acts after its last event: the viewer tells of presses and repeats, not of releases
+DISTANCE = 3.5  # m, of the camera
+CLOSING = 5.0  # s that the window may take to close
+HELP = "arrow keys: drive\nEnter: a new layout\nEsc: the end"
+
+DriveFn = Callable[[float, float], np.ndarray]  # forward, left in [-1, 1] -> action [A]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Drive the robot of an environment by the arrow keys; Enter draws a new layout."""
+
+    env: tyro.conf.Positional[str] = "SafetyPointGoal1-v0"
+    """Environment id, or package.module:factory of your own; its robot has to be a Point or a Car."""
+    seed: int = 0
+    """Start of all random numbers."""
+    halo: bool = True
+    """Draw the lidar readings as rings above the robot."""
+
+
+class Keys:
+    """Which keys act: each from its press until `HOLD` s after its last repeat."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+
+    def press(self, key: int, now: float) -> None:
+        """Note a press or a repeat. now: s."""
+        self._last[key] = now
+
+    def take(self, key: int) -> bool:
+        """Say whether a key has been pressed since this was last asked."""
+        return self._last.pop(key, None) is not None
+
+    def steer(self, now: float) -> tuple[float, float]:
+        """Return how much (forward, left) in [-1, 1] the arrow keys want. Opposite keys cancel."""
+
+        def acts(key: int) -> float:
+            return float(now - self._last.get(key, -np.inf) <= HOLD)
+
+        return acts(UP) - acts(DOWN), acts(LEFT) - acts(RIGHT)
+
+
+@dataclasses.dataclass
+class Score:
+    """What has been reached."""
+
+    episode_return: float = 0.0
+    episode_cost: float = 0.0
+    goals: int = 0
+    steps: int = 0
+
+    def add(self, state: State) -> None:
+        """Count one step."""
+        self.episode_return += float(state.reward)
+        self.episode_cost += float(state.cost)
+        self.goals += int(state.goal_met)
+        self.steps += 1
+
+    def texts(self, dt: float) -> tuple[str, str]:
+        """Names and values for the corner of the window. dt: s, length of a step."""
+        rows = {
+            "return": f"{self.episode_return:.2f}",
+            "cost": f"{self.episode_cost:g}",
+            "goals": str(self.goals),
+            "time": f"{self.steps * dt:.1f} s",
+        }
+        return "\n".join(rows), "\n".join(rows.values())
+
+
+class Stage:
+    """What the viewer draws: the model and its data, and in the user's scene what has no body."""
+
+    def __init__(self, env: Env, *, halo: bool):
+        self.env, self._halo = env, halo
+        self.model = copy.copy(true_model(env.scene))
+        frames.furnish(self.model, 1280, 960)
+        self.model.vis.headlight.diffuse[:] = 0.55  # the only lamp here
+        self.data = mujoco.MjData(self.model)
+        self._middle, self._num_tiles = np.full(3, np.inf), 0
+
+    def show(self, state: State, scene: mujoco.MjvScene) -> np.ndarray:
+        """Put one world there. Returns where to look [3] m."""
+        posed, data = pose(self.model, state), self.data
+        data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = posed.qpos, posed.mocap_pos, posed.mocap_quat
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        mujoco.mj_camlight(self.model, data)
+        root = data.body("robot")
+        if np.abs(root.xpos - self._middle).max() > 0.2 * frames.TILE * frames.TILES:
+            scene.ngeom, self._middle = 0, root.xpos.copy()
+            frames.add_tiles(scene, root.xpos)
+            self._num_tiles = scene.ngeom
+        scene.ngeom = self._num_tiles
+        for solid in markers(self.env, state):
+            frames.add_geom(scene, solid)
+        frames.decorate(scene, self.env, state, root.xpos, root.xmat.reshape(3, 3), halo=self._halo)
+        return np.array([*root.xpos[:2], 0.0])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.play", args=list(argv))
+    if not 0 <= flags.seed < 2**32:
+        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    env: Env = common.build_env(flags.env, ENGINE)
+    drive = drive_of(env)
+    check_display()
+    common.set_up_jax(compilation_cache=True)
+    keys, stage = Keys(), Stage(env, halo=flags.halo)
+    from mujoco import viewer
+
+    def note(key: int) -> None:
+        keys.press(key, time.monotonic())
+
+    others = set(threading.enumerate())
+    try:
+        window = viewer.launch_passive(
+            stage.model, stage.data, key_callback=note, show_left_ui=False, show_right_ui=False
+        )
+    except RuntimeError as error:  # on macOS it has to run under mjpython
+        raise UsageError(f"MuJoCo's viewer cannot open a window: {error}") from error
+    try:
+        with window:
+            _play(window, stage, drive, keys, flags.seed)
+    finally:
+        for thread in set(threading.enumerate()) - others:  # the viewer's: it crashes if Python ends before it
+            thread.join(CLOSING)
+
+
+def drive_of(env: Env) -> DriveFn:
+    """Return how wishes (forward, left) become an action. Raises UsageError for a robot that arrows cannot drive."""
+    model = env.mj_model
+    actuators = tuple(model.actuator(i).name for i in range(model.nu))
+    if actuators not in _DRIVES:
+        known = " or ".join(f"({', '.join(names)})" for names in _DRIVES)
+        raise UsageError(
+            f"the arrow keys cannot drive {env.config.robot.name}, which has {model.nu} actuators; they drive robots"
+            f" whose actuators are named {known}, such as Point and Car"
+        )
+    return _DRIVES[actuators]
+
+
+def check_display() -> None:
+    """Raise UsageError where no window can be opened: the viewer itself would wait for it for ever."""
+    if not sys.platform.startswith("linux"):
+        return
+    missing = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if missing or not _can_open_windows():
+        reason = "neither DISPLAY nor WAYLAND_DISPLAY is set" if missing else "DISPLAY or WAYLAND_DISPLAY leads nowhere"
+        raise UsageError(
+            f"there is no display to open a window on ({reason}); run this on a desktop, or look at an episode with"
+            " python -m mjx_safety.render ENV --out replay.html"
+        )
+
+
+def _can_open_windows() -> bool:
+    import glfw
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of failure by a warning too
+        return bool(glfw.init())
+
+
+def _play(window: Any, stage: Stage, drive: DriveFn, keys: Keys, seed: int) -> None:
+    """Step the world in its own time until the window is closed."""
+    env = stage.env
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    key, layout_key = jax.random.split(jax.random.key(seed))
+    state, score = reset(layout_key), Score()
+    step(state, np.zeros(env.action_size, np.float32))  # compile before the clock runs
+    window.cam.azimuth, window.cam.elevation, window.cam.distance = 90.0, -45.0, DISTANCE
+    corner, due = mujoco.mjtGridPos, time.monotonic()
+    while window.is_running() and not keys.take(ESCAPE):
+        if keys.take(ENTER) or bool(state.terminated) or bool(state.truncated):
+            key, layout_key = jax.random.split(key)
+            state, score = reset(layout_key), Score()
+        state = step(state, drive(*keys.steer(time.monotonic())))
+        score.add(state)
+        with window.lock():
+            window.cam.lookat[:] = stage.show(state, window.user_scn)
+        names, values = score.texts(env.dt)
+        window.set_texts([(None, corner.mjGRID_TOPLEFT, names, values), (None, corner.mjGRID_BOTTOMLEFT, HELP, "")])
+        window.sync()
+        due = max(due + env.dt, time.monotonic() - env.dt)  # what was lost is not made up for
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _drive_point(forward: float, left: float) -> np.ndarray:
+    """Force ahead, turning rate."""
+    return np.array([forward, left], np.float32)
+
+
+def _drive_car(forward: float, left: float) -> np.ndarray:
+    """Torques of the wheels. The car drives towards its -y, so its `left` wheel, at -x, is on the right of its way."""
+    return np.clip(np.array([forward + left, forward - left], np.float32), -1.0, 1.0)
+
+
+_DRIVES: dict[tuple[str, ...], DriveFn] = {("forward", "turn"): _drive_point, ("left", "right"): _drive_car}

@@ -1,0 +1,137 @@
+"""Compare trainings: `python -m mjx_safety.plot runs/a runs/b --out curves.png`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from mjx_safety.cli import common
+from mjx_safety.runs import run_folder
+from mjx_safety.runs.training_options import UsageError
+from mjx_safety.viz import plots
+from mjx_safety.viz.plots import Curve
+
+SAME = ("seed", "out", "resume", "compilation_cache", "num_seeds", "sweep", "total_steps", "physics")  # of RunFlags
+PARTS = ("run", "train", "algorithm", "constraint")  # of config.json
+SUFFIXES = (".png", ".svg", ".pdf")
+MAX_DIFFERENCES = 3  # settings that a label names
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Draw return, cost with the limit, cost per step and multiplier: mean and standard deviation over seeds."""
+
+    run: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold some, such as those of --num-seeds and --sweep."""
+    out: Path = Path("curves.png")
+    """The picture: .png, .svg or .pdf."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.plot", args=list(argv))
+    if flags.out.suffix not in SUFFIXES:
+        raise UsageError(f"--out {flags.out} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
+    paths = find_runs(flags.run)
+    curves = read(paths)
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    plots.plot_curves(curves, flags.out, title_of(paths))
+    for label in dict.fromkeys(curve.label for curve in curves):
+        print(describe([curve for curve in curves if curve.label == label]))
+    print(f"Wrote {flags.out}")
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the run folders among some folders and in them, each once."""
+    if not paths:
+        raise UsageError("no run folder is given; name one or more, such as runs/my-run")
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(inner for inner in path.glob("*") if run_folder.holds_run(inner))
+        if not run_folder.holds_run(path) and not inside:
+            raise UsageError(f"{path} is not a run folder: it has no config.json, and no folder in it has one")
+        found += [path] if run_folder.holds_run(path) else inside
+    return list({path.resolve(): path for path in found}.values())
+
+
+def read(paths: Sequence[Path]) -> list[Curve]:
+    """Read trainings; those that differ in their seed only, or in their length, share a label."""
+    configs = []
+    for path in paths:
+        try:
+            configs.append(_settings(run_folder.read_config(path)))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}/config.json cannot be read: {type(error).__name__}: {error}") from error
+    curves = []
+    for path, config, label in zip(paths, configs, label_all(configs), strict=True):
+        rows = run_folder.read_rows(path)
+        if not rows:
+            raise UsageError(f"{path} has no metrics yet: its metrics.jsonl is missing or empty")
+        curves.append(Curve(label, float(config["run.cost_limit"]), rows))
+    return curves
+
+
+def label_all(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """Name trainings by their algorithm and, of the other settings, by those that tell them apart."""
+    distinct = list({json.dumps(config, sort_keys=True, default=str): config for config in configs}.values())
+    names = dict.fromkeys(name for config in configs for name in config)
+    differing = []
+    for name in names:
+        rivals = [config for config in distinct if name in config]  # settings of one algorithm only tell nothing
+        if name != "run.algo" and any(
+            a["run.algo"] == b["run.algo"] or name == "run.env" for a in rivals for b in rivals if a[name] != b[name]
+        ):
+            differing.append(name)
+    return [_label(config, differing) for config in configs]
+
+
+def title_of(paths: Sequence[Path]) -> str:
+    """Name the environment that all trainings share; empty if they do not, since the labels name it then."""
+    envs = {run_folder.read_config(path)["run"]["env"] for path in paths}
+    return envs.pop() if len(envs) == 1 else ""
+
+
+def describe(curves: Sequence[Curve]) -> str:
+    """Say where trainings of one label ended: means over the last tenth, and their spread over seeds.
+
+    A ~ marks what is estimated from rates, because no whole episode has ended yet.
+    """
+    parts = []
+    for name in ("return", "cost"):
+        metrics = [plots.known_as(curve.rows, f"episode_{name}") for curve in curves]
+        values = np.array([plots.last_tenth(curve.rows, m) for curve, m in zip(curves, metrics, strict=True)])
+        about = "~" if any(metric.endswith("estimate") for metric in metrics) else ""
+        spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+        parts.append(f"{name} {about}{values.mean():.2f}{spread}")
+    seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
+    return f"{curves[0].label}: {seeds}, last tenth: {', '.join(parts)}, limit {curves[0].cost_limit:g}"
+
+
+def _label(config: dict[str, Any], differing: Sequence[str]) -> str:
+    words = [str(config["run.algo"])]
+    named = [name for name in differing if name in config]
+    for name in named[:MAX_DIFFERENCES]:
+        value = config[name]
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        words.append(text if name == "run.env" else f"{name.partition('.')[2].replace('_', ' ')} {text}")
+    return ", ".join(words) + (", ..." if len(named) > MAX_DIFFERENCES else "")
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """All that decides what a training learns, flat: `run.env`, `train.discount`, ..."""
+    flat = {f"{part}.{name}": value for part in PARTS for name, value in (config.get(part) or {}).items()}
+    flat = {name: value for name, value in flat.items() if name not in {f"run.{name}" for name in SAME}}
+    for needed in ("run.env", "run.algo", "run.cost_limit"):
+        flat[needed]  # KeyError where it is missing
+    return flat

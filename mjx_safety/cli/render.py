@@ -1,0 +1,167 @@
+"""Films, pictures and replays: `python -m mjx_safety.render runs/my-run --out film.mp4 replay.html`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from mjx_safety.agents import running_stats
+from mjx_safety.cli import common
+from mjx_safety.cli.evaluate import Evaluator, Trained, evaluation_key
+from mjx_safety.env.env import Env
+from mjx_safety.runs import run_folder, sweeps
+from mjx_safety.runs.training_options import UsageError
+from mjx_safety.viz import episodes, film, frames, opengl, replay
+from mjx_safety.viz.episodes import ActFn, Recording
+
+ENGINE = "mujoco"  # ready in seconds, and exact
+COST_LIMIT = 25.0  # of the benchmark; what is shown for an environment without a training
+SUFFIXES = (*film.SUFFIXES, ".html")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Show whole episodes: of a run's newest checkpoint, or of an environment under random actions."""
+
+    target: tyro.conf.Positional[str]
+    """Run folder, environment id, or package.module:factory of your own."""
+    out: tuple[Path, ...] = (Path("film.mp4"),)
+    """One or more files: .mp4 and .gif are films, .png is a sheet of some moments, .html a replay for any browser."""
+    camera: Literal["track", "fixednear", "fixedfar", "vision", "top"] = "track"
+    """track follows the robot, vision is its own; .html has cameras of its own."""
+    num_worlds: int = 1
+    """Worlds side by side, each on a layout that no training has seen."""
+    steps: int | None = None
+    """At most so many steps; by default the whole episode."""
+    policy: Literal["mean", "sampled"] = "mean"
+    """Act by the mean of the policy, or at random as in training."""
+    seed: int = 1000
+    """Start of all random numbers."""
+    size: tuple[int, int] = (480, 360)
+    """Width and height of one world, pixels."""
+    speed: float = 1.0
+    """How much faster than the world's own time a film runs."""
+    halo: bool = True
+    """Draw the lidar readings as rings above the robot."""
+    cost_limit: float | None = None
+    """What the strip shows as the limit; by default that of the training, or 25."""
+    moments: int = 6
+    """How many moments a .png shows, the end being the last."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.render", args=list(argv))
+    check(flags)
+    common.set_up_jax(compilation_cache=True)
+    news = Console(stderr=True)
+    recording = record(flags, news)
+    look = film.Look(flags.camera, *flags.size, halo=flags.halo, speed=flags.speed)
+    for path in flags.out:
+        news.print(f"Drawing {path} ...", highlight=False, soft_wrap=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if path.suffix == ".html":
+                replay.write_replay(recording, path)
+            else:
+                film.write(recording, look, path, moments=flags.moments, watch=lambda steps: _watch(steps, news))
+        except (opengl.NoOpenGLError, film.MissingPackageError) as error:
+            raise UsageError(f"{path} cannot be drawn: {error}") from error
+    for world in range(recording.num_worlds):
+        gain, cost = recording.returns[-1, world], recording.costs[-1, world]
+        print(f"World {world + 1}: {recording.lengths[world]} steps, return {gain:.2f}, cost {cost:g}")
+    print(f"Wrote {', '.join(map(str, flags.out))}")
+
+
+def _watch(steps: Sequence[int], news: Console) -> Iterable[int]:
+    """Show how many of the frames are drawn, on a terminal."""
+    return track(steps, "  frames", console=news, transient=True, disable=not news.is_terminal)
+
+
+def check(flags: Flags) -> None:
+    """Refuse what cannot be drawn, before anything compiles."""
+    if not flags.out:
+        raise UsageError(f"--out names no file; name one or more that end in: {', '.join(SUFFIXES)}")
+    for path in flags.out:
+        if path.suffix not in SUFFIXES:
+            raise UsageError(f"--out {path} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
+    for name in ("num_worlds", "steps", "moments"):
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    if min(flags.size) < 64:
+        raise UsageError(f"--size is {flags.size[0]} {flags.size[1]}; width and height must be at least 64 pixels")
+    if not 0.0 < flags.speed < math.inf:
+        raise UsageError(f"--speed is {flags.speed}; it must be above 0")
+    if not 0 <= flags.seed < 2**32:
+        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    try:
+        if any(path.suffix != ".html" for path in flags.out):
+            opengl.choose_backend()
+        if any(path.suffix == ".mp4" for path in flags.out):
+            film.check_encoder()
+    except (opengl.NoOpenGLError, film.MissingPackageError) as error:
+        raise UsageError(f"{error}; --out replay.html needs none of this") from error
+
+
+def record(flags: Flags, news: Console) -> Recording:
+    """Run the episodes that are to be shown."""
+    path = Path(flags.target)
+    if run_folder.holds_run(path):
+        trained = Evaluator(flags.num_worlds, flags.seed).load(path, ENGINE)
+        env: Env = common.build_env(trained.options.run.env, ENGINE)
+        act_fn, limit = (
+            policy_of(trained, env.action_size if flags.policy == "sampled" else None),
+            trained.options.run.cost_limit,
+        )
+        run = trained.options.run
+        title = f"{run.algo} on {run.env}, seed {run.seed}, after {trained.env_steps:,} steps"
+    elif path.is_dir():
+        inside = [str(inner) for inner in sorted(path.glob("*")) if run_folder.holds_run(inner)]
+        hint = f"; it holds the runs {', '.join(inside)}" if inside or sweeps.holds_group(path) else ""
+        raise UsageError(f"{path} is not a run folder: it has no config.json{hint}")
+    elif "/" in flags.target and ":" not in flags.target:
+        raise UsageError(f"{path} does not exist; name a run folder, or an environment such as SafetyPointGoal1-v0")
+    else:
+        env = common.build_env(flags.target, ENGINE)
+        act_fn, limit, title = episodes.at_random(env), COST_LIMIT, f"{flags.target}, random actions"
+    try:
+        frames.check_camera(env, flags.camera)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+    news.print(f"Running {title} ...", highlight=False, soft_wrap=True)
+    return episodes.record(
+        env,
+        act_fn,
+        evaluation_key(flags.seed),
+        num_worlds=flags.num_worlds,
+        num_steps=min(flags.steps or env.episode_length, env.episode_length),
+        title=title,
+        cost_limit=limit if flags.cost_limit is None else flags.cost_limit,
+    )
+
+
+def policy_of(trained: Trained, noise_size: int | None) -> ActFn:
+    """The policy of a run as a function of observations [W, O]. noise_size: A, to act at random; None: by the mean."""
+    algorithm = trained.options.build()
+
+    def act(obs: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
+        noise = None
+        if noise_size is not None:
+            noise = jax.random.normal(jax.random.fold_in(key, step), (obs.shape[0], noise_size))
+        return algorithm.act(trained.params, running_stats.normalise(trained.normaliser, obs), noise)
+
+    return act

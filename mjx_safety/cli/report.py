@@ -1,0 +1,215 @@
+"""The tables of an evaluation, on terminals of any width (host)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mjx_safety.agents.evaluate import CVAR_TAILS, QUANTILES
+from mjx_safety.runs import scores
+
+Result = dict[str, Any]  # what goes into evaluation.json
+
+
+def show_run(console: Console, result: Result) -> None:
+    """Print one run: its policies beside its training and published numbers, and what the training cost."""
+    for table in run_tables(result, console.width):
+        console.print(table)
+    facts = result["training"]
+    if facts is None:
+        return
+    table = Table(title=f"Training: {facts['env_steps']:,.0f} steps in {_minutes(facts['seconds'])}", show_header=False)
+    for name, text in _training_texts(facts).items():
+        table.add_row(name, text)
+    console.print(table)
+
+
+def run_tables(result: Result, width: int) -> list[Table]:
+    """Rows are measures, columns the policies, the end of the training, and published numbers.
+
+    width: characters; where not all columns fit side by side, the others follow in tables of their own.
+    """
+    title = (
+        f"{result['algo']} on {result['env']}, seed {result['seed']}, after {result['env_steps']:,} steps: "
+        f"{result['num_episodes']} episodes per policy on {result['layouts']} layouts, {result['physics']}"
+    )
+    omnisafe, ppo = (result["references"][name] for name in ("omnisafe", "safety_gym_ppo"))
+    policies = result["policies"]
+    columns: dict[str, dict[str, str]] = {
+        f"{policy} action": _policy_texts(summary, (result["normalised"] or {}).get(policy), result)
+        for policy, summary in policies.items()
+    }
+    if result["training"]:
+        columns["training, last tenth"] = _last_tenth_texts(result)
+    if omnisafe:
+        columns[f"OmniSafe {omnisafe['name']}"] = {
+            name: f"{omnisafe[f'episode_{name}']:g} ± {omnisafe[f'episode_{name}_std']:g}"
+            for name in ("return", "cost")
+        }
+    if ppo:
+        columns["Safety Gym PPO"] = {name: f"{ppo[f'episode_{name}']:g}" for name in ("return", "cost")}
+        columns["Safety Gym PPO"] |= {"cost per step": f"{ppo['cost_rate']:g}"}
+    rows = next(iter(columns.values()))
+    tables = []
+    for part in _side_by_side(list(columns), width - 40, 20):
+        tables.append(Table(title=title if not tables else None))
+        tables[-1].add_column("", no_wrap=True)
+        for column in part:
+            tables[-1].add_column(column, justify="right")
+        for row in rows:
+            texts = [columns[column].get(row, "") for column in part]
+            if any(texts) or not tables[1:]:
+                tables[-1].add_row(row, *texts)
+    return tables
+
+
+def _side_by_side(columns: Sequence[str], room: int, each: int) -> list[Sequence[str]]:
+    """Divide columns among tables that fit. room: characters for them all; each: for one of them."""
+    fit = max(room // each, 1)
+    return [columns[start : start + fit] for start in range(0, len(columns), fit)]
+
+
+def _policy_texts(summary: Result, normalised: Result | None, result: Result) -> dict[str, str]:
+    """One policy's column."""
+    s = summary
+    over, low, high = (100.0 * s[f"over_limit_share{end}"] for end in ("", "_low", "_high"))
+    texts = {
+        "return": f"{s['episode_return_mean']:.2f} ± {s['episode_return_std']:.2f}",
+        "cost": f"{s['episode_cost_mean']:.1f} ± {s['episode_cost_std']:.1f}",
+        "  its mean, 95 % interval": f"± {_number(s['episode_cost_ci95'], '.2f')}",
+        "  50 / 90 / 99 % of episodes below": " / ".join(f"{s[f'episode_cost_q{q}']:.0f}" for q in QUANTILES),
+        "  mean of the worst 10 / 1 %": " / ".join(f"{s[f'episode_cost_cvar{100 - t}']:.0f}" for t in CVAR_TAILS),
+        f"episodes over {result['cost_limit']:g}": f"{over:.1f} % ({low:.0f} to {high:.0f})",
+        "episodes without cost": f"{100 * s['cost_free_share']:.1f} %",
+        "longest run of costly steps": f"{s['longest_cost_run_mean']:.1f}",
+        "cost per step": f"{s['cost_rate']:.4f}",
+        "goals": f"{s['episode_goals_mean']:.2f} ± {s['episode_goals_std']:.2f}",
+        "length (steps)": f"{s['episode_length_mean']:.0f}",
+    }
+    for name in (key.removeprefix("cost_steps_").removesuffix("_mean") for key in s if key.startswith("cost_steps_")):
+        texts[f"{name}: costly steps"] = f"{s[f'cost_steps_{name}_mean']:.1f}"
+        texts[f"{name}: raw cost"] = f"{s[f'cost_{name}_mean']:.3g}"
+        if name in result["cost_limits"]:
+            texts[f"{name}: over {result['cost_limits'][name]:g}"] = f"{100 * s[f'over_limit_share_{name}']:.1f} %"
+    if normalised:
+        texts["return / PPO's"] = f"{normalised['return_ratio']:.3f}"
+        texts["violation / PPO's"] = f"{normalised['violation']:.3f}"
+        texts["cost per step / PPO's"] = ""  # of the training: see its column
+    return texts
+
+
+def _last_tenth_texts(result: Result) -> dict[str, str]:
+    """The training's column."""
+    facts, normalised = result["training"], result["normalised"]
+    texts = {"return": _number(facts["last_tenth_return"], ".2f"), "cost": _number(facts["last_tenth_cost"], ".1f")}
+    texts["cost per step"] = f"{facts['cost_rate']:.4f} (all)"
+    if normalised:
+        ratio = next(iter(normalised.values()))["cost_rate_ratio"]
+        texts["cost per step / PPO's"] = _number(ratio, ".3f")
+    return texts
+
+
+def _training_texts(facts: Result) -> dict[str, str]:
+    def when(kind: str) -> str:
+        steps, seconds = facts[f"{kind}_steps"], facts[f"{kind}_seconds"]
+        return "never" if steps is None else f"from {steps:,.0f} steps on ({_minutes(seconds)})"
+
+    return {
+        "cost per step, in all": f"{facts['cost_rate']:.4f}, {facts['total_cost']:,.0f}",
+        "within the limit for good": when("feasible"),
+        "within the limit for the first time": when("first_feasible").replace(" on", ""),
+        "after the first fifth, iterations over the limit": f"{100 * facts['over_limit_share']:.1f} %",
+        "  worst cost beyond the limit": _number(facts["worst_violation"], ".1f"),
+        "  times it crossed the limit": f"{facts['crossings']:.0f}",
+    }
+
+
+def show_runs(console: Console, groups: Sequence[Result], results: Sequence[Result], policy: str, subsets: Any) -> None:
+    """Print several runs, one row each, and each setting's mean over its seeds."""
+    title = f"{results[0]['num_episodes']} episodes of each run, {policy} action, {results[0]['physics']}"
+    headings = (
+        "steps",
+        "return",
+        "cost",
+        "worst 10 %",
+        "over limit",
+        "goals",
+        "cost per step, training",
+        "in limit from",
+    )
+    ratios = ("return / PPO's", "violation / PPO's", "cost per step / PPO's")
+    if any(result["normalised"] for result in results):
+        headings += ratios
+    for part in _side_by_side(headings, console.width - 34, 13):
+        first = headings.index(part[0])
+        table = Table(title=title if first == 0 else None)
+        table.add_column("", no_wrap=True)
+        for heading in part:
+            table.add_column(heading, justify="right")
+        _add_runs(table, groups, results, policy, slice(first, first + len(part)))
+        console.print(table)
+    for label, means in subsets.items():
+        for line in scores.describe_subsets(label, means):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _add_runs(table: Table, groups: Sequence[Result], results: Sequence[Result], policy: str, part: slice) -> None:
+    """Add the rows. part: which of the cells."""
+    by_run = {result["run"]: result for result in results}
+    for group in groups:
+        extra = f", {group['differs_in']}" if group["differs_in"] else ""
+        table.add_section()
+        table.add_row(f"[bold]{group['algo']} on {group['env']}{extra}")
+        for run in group["runs"]:
+            table.add_row(f"  seed {by_run[run]['seed']}", *_cells(by_run[run], policy)[part])
+        if group["num_seeds"] > 1:
+            table.add_row(f"  {group['num_seeds']} seeds, ± std", *_cells(group["statistics"], policy)[part])
+
+
+def _cells(result: Result, policy: str) -> list[str]:
+    """A row's texts, of one run or of statistics over seeds."""
+    summary, facts = result["policies"][policy], result["training"] or {}
+    normalised = (result["normalised"] or {}).get(policy) or {}
+    return [
+        _number(result["env_steps"], ",.0f"),
+        _number(summary["episode_return_mean"], ".2f"),
+        _number(summary["episode_cost_mean"], ".1f"),
+        _number(summary["episode_cost_cvar90"], ".1f"),
+        _number(summary["over_limit_share"], ".0%"),
+        _number(summary["episode_goals_mean"], ".2f"),
+        _number(facts.get("cost_rate"), ".4f"),
+        "never" if facts and facts["feasible_steps"] is None else _number(facts.get("feasible_steps"), ",.0f"),
+        *(_number(value, ".2f") for value in normalised.values()),
+    ]
+
+
+def gap_table(result: Result) -> Table:
+    """The same episodes on the training's engine and on another."""
+    gap = result["sim_to_sim"]
+    table = Table(
+        title=f"{result['algo']} on {result['env']}, seed {result['seed']}: from engine to engine, same layouts"
+    )
+    for heading in ("", gap["first"], gap["second"], "difference, 95 % interval"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for policy, differences in gap["second_minus_first"].items():
+        for name, difference in differences.items():
+            key, form = (name, ".1%") if name == "over_limit_share" else (f"{name}_mean", ".2f")
+            ends = (gap["policies_on_first"][policy][key], result["policies"][policy][key])
+            change = f"{difference['mean']:+{form}} ± {_number(difference['ci95'], form)}"
+            table.add_row(f"{policy} action: {name.replace('_', ' ')}", *(f"{end:{form}}" for end in ends), change)
+    return table
+
+
+def _number(value: Any, form: str) -> str:
+    """Write a number, or mean ± standard deviation; - for none."""
+    if isinstance(value, dict):
+        spread = "" if value["std"] is None else f" ± {value['std']:{form}}"
+        return f"{value['mean']:{form}}{spread}"
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"

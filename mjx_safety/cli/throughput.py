@@ -1,0 +1,243 @@
+"""How fast environments step: warm-up, medians of calls taken in turns, compile time, memory, buffer sizes (host)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+
+from mjx_safety.agents.networks import make_networks
+from mjx_safety.agents.types import TrainConfig
+from mjx_safety.env.env import Env
+from mjx_safety.env.vector import VecEnv, VecState, vectorize
+from mjx_safety.registry import make
+from mjx_safety.sim.state import PhysicsState
+
+MODES = ("step", "act", "train")  # stepping by given actions, by a policy's, a whole training iteration
+HOLD = 20  # steps for which a random action is held, so that robots get about
+WARM_UP = 300  # steps before worlds are timed, by the C engine on the CPU
+WARM_UP_ON_DEVICE = 100  # there by the engine that is timed, from a reset on
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One measurement."""
+
+    env_steps_per_second: float  # of all worlds together
+    compile_seconds: float  # tracing and compiling, nothing cached in this process; others may compile beside it
+    repeats: list[float]  # s, of the calls behind the median
+
+
+def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turns after one call each to warm up."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Stepping or training of many worlds, compiled and ready to be timed."""
+
+    env: Env
+    num_envs: int
+    num_steps: int  # of each world in one call
+    mode: str
+    start: Callable[[], Any]  # the first carry
+    advance: Callable[[Any], Any]  # carry -> carry, donated
+    compile_seconds: float  # tracing and compiling `advance`
+
+
+def prepare(env: Env, num_envs: int, mode: str, num_steps: int) -> Program:
+    """Compile `num_steps` steps of `num_envs` worlds with auto-reset. Several threads may do so at the same time."""
+    venv = vectorize(env, num_envs, stagger=True)
+    advance, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
+    begun = time.perf_counter()
+    compiled = advance.lower(jax.eval_shape(start)).compile()
+    compile_seconds = time.perf_counter() - begun
+    return Program(env, num_envs, num_steps, mode, jax.jit(start).lower().compile(), compiled, compile_seconds)
+
+
+def measure(program: Program, repeats: int, rollout: bool = False) -> tuple[Timing, dict[str, Any], Timing | None]:
+    """Time a program. Returns the timing, and memory figures.
+
+    rollout: also time the bare rollout of such worlds, in turns with the steps, so that the ratio of both can be
+    trusted on a noisy machine; the environment then is on the engine `mujoco`.
+    """
+    env, num_envs, num_steps = program.env, program.num_envs, program.num_steps
+    carry = program.advance(program.start())
+    if jax.default_backend() != "cpu":  # on a CPU the worlds are in mid-episode already
+        for _ in range(WARM_UP_ON_DEVICE // num_steps):
+            carry = program.advance(carry)
+
+    def advance() -> Any:
+        nonlocal carry
+        carry = program.advance(carry)
+        return carry
+
+    figures = memory(program.advance, carry, num_envs)
+    if program.mode != "train" and env.physics.name != "warp":
+        figures["worlds_that_need_objects"] = share_with_objects(env, carry[0].env_state.data)
+    bare = {"rollout": rollout_of(env, num_envs, num_steps)} if rollout else {}
+    seconds = time_in_turns(repeats, advance=advance, **bare)
+    timings = {name: _timing(num_steps * num_envs, taken) for name, taken in seconds.items()}
+    timing = dataclasses.replace(timings["advance"], compile_seconds=program.compile_seconds)
+    return timing, figures, timings.get("rollout")
+
+
+def _timing(num_steps: int, seconds: list[float]) -> Timing:
+    return Timing(num_steps / statistics.median(seconds), 0.0, seconds)
+
+
+def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> jax.Array:
+    """Draw random actions [T, B, A], each held for `HOLD` steps."""
+    drawn = jax.random.uniform(key, (-(-num_steps // HOLD), num_envs, action_size), minval=-1.0, maxval=1.0)
+    return jnp.repeat(drawn, HOLD, axis=0)[:num_steps]
+
+
+def in_mid_episode(env: Env, num_envs: int) -> VecState:
+    """Return worlds in which robots have been driven about for `WARM_UP` steps, some of them into objects.
+
+    The C engine does that, on the CPU: it compiles no physics, and states are the same on all engines.
+    """
+    venv = vectorize(make(env.config, physics="mujoco"), num_envs, stagger=True)
+
+    @jax.jit
+    def run(key: jax.Array) -> VecState:
+        actions = driving(key, WARM_UP, num_envs, env.action_size)
+        return jax.lax.scan(lambda s, a: (venv.step(s, a), None), venv.reset(key), actions)[0]
+
+    return run(jax.random.key(0))
+
+
+def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Callable[[], Any]]:
+    """Steps by held random actions, or by a policy of the default size with such noise. Carry: worlds and key."""
+    networks = make_networks((64, 64))
+    params = networks.init(jax.random.key(1), venv.obs_size, venv.action_size).policy
+
+    def step(states: Any, actions: jax.Array) -> tuple[Any, None]:
+        if mode == "act":
+            dist = networks.policy(params, states.obs)
+            actions = dist.mean + jnp.exp(dist.log_std) * actions
+        return venv.step(states, jnp.clip(actions, -1.0, 1.0)), None
+
+    def run(carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        states, key = carry
+        key, actions_key = jax.random.split(key)
+        actions = driving(actions_key, num_steps, venv.num_envs, venv.action_size)
+        return jax.lax.scan(step, states, actions)[0], key
+
+    def start() -> tuple[Any, jax.Array]:
+        on_cpu = jax.default_backend() == "cpu"
+        states = in_mid_episode(env, venv.num_envs) if on_cpu else venv.reset(jax.random.key(0))
+        return states, jax.random.key(2)
+
+    return jax.jit(run, donate_argnums=0), start
+
+
+def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Callable[[], Any]]:
+    """One iteration of PPO-Lagrangian with rollouts of `num_steps`. Carry: the training state."""
+    from mjx_safety.agents import PPOConfig, init, iterate, lagrangian, ppo
+
+    algorithm = ppo(PPOConfig(), lagrangian(25.0))
+    one = partial(iterate, venv, algorithm, TrainConfig(unroll_length=num_steps))
+    return jax.jit(lambda state: one(state)[0], donate_argnums=0), lambda: init(venv, algorithm, jax.random.key(0))
+
+
+def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
+    """Bytes per world of the carried state and of the program's buffers; what the device's allocator saw at most."""
+    carried = sum(leaf.nbytes for leaf in jax.tree.leaves(carry) if not _is_key(leaf))
+    figures: dict[str, Any] = {"state_bytes_per_world": carried / num_envs}
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        figures["program_bytes_per_world"] = (analysis.argument_size_in_bytes + analysis.temp_size_in_bytes) / num_envs
+    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    if stats:
+        figures["device_peak_bytes"] = stats.get("peak_bytes_in_use")
+    return figures
+
+
+def share_with_objects(env: Env, physics: PhysicsState) -> float:
+    """Tell in what share of the worlds [B] an object can be touched within a step, or moves. env: not on `warp`."""
+    needs = jax.jit(jax.vmap(lambda data: env.physics.nearby.needs_objects(data, env.dt)))
+    return float(jnp.mean(needs(physics)))
+
+
+def buffers(env: Env) -> dict[str, int]:
+    """Sizes that physics pays for in every world: degrees of freedom, contact points, constraint rows."""
+    model = env.physics.scene.model
+    if env.physics.name == "mujoco":
+        return {"nv": model.nv, "contacts": model.nconmax, "constraint_rows": model.njmax}
+    if env.physics.name == "warp":
+        room = env.physics.buffers
+        return {"nv": model.nv, "contacts": room.contacts, "constraint_rows": room.rows}
+    from mujoco import mjx
+
+    data = mjx.make_data(env.physics.model)
+    return {
+        "nv": data.qvel.shape[0],
+        "contacts": data._impl.contact.dist.shape[0],
+        "constraint_rows": data._impl.efc_J.shape[0],
+    }
+
+
+def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
+    """MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], `rows` physics steps for each action.
+
+    env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets stand still.
+    """
+    model = env.mj_model
+    num_threads, num_worlds = os.cpu_count() or 1, actions.shape[1]
+    pool, data = Rollout(nthread=num_threads), [mujoco.MjData(model) for _ in range(num_threads)]
+    first = np.zeros((num_worlds, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)))
+    first[:, 1 : 1 + model.nq] = physics.qpos
+    first[:, 1 + model.nq : 1 + model.nq + model.nv] = physics.qvel
+    parts = mujoco.mjtState
+    spec = int(parts.mjSTATE_CTRL | parts.mjSTATE_MOCAP_POS | parts.mjSTATE_MOCAP_QUAT)
+    mocaps = [np.asarray(x, np.float64).reshape(num_worlds, -1) for x in (physics.mocap_pos, physics.mocap_quat)]
+    last = env.config.frameskip - 1  # row at which the next action takes over
+
+    def run() -> Any:
+        state = first
+        for action in actions:
+            control = np.concatenate([action, *mocaps], axis=1)[:, None]
+            control = np.broadcast_to(control, (num_worlds, rows, control.shape[-1]))
+            states: Any = pool.rollout(model, data, state, control, control_spec=spec)[0]
+            state = states[:, last]
+        return state
+
+    return run
+
+
+def rollout_of(env: Env, num_envs: int, num_steps: int) -> Callable[[], Any]:
+    """Prepare the bare rollout of worlds in mid-episode by random actions. env: on the engine `mujoco`."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
+        actions = np.asarray(driving(jax.random.key(2), num_steps, num_envs, env.action_size), float)
+    return bare_rollout(env, physics, actions, env.config.frameskip)
+
+
+def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
+    """Time the bare rollout by itself. env: on the engine `mujoco`."""
+    run = rollout_of(env, num_envs, num_steps)
+    return _timing(num_steps * num_envs, time_in_turns(repeats, run=run)["run"])
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

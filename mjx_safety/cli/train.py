@@ -1,0 +1,251 @@
+"""Train an agent: `python -m mjx_safety.train --env SafetyPointGoal1-v0 --algo ppo-lag`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mjx_safety.agents import TrainState, checkpoint, init, iterate, sharding
+from mjx_safety.agents.train import make_chunk, run_chunks
+from mjx_safety.agents.types import Metrics
+from mjx_safety.cli import common
+from mjx_safety.cli.progress import Progress
+from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs.sweeps import Member
+from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.types import Environment
+from mjx_safety.viz import plots
+
+SAVE_EVERY = 60.0  # s between checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One training, or several side by side, and where they lie."""
+
+    options: Options  # as given
+    members: list[Member]
+    path: Path
+    resumes: bool
+
+    @property
+    def is_group(self) -> bool:
+        """Several side by side."""
+        return bool(self.options.run.sweep) or self.options.run.num_seeds > 1
+
+    @property
+    def folders(self) -> list[Path]:
+        """A run folder for each member."""
+        return [self.path / member.name for member in self.members] if self.is_group else [self.path]
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Environment steps of one training in one iteration."""
+        return self.options.run.num_envs * self.options.train.unroll_length
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    common.join_processes(argv)
+    resumes = any(word.split("=")[0] == "--resume" for word in argv) and not {"-h", "--help"} & set(argv)
+    options, path = _parse_resume(argv) if resumes else _parse_new(argv)
+    training_options.check(options)
+    plan = Plan(options, sweeps.expand(options), path, resumes)
+    for member in plan.members:
+        training_options.check(member.options)
+    common.set_up_jax(options.run.compilation_cache)
+    num_devices = common.check_devices(options.run)
+    env = common.build_env(options.run.env, options.run.physics)
+    training_options.check_sources(options, env.cost_names)
+    start, iterate_fn = _functions(plan, env)
+    where = None
+    if num_devices > 1:
+        mesh, axis = sharding.make_mesh(num_devices), int(plan.is_group)
+        where = sharding.shardings(mesh, jax.eval_shape(start), options.run.num_envs, axis)
+    state = jax.device_put(_restore(plan, start), where) if resumes else jax.jit(start, out_shardings=where)()
+    folders = _open_folders(plan, int(np.ravel(state.num_rollouts)[0]))
+    with common.GracefulStop() as stop:  # also while saving and drawing
+        try:
+            _loop(plan, folders, make_chunk(iterate_fn, where), state, stop)
+        finally:
+            for folder in folders:
+                folder.close()
+            if plan.is_group and folders:
+                _draw_group(plan, folders)
+    if folders:
+        _say_where(plan, folders)
+
+
+def _parse_new(argv: Sequence[str]) -> tuple[Options, Path]:
+    """Read the flags of a new training, and choose its folder."""
+    options = common.parse(argv)
+    run = options.run
+    path = run.out or run_folder.default_path(run.env, run.algo, run.seed)
+    if run_folder.holds_run(path) or sweeps.holds_group(path):
+        raise UsageError(
+            f"--out {path} already holds a run; choose another folder, or continue it with --resume {path}"
+        )
+    return dataclasses.replace(options, run=dataclasses.replace(run, physics=common.resolve_physics(run.physics))), path
+
+
+def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
+    """Read the flags of a continued training."""
+    import tyro
+
+    def flags(resume: Path, total_steps: training_options.Steps | None = None, compilation_cache: bool = True) -> tuple:
+        """Continue a training with the settings in its config.json.
+
+        Args:
+            resume: Run folder, or the folder of a group.
+            total_steps: New end of the training, in environment steps since its start.
+            compilation_cache: Keep compiled programs in the user's cache folder.
+        """
+        return resume, total_steps, compilation_cache
+
+    path, total_steps, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
+    if sweeps.holds_group(path):
+        options = sweeps.read(path)
+    elif run_folder.holds_run(path):
+        options = Options.from_config(run_folder.read_config(path))
+    else:
+        raise UsageError(f"--resume {path} is not a run folder: it has no config.json")
+    run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
+    return dataclasses.replace(options, run=run), path
+
+
+def _functions(
+    plan: Plan, env: Environment
+) -> tuple[Callable[[], TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
+    """What begins the training, and one iteration of it."""
+    if plan.is_group:
+        many = sweeps.ManyTrainings(plan.members, env)
+        return many.init, many.iterate
+    training = plan.options.training(env)
+    key = jax.random.key(plan.options.run.seed)
+    return partial(init, training.venv, training.algorithm, key), partial(iterate, *training)
+
+
+def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
+    """Read the newest checkpoints, of the same iteration in all members of a group."""
+    like = jax.eval_shape(start)
+    found = [{path.name: path for path in checkpoint.found(folder / "checkpoints")} for folder in plan.folders]
+    common = sorted(set.intersection(*(set(names) for names in found)))
+    if not common:
+        raise UsageError(f"--resume {plan.path} has no checkpoint to continue from; start it anew with another --out")
+    done, per_rollout = int(common[-1]), plan.steps_per_rollout
+    if plan.options.run.total_steps < (done + 1) * per_rollout:
+        raise UsageError(
+            f"--total-steps is {plan.options.run.total_steps}, but {plan.path} is already at {done * per_rollout}; "
+            f"it must be at least {(done + 1) * per_rollout}"
+        )
+    if not plan.is_group:
+        return checkpoint.restore(found[0][common[-1]], like)
+    single = jax.eval_shape(lambda states: sweeps.unstack(states, 0), like)
+    return sweeps.stack([checkpoint.restore(names[common[-1]], single) for names in found])
+
+
+def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
+    """Create or reopen the run folders, none in processes that do not write. done: iterations in the checkpoint."""
+    if jax.process_index() > 0:
+        return []
+    machine = run_folder.describe_machine()
+    if plan.is_group and not plan.resumes:
+        sweeps.write(plan.path, plan.options, plan.members)
+    folders = []
+    for member, path in zip(plan.members, plan.folders, strict=True):
+        config = member.options.to_config()
+        if plan.resumes:
+            old = run_folder.read_config(path)
+            history = {"machine": old["machine"], "resumed": [*old.get("resumed", []), machine]}
+            folders.append(run_folder.reopen(path, config | history, plan.steps_per_rollout, done))
+        else:
+            folders.append(run_folder.create(path, config | {"machine": machine}, plan.steps_per_rollout))
+    return folders
+
+
+def _loop(
+    plan: Plan,
+    folders: list[run_folder.RunFolder],
+    chunk_fn: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]],
+    state: TrainState,
+    stop: common.GracefulStop,
+) -> None:
+    """Train, record, save, until the end or until the user stops it."""
+    flags = plan.options.run
+    title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
+    if plan.is_group:
+        title = f"{len(plan.members)} x {title}"
+    saved = time.monotonic()
+    iterations = flags.total_steps // plan.steps_per_rollout
+    with Progress(title, flags.total_steps, flags.cost_limit) as progress:
+        for chunk in run_chunks(chunk_fn, state, iterations):
+            state = chunk.state
+            newest = []
+            for index, folder in enumerate(folders):
+                rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
+                newest.append(folder.record(rows, chunk.seconds)[-1])
+                _check_finite(rows)
+            if newest:
+                progress.update(run_folder.mean_row(newest))
+            if stop.requested:
+                break
+            if time.monotonic() - saved > SAVE_EVERY:
+                _save(plan, folders, state)
+                saved = time.monotonic()
+        _save(plan, folders, state)
+
+
+def _member_row(row: dict, index: int) -> dict[str, float]:
+    return {name: values[index] for name, values in row.items()}
+
+
+def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) -> None:
+    state = sharding.gather(state)
+    for index, folder in enumerate(folders):
+        checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+
+
+def _check_finite(rows: list[dict[str, float]]) -> None:
+    for row in rows:
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise UsageError(
+                    f"training diverged: {name} is {value} in iteration {row['num_rollouts']:.0f}; try a smaller "
+                    "--learning-rate. The last checkpoint is from before"
+                )
+
+
+def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
+    """Keep and draw where the members ended."""
+    results = sweeps.outcomes(plan.members, [folder.rows for folder in folders])
+    (plan.path / "pareto.json").write_text(json.dumps(sweeps.summarise(results), indent=1) + "\n")
+    plots.plot_pareto(results, plan.path / "pareto.png")
+
+
+def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
+    """Tell the user what was saved and what to do next."""
+    first = folders[0]
+    if int(first.rows[-1]["env_steps"] or 0) + plan.steps_per_rollout <= plan.options.run.total_steps:
+        print(f"Stopped before the end; everything is saved. Continue: python -m mjx_safety.train --resume {plan.path}")
+    if plan.is_group:
+        print(f"Group folder:   {plan.path}, one run folder for each of {len(folders)} trainings")
+        print(f"Return / cost:  {plan.path / 'pareto.png'}")
+    else:
+        print(f"Run folder:     {first.path}")
+        print(f"Learning curve: {first.curve}")
+        print(f"Checkpoint:     {checkpoint.latest(first.checkpoints)}")
+    print(f"TensorBoard:    tensorboard --logdir {plan.path}")
+    print(f"Evaluate:       python -m mjx_safety.evaluate {plan.path}")

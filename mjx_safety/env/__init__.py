@@ -1,0 +1,1 @@
+"""One world as pure functions, and many worlds with auto-reset."""

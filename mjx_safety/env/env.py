@@ -1,0 +1,367 @@
+"""Env: one world as pure functions."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+from flax import struct
+
+from mjx_safety.env.observation import observation_sizes, observe
+from mjx_safety.sim.engines.base import Physics
+from mjx_safety.sim.scene import Scene
+from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.types import Snapshot, State
+from mjx_safety.world.config import EnvConfig
+from mjx_safety.world.objects import AbstractObject
+from mjx_safety.world.placement.batch import sample_layouts
+from mjx_safety.world.placement.layout import redraw, sample_layout
+from mjx_safety.world.placement.table import PlacementTable, placement_table
+from mjx_safety.world.readings import Readings
+from mjx_safety.world.tasks.costs import CostFn, sources
+
+PLACES, YAWS, MEMORY, WORLDS = range(4)  # what the layout's key is folded with for each of its uses
+HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
+
+
+@struct.dataclass
+class Env:
+    """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
+
+    They are compiled on first use, also when called outside `jax.jit`. The environment itself is a pytree; settings in
+    float and, on `mjx` and `warp`, the physics model are leaves. Build it with `make`.
+    """
+
+    config: EnvConfig
+    placement: PlacementTable
+    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+
+    @property
+    def scene(self) -> Scene:
+        """Robot and objects, with the engine's model."""
+        return self.physics.scene
+
+    @property
+    def mj_model(self) -> mujoco.MjModel:
+        """The engine's model, as MuJoCo compiled it."""
+        return self.scene.model
+
+    @property
+    def obs_slices(self) -> dict[str, slice]:
+        """Where each entry stands in the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
+        slices, start = {}, 0
+        for name, size in observation_sizes(self.config, self.scene).items():
+            slices[name] = slice(start, start + size)
+            start += size
+        return slices
+
+    @property
+    def obs_size(self) -> int:
+        """O."""
+        return sum(observation_sizes(self.config, self.scene).values())
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return self.mj_model.nu
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """Names of the C entries of `State.costs`: the sources that this environment constrains."""
+        return tuple(name for name, _, _ in self._sources)
+
+    @property
+    def dt(self) -> float:
+        """Length of a step, s; its mean, where the number of physics steps is random."""
+        return float(self.mj_model.opt.timestep) * self.config.frameskip * self.config.frameskip_prob
+
+    @property
+    def episode_length(self) -> int:
+        """Steps until `truncated`."""
+        return self.config.episode_length
+
+    @property
+    def _goal_row(self) -> int | None:
+        """Row in the placement table of what the task moves."""
+        kind = self.config.task.moves
+        return None if kind is None else self.placement.rows(kind).start
+
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether a world of a batch starts all its episodes from the same layout."""
+        return self.config.layouts != "per_episode"
+
+    @property
+    def _sources(self) -> list[tuple[str, AbstractObject, CostFn]]:
+        """Name, settings and function of each source of cost that this environment constrains."""
+        kinds = [(name, kind) for name, kind in self.config.objects.items() if kind.constrained]
+        return [(source, kind, fn) for name, kind in kinds for source, fn in sources(name, kind).items()]
+
+    @jax.jit
+    def reset(self, key: jax.Array) -> State:
+        """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
+        layout_key, key = self._layout_key(key)
+        xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
+        return self._begin(layout_key, key, xy, failed)
+
+    @functools.partial(jax.jit, static_argnames="num")
+    def reset_many(self, key: jax.Array, num: int) -> State:
+        """Start `num` episodes [num]. They share the search for layouts, so none waits for the unluckiest world."""
+        layout_key, key = self._layout_key(key)
+        keys = jax.random.split(key, num)
+        if self.config.layouts == "fixed":
+            return jax.vmap(self.reset)(keys)
+        places_key, worlds_key = (jax.random.fold_in(layout_key, use) for use in (PLACES, WORLDS))
+        xy, failed = sample_layouts(places_key, self.placement, num, redrawn=self._goal_row)
+        return jax.vmap(self._begin)(jax.random.split(worlds_key, num), keys, xy, failed)
+
+    @jax.jit
+    def step(self, state: State, action: jax.Array) -> State:
+        """Advance by one step. action: [A]; clipped to the actuators' range, [-1, 1] for every robot here."""
+        if action.shape != (self.action_size,):
+            raise ValueError(
+                f"action has shape {action.shape}; {self.config.robot.name} takes ({self.action_size},), one number per"
+                f" actuator (for a batch of worlds, use jax.vmap(env.step))"
+            )
+        config, task = self.config, self.config.task
+        redraw_key, memory_key, noise_key, skip_key = jax.random.split(
+            jax.random.fold_in(state.key, state.step_count), 4
+        )
+        data, reading = self.physics.step(
+            state.data, self._control(action, noise_key), config.frameskip, self._num_substeps(skip_key)
+        )
+        data, reading, exception = _undo_blow_up(state.data, data, reading)
+        readings = self.scene.read(data, reading, state.scene)
+
+        progress, goal_met = task.reward(readings, state.memory)
+        goal_met = goal_met & ~exception
+        reward = self._clip(progress + self._upright(readings)) + task.bonus * goal_met
+        costs, cost = self._cost(task.view(readings, state.memory))
+
+        readings, failed = self._move_goal(redraw_key, readings, goal_met)
+        memory = task.advance(readings, state.memory, goal_met, memory_key)
+        step_count = state.step_count + 1
+        failed = failed | state.placement_failed  # a world that was never laid out properly ends at once
+        ended = exception | failed
+        if not config.continue_goal:
+            ended = ended | goal_met
+        seen = task.view(readings, memory)
+        return State(
+            obs=observe(config, self.scene, seen, data, step_count),
+            reward=jnp.where(exception, config.reward_exception, reward),
+            cost=jnp.where(exception, 1.0, cost),
+            costs=costs,
+            goal_met=goal_met,
+            terminated=ended,
+            truncated=(step_count >= config.episode_length) & ~ended,
+            step_count=step_count,
+            placement_failed=failed,
+            data=data,
+            scene=self._episode(seen),
+            memory=memory,
+            key=state.key,
+        )
+
+    @jax.jit
+    def snapshot(self, state: State) -> Snapshot:
+        """Return the world as plain arrays (see `Snapshot`)."""
+        num_solid = len(self.scene.solid_bodies)
+        zero = PhysicsReading(sensors=jnp.zeros(self.mj_model.nsensordata), contacts=jnp.zeros(num_solid))
+        readings = self.scene.read(state.data, zero, state.scene)
+        root_nq, root_nv = self.scene.root_sizes
+        fields = {f"{kind}_pos": pos for kind, pos in readings.pos.items()}
+        for part in ("quat", "linvel", "angvel"):
+            fields |= {f"{kind}_{part}": value for kind, value in getattr(readings, part).items()}
+        fields |= {f"{kind}_start_pos": pos for kind, pos in state.scene["start_pos"].items()}
+        fields |= self.scene.driven_fields(state.data)
+        fields |= self.config.task.to_snapshot(state.memory)
+        return Snapshot(
+            time=state.data.time,
+            ctrl=state.data.ctrl,
+            root_pos=readings.root_pos,
+            root_quat=readings.root_quat,
+            root_linvel=readings.root_linvel,
+            root_angvel=readings.root_angvel,
+            joint_qpos=state.data.qpos[root_nq : self.scene.robot_nq],
+            joint_qvel=state.data.qvel[root_nv : self.scene.robot_nv],
+            **fields,
+        )
+
+    @jax.jit
+    def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
+        """Build the state of a snapshot, with its observation and costs, reward 0 and a new episode ahead of it.
+
+        Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given); memories of
+        the reward that are missing are computed from the positions.
+        """
+        layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else key)
+        yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
+        given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
+        if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):
+            xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement)
+        snapshot = _overlay(self._default_snapshot(yaw_key, xy), given)
+        data, reading = self.physics.forward(self.scene.to_physics(snapshot))
+        readings = self.scene.read(data, reading, self._episode_of(snapshot))
+        memory = self.config.task.from_snapshot(readings, given, memory_key)
+        return self._first_state(data, readings, memory, next_key, failed)
+
+    @jax.jit
+    def data(self, state: State) -> Any:
+        """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
+        return self.physics.data(state.data)
+
+    def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys for the layout and for all the rest."""
+        layout_key, key = jax.random.split(key)
+        return (jax.random.key(self.config.layout_seed) if self.config.layouts == "fixed" else layout_key), key
+
+    def _begin(self, layout_key: jax.Array, key: jax.Array, xy: jax.Array, failed: jax.Array) -> State:
+        """Start an episode in a layout [N, 2] m."""
+        snapshot = self._default_snapshot(jax.random.fold_in(layout_key, YAWS), xy)
+        memory_key = jax.random.fold_in(layout_key, MEMORY)
+        data, reading = self.physics.start(self.scene.to_physics(snapshot))
+        readings = self.scene.read(data, reading, self._episode_of(snapshot))
+        return self._first_state(data, readings, self.config.task.init(readings, memory_key), key, failed)
+
+    def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
+        """Everything at rest at the places xy [N, 2] m of a layout, with random headings."""
+        table, fixed = self.placement, self.config.robot.start_yaw
+        root_key, key = jax.random.split(key)
+        root_yaw = 2 * jnp.pi * jax.random.uniform(root_key) if fixed is None else jnp.float32(fixed)
+        placed = {name: xy[table.rows(name)] for name in self.config.placed}
+        places = {name: placed.get(name, jnp.zeros((kind.num, 2))) for name, kind in self.config.objects.items()}
+        turns = 2 * jnp.pi * jax.random.uniform(key, (sum(kind.num for kind in self.config.objects.values()),))
+        headings, start = {}, 0
+        for name, kind in self.config.objects.items():
+            headings[name] = turns[start : start + kind.num] if kind.turned else jnp.array(kind.yaws, jnp.float32)
+            start += kind.num
+        return self.scene.default_snapshot(xy[0], root_yaw, places, headings)
+
+    def _episode_of(self, snapshot: Snapshot) -> dict[str, dict[str, jax.Array]]:
+        """What belongs to an episode but not to the physics: places of markers and, if asked for, of vases at reset."""
+        kinds = self.config.objects
+        pos = {name: getattr(snapshot, f"{name}_pos") for name in kinds if kinds[name].body_kind == "marker"}
+        start_pos = {}
+        if any(name == "vases_displace" for name, _, _ in self._sources):
+            given = snapshot.vases_start_pos
+            start_pos["vases"] = snapshot.vases_pos if given is None else jnp.asarray(given, jnp.float32)
+        return {"pos": pos, "start_pos": start_pos}
+
+    def _episode(self, readings: Readings) -> dict[str, dict[str, jax.Array]]:
+        """See `_episode_of`."""
+        kinds = self.config.objects
+        pos = {name: value for name, value in readings.pos.items() if kinds[name].body_kind == "marker"}
+        start_pos = {name: value for name, value in readings.start_pos.items() if kinds[name].body_kind == "free"}
+        return {"pos": pos, "start_pos": start_pos}
+
+    def _first_state(
+        self, data: PhysicsState, readings: Readings, memory: Any, key: jax.Array, failed: jax.Array
+    ) -> State:
+        seen = self.config.task.view(readings, memory)
+        costs, cost = self._cost(seen)
+        return State(
+            obs=observe(self.config, self.scene, seen, data, jnp.int32(0)),
+            reward=jnp.float32(0),
+            cost=cost,
+            costs=costs,
+            goal_met=jnp.bool_(False),
+            terminated=failed,
+            truncated=jnp.bool_(False),
+            step_count=jnp.int32(0),
+            placement_failed=failed,
+            data=data,
+            scene=self._episode(seen),
+            memory=memory,
+            key=key,
+        )
+
+    def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
+        """Return controls [A] for an action: clipped, then noisy. A NaN stops all actuators, as the C engine does."""
+        limits = jnp.asarray(self.mj_model.actuator_ctrlrange, jnp.float32)
+        action = jnp.where(jnp.all(jnp.isfinite(action)), action, 0.0).astype(jnp.float32)
+        ctrl = jnp.clip(action, limits[:, 0], limits[:, 1])
+        if not self.config.action_noise:
+            return ctrl
+        return ctrl + self.config.action_noise * jax.random.normal(key, ctrl.shape)
+
+    def _num_substeps(self, key: jax.Array) -> jax.Array | None:
+        """Draw the number [] of physics steps; None: all of them."""
+        if self.config.frameskip_prob == 1.0:
+            return None
+        return jnp.sum(jax.random.uniform(key, (self.config.frameskip,)) < self.config.frameskip_prob, dtype=jnp.int32)
+
+    def _clip(self, reward: jax.Array) -> jax.Array:
+        bound = jnp.where(self.config.reward_clip > 0, self.config.reward_clip, jnp.inf)
+        return jnp.clip(reward, -bound, bound)
+
+    def _upright(self, readings: Readings) -> jax.Array | float:
+        """Reward [] for being upright: the scale times the cosine of the robot's tilt."""
+        if not self.config.reward_orientation:
+            return 0.0
+        w, x, y, z = readings.root_quat
+        return self.config.reward_orientation_scale * (w * w - x * x - y * y + z * z)
+
+    def _cost(self, readings: Readings) -> tuple[jax.Array, jax.Array]:
+        """Return the raw costs [C] and what the step costs []."""
+        costs = [fn(kind, readings) for _, kind, fn in self._sources]
+        total = jnp.stack(costs) if costs else jnp.zeros(0)
+        cost = jnp.sum(total)
+        return total, (cost > 0).astype(jnp.float32) if self.config.indicator else cost
+
+    def _move_goal(self, key: jax.Array, readings: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
+        """Redraw, where needed [] bool, the place of what the task moves, clear of all else. Returns failed [] bool."""
+        kind, row = self.config.task.moves, self._goal_row
+        if kind is None or row is None:
+            return readings, jnp.bool_(False)
+        places = readings.pos | {name: readings.start_pos[name] for name in self.scene.driven_kinds}
+        xy = jnp.concatenate([readings.root_pos[None, :2], *(places[name][:, :2] for name in self.config.placed)])
+        position, failed = redraw(key, self.placement, row, xy, needed)
+        pos = readings.pos[kind].at[0, :2].set(position)
+        return readings.replace(pos=readings.pos | {kind: pos}), failed
+
+
+def build_env(config: EnvConfig, physics: Physics) -> Env:
+    """Put config and engine together. Raises ValueError where something has no room to be placed."""
+    table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
+    return Env(config=config, placement=table, physics=physics)
+
+
+def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:
+    """Return to the state before the step where the physics has blown up, and say so [] bool."""
+    values = jnp.concatenate([after.qpos, after.qvel, reading.sensors])
+    sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
+    data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
+    reading = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), reading)
+    return data, reading, ~sane
+
+
+def _overlay(default: Snapshot, given: Snapshot) -> Snapshot:
+    """Replace each field of the default that is given. Raises ValueError for a field of the wrong shape or kind."""
+    known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
+    known |= {name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")}
+    known["last_root_pos"] = (3,)
+    for kind in ("vases", "gremlins"):
+        if f"{kind}_pos" in known:
+            known |= {f"{kind}_start_pos": known[f"{kind}_pos"], f"{kind}_start_quat": known[f"{kind}_quat"]}
+    if "gremlins_pos" in known:
+        mocaps = {f"gremlin_mocaps_{part}": known[f"gremlins_{part}"] for part in ("pos", "quat")}
+        known |= mocaps
+    changes = {}
+    for name, value in vars(given).items():
+        if value is None:
+            continue
+        if name == "memory":
+            changes[name] = value
+            continue
+        if name not in known:
+            raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
+        value = jnp.asarray(value, jnp.float32)
+        if name == "goal_pos" and value.ndim == 1:
+            value = value[None]
+        if value.shape != known[name]:
+            raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
+        changes[name] = value
+    return default.replace(**changes)

@@ -1,9 +1,0 @@
-"""Pictures of worlds. Host code; nothing below imports it."""
-
-from mjx_safety.rendering.frames import CAMERAS
-from mjx_safety.rendering.lidar_view import plot_lidar
-from mjx_safety.rendering.opengl import NoOpenGLError
-from mjx_safety.rendering.still import render
-from mjx_safety.rendering.top_view import draw_top_view, heading
-
-__all__ = ["CAMERAS", "NoOpenGLError", "draw_top_view", "heading", "plot_lidar", "render"]

@@ -1,0 +1,1 @@
+"""Trainings on disk: options, run folders, sweeps, published scores."""

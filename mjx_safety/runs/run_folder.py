@@ -1,0 +1,159 @@
+"""A run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints and the learning curve (host)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mjx_safety.viz import plots
+
+Row = dict[str, float | None]
+
+PACKAGES = (
+    *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
+    *("flax", "optax", "orbax-checkpoint", "numpy"),
+)
+NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # nothing to show before a whole episode ended
+
+
+class RunFolder:
+    """Writes one training's results. Open it with `create` or `reopen`."""
+
+    def __init__(self, path: Path, config: dict[str, Any], rows: list[Row], steps_per_rollout: int):
+        from tensorboardX import SummaryWriter
+
+        self.path, self.config, self.rows = path, config, rows
+        self.steps_per_rollout = steps_per_rollout
+        self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
+        purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
+        self._events = SummaryWriter(str(path / "tensorboard"), purge_step=purge)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def curve(self) -> Path:
+        """Where the learning curve lies."""
+        return self.path / "learning_curve.png"
+
+    def record(self, rows: list[dict[str, float]], seconds: float) -> list[Row]:
+        """Append one chunk's metrics. seconds: its wall time. Returns the rows as written."""
+        written = []
+        with (self.path / "metrics.jsonl").open("a") as file:
+            for row in rows:
+                self._seconds += seconds / len(rows)
+                written.append(self._complete(row, seconds / len(rows)))
+                file.write(json.dumps(written[-1], allow_nan=False) + "\n")
+                for name, value in written[-1].items():
+                    if value is not None:
+                        self._events.add_scalar(name, value, int(written[-1]["env_steps"] or 0))
+        self._events.flush()
+        self.rows += written
+        return written
+
+    def close(self) -> None:
+        """Draw the learning curve and finish the event file."""
+        self._events.close()
+        run = self.config["run"]
+        title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
+        plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
+
+    def _complete(self, row: dict[str, float], seconds: float) -> Row:
+        """Add steps and times; what has no value yet, or is not finite, becomes None."""
+        known: Row = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        if not row["has_completed"]:
+            known |= dict.fromkeys(NEEDS_EPISODES)
+        speed = self.steps_per_rollout / seconds
+        env_steps = int(row["num_rollouts"]) * self.steps_per_rollout
+        return {"env_steps": env_steps, "seconds": self._seconds, "steps_per_second": speed, **known}
+
+
+def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFolder:
+    """Start a new run folder. The caller has checked that it holds no run."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    return RunFolder(path, config, [], steps_per_rollout)
+
+
+def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollouts: int) -> RunFolder:
+    """Continue a run folder after a checkpoint: rows after it are dropped."""
+    rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    return RunFolder(path, config, rows, steps_per_rollout)
+
+
+def holds_run(path: Path) -> bool:
+    """Say whether a folder is a run folder."""
+    return (path / "config.json").exists()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read config.json of a run."""
+    return json.loads((path / "config.json").read_text())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read metrics.jsonl of a run; a last line that a crash cut short is left out."""
+    file = path / "metrics.jsonl"
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def mean_row(rows: list[Row]) -> Row:
+    """Mean of rows of several trainings, metric by metric; None where one has no value yet."""
+    if len(rows) == 1:
+        return rows[0]
+    mean: Row = {}
+    for name in rows[0]:
+        values = [value for row in rows if (value := row[name]) is not None]
+        mean[name] = sum(values) / len(values) if len(values) == len(rows) else None
+    return mean
+
+
+def default_path(env: str, algo: str, seed: int) -> Path:
+    """Name a new run folder."""
+    name = env.replace(":", "-").replace("/", "-")
+    return Path("runs") / f"{name}-{algo}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what a number depends on: versions, device, commit, command, date."""
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "host": platform.platform()},
+        "git_commit": _git_commit(),
+        "command": [sys.executable, *sys.argv],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,143 @@
+"""Trainings side by side: what `--num-seeds` and `--sweep` expand to, and the folder that holds them (host).
+
+A group's folder has group.json, a picture of return against cost, and one run folder for each member, which is a run
+like any other: it can be evaluated, and even resumed, on its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjx_safety.agents import Training, TrainState, init_many
+from mjx_safety.agents.train import iterate_many
+from mjx_safety.runs import training_options
+from mjx_safety.runs.training_options import Options
+from mjx_safety.types import Environment
+from mjx_safety.viz.plots import Outcome, Row, known_as, last_tenth
+
+FILE = "group.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One training of a group."""
+
+    values: dict[str, float]  # swept settings by name
+    options: Options
+
+    @property
+    def label(self) -> str:
+        """What it shares with the members that differ in their seed only."""
+        shared = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
+        return shared or f"{self.options.run.algo}, limit {self.options.run.cost_limit:g}"
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        values = [f"{name}{value:g}" for name, value in self.values.items()]
+        return "-".join([*values, f"seed{self.options.run.seed}"])
+
+
+def expand(options: Options) -> list[Member]:
+    """All combinations of swept values and seeds, seeds fastest."""
+    sweep = training_options.parse_sweep(options)
+    members = []
+    for combination in itertools.product(*sweep.values()):
+        values = dict(zip(sweep, combination, strict=True))
+        for seed in range(options.run.seed, options.run.seed + options.run.num_seeds):
+            changed = options.with_values(values)
+            run = dataclasses.replace(changed.run, seed=seed, num_seeds=1, sweep=())
+            members.append(Member(values, dataclasses.replace(changed, run=run)))
+    return members
+
+
+def write(path: Path, options: Options, members: Sequence[Member]) -> None:
+    """Begin a group's folder."""
+    path.mkdir(parents=True, exist_ok=True)
+    content = {**options.to_config(), "members": [member.name for member in members]}
+    (path / FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def holds_group(path: Path) -> bool:
+    """Say whether a folder is a group's."""
+    return (path / FILE).exists()
+
+
+def read(path: Path) -> Options:
+    """Read the options that a group was started with."""
+    config = json.loads((path / FILE).read_text())
+    config.pop("members")
+    return Options.from_config(config)
+
+
+class ManyTrainings:
+    """S trainings in one program: pure functions of a stacked state whose leaves have the leading axis [S]."""
+
+    def __init__(self, members: Sequence[Member], env: Environment):
+        self._options, self._env = members[0].options, env
+        swept = members[0].values
+        self._settings = {name: jnp.array([member.values[name] for member in members]) for name in swept}
+        self._keys = jnp.stack([jax.random.key(member.options.run.seed) for member in members])
+
+    def init(self) -> TrainState:
+        """Start them all."""
+        return init_many(self._build, self._settings, self._keys)
+
+    def iterate(self, states: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One iteration of each; metrics [S]."""
+        return iterate_many(self._build, self._settings, states)
+
+    def _build(self, values: Any) -> Training:
+        return self._options.with_values(values).training(self._env)
+
+
+def stack(states: Sequence[TrainState]) -> TrainState:
+    """Put single states side by side."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def unstack(states: TrainState, index: int) -> TrainState:
+    """Take one member's state."""
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list[Outcome]:
+    """Where each member ended, by estimates where no whole episode has. tables: the rows of each."""
+    return [
+        Outcome(
+            label=member.label,
+            cost_limit=member.options.run.cost_limit,
+            episode_return=last_tenth(rows, known_as(rows, "episode_return")),
+            episode_cost=last_tenth(rows, known_as(rows, "episode_cost")),
+        )
+        for member, rows in zip(members, tables, strict=True)
+    ]
+
+
+def summarise(results: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds, by label."""
+    rows = []
+    for label in dict.fromkeys(result.label for result in results):
+        group = [result for result in results if result.label == label]
+        gain, cost = ([getattr(result, f"episode_{name}") for result in group] for name in ("return", "cost"))
+        rows.append(
+            {
+                "label": label,
+                "cost_limit": group[0].cost_limit,
+                "num_seeds": len(group),
+                "return_mean": float(np.mean(gain)),
+                "return_std": float(np.std(gain)),
+                "cost_mean": float(np.mean(cost)),
+                "cost_std": float(np.std(cost)),
+            }
+        )
+    return rows

@@ -1,0 +1,273 @@
+"""A training as typed values: flags and their defaults, sweeps, and checks before anything compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+from tyro.constructors import PrimitiveConstructorSpec
+
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig, Training
+from mjx_safety.env.vector import vectorize
+from mjx_safety.types import Environment
+
+Physics = Literal["auto", "mjx", "warp", "mujoco"]
+Accuracy = Literal["fast", "reference"]
+
+
+def _whole_number(words: list[str]) -> int:
+    """Read 1000000, 1_000_000 or 1e6."""
+    try:
+        return int(words[0])
+    except ValueError:
+        if float(words[0]).is_integer():
+            return int(float(words[0]))
+        raise
+
+
+Steps = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=_whole_number,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+_PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
+MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter ones learn badly, longer ones only wait
+
+
+class UsageError(Exception):
+    """A wrong input, told in one sentence that names the culprit and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags:
+    """What to train, on what, for how long."""
+
+    env: str = "SafetyPointGoal1-v0"
+    """Environment id, or package.module:factory of your own."""
+    algo: str = "ppo-lag"
+    """Algorithm; its own flags are listed below. See --algo NAME --help for another's."""
+    num_envs: int = 256
+    """Worlds that run side by side."""
+    total_steps: Steps = 1_300_000
+    """Environment steps of all worlds together, such as 1e7; rounded down to whole iterations."""
+    cost_limit: float = 25.0
+    """What an episode may cost (undiscounted sum)."""
+    cost_limits: tuple[str, ...] = ()
+    """Instead, limits for sources of cost, in steps with cost: hazards=20 vases_contact=5, each with its multiplier."""
+    seed: int = 0
+    """Start of all random numbers."""
+    num_seeds: int = 1
+    """Train this many seeds, from --seed on, side by side in one program."""
+    sweep: tuple[str, ...] = ()
+    """Train all combinations of values side by side in one program: cost-limit=5,15,25,50 learning-rate=1e-4,3e-4."""
+    physics: Physics = "auto"
+    """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
+    out: Path | None = None
+    """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
+    num_devices: int = 1
+    """Devices that the worlds are spread over, of all processes together; 0: all there are. Not with mujoco."""
+    coordinator: str = ""
+    """For several processes or hosts: address of the first one, host:port; each runs this command with its own id."""
+    num_processes: int = 1
+    """Processes that train together."""
+    process_id: int = 0
+    """Which of them this is, from 0 on. Only process 0 writes."""
+    resume: Path | None = None
+    """Continue this run folder; besides, only --total-steps may be given."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A whole training as typed values."""
+
+    run: RunFlags
+    train: TrainConfig
+    algorithm: Any  # the algorithm's own config
+    constraint: Any  # the constraint's own config
+
+    def build(self) -> Algorithm:
+        """Put the algorithm together."""
+        limit = parse_limits(self.run.cost_limits) or self.run.cost_limit
+        return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit)
+
+    def training(self, env: Environment) -> Training:
+        """Put the whole training together, on worlds of `env`."""
+        budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
+        venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget)
+        return Training(venv, self.build(), self.train)
+
+    def with_values(self, values: Mapping[str, Any]) -> Options:
+        """Replace settings by the names that `--sweep` uses."""
+        options = self
+        for name, value in values.items():
+            part = getattr(options, _part_of(options, name))
+            changed = dataclasses.replace(part, **{name.replace("-", "_"): value})
+            options = dataclasses.replace(options, **{_part_of(options, name): changed})
+        return options
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values for config.json, enough for a restart."""
+        run = dataclasses.asdict(self.run) | {"out": None, "resume": None}
+        return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in _PARTS}
+
+    @staticmethod
+    def from_config(config: dict[str, Any]) -> Options:
+        """Undo `to_config`."""
+        run = RunFlags(**_with_tuples(config["run"]))
+        choice = choose_algorithm(run.algo)
+        types = (TrainConfig, choice.config, choice.constraint.config)
+        return Options(run, *(kind(**_with_tuples(config[name])) for name, kind in zip(_PARTS, types, strict=True)))
+
+
+def parse_limits(texts: Sequence[str]) -> dict[str, float]:
+    """Read `--cost-limits`, by source."""
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        limits[name] = _number("--cost-limits", text, value)
+        _at_least(f"--cost-limits {name}", limits[name], 0)
+    return limits
+
+
+def parse_sweep(options: Options) -> dict[str, tuple[float, ...]]:
+    """Read `--sweep`: values by the name of the setting."""
+    sweep: dict[str, tuple[float, ...]] = {}
+    for text in options.run.sweep:
+        name, _, values = text.partition("=")
+        if _part_of(options, name) == "":
+            raise UsageError(f"--sweep {name} cannot be swept; it must be one of: {', '.join(_sweepable(options))}")
+        sweep[name] = tuple(_number("--sweep", text, value) for value in values.split(","))
+    return sweep
+
+
+def _sweepable(options: Options) -> list[str]:
+    """Settings that are numbers in the compiled program."""
+    return ["cost-limit"] + [
+        field.name.replace("_", "-")
+        for part in _PARTS
+        for field in dataclasses.fields(getattr(options, part))
+        if field.metadata.get("pytree_node", True)
+    ]
+
+
+def _part_of(options: Options, name: str) -> str:
+    """Which part of the options has a sweepable setting; empty if none has."""
+    if name == "cost-limit":
+        return "run"
+    field = name.replace("-", "_")
+    holders = [part for part in _PARTS if field in {f.name for f in dataclasses.fields(getattr(options, part))}]
+    return holders[0] if name in _sweepable(options) else ""
+
+
+def _number(flag: str, text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        example = "cost-limit=5,15,25" if flag == "--sweep" else "hazards=20"
+        raise UsageError(f"{flag} {text} cannot be read; it must look like {example}") from None
+
+
+def choose_algorithm(name: str) -> AlgorithmChoice:
+    """Look an algorithm up."""
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(name, ALGORITHMS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(f"--algo {name} is unknown{hint}; it must be one of: {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[name]
+
+
+def on_accelerator() -> bool:
+    """Say whether JAX computes on something other than the CPU."""
+    return jax.default_backend() != "cpu"
+
+
+def default_options(algo: str, num_envs: int | None) -> Options:
+    """Fit the defaults to the device. num_envs: what the user asked for, if anything."""
+    choice = choose_algorithm(algo)
+    fast = on_accelerator()
+    usual = choice.num_envs or (4096 if fast else 256)
+    run = RunFlags(algo=algo, num_envs=usual, total_steps=100_000_000 if fast else 1_300_000)
+    run = dataclasses.replace(run, num_envs=num_envs or run.num_envs)
+    samples = 131_072 if fast else 16_384  # per iteration
+    unroll = samples // run.num_envs // MIN_UNROLL * MIN_UNROLL
+    train = TrainConfig(unroll_length=min(max(unroll, MIN_UNROLL), MAX_UNROLL), cost_smoothing=0.9 if fast else 0.8)
+    if choice.unroll_length is not None:
+        train = train.replace(unroll_length=choice.unroll_length)
+    config = choice.config()
+    # A CPU affords small networks and some 80 iterations, so each of these moves the policy farther; the KL stop keeps
+    # it in bounds.
+    small = {"learning_rate": choice.learning_rate or 1e-3, "hidden_sizes": (64, 64)}
+    wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
+    names = {field.name for field in dataclasses.fields(config)}
+    config = config.replace(**{name: value for name, value in (wide if fast else small).items() if name in names})
+    return Options(run, train, config, choice.constraint.config())
+
+
+def check(options: Options) -> None:
+    """Refuse a training that cannot work, before anything compiles."""
+    run, unroll = options.run, options.train.unroll_length
+    _at_least("--num-envs", run.num_envs, 1)
+    _at_least("--unroll-length", unroll, 1)
+    _at_least("--cost-limit", run.cost_limit, 0)
+    if not 0 <= run.seed < 2**32:
+        raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
+    _at_least("--num-seeds", run.num_seeds, 1)
+    samples = run.num_envs * unroll
+    parse_limits(run.cost_limits)
+    sweep = parse_sweep(options)
+    if run.cost_limits and ("cost-limit" in sweep or choose_algorithm(run.algo).ends_at_limit):
+        culprit = f"--algo {run.algo}" if choose_algorithm(run.algo).ends_at_limit else "--sweep cost-limit"
+        raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
+    try:
+        options.build()
+    except ValueError as error:
+        raise UsageError(f"--algo {run.algo} with --cost-limits: {error}") from error
+    for field in dataclasses.fields(options.algorithm):
+        value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
+        if field.name.startswith("num_"):
+            _at_least(flag, value, 1)
+        if field.name == "hidden_sizes" and (not value or min(value) < 1):
+            raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
+        if field.name == "num_minibatches" and value > samples:
+            raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
+    for flag in ("discount", "gae_lambda", "cost_discount", "cost_gae_lambda", "cost_smoothing"):
+        if not 0.0 <= getattr(options.train, flag) <= 1.0:
+            value = getattr(options.train, flag)
+            raise UsageError(f"--{flag.replace('_', '-')} is {value}; it must lie between 0 and 1")
+    if run.total_steps < 2 * samples:
+        raise UsageError(
+            f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
+            f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
+        )
+
+
+def check_sources(options: Options, cost_names: Sequence[str]) -> None:
+    """Refuse a limit for a source of cost that the environment does not have."""
+    for name in parse_limits(options.run.cost_limits):
+        if name not in cost_names:
+            allowed = ", ".join(cost_names) or "none: this environment has no costs"
+            raise UsageError(
+                f"--cost-limits {name}: {options.run.env} has no such source; it must be one of: {allowed}"
+            )
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of JSON into the tuples of configs."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _at_least(flag: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{flag} is {value}; it must be at least {least}")

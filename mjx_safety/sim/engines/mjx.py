@@ -1,0 +1,234 @@
+"""MJX-JAX: the physics as pure JAX, on any accelerator."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from flax import struct
+from mujoco import mjx
+
+from mjx_safety.sim.fixes.mjx_colliders import corrected
+from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
+from mjx_safety.sim.relevance.slots import Nearby
+from mjx_safety.sim.relevance.where_needed import where_needed
+from mjx_safety.sim.scene import Scene
+from mjx_safety.sim.start_sensors import read_at_rest
+from mjx_safety.sim.state import PhysicsReading, PhysicsState
+
+_TRACING = threading.RLock()
+
+
+@struct.dataclass
+class Part:
+    """One MJX model, of the robot and as many objects as it has slots for, put to the state of a whole scene."""
+
+    model: mjx.Model
+    nearby: Nearby = struct.field(pytree_node=False)
+
+    @classmethod
+    def create(cls, nearby: Nearby) -> Part:
+        """Put the model on the device."""
+        return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)
+
+    def forward(self, data: PhysicsState) -> PhysicsReading:
+        """Read a state."""
+        near, chosen = self.gather(data)
+        near = near.replace(mocap_pos=self.nearby.near.last_mocap_pos(near, near.time))
+        return self._spread(self._measure(_forward(self.model, near)), chosen)
+
+    def step(
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
+    ) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.step`. One loop body serves the substeps and the last reading, which halves the compile time."""
+        near, chosen = self.gather(data)
+        scene = self.nearby.near
+        wanted = max_substeps if num_substeps is None else num_substeps
+        untouched = jnp.zeros(len(scene.solid_bodies), bool)
+        nothing = PhysicsReading(
+            sensors=jnp.zeros(scene.model.nsensordata), contacts=jnp.zeros(len(scene.solid_bodies))
+        )
+
+        def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading, jax.Array]) -> tuple:
+            data, _, touched = carry
+            is_over = index >= wanted  # such rounds only read, the last one always does
+            last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
+            full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
+            with _corrections():
+                moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
+            after = data.replace(qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time)
+            data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
+            return data, self._measure(full), touched | self._touched(full)
+
+        moved, reading, touched = jax.lax.fori_loop(0, max_substeps + 1, substep, (near, nothing, untouched))
+        moved = self.nearby.keep_at_rest(near, moved, touched)
+        after = moved if self.nearby.is_all else self.nearby.scatter(data, moved, chosen)
+        return after, self._spread(reading, chosen)
+
+    def gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
+        """Return the state of what has a slot, and which objects these are."""
+        if self.nearby.is_all:
+            return data, {}
+        chosen = self.nearby.select(data)
+        return self.nearby.gather(data, chosen), chosen
+
+    def _spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
+        return reading if self.nearby.is_all else self.nearby.spread(reading, chosen)
+
+    def _measure(self, full: mjx.Data) -> PhysicsReading:
+        return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full))
+
+    def _count_contacts(self, full: mjx.Data) -> jax.Array:
+        """Contact points of the robot with each solid object [K]. A point counts from distance 0 on."""
+        objects = self._object_geoms()
+        if not len(objects):
+            return jnp.zeros(0)
+        contact = full._impl.contact  # MJX-JAX keeps its contacts nowhere else
+        robot = jnp.asarray(self._robot_geoms())
+        first, second = contact.geom[:, 0], contact.geom[:, 1]
+        other = jnp.where(robot[first], second, first)
+        counts = (contact.dist <= 0) & (robot[first] ^ robot[second])
+        return jnp.sum(counts[:, None] & jnp.asarray(objects)[:, other].T, axis=0, dtype=jnp.float32)
+
+    def _touched(self, full: mjx.Data) -> jax.Array:
+        """Whether anything but the floor touches each solid object, [K] bool."""
+        objects = self._object_geoms()
+        if not len(objects):
+            return jnp.zeros(0, bool)
+        contact, floor = full._impl.contact, self.nearby.near.model.geom("floor").id
+        first, second = contact.geom[:, 0], contact.geom[:, 1]
+        real = (contact.dist <= 0) & (first != floor) & (second != floor)
+        members = jnp.asarray(objects)
+        return jnp.any(real & (members[:, first] | members[:, second]), axis=-1)
+
+    def _robot_geoms(self) -> np.ndarray:
+        """Which geoms are the robot's, [ngeom] bool."""
+        model = self.nearby.near.model
+        return model.body_rootid[model.geom_bodyid] == model.body("robot").id
+
+    def _object_geoms(self) -> np.ndarray:
+        """Which geoms are each solid object's, [K, ngeom] bool."""
+        model, names = self.nearby.near.model, self.nearby.near.solid_bodies
+        bodies = [model.body(name).id for name in names]
+        return np.array([model.geom_bodyid == body for body in bodies], bool).reshape(-1, model.ngeom)
+
+
+@struct.dataclass
+class MjxPhysics:
+    """MJX on one scene. Models are subtrees of leaves: vmap over `near.model` to randomise masses, frictions, gains.
+
+    A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
+    `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway. Such states are cheap
+    to move, so a batch is sorted: all worlds are stepped with the robot alone, and again, with the objects near it,
+    those in which objects matter (`physics.compaction`).
+    """
+
+    near: Part  # the robot and the objects near it
+    alone: Part | None  # the robot by itself; None: `near` serves all worlds. It has to fit the model in `near`
+
+    name = "mjx"
+
+    @classmethod
+    def create(cls, near: Nearby, alone: Nearby | None = None) -> MjxPhysics:
+        """Put the models on the device."""
+        return cls(near=Part.create(near), alone=None if alone is None else Part.create(alone))
+
+    @property
+    def scene(self) -> Scene:
+        """The whole scene."""
+        return self.near.nearby.full
+
+    @property
+    def nearby(self) -> Nearby:
+        """Which objects matter when."""
+        return self.near.nearby
+
+    @property
+    def model(self) -> mjx.Model:
+        """The model of what is near."""
+        return self.near.model
+
+    def with_model(self, model: mjx.Model) -> MjxPhysics:
+        """Use another model of what is near, in all steps."""
+        return self.replace(near=self.near.replace(model=model), alone=None)
+
+    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
+        sensors = read_at_rest(self.scene, data)
+        if sensors is None:
+            sensors = _forward(_without_contacts(self.model), self.near.gather(data)[0]).sensordata
+        return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
+
+    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.forward`."""
+        return data, self.near.forward(data)
+
+    def step(
+        self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
+    ) -> tuple[PhysicsState, PhysicsReading]:
+        """See `Physics.step`."""
+        data = data.replace(ctrl=ctrl)
+        if self.alone is None:
+            return self.near.step(data, max_substeps, num_substeps)
+        seconds = max_substeps * float(self.scene.model.opt.timestep)
+        choose = where_needed(
+            needs=lambda parts, data, _: parts[0].nearby.needs_objects(data, seconds),
+            full=lambda parts, data, num: parts[0].step(data, max_substeps, num),
+            cheap=lambda parts, data, num: parts[1].step(data, max_substeps, num),
+        )
+        return choose((self.near, self.alone), data, num_substeps)
+
+    def data(self, data: PhysicsState) -> mjx.Data:
+        """Return the complete and current `mjx.Data` of a state, all objects included."""
+        model = self.model if self.near.nearby.is_all else mjx.put_model(self.scene.model)
+        return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
+
+
+def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:
+    """Integrate as `mjx.euler` does, after the constraint solver has finished.
+
+    Implicit damping factors a second mass matrix. Nothing in `mjx.euler` makes that wait for the first one, and on a
+    CPU XLA may run both at once; each waits for the worker threads that the other holds, and with two of those
+    the program hangs (jaxlib 0.10, batched LAPACK calls). The added term is zero and makes them follow each other.
+    """
+    after_solver = 0.0 * full.qacc[0]
+    return mjx.euler(model, full.tree_replace({"_impl.M": full._impl.M + after_solver}))
+
+
+_INTEGRATORS = {
+    mjx.IntegratorType.EULER: _euler,
+    mjx.IntegratorType.RK4: mjx.rungekutta4,
+    mjx.IntegratorType.IMPLICITFAST: mjx.implicit,
+}
+
+
+@contextlib.contextmanager
+def _corrections() -> Iterator[None]:
+    """Trace MJX with our colliders and line search, in one thread at a time, as they stand in for its own meanwhile."""
+    with _TRACING, corrected(), exact_line_search():
+        yield
+
+
+def _without_contacts(model: mjx.Model) -> mjx.Model:
+    """Switch contacts off, and touch sensors, which MJX 3.17 cannot evaluate without: they read 0."""
+    is_touch = model.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH
+    stages = np.where(is_touch, int(mujoco.mjtStage.mjSTAGE_NONE), model.sensor_needstage)
+    flags = model.opt.disableflags | mjx.DisableBit.CONTACT
+    return model.replace(opt=model.opt.replace(disableflags=flags), sensor_needstage=stages)
+
+
+def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
+    """Run `mjx.forward`, which leaves acceleration sensors at zero in models without any constraint (MJX 3.17)."""
+    with _corrections():
+        full = mjx.forward(model, _load(model, data))
+    return full if full._impl.efc_J.size else mjx.sensor_acc(model, full)
+
+
+def _load(model: mjx.Model, data: PhysicsState) -> mjx.Data:
+    fields = {field: getattr(data, field) for field in data.__dataclass_fields__}
+    return mjx.make_data(model).replace(**fields)

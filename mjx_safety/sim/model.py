@@ -1,0 +1,227 @@
+"""Robot and objects as a MuJoCo model, one for each engine.
+
+Three models come from one scene. The C engine gets the true one: everything solid may touch everything else, as in the
+reference. What is marked * is not done with `make(..., accuracy="reference")`, against which it can be checked:
+
+- * Worlds in which the robot cannot reach an object within the step, and all objects are at rest or circle undisturbed,
+  are solved for the robot alone. At rest is what moves by less than 1e-6 m/s and is pulled by less than 1e-3 m/s^2.
+
+MJX pays for every pair that could ever touch and lacks some pairs of shapes, so its model departs:
+
+- Masks name the pairs that matter. Left out are: robot and floor where the robot never presses on it (Point: tangent at
+  exactly zero distance, no constraint row ever); the robot with itself, except pairs that `Robot.self_contacts` names;
+  driven objects with each other, with fixed ones and with the floor above which they hover (their places keep them
+  apart); fixed objects with each other and the floor.
+- MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule sunk into the floor up to its middle: the
+  same surface for whatever is lower than the pillar. A cylinder of the robot keeps its contact with the floor; for
+  everything else a stand-in is added that fits inside it: a capsule of the same radius and length, or, where the
+  cylinder is flat like a wheel, thin bars across its tread.
+- * Of many objects only those near the robot, or near a free object that moves, are in the solver
+  (`AbstractObject.slots`, `physics.nearby`). The rest stays where it is or follows the law of its weld, which is the
+  same as long as nothing touches it.
+- A free object that lies on the floor stays where it is as long as nothing else touches it: in single precision it
+  would tremble, at Doggo's time step faster than the speed from which on a moving vase costs.
+- * In a batch, the robot is first solved for by itself; worlds in which it can reach an object, or an object moves, are
+  then solved for again with these objects (`physics.compaction`).
+- * Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
+  ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
+- Where MJX's contact points differ from C's, `physics.colliders` finds C's: of tilted capsules, cylinders and boxes on
+  the floor, and of two boxes.
+- The solver's line search is exact instead of iterated (`physics.line_search`): the same where MJX's has converged.
+- Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
+
+Warp pays for what is near only, and has all pairs of shapes and C's contact sensors: it gets C's model, and departs in
+
+- Robot and floor do not touch where the robot never presses on it, for in single precision a tangent may press.
+- A cylinder against a capsule, a cylinder or a box is left to GJK and EPA, Warp's only algorithm for them. C's model
+  asks for the older MPR, as the reference had it; where shapes overlap deeply the two differ in direction and depth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from mjx_safety.core.shapes import add_to
+from mjx_safety.sim.gremlins import WELD_SOLREF
+from mjx_safety.world.objects import AbstractObject
+from mjx_safety.world.robots.base import Robot, check_model
+
+Engine = Literal["mujoco", "mjx", "warp"]  # that a model is made for
+Accuracy = Literal["fast", "reference"]  # with all of the above, or without what is marked *
+
+COM = "com"  # name of the sensor of the robot's centre of mass
+CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
+BARS = 12  # along the tread of what stands for a wheel on MJX
+BAR = 0.1  # radius of these, of the wheel's
+MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
+MOST_POINTS = 4  # of contact that a pair of shapes can have on MJX
+SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
+LS_ITERATIONS = 10  # of MJX's own line search, for robots with friction loss; all of them are always paid for
+FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
+OBJECTS_FLOOR = 1 << 30  # collision mask of the Warp model, a bit that no robot uses
+TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: ROBOT, DRIVEN: ROBOT | FREE, FLAT: FLOOR}
+
+
+def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObject]:
+    """Limit each kind to the number that MJX holds in its solver at a time (see above)."""
+    return {
+        name: kind if kind.slots is None else dataclasses.replace(kind, num=min(kind.num, kind.slots), locations=())
+        for name, kind in objects.items()
+    }
+
+
+def build_model(
+    robot: Robot,
+    objects: Mapping[str, AbstractObject],
+    *,
+    engine: Engine,
+    accuracy: Accuracy = "fast",
+    com: bool = False,
+) -> mujoco.MjModel:
+    """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
+    spec = mujoco.MjSpec.from_file(str(robot.xml))
+    spec.option.gravity = [0, 0, -9.81]
+    spec.option.magnetic = [0, -0.5, 0]
+    spec.option.disableflags |= _FLAGS[engine]
+    floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
+    root = spec.body("robot")
+    if root is None:
+        raise ValueError(f"the model {robot.xml} of robot {robot.name} has no body named 'robot'")
+    geoms = {FLOOR: [floor], ROBOT: list(root.find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}
+    for name, kind in objects.items():
+        for index in range(kind.num if kind.body_kind != "marker" else 0):
+            geoms[_MASK_OF[kind.body_kind]] += _add_object(spec, f"{name}{index}", kind)
+    if com:
+        subtree = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
+        spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **subtree)
+    if engine == "mjx":
+        if accuracy == "fast":
+            _limit_contacts(spec, geoms, robot)
+        _adapt_to_mjx(spec, robot, geoms)
+    else:
+        for name, kind in objects.items():
+            for index in range(kind.num if kind.body_kind != "marker" else 0):
+                _add_contact_sensor(spec, f"{name}{index}")
+    if engine == "warp" and not robot.touches_floor:
+        _keep_off_the_floor(geoms)
+    model = spec.compile()
+    check_model(robot, model)
+    return model
+
+
+def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:
+    """Add one solid object. A fixed one is a mocap body, so that every world can have it elsewhere."""
+    body = spec.worldbody.add_body(name=name, pos=[0, 0, kind.height], mocap=kind.body_kind == "fixed")
+    if kind.body_kind != "fixed":
+        body.add_freejoint()
+    if kind.body_kind == "driven":
+        target = spec.worldbody.add_body(name=f"{name}_target", pos=[0, 0, kind.height], mocap=True)
+        same_pose = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]  # anchor, position, quaternion, torque scale
+        spec.add_equality(
+            type=mujoco.mjtEq.mjEQ_WELD,
+            objtype=mujoco.mjtObj.mjOBJ_BODY,
+            name1=target.name,
+            name2=name,
+            data=np.array(same_pose, float),
+            solref=WELD_SOLREF,
+        )
+    density = getattr(kind, "density", 1.0)  # of no matter for what is fixed
+    return [add_to(body, shape, density=density, condim=CONDIM, rgba=kind.rgba) for shape in kind.shapes]
+
+
+def _add_contact_sensor(spec: mujoco.MjSpec, body: str) -> None:
+    """Count the contact points between the robot, limbs included, and one object."""
+    spec.add_sensor(
+        name=f"robot_touches_{body}",
+        type=mujoco.mjtSensor.mjSENS_CONTACT,
+        objtype=mujoco.mjtObj.mjOBJ_XBODY,  # the body with everything below it
+        objname="robot",
+        reftype=mujoco.mjtObj.mjOBJ_BODY,
+        refname=body,
+        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # report: how many
+    )
+
+
+def _keep_off_the_floor(geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
+    """Give the floor a mask that only the objects share, so that the robot cannot touch it."""
+    floor, *rest = geoms[FLOOR][0], *geoms[FREE], *geoms[DRIVEN]
+    floor.contype = floor.conaffinity = OBJECTS_FLOOR
+    for geom in rest:
+        geom.contype, geom.conaffinity = geom.contype | OBJECTS_FLOOR, geom.conaffinity | OBJECTS_FLOOR
+
+
+def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
+    """Set the masks, replace cylinders and name the robot's own pairs, as the head of this file says."""
+    spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
+    spec.option.ls_iterations = LS_ITERATIONS
+    shapes = spec.compile()  # where sizes and places are known, however they were written down
+    for geom in geoms[FIXED]:
+        if geom.type == _GEOM.mjGEOM_CYLINDER:
+            radius, half_height = geom.size[:2]
+            geom.type, geom.size, geom.pos = (
+                _GEOM.mjGEOM_CAPSULE,
+                [radius, 2 * half_height, 0],
+                [0, 0, -half_height],
+            )
+    cylinders = [g for g in geoms[ROBOT] if g.type == _GEOM.mjGEOM_CYLINDER and (g.contype or g.conaffinity)]
+    geoms[ROBOT] = [geom for geom in geoms[ROBOT] if geom not in cylinders]
+    geoms[FLAT] = cylinders
+    ids = [geom.id for geom in cylinders]  # before anything is added, which shifts them
+    stand_ins = [new for geom, index in zip(cylinders, ids, strict=True) for new in _add_stand_ins(geom, shapes, index)]
+    for mask, members in geoms.items():
+        for geom in members:
+            if geom.contype or geom.conaffinity:
+                geom.contype, geom.conaffinity = mask, TOUCHES[mask]
+    for geom in [*stand_ins, *([] if robot.touches_floor else geoms[ROBOT])]:
+        geom.contype, geom.conaffinity = ROBOT, 0
+    for first, second in robot.self_contacts:
+        spec.add_pair(geomname1=first, geomname2=second, condim=CONDIM)
+
+
+def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int) -> list[mujoco.MjsGeom]:
+    """Add the capsule or the ring of bars that takes a cylinder's place against all but the floor.
+
+    shapes: the compiled model, in which the cylinder has this index.
+    """
+    (radius, half_length), quat = shapes.geom_size[index, :2], shapes.geom_quat[index]
+    centre, mat = shapes.geom_pos[index], np.zeros(9)
+    mujoco.mju_quat2Mat(mat, quat)
+    common = {"mass": 0.0, "condim": CONDIM, "rgba": [0, 0, 0, 0]}
+    if half_length > radius:
+        size = [radius, half_length - radius, 0]
+        return [cylinder.parent.add_geom(type=_GEOM.mjGEOM_CAPSULE, size=size, pos=centre, quat=quat, **common)]
+    angles, thin = 2 * np.pi * np.arange(BARS) / BARS, BAR * radius
+    ring = (radius - thin) * np.stack([np.cos(angles), np.sin(angles), np.zeros(BARS)], axis=-1)
+    places = centre + ring @ mat.reshape(3, 3).T
+    size = [thin, half_length - thin, 0]
+    bars = [{"type": _GEOM.mjGEOM_CAPSULE, "size": size, "pos": place, "quat": quat} for place in places]
+    return [cylinder.parent.add_geom(**bar, **common) for bar in bars]
+
+
+def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]], robot: Robot) -> None:
+    """Bound what the solver is given: the nearest pairs, and the deepest contacts, with room for all on the floor."""
+    of_objects = SPARE_CONTACTS + _points(geoms[FREE]) if any(geoms[kind] for kind in (FREE, FIXED, DRIVEN)) else 0
+    of_robot = min(_points(geoms[ROBOT]), robot.floor_points or np.inf) if robot.touches_floor else 0
+    points = of_objects + of_robot + MOST_POINTS * len(robot.self_contacts)
+    for name, value in {"max_geom_pairs": MAX_GEOM_PAIRS, "max_contact_points": points}.items():
+        spec.add_numeric(name=name, data=np.array([float(value)]))
+
+
+def _points(geoms: list[mujoco.MjsGeom]) -> int:
+    """How many contact points MJX has room for between some shapes and the floor."""
+    return sum(_FLOOR_POINTS.get(geom.type, 0) for geom in geoms if geom.contype or geom.conaffinity)
+
+
+_GEOM, _DISABLE = mujoco.mjtGeom, mujoco.mjtDisableBit
+_FLAGS = {  # a blow-up must show, not restart the world; convex shapes collide as they did when the reference was made
+    "mujoco": int(_DISABLE.mjDSBL_AUTORESET | _DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),
+    "mjx": int(_DISABLE.mjDSBL_AUTORESET),
+    "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # never restarts a world
+}
+_FLOOR_POINTS = {_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3, _GEOM.mjGEOM_BOX: 4}
+_MASK_OF = {"fixed": FIXED, "free": FREE, "driven": DRIVEN}

@@ -1,0 +1,165 @@
+"""Films and pictures of recorded episodes, several worlds side by side, each with its strip."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mjx_safety.viz.episodes import Recording
+from mjx_safety.viz.frames import FrameDrawer
+from mjx_safety.viz.strip import Strip
+
+MAX_FPS = 25.0  # frames per second; a step may be shorter than a frame
+GIF_FPS = 12.5  # frames per second: a .gif keeps every frame nearly whole
+GAP = 4  # pixels between worlds
+PAPER = 216
+SUFFIXES = (".mp4", ".gif", ".png")
+NO_ENCODER = (
+    "writing .mp4 needs the package imageio-ffmpeg: pip install 'mjx-safety[viz]'; .gif, .png, .html need no more"
+)
+
+
+WatchFn = Callable[[Sequence[int]], Iterable[int]]
+
+
+class MissingPackageError(ImportError):
+    """A package of the extra `viz` is not installed; the message says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a recording is shown."""
+
+    camera: str = "track"
+    width: int = 480  # pixels, of one world
+    height: int = 360
+    halo: bool = True  # the lidar readings above the robot
+    speed: float = 1.0  # of the film, relative to the world's time
+
+
+class Film:
+    """Frames of a recording; `frame(step)` is one of them. Close it, or use it as a context."""
+
+    def __init__(self, recording: Recording, look: Look):
+        self.recording, self.look = recording, look
+        returns, costs = recording.returns, recording.costs
+        self._strips = [
+            Strip(look.width, returns[:, w], costs[:, w], recording.cost_limit, recording.env.dt)
+            for w in range(recording.num_worlds)
+        ]
+        self._drawer = FrameDrawer(recording.env, look.width, look.height)
+
+    def frame(self, step: int) -> np.ndarray:
+        """Return the picture [H, W, 3] uint8 of all worlds at one step."""
+        cells = []
+        for world, strip in enumerate(self._strips):
+            picture = self._drawer.draw(self.recording.at(step, world), self.look.camera, halo=self.look.halo)
+            own_step = min(step, int(self.recording.lengths[world]))
+            cells.append(np.concatenate([picture, strip.draw(own_step)]))
+        return tile(cells)
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drawer.close()
+
+
+def tile(cells: list[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Put pictures [H, W, 3] of one size side by side, in as many rows as columns or one fewer unless told."""
+    columns = columns or math.ceil(math.sqrt(len(cells)))
+    rows = math.ceil(len(cells) / columns)
+    height, width = cells[0].shape[:2]
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), PAPER, np.uint8)
+    for number, cell in enumerate(cells):
+        y, x = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        sheet[y : y + height, x : x + width] = cell
+    return sheet
+
+
+def frame_steps(recording: Recording, speed: float, max_fps: float = MAX_FPS) -> tuple[list[int], float]:
+    """Return the steps to show, the last one included, and frames per second."""
+    rate = speed / recording.env.dt  # steps per second of film
+    stride = max(1, math.ceil(rate / max_fps - 1e-9))
+    steps = list(range(0, recording.num_steps + 1, stride))
+    return steps if steps[-1] == recording.num_steps else [*steps, recording.num_steps], rate / stride
+
+
+def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, watch: WatchFn = iter) -> None:
+    """Write a film (.mp4, .gif) or a sheet of some moments (.png).
+
+    watch: passes on the steps of a film, one by one, and may show how far it has got.
+    Raises `opengl.NoOpenGLError` or `MissingPackageError` where this machine cannot.
+    """
+    if path.suffix == ".mp4":
+        check_encoder()
+    with Film(recording, look) as film:
+        if path.suffix == ".png":
+            steps = np.unique(np.linspace(0, recording.num_steps, moments + 1).round().astype(int)[1:])
+            columns = None if recording.num_worlds == 1 else 1  # several worlds: a row for each moment
+            sheet = tile([film.frame(int(step)) for step in steps], columns)
+            Image.fromarray(sheet).save(path, optimize=True)
+            return
+        steps, fps = frame_steps(recording, look.speed, GIF_FPS if path.suffix == ".gif" else MAX_FPS)
+        frames = (film.frame(step) for step in watch(steps))
+        if path.suffix == ".gif":
+            _write_gif(frames, fps, path, palette=_palette(film))
+        else:
+            _write_mp4(frames, fps, path)
+
+
+def _palette(film: Film) -> Image.Image:
+    """The colours of the film, those of steps that cost included. All frames share them, so still parts stay still."""
+    recording = film.recording
+    costly = np.flatnonzero((np.asarray(recording.states.cost) > 0).any(axis=1))
+    steps = {0, recording.num_steps // 2, recording.num_steps, *costly[:1], *costly[-1:]}
+    return Image.fromarray(np.concatenate([film.frame(int(step)) for step in sorted(steps)])).quantize(256)
+
+
+def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path, palette: Image.Image) -> None:
+    images = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first = next(images)
+    first.save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0, optimize=False)
+
+
+def check_encoder() -> str:
+    """Return the path of the program that writes .mp4. Raises MissingPackageError where there is none."""
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:  # the second: the package came without the program
+        raise MissingPackageError(NO_ENCODER) from error
+
+
+def _write_mp4(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
+    """Pipe the frames to ffmpeg; H.264 in a form that every player and browser takes."""
+    first = _even(next(frames))
+    height, width = first.shape[:2]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+    coded = ["-an", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [check_encoder(), "-y", "-loglevel", "error", *raw, *coded, str(path)]
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said) as encoder:
+        assert encoder.stdin is not None
+        try:
+            for frame in itertools.chain([first], map(_even, frames)):
+                encoder.stdin.write(frame.tobytes())
+            encoder.stdin.close()
+        except BrokenPipeError:
+            pass  # what went wrong follows
+        if encoder.wait():
+            said.seek(0)
+            raise RuntimeError(f"ffmpeg could not write {path}: {said.read().decode(errors='replace').strip()}")
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Drop the last row and column where their number is odd: the codec takes pairs."""
+    return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]

@@ -1,0 +1,142 @@
+"""What the lidars of a world read, as a picture: the directions around the robot, and the readings as bars."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Wedge
+
+from mjx_safety.env.env import Env
+from mjx_safety.types import State
+from mjx_safety.viz.frames import bin_angles, lidar_readings
+from mjx_safety.viz.solids import pose, true_model
+from mjx_safety.viz.top_view import TOPMOST, draw_top_view
+from mjx_safety.world.lidar import Lidar
+
+RING, WIDTH = 0.3, 0.11  # m from the robot to the first ring; of a ring
+FAINT, PALE = "0.75", "0.45"
+CARD = {"boxstyle": "round,pad=0.15", "facecolor": (1, 1, 1, 0.75), "edgecolor": "none"}  # below numbers
+LEAST = 1e-3  # a reading below this is nothing seen
+
+
+def plot_lidar(env: Env, state: State) -> Figure:
+    """Draw one world from above with a ring of readings per kind of object around the robot, and the same as bars.
+
+    A line leads to each object that is the nearest in its direction, its distance stands above the bar. Raises
+    ValueError for a batch of worlds and for an environment without lidars.
+    """
+    readings = lidar_readings(env, state) if np.ndim(state.reward) == 0 else {}
+    if np.ndim(state.reward) == 0 and not readings:
+        raise ValueError(f"plot_lidar: no kind of object has a lidar in this environment ({env.config.task.name})")
+    figure = Figure(figsize=(12, 6.8), layout="constrained")
+    left, right = np.ravel(np.array(figure.subfigures(1, 2, width_ratios=(1.15, 1.0))))
+    view = draw_top_view(env, state, left.add_subplot())
+    model = true_model(env.scene)
+    root = pose(model, state).body("robot")
+    pos, mat = root.xpos.copy(), root.xmat.reshape(3, 3).copy()
+    _draw_directions(view, env.config.lidar, pos, _yaw(mat), len(readings))
+    panels = np.atleast_1d(right.subplots(len(readings), 1, sharex=True, sharey=True))
+    for ring, (panel, (kind, values)) in enumerate(zip(panels, readings.items(), strict=True)):
+        colour = env.config.objects[kind].rgba[:3]
+        nearest = _nearest(env.config.lidar, _positions(env, state, kind), pos, mat)
+        if env.config.lidar.kind == "pseudo":
+            _draw_ring(view, values, pos, _yaw(mat), RING + WIDTH * ring, colour)
+            for place, _ in nearest.values():
+                line = ([pos[0], place[0]], [pos[1], place[1]])
+                view.plot(*line, color=colour, linewidth=1.0, linestyle=":", zorder=TOPMOST)
+        else:
+            _draw_rays(view, bin_angles(env), values, pos, _yaw(mat), colour)
+        _draw_bars(panel, kind, values, nearest if env.config.lidar.kind == "pseudo" else {}, colour)
+    panels[-1].set(xlabel="bin, counter-clockwise from the robot's x axis", xticks=range(env.config.lidar.num_bins))
+    figure.suptitle(explain(env.config.lidar), fontsize=11)
+    return figure
+
+
+def explain(lidar: Lidar) -> str:
+    """Say in words what a reading is."""
+    if lidar.kind == "natural":
+        return (
+            "Natural lidar: a ray along the first edge of each sector reads exp(-distance in m) to the surface it hits"
+        )
+    if lidar.max_dist is None:
+        formula = f"exp(-{float(lidar.exp_gain):g} distance in m)"
+    else:
+        formula = f"1 - distance / {float(lidar.max_dist):g} m"
+    shared = ",\nand shares it with the two sectors beside, the more the nearer it lies to them" if lidar.alias else ""
+    return f"Each sector reads {formula} of the nearest object in it{shared}"
+
+
+def _draw_directions(view: Axes, lidar: Lidar, pos: np.ndarray, yaw: float, rings: int) -> None:
+    """Sectors, their numbers, and how far the lidar sees."""
+    inner, outer = RING, RING + WIDTH * rings
+    if lidar.kind == "pseudo" and lidar.max_dist is not None:
+        style = {"fill": False, "edgecolor": PALE, "linewidth": 0.8, "linestyle": "--", "zorder": TOPMOST}
+        view.add_patch(Circle((pos[0], pos[1]), float(lidar.max_dist), **style, gid="reach"))
+    for bin_ in range(lidar.num_bins):
+        edge, middle = (yaw + 2 * math.pi * (bin_ + share) / lidar.num_bins for share in (0.0, 0.5))
+        if lidar.kind == "pseudo":
+            ends = [pos[:2] + radius * np.array([math.cos(edge), math.sin(edge)]) for radius in (inner, 20.0)]
+            view.plot(*np.transpose(ends), color=FAINT, linewidth=0.5, zorder=1.5, scalex=False, scaley=False)
+        angle = middle if lidar.kind == "pseudo" else edge
+        x, y = pos[:2] + (outer + 0.09) * np.array([math.cos(angle), math.sin(angle)])
+        number = view.text(x, y, str(bin_), fontsize=7, ha="center", va="center", zorder=TOPMOST + 2, clip_on=True)
+        number.set_bbox(CARD)
+
+
+def _draw_ring(view: Axes, values: np.ndarray, pos: np.ndarray, yaw: float, radius: float, colour: Any) -> None:
+    """One kind's readings: the stronger, the more opaque."""
+    turn = 360.0 / len(values)
+    for bin_, value in enumerate(values):
+        start = math.degrees(yaw) + turn * bin_
+        place = ((pos[0], pos[1]), radius + WIDTH, start, start + turn)
+        paper = Wedge(*place, width=WIDTH, facecolor=(1, 1, 1, 0.45), edgecolor=FAINT, linewidth=0.4, zorder=TOPMOST)
+        view.add_patch(paper)
+        ink = Wedge(*place, width=WIDTH, facecolor=(*colour, float(np.clip(value, 0, 1))), zorder=TOPMOST + 1)
+        view.add_patch(ink)
+
+
+def _draw_rays(view: Axes, angles: np.ndarray, values: np.ndarray, pos: np.ndarray, yaw: float, colour: Any) -> None:
+    """One kind's rays that hit something, up to where they do."""
+    for angle, value in zip(angles + yaw, values, strict=True):
+        if value > LEAST:
+            end = pos[:2] - math.log(value) * np.array([math.cos(angle), math.sin(angle)])
+            line = ([pos[0], end[0]], [pos[1], end[1]])
+            view.plot(*line, color=colour, linewidth=1.0, marker=".", markevery=[1], zorder=TOPMOST)
+
+
+def _draw_bars(panel: Axes, kind: str, values: np.ndarray, nearest: dict, colour: Any) -> None:
+    panel.bar(range(len(values)), values, color=colour, edgecolor="0.3", linewidth=0.5, width=0.9)
+    for bin_, (_, distance) in nearest.items():
+        panel.text(bin_, float(values[bin_]) + 0.03, f"{distance:.2f} m", fontsize=7, ha="center", rotation=0)
+    panel.set(ylim=(0, 1.12), yticks=(0, 0.5, 1))
+    panel.set_title(f"{kind.replace('_', ' ')} lidar", fontsize=10, loc="left")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _nearest(lidar: Lidar, places: np.ndarray, pos: np.ndarray, mat: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
+    """Return the nearest object of each sector that has one: its place [2] m and distance m. places: [N, >=2] m."""
+    found: dict[int, tuple[np.ndarray, float]] = {}
+    for place in places[:, :2]:
+        ego = (mat.T @ (np.append(place, 0.0) - pos))[:2]
+        distance = float(np.linalg.norm(ego))
+        bin_ = int(math.atan2(ego[1], ego[0]) / (2 * math.pi) % 1.0 * lidar.num_bins)
+        if bin_ not in found or distance < found[bin_][1]:
+            found[bin_] = (place, distance)
+    return found
+
+
+def _positions(env: Env, state: State, kind: str) -> np.ndarray:
+    """Places [N, 3] m of a kind's objects."""
+    if kind in state.scene["pos"]:
+        return np.asarray(state.scene["pos"][kind], float)
+    data = pose(true_model(env.scene), state)
+    return np.array([data.body(f"{kind}{i}").xpos for i in range(env.config.objects[kind].num)])
+
+
+def _yaw(mat: np.ndarray) -> float:
+    """Direction of the robot's x axis, rad."""
+    return math.atan2(mat[1, 0], mat[0, 0])

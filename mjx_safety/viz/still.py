@@ -1,0 +1,40 @@
+"""One picture of one state, or of some side by side: what a notebook shows."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from PIL import Image
+
+from mjx_safety.env.env import Env
+from mjx_safety.types import State
+from mjx_safety.viz.film import tile
+from mjx_safety.viz.frames import FrameDrawer, check_camera
+
+MAX_WORLDS = 64  # in one picture
+
+
+def render(
+    env: Env, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True
+) -> Image.Image:
+    """Draw a state by MuJoCo's renderer; a notebook shows the image that this returns.
+
+    state: of one world, or of a batch [B], whose worlds are put side by side; camera: one of `CAMERAS`; width, height:
+    of one world, pixels; halo: draw the lidar readings above the robot. A red ball marks a state that costs.
+    Raises `NoOpenGLError` where this machine cannot draw, with the name of what to install; `draw_top_view` always can.
+    """
+    check_camera(env, camera)
+    shape = np.shape(state.reward)
+    if len(shape) > 1 or (shape and not 0 < shape[0] <= MAX_WORLDS):
+        raise ValueError(
+            f"render draws one world or a batch of up to {MAX_WORLDS}, and this state has the shape {shape};"
+            " choose some with jax.tree.map(lambda x: x[:4], state)"
+        )
+    state = jax.device_get(state.replace(key=None))
+    states = [_row(state, i) for i in range(shape[0])] if shape else [state]
+    with FrameDrawer(env, width, height) as drawer:
+        return Image.fromarray(tile([drawer.draw(one, camera, halo=halo) for one in states]))
+
+
+def _row(states: State, index: int) -> State:
+    return jax.tree.map(lambda leaf: leaf[index], states)

@@ -1,0 +1,120 @@
+"""EnvConfig: an environment as a value."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mjx_safety.core.settings import (
+    Rectangle,
+    freeze,
+    is_rectangle,
+    require,
+    require_bools,
+    require_count,
+    require_numbers,
+    settings,
+    static,
+)
+from mjx_safety.world.lidar import Lidar
+from mjx_safety.world.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases, Walls
+from mjx_safety.world.robots.base import Robot
+from mjx_safety.world.robots.point import POINT
+from mjx_safety.world.tasks.base import AbstractTask
+from mjx_safety.world.tasks.goal import Goal
+
+EXTRAS = ("goal_dist", "remaining", "qpos", "qvel", "ctrl", "freejoint", "com")
+LAYOUTS = ("per_episode", "per_env", "fixed")
+PROFILES = ("1.0.0", "2019")
+
+KINDS = {  # kinds of objects that any task may have, in the order of observation and cost within their body kind
+    "hazards": Hazards,
+    "vases": Vases,
+    "pillars": Pillars,
+    "buttons": Buttons,
+    "walls": Walls,
+    "boundary": Boundary,
+    "gremlins": Gremlins,
+}
+PLACEMENT_ORDER_2019 = ("walls", "goal", "push_box", "buttons", "hazards", "vases", "pillars", "gremlins")
+
+
+@settings
+class EnvConfig:
+    """Everything that defines an environment. Change a copy with `dataclasses.replace` or keywords of `make`.
+
+    Float fields are pytree leaves (see `settings`): `jax.vmap` over an `Env` sweeps rewards, costs, thresholds.
+    """
+
+    robot: Robot = POINT
+    task: AbstractTask = Goal()
+    hazards: Hazards | None = None
+    vases: Vases | None = None
+    pillars: Pillars | None = None
+    buttons: Buttons | None = None  # as obstacles; the task Button has its own
+    gremlins: Gremlins | None = None
+    walls: Walls | None = None
+    boundary: Boundary | None = None
+
+    lidar: Lidar = Lidar()
+    compass_size: Literal[2, 3] = 2  # components of the compasses that objects ask for
+    extras: tuple[str, ...] = ()  # further entries of the observation, of `EXTRAS`
+    profile: Literal["1.0.0", "2019"] = "1.0.0"  # whose order of placement, and of the observation, and whose names
+
+    extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)  # m, where things are placed
+    margin: float = static(default=0.0)  # m, added to every sum of two keepouts
+    layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"  # per_env: each world of a batch keeps its own
+    layout_seed: int = 0  # of the one layout, where layouts="fixed"
+
+    episode_length: int = 1000  # steps until truncation
+    continue_goal: bool = True  # False: the episode terminates when the goal is met
+    frameskip: int = 10  # physics steps in one environment step, at most
+    frameskip_prob: float = static(default=1.0)  # chance of each of them: their number is binomial
+    action_noise: float = static(default=0.0)  # standard deviation of the noise on each control
+
+    indicator: bool = True  # cost is 1 where any source is positive, else 0; False: the sum of the sources
+    reward_clip: float = 10.0  # symmetric bound of the reward for progress; 0: none
+    reward_orientation: bool = False  # reward for being upright
+    reward_orientation_scale: float = 0.002  # of that reward
+    reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
+
+    def __post_init__(self) -> None:
+        parts = {"robot": Robot, "task": AbstractTask, "lidar": Lidar}
+        for field, kind in parts.items():
+            require(isinstance(getattr(self, field), kind), self, field, f"a {kind.__name__.removeprefix('Abstract')}")
+        for field, kind in KINDS.items():
+            value = getattr(self, field)
+            require(value is None or isinstance(value, kind), self, field, f"None or {kind.__name__}(...)")
+            taken = value is not None and field in self.task.objects
+            require(not taken, self, field, f"None, since the task {self.task.name} has its own")
+        require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
+        freeze(self, "extents", "extras")
+        known = isinstance(self.extras, tuple) and set(self.extras) <= set(EXTRAS)
+        require(known and len(set(self.extras)) == len(self.extras), self, "extras", f"some of {', '.join(EXTRAS)}")
+        require(type(self.compass_size) is int and self.compass_size in (2, 3), self, "compass_size", "2 or 3")
+        require(self.profile in PROFILES, self, "profile", "'1.0.0' or '2019'")
+        require(self.layouts in LAYOUTS, self, "layouts", "'per_episode', 'per_env' or 'fixed'")
+        needs_goal = "goal_dist" in self.extras and "goal" not in self.task.objects
+        require(not needs_goal, self, "extras", f"without 'goal_dist', since the task {self.task.name} has no goal")
+        for field, minimum in {"episode_length": 1, "frameskip": 1, "layout_seed": 0}.items():
+            require_count(self, field, minimum)
+        require_bools(self, "continue_goal", "indicator", "reward_orientation")
+        require_numbers(self, margin=0.0, reward_clip=0.0, action_noise=0.0, frameskip_prob=0.0)
+        require(self.frameskip_prob <= 1.0, self, "frameskip_prob", "a finite number in [0, 1]")
+        require_numbers(self, reward_orientation_scale=float("-inf"), reward_exception=float("-inf"))
+
+    @property
+    def objects(self) -> dict[str, AbstractObject]:
+        """All kinds of objects that exist, in the order of observation and cost, which is that of their bodies too."""
+        own = {name: getattr(self, name) for name in KINDS if getattr(self, name) is not None}
+        kinds = {name: kind for name, kind in {**self.task.objects, **own}.items() if kind.num}
+        rank = {"marker": 0, "fixed": 0, "free": 1, "driven": 2}
+        return dict(sorted(kinds.items(), key=lambda item: rank[item[1].body_kind]))  # stable
+
+    @property
+    def placed(self) -> dict[str, AbstractObject]:
+        """The kinds that a layout finds places for, in that order, after the robot."""
+        kinds = {name: kind for name, kind in self.objects.items() if name not in self.task.unplaced}
+        if self.profile == "1.0.0":
+            return kinds
+        rank = {name: index for index, name in enumerate(PLACEMENT_ORDER_2019)}
+        return dict(sorted(kinds.items(), key=lambda item: rank.get(item[0], len(rank))))

@@ -1,0 +1,350 @@
+"""The objects of a scene as values: how many, how big, what they cost, what they are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+from mjx_safety.core.settings import require, require_bools, require_numbers, settings, static
+from mjx_safety.core.shapes import Shape
+from mjx_safety.world.placement.table import AbstractPlaced
+
+BodyKind = Literal["marker", "fixed", "free", "driven"]
+Rgba = tuple[float, float, float, float]
+
+
+@settings
+class AbstractObject(AbstractPlaced):
+    """Options that all kinds of objects share. Never built itself.
+
+    `body_kind` says what the physics sees: nothing (`marker`: a mere position), a solid body that stays where the
+    episode put it (`fixed`), one that moves (`free`), or one that moves and is tied to a moving target (`driven`).
+    """
+
+    body_kind: ClassVar[BodyKind] = "marker"
+    turned: ClassVar[bool] = True  # gets a random heading
+    slots: ClassVar[int | None] = None  # how many at a time need the solver (mjx); None: all of them
+    rgba: ClassVar[Rgba] = (0.5, 0.5, 0.5, 1.0)
+
+    observed: bool = True  # has a lidar in the observation
+    constrained: bool = True  # counts towards the cost
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_bools(self, "observed", "constrained")
+
+    @property
+    def height(self) -> float:
+        """Height of the centre at reset, m."""
+        raise TypeError(f"{type(self).__name__} is abstract")
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """What one object is made of, in its body's frame."""
+        raise TypeError(f"{type(self).__name__} is abstract")
+
+    @property
+    def yaws(self) -> tuple[float, ...]:
+        """Headings of what is not `turned`, rad."""
+        return (0.0,) * self.num
+
+
+@settings
+class GoalArea(AbstractObject):
+    """The cylinder to reach. Nothing collides with it."""
+
+    rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.25)
+
+    keepout: float = static(default=0.4)  # m
+    size: float = 0.3  # m, radius
+    compass: bool = False  # has a compass in the observation
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=0.0)
+        require_bools(self, "compass")
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return 0.5 * self.size + 0.01
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (Shape("cylinder", (self.size, 0.5 * self.size)),)
+
+
+@settings
+class Hazards(AbstractObject):
+    """Discs on the floor that cost by how deep the robot's centre is inside."""
+
+    rgba: ClassVar[Rgba] = (0.0, 0.0, 1.0, 0.25)
+
+    keepout: float = static(default=0.4)  # m
+    size: float = 0.2  # m, radius
+    cost: float = 1.0  # per m of depth
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=0.0, cost=0.0)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return 0.02
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (Shape("cylinder", (self.size, 0.01)),)
+
+
+@settings
+class Vases(AbstractObject):
+    """Light cubes that cost when touched and while they move."""
+
+    body_kind: ClassVar[BodyKind] = "free"
+    slots: ClassVar[int | None] = 4
+    rgba: ClassVar[Rgba] = (0.0, 1.0, 1.0, 1.0)
+
+    keepout: float = static(default=0.15)  # m
+    size: float = static(default=0.1)  # m, half edge
+    density: float = static(default=0.001)  # kg/m^3
+    sink: float = static(default=4e-5)  # m, depth in the floor at reset, where its weight is carried
+    contact_cost: float = 1.0  # per contact point with the robot
+    velocity_cost: float = 1.0  # per m/s
+    velocity_threshold: float = 1e-4  # m/s, slower counts as resting
+    displace_cost: float = static(default=0.0)  # per m from the place at reset; 0: no such source
+    displace_threshold: float = 1e-3  # m, nearer counts as in place
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=1e-6, density=1e-12, sink=0.0)
+        require_numbers(self, contact_cost=0.0, velocity_cost=0.0, velocity_threshold=0.0)
+        require_numbers(self, displace_cost=0.0, displace_threshold=0.0)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre at reset, m."""
+        return self.size - self.sink
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (_cube(self.size),)
+
+
+@settings
+class Pillars(AbstractObject):
+    """Cylinders that stand fast and cost when touched."""
+
+    body_kind: ClassVar[BodyKind] = "fixed"
+    slots: ClassVar[int | None] = 3
+    rgba: ClassVar[Rgba] = (0.5, 0.5, 1.0, 1.0)
+
+    keepout: float = static(default=0.3)  # m
+    size: float = static(default=0.2)  # m, radius
+    half_height: float = static(default=0.5)  # m
+    cost: float = 1.0  # per contact point with the robot
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=1e-6, half_height=1e-6, cost=0.0)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return self.half_height
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (Shape("cylinder", (self.size, self.half_height)),)
+
+
+@settings
+class Buttons(AbstractObject):
+    """Balls fixed on the floor. In the task Button touching a wrong one costs, elsewhere touching any of them."""
+
+    body_kind: ClassVar[BodyKind] = "fixed"
+    slots: ClassVar[int | None] = 3
+    rgba: ClassVar[Rgba] = (1.0, 0.5, 0.0, 1.0)
+
+    keepout: float = static(default=0.2)  # m
+    size: float = static(default=0.1)  # m, radius
+    cost: float = 1.0  # per contact point with the robot
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=1e-6, cost=0.0)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return self.size
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (Shape("sphere", (self.size,)),)
+
+
+@settings
+class Gremlins(AbstractObject):
+    """Light cubes that circle their place, all in step, and cost when touched."""
+
+    body_kind: ClassVar[BodyKind] = "driven"
+    slots: ClassVar[int | None] = 3
+    rgba: ClassVar[Rgba] = (0.5, 0.0, 1.0, 1.0)
+
+    keepout: float = static(default=0.5)  # m
+    size: float = static(default=0.1)  # m, half edge
+    density: float = static(default=0.001)  # kg/m^3
+    travel: float = static(default=0.3)  # m, radius of the circle
+    contact_cost: float = 1.0  # per contact point with the robot
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=1e-6, density=1e-12, travel=0.0, contact_cost=0.0)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre at reset, m."""
+        return self.size
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (_cube(self.size),)
+
+
+@settings
+class PushBox(AbstractObject):
+    """The box to push: a cube with four corner posts, so that it can be grabbed."""
+
+    body_kind: ClassVar[BodyKind] = "free"
+    rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 1.0)
+
+    keepout: float = static(default=0.2)  # m
+    size: float = static(default=0.2)  # m, half edge of the cube
+    density: float = static(default=0.001)  # kg/m^3
+    compass: bool = False  # has a compass in the observation
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=1e-6, density=1e-12)
+        require_bools(self, "compass")
+
+    @property
+    def height(self) -> float:
+        """Height of the centre at reset, m."""
+        return self.size
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        s = self.size
+        posts = [Shape("box", (s / 2, s / 2, s), (x * s, y * s, 0.0)) for x in (1, -1) for y in (1, -1)]
+        return (_cube(s), *posts)
+
+
+@settings
+class Walls(AbstractObject):
+    """Solid cubes, squared to the axes. Without cost."""
+
+    body_kind: ClassVar[BodyKind] = "fixed"
+    turned: ClassVar[bool] = False
+
+    size: float = static(default=0.5)  # m, half edge
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, size=1e-6)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return self.size
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (_cube(self.size),)
+
+
+@settings
+class CircleArea(AbstractObject):
+    """The circle to run along, around the origin. Nothing collides with it."""
+
+    turned: ClassVar[bool] = False
+    rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.1)
+
+    locations: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
+    radius: float = 1.5  # m
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        super().check()
+        require_numbers(self, radius=0.0)
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return 0.01
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """See `AbstractObject.shapes`."""
+        return (Shape("cylinder", (self.radius, 0.01)),)
+
+
+@settings
+class Boundary(AbstractObject):
+    """Two or four straight lines, drawn as walls nothing collides with; the robot beyond them costs."""
+
+    turned: ClassVar[bool] = False
+    rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 0.1)
+
+    num: int = 2  # 2: at x = +-distance; 4: also at y = +-distance
+    observed: bool = False
+    distance: float = static(default=1.125)  # m, of each line from the origin
+    half_length: float = static(default=3.5)  # m, of what is drawn
+    cost: float = 1.0  # per step
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        f = self.distance
+        require_numbers(self, distance=0.0, half_length=1e-6, cost=0.0)
+        require(self.num in (2, 4), self, "num", "2 or 4")
+        places = ((f, 0.0), (-f, 0.0), (0.0, f), (0.0, -f))[: self.num]
+        object.__setattr__(self, "locations", places)
+        super().check()
+
+    @property
+    def height(self) -> float:
+        """Height of the centre, m."""
+        return 0.25
+
+    @property
+    def yaws(self) -> tuple[float, ...]:
+        """Headings of the walls, rad."""
+        return (0.0, 0.0, 0.5 * math.pi, 0.5 * math.pi)[: self.num]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """A wall across the x axis."""
+        return (Shape("box", (0.05, self.half_length, 0.3)),)
+
+
+def _cube(half_edge: float) -> Shape:
+    return Shape("box", (half_edge, half_edge, half_edge))

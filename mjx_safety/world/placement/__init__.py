@@ -1,0 +1,1 @@
+"""Where things are put at the start of an episode."""

@@ -1,0 +1,106 @@
+"""What is placed, and the table of where each thing may stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from mjx_safety.core.settings import (
+    Rectangle,
+    freeze,
+    is_rectangle,
+    require,
+    require_count,
+    require_numbers,
+    settings,
+    static,
+)
+
+
+@settings
+class AbstractPlaced:
+    """Where things of one kind may be put. Never built itself."""
+
+    num: int = 1
+    keepout: float = static(default=0.0)  # m, radius that other keepouts must not enter
+    placements: tuple[Rectangle, ...] | None = None  # m; None: the environment's extents
+    locations: tuple[tuple[float, float], ...] = ()  # m, fixed places of the first ones
+
+    def check(self) -> None:
+        """Refuse wrong values."""
+        require_count(self, "num")
+        require_numbers(self, keepout=0.0)
+        placements = self.placements
+        some = isinstance(placements, (tuple, list)) and len(placements) > 0
+        rectangles = placements is None or (some and all(map(is_rectangle, placements)))
+        require(rectangles, self, "placements", "None or at least one rectangle (xmin, ymin, xmax, ymax) in m")
+        pairs = isinstance(self.locations, (tuple, list)) and all(map(_is_point, self.locations))
+        require(pairs and len(self.locations) <= self.num, self, "locations", f"at most {self.num} pairs (x, y) in m")
+
+    def __post_init__(self) -> None:
+        self.check()
+        freeze(self, "placements", "locations")
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and is_rectangle((*value, *value))
+
+
+@struct.dataclass
+class PlacementTable:
+    """All placed things in the order of placement: N things, R rectangles at most for each."""
+
+    rectangles: jax.Array  # [N, R, 4] m, already shrunk by the keepout
+    probs: jax.Array  # [N, R] chance of each rectangle, by its area
+    keepout: jax.Array  # [N] m
+    margin: jax.Array  # [] m, added to every sum of two keepouts
+    slices: tuple[tuple[str, int, int], ...] = struct.field(pytree_node=False)  # kind, first index, one past the last
+
+    def rows(self, kind: str) -> slice:
+        """Return the rows that belong to a kind."""
+        return next(slice(start, stop) for name, start, stop in self.slices if name == kind)
+
+
+def placement_table(kinds: Mapping[str, AbstractPlaced], extents: Rectangle, margin: float) -> PlacementTable:
+    """Lay out the rectangles of all kinds. Raises ValueError naming the kind that has no room at all.
+
+    kinds: name -> what to place, in the order of placement; extents, margin: m.
+    """
+    rows, keepouts, slices = [], [], []
+    for name, kind in kinds.items():
+        for index in range(kind.num):
+            rows.append(_shrunk_rectangles(name, kind, index, extents))
+            keepouts.append(kind.keepout)
+        slices.append((name, len(rows) - kind.num, len(rows)))
+    width = max(len(row) for row in rows)
+    rectangles, probs = np.zeros((len(rows), width, 4), np.float32), np.zeros((len(rows), width), np.float32)
+    for i, row in enumerate(rows):
+        rectangles[i] = row[-1]  # the rest repeats it, with chance 0
+        rectangles[i, : len(row)] = row
+        area = np.prod(row[:, 2:] - row[:, :2], axis=-1)
+        probs[i, : len(row)] = area / area.sum() if area.sum() > 0 else 1 / len(row)
+    return PlacementTable(
+        rectangles=jnp.asarray(rectangles),
+        probs=jnp.asarray(probs),
+        keepout=jnp.asarray(keepouts, jnp.float32),
+        margin=jnp.float32(margin),
+        slices=tuple(slices),
+    )
+
+
+def _shrunk_rectangles(name: str, kind: AbstractPlaced, index: int, extents: Rectangle) -> np.ndarray:
+    if index < len(kind.locations):
+        return np.array([[*kind.locations[index], *kind.locations[index]]])
+    given = np.array([extents] if kind.placements is None else kind.placements, float)
+    shrunk = given + kind.keepout * np.array([1, 1, -1, -1])
+    shrunk = shrunk[(shrunk[:, 0] <= shrunk[:, 2]) & (shrunk[:, 1] <= shrunk[:, 3])]
+    if not len(shrunk):
+        where = "extents" if kind.placements is None else "placements"
+        raise ValueError(
+            f"no room to place {name}: keepout {kind.keepout:g} m leaves nothing of its {where} {given.tolist()}"
+        )
+    return shrunk

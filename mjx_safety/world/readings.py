@@ -1,0 +1,25 @@
+"""What tasks, costs, lidar and observation see of a world."""
+
+from __future__ import annotations
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class Readings:
+    """All that tasks, costs, lidar and observations see of a world. World frame, SI units."""
+
+    root_pos: jax.Array  # [3] m
+    root_quat: jax.Array  # [4]
+    root_linvel: jax.Array  # [3] m/s, at the root's origin
+    root_angvel: jax.Array  # [3] rad/s
+    sensors: jax.Array  # [S] the observed sensors, in the robot's order
+    pos: dict[str, jax.Array]  # kind -> [N, 3] m
+    quat: dict[str, jax.Array]  # kinds that move -> [N, 4]
+    linvel: dict[str, jax.Array]  # kinds that move -> [N, 3] m/s
+    angvel: dict[str, jax.Array]  # kinds that move -> [N, 3] rad/s
+    contacts: dict[str, jax.Array]  # solid kinds -> [N] float32, contact points with the robot
+    start_pos: dict[str, jax.Array]  # driven kinds, others where asked for -> [N, 3] m, at reset
+    com: jax.Array | None  # [3] m, the robot's centre of mass, where asked for
+    hidden: dict[str, jax.Array]  # kinds that a task hides from the lidar for a while -> [] bool

@@ -1,0 +1,137 @@
+"""Button: press the one right button of several; each success chooses the next one at random."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_safety.core.geometry import planar_distance
+from mjx_safety.core.settings import require, require_bools, require_count, require_numbers, settings
+from mjx_safety.types import Snapshot
+from mjx_safety.world.objects import AbstractObject, Buttons, GoalArea, Gremlins, Hazards
+from mjx_safety.world.readings import Readings
+from mjx_safety.world.robots.base import Robot
+from mjx_safety.world.tasks.base import AbstractTask
+
+
+@struct.dataclass
+class ButtonMemory:
+    """What the task remembers."""
+
+    target: jax.Array  # [] int32, index of the button to press
+    timer: jax.Array  # [] int32, steps until wrong buttons cost again
+    last_dist: jax.Array  # [] m, robot to target after the previous step, or since the target changed
+
+
+@settings
+class Button(AbstractTask):
+    """Reward is the progress towards the target button, in m, plus a bonus for touching it.
+
+    The goal lidar points at the target. After a press the buttons vanish from their lidar, and wrong ones cost nothing,
+    for `resampling_delay` steps.
+    """
+
+    buttons: Buttons = Buttons(num=4)
+    goal: GoalArea = GoalArea(size=0.2)  # the marker on the target; its place is not drawn but follows the target
+    goal_placed: bool = False  # True: the first layout keeps a place for the marker, as safety-gymnasium 1.0.0 does
+    reward_distance: float = 1.0  # per m of progress; 0 makes the task sparse
+    reward_goal: float = 1.0  # bonus
+    resampling_delay: int = 10  # steps
+
+    name: ClassVar[str] = "Button"
+
+    @property
+    def objects(self) -> dict[str, AbstractObject]:
+        """See `AbstractTask.objects`."""
+        return {"buttons": self.buttons, "goal": self.goal}
+
+    @property
+    def unplaced(self) -> frozenset[str]:
+        """See `AbstractTask.unplaced`."""
+        return frozenset() if self.goal_placed else frozenset({"goal"})
+
+    @property
+    def bonus(self) -> float:
+        """See `AbstractTask.bonus`."""
+        return self.reward_goal
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.buttons, Buttons) and self.buttons.num > 0, self, "buttons", "Buttons(...), at least one"
+        )
+        require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
+        require_bools(self, "goal_placed")
+        require_numbers(self, reward_distance=-math.inf, reward_goal=-math.inf)
+        require_count(self, "resampling_delay")
+
+    def init(self, readings: Readings, key: jax.Array) -> ButtonMemory:
+        """See `AbstractTask.init`."""
+        return self._aim(readings, self._draw(key), jnp.int32(0))
+
+    def view(self, readings: Readings, memory: ButtonMemory) -> Readings:
+        """See `AbstractTask.view`."""
+        goal = readings.pos["goal"].at[0, :2].set(readings.pos["buttons"][memory.target, :2])
+        is_wrong = jnp.arange(self.buttons.num) != memory.target
+        charged = jnp.where(is_wrong & (memory.timer == 0), readings.contacts["buttons"], 0.0)
+        return readings.replace(
+            pos=readings.pos | {"goal": goal},
+            contacts=readings.contacts | {"buttons": charged},
+            hidden=readings.hidden | {"buttons": memory.timer > 0},
+        )
+
+    def reward(self, readings: Readings, memory: ButtonMemory) -> tuple[jax.Array, jax.Array]:
+        """See `AbstractTask.reward`."""
+        distance = self._target_distance(readings, memory.target)
+        pressed = readings.contacts["buttons"][memory.target] > 0
+        return self.reward_distance * (memory.last_dist - distance), pressed
+
+    def advance(self, readings: Readings, memory: ButtonMemory, goal_met: jax.Array, key: jax.Array) -> ButtonMemory:
+        """See `AbstractTask.advance`."""
+        timer = jnp.where(goal_met, self.resampling_delay, jnp.maximum(memory.timer - 1, 0))
+        return self._aim(readings, jnp.where(goal_met, self._draw(key), memory.target), timer)
+
+    def to_snapshot(self, memory: ButtonMemory) -> dict[str, jax.Array]:
+        """See `AbstractTask.to_snapshot`."""
+        return {"goal_button": memory.target, "buttons_timer": memory.timer, "last_dist_goal": memory.last_dist}
+
+    def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> ButtonMemory:
+        """See `AbstractTask.from_snapshot`. Without `goal_button` the target is the button nearest to `goal_pos`."""
+        target, timer, last_dist = snapshot.goal_button, snapshot.buttons_timer, snapshot.last_dist_goal
+        if target is None and snapshot.goal_pos is not None:
+            gaps = planar_distance(readings.pos["buttons"], jnp.reshape(jnp.asarray(snapshot.goal_pos), (-1, 3))[0])
+            target = jnp.argmin(gaps)
+        target = self._draw(key) if target is None else jnp.asarray(target).astype(jnp.int32)
+        memory = self._aim(readings, target, jnp.asarray(0 if timer is None else timer).astype(jnp.int32))
+        return memory if last_dist is None else memory.replace(last_dist=jnp.float32(last_dist))
+
+    def _draw(self, key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, (), 0, self.buttons.num, jnp.int32)
+
+    def _aim(self, readings: Readings, target: jax.Array, timer: jax.Array) -> ButtonMemory:
+        return ButtonMemory(target=target, timer=timer, last_dist=self._target_distance(readings, target))
+
+    def _target_distance(self, readings: Readings, target: jax.Array) -> jax.Array:
+        return planar_distance(readings.root_pos, readings.pos["buttons"][target])
+
+
+def presets(robot: Robot) -> tuple[dict[str, Any], ...]:
+    """Settings of `EnvConfig` for levels 0, 1, 2."""
+    return (
+        {"task": Button(buttons=Buttons(num=4, constrained=False)), "extents": (-1.0, -1.0, 1.0, 1.0)},
+        {
+            "task": Button(),
+            "extents": (-1.5, -1.5, 1.5, 1.5),
+            "hazards": Hazards(num=4, keepout=0.18),
+            "gremlins": Gremlins(num=4, keepout=0.4, travel=0.35),
+        },
+        {
+            "task": Button(),
+            "extents": (-1.8, -1.8, 1.8, 1.8),
+            "hazards": Hazards(num=8, keepout=0.18),
+            "gremlins": Gremlins(num=6, keepout=0.4, travel=0.35),
+        },
+    )

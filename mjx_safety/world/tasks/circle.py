@@ -1,0 +1,63 @@
+"""Circle: run along a circle around the origin, fast and close to it; later levels draw lines not to be crossed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from mjx_safety.core.geometry import norm
+from mjx_safety.core.settings import require, require_numbers, settings
+from mjx_safety.world.lidar import Lidar
+from mjx_safety.world.objects import AbstractObject, Boundary, CircleArea
+from mjx_safety.world.readings import Readings
+from mjx_safety.world.robots.base import Robot
+from mjx_safety.world.tasks.base import AbstractTask
+
+MIN_RADIUS = 1e-6  # m, keeps the direction around the origin defined
+
+
+@settings
+class Circle(AbstractTask):
+    """Reward is the speed around the origin, counter-clockwise, less the further from the circle. No goal."""
+
+    circle: CircleArea = CircleArea()
+    reward_factor: float = 0.1  # per m/s
+
+    name: ClassVar[str] = "Circle"
+
+    @property
+    def objects(self) -> dict[str, AbstractObject]:
+        """See `AbstractTask.objects`."""
+        return {"circle": self.circle}
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.circle, CircleArea) and self.circle.num == 1, self, "circle", "one CircleArea(...)")
+        require_numbers(self, reward_factor=-math.inf)
+
+    def init(self, readings: Readings, key: jax.Array) -> None:
+        """See `AbstractTask.init`: nothing to remember."""
+
+    def reward(self, readings: Readings, memory: None) -> tuple[jax.Array, jax.Array]:
+        """See `AbstractTask.reward`."""
+        (x, y), (u, v) = readings.root_pos[:2], readings.root_linvel[:2]
+        radius = jnp.maximum(norm(readings.root_pos[:2]), MIN_RADIUS)
+        speed = (x * v - y * u) / radius
+        return self.reward_factor * speed / (1.0 + jnp.abs(radius - self.circle.radius)), jnp.bool_(False)
+
+    def advance(self, readings: Readings, memory: None, goal_met: jax.Array, key: jax.Array) -> None:
+        """See `AbstractTask.advance`."""
+
+
+def presets(robot: Robot) -> tuple[dict[str, Any], ...]:
+    """Settings of `EnvConfig` for levels 0, 1, 2."""
+    common = {
+        "robot": dataclasses.replace(robot, keepout=0.0, placements=((-0.8, -0.8, 0.8, 0.8),)),
+        "task": Circle(),
+        "lidar": Lidar(max_dist=6.0),
+        "episode_length": 500,
+    }
+    return (common, {**common, "boundary": Boundary(num=2)}, {**common, "boundary": Boundary(num=4)})

@@ -1,0 +1,77 @@
+"""The sources of cost. Each returns a raw value >= 0: what a step costs before the indicator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mjx_safety.core.geometry import norm, planar_distance
+from mjx_safety.world.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases
+from mjx_safety.world.readings import Readings
+
+CostFn = Callable[[Any, Readings], jax.Array]  # the kind's settings, what is read -> []
+
+
+def hazards_cost(hazards: Hazards, readings: Readings) -> jax.Array:
+    """Depth [] m of the robot's centre inside each hazard, summed."""
+    distance = planar_distance(readings.root_pos, readings.pos["hazards"])
+    return hazards.cost * jnp.sum(jnp.maximum(hazards.size - distance, 0.0))
+
+
+def vases_contact_cost(vases: Vases, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any vase."""
+    return vases.contact_cost * jnp.sum(readings.contacts["vases"])
+
+
+def vases_velocity_cost(vases: Vases, readings: Readings) -> jax.Array:
+    """Speeds [] m/s of all vases that are not at rest, summed."""
+    speed = norm(readings.linvel["vases"])
+    return vases.velocity_cost * jnp.sum(jnp.where(speed >= vases.velocity_threshold, speed, 0.0))
+
+
+def vases_displace_cost(vases: Vases, readings: Readings) -> jax.Array:
+    """Horizontal distances [] m of all vases that are not in their place any more, summed."""
+    moved = planar_distance(readings.pos["vases"], readings.start_pos["vases"])
+    return vases.displace_cost * jnp.sum(jnp.where(moved >= vases.displace_threshold, moved, 0.0))
+
+
+def pillars_cost(pillars: Pillars, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any pillar."""
+    return pillars.cost * jnp.sum(readings.contacts["pillars"])
+
+
+def buttons_cost(buttons: Buttons, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any button that the task charges for."""
+    return buttons.cost * jnp.sum(readings.contacts["buttons"])
+
+
+def gremlins_cost(gremlins: Gremlins, readings: Readings) -> jax.Array:
+    """Contact points [] between the robot and any gremlin."""
+    return gremlins.contact_cost * jnp.sum(readings.contacts["gremlins"])
+
+
+def boundary_cost(boundary: Boundary, readings: Readings) -> jax.Array:
+    """Charge [] for each step that the robot spends beyond the lines."""
+    directions = 1 if boundary.num == 2 else 2
+    outside = jnp.any(jnp.abs(readings.root_pos[:directions]) > boundary.distance)
+    return boundary.cost * outside.astype(jnp.float32)
+
+
+def sources(name: str, kind: AbstractObject) -> dict[str, CostFn]:
+    """Return the sources of cost of one kind of object: name -> function."""
+    if name == "vases":
+        displace = {"vases_displace": vases_displace_cost} if kind.displace_cost else {}  # type: ignore[attr-defined]
+        return {"vases_contact": vases_contact_cost, "vases_velocity": vases_velocity_cost, **displace}
+    return _SOURCES.get(name, {})
+
+
+_SOURCES: dict[str, dict[str, CostFn]] = {
+    "hazards": {"hazards": hazards_cost},
+    "pillars": {"pillars": pillars_cost},
+    "buttons": {"buttons": buttons_cost},
+    "gremlins": {"gremlins": gremlins_cost},
+    "boundary": {"out_of_boundary": boundary_cost},
+}

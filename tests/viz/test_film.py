@@ -1,0 +1,148 @@
+"""Films: which frames, how fast, worlds side by side, a strip that tells return, cost and limit; files that open."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mjx_safety.viz import film
+from mjx_safety.viz.film import GAP, Look, frame_steps, tile
+from mjx_safety.viz.strip import HEIGHT, PAD, TEXT_WIDTH, Strip
+
+from .recordings import STEPS, needs_opengl, recording_of
+
+LOOK = Look(width=96, height=64)
+ID = "SafetyPointGoal2-v0"
+
+
+def reddish(picture):
+    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    return (red > 150) & (green < 110) & (blue < 110)
+
+
+def bluish(picture):
+    red, _, blue = np.moveaxis(picture.astype(int), -1, 0)
+    return (blue > 150) & (red < 110)
+
+
+def strip(costs, limit=25.0):
+    costs = np.asarray(costs, float)
+    return Strip(400, np.arange(len(costs)) / 10, costs, limit, dt=0.02)
+
+
+def test_the_cost_turns_red_beyond_the_limit():
+    text = (slice(0, HEIGHT), slice(0, TEXT_WIDTH - 8))
+    within, beyond = (strip(np.linspace(0, end, 50)).draw(49)[text] for end in (25, 26))
+    assert reddish(within).sum() == 0 and reddish(beyond).sum() > 20
+
+
+def test_the_curve_grows_with_the_episode():
+    drawn = strip(np.linspace(0, 10, 50))
+    chart = (slice(0, HEIGHT), slice(TEXT_WIDTH, None))
+    lengths = [bluish(drawn.draw(step)[chart]).any(axis=0).sum() for step in (0, 10, 49)]
+    assert lengths[0] < lengths[1] < lengths[2]
+    np.testing.assert_allclose(lengths[2], 400 - TEXT_WIDTH, atol=12)
+
+
+def test_steps_that_cost_have_a_tick():
+    ticks = (slice(HEIGHT - 9, None), slice(TEXT_WIDTH, None))
+    quiet, loud = strip(np.zeros(50)).draw(0)[ticks], strip([0] * 20 + [1] * 30).draw(0)[ticks]
+    assert reddish(quiet).sum() == 0
+    columns = np.flatnonzero(reddish(loud).any(axis=0))
+    np.testing.assert_allclose(columns.mean(), (400 - 6 - TEXT_WIDTH) * 20 / 49, atol=2)
+
+
+@pytest.mark.parametrize("highest", [5.0, 900.0])
+def test_the_word_limit_stays_off_the_axis(highest):
+    """However low the limit lies in the chart, its name is not written over the axis and the ticks."""
+    costs = np.append(np.zeros(49), highest)
+    red = reddish(strip(costs).draw(0)[:, TEXT_WIDTH:])
+    word = red[:, :24].any(axis=1) & ~red[:, 40:200].any(axis=1)  # rows with red, but without dashes
+    assert 4 < word.sum() and np.flatnonzero(word).max() < HEIGHT - PAD - 5
+
+
+def test_without_a_limit_there_is_no_line():
+    with_limit, without = (strip(np.zeros(50), limit).draw(0) for limit in (25.0, np.inf))
+    assert reddish(with_limit).sum() > 50 and reddish(without).sum() == 0
+
+
+def test_tiles():
+    cells = [np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = tile(cells)
+    assert sheet.shape == (8 + GAP, 12 + GAP, 3)
+    assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1))] == [10, 20, 30, film.PAPER]
+    np.testing.assert_array_equal(tile(cells[:1]), cells[0])
+
+
+@pytest.mark.parametrize(
+    ("dt", "speed", "num_steps", "stride", "fps"),
+    [(0.02, 1.0, 1000, 2, 25.0), (0.04, 1.0, 100, 1, 25.0), (0.1, 1.0, 7, 1, 10.0), (0.02, 4.0, 41, 8, 25.0)],
+)
+def test_a_film_runs_in_the_worlds_time(dt, speed, num_steps, stride, fps):
+    recording = SimpleNamespace(env=SimpleNamespace(dt=dt), num_steps=num_steps)
+    steps, rate = frame_steps(recording, speed)
+    assert steps[:3] == [0, stride, 2 * stride] and steps[-1] == num_steps
+    assert rate == pytest.approx(fps)
+
+
+@needs_opengl
+def test_png_shows_moments(tmp_path):
+    film.write(recording_of(ID), LOOK, tmp_path / "sheet.png", moments=2)
+    with Image.open(tmp_path / "sheet.png") as image:
+        one = (2 * 96 + GAP, 64 + HEIGHT)
+        assert image.size == (one[0], 2 * one[1] + GAP)
+        first, last = (np.asarray(image.convert("RGB"))[y : y + one[1]] for y in (0, one[1] + GAP))
+    assert not np.array_equal(first, last)
+
+
+@needs_opengl
+def test_gif_has_all_frames(tmp_path):
+    recording = recording_of(ID)
+    film.write(recording, LOOK, tmp_path / "film.gif")
+    steps, fps = frame_steps(recording, 1.0, film.GIF_FPS)
+    assert fps <= 12.5
+    with Image.open(tmp_path / "film.gif") as image:
+        assert image.n_frames == len(steps) and image.info["duration"] == round(1000 / fps)
+
+
+@needs_opengl
+def test_mp4_has_all_frames(tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    path = tmp_path / "film.mp4"
+    film.write(recording_of(ID), LOOK, path)
+    decode = [ffmpeg, "-loglevel", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(decode, capture_output=True, check=True).stdout
+    frames = np.frombuffer(raw, np.uint8).reshape(-1, 64 + HEIGHT, 2 * 96 + GAP, 3)
+    assert len(frames) == len(frame_steps(recording_of(ID), 1.0)[0]) == STEPS // 2 + 1
+    with film.Film(recording_of(ID), LOOK) as drawn:
+        difference = np.abs(frames[-1].astype(int) - drawn.frame(STEPS))
+    assert difference.mean() < 6, "colours and rows are as drawn"
+
+
+@needs_opengl
+def test_whoever_watches_sees_every_frame_pass(tmp_path):
+    seen = []
+
+    def watch(steps):
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    film.write(recording_of(ID), LOOK, tmp_path / "film.gif", watch=watch)
+    assert seen == frame_steps(recording_of(ID), 1.0, film.GIF_FPS)[0]
+
+
+def test_an_encoder_that_fails_is_told(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    frames = iter([np.zeros((64, 64, 3), np.uint8)] * 2)
+    with pytest.raises(RuntimeError, match="ffmpeg could not write"):
+        film._write_mp4(frames, 25.0, tmp_path / "no such folder" / "film.mp4")
+
+
+def test_a_missing_encoder_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(film.MissingPackageError, match=r"pip install 'mjx-safety\[viz\]'"):
+        film.check_encoder()
