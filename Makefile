@@ -17,7 +17,7 @@ STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 help:
 	@echo "make train [ARGS=...]  train an agent, e.g. make train ARGS=\"--env SafetyPointGoal2-v0\""
-	@echo "make test [ARGS=...]   run the tests, e.g. make test ARGS=\"tests/test_wrappers.py\" (WORKERS=$(WORKERS) processes)"
+	@echo "make test [ARGS=...]   run the tests, e.g. make test ARGS=\"tests/env/test_vector.py\" (WORKERS=$(WORKERS) processes)"
 	@echo "make slow              run the tests that take long"
 	@echo "make lint              ruff check, ruff format --check, pyright"
 	@echo "make docs              write the generated parts of docs/ and build the site into build/site"

@@ -148,7 +148,7 @@ def test_the_commands_of_a_page_run_in_turn(page, small_run, tmp_path, monkeypat
 def run(words, small_run):
     """Run a command line with small sizes. `make` and `pip` are left out."""
     program, *rest = words
-    if program != "python" or "--help" in words or rest == ["-m", "mjx_safety"]:  # tests/test_overview.py runs it
+    if program != "python" or "--help" in words or rest == ["-m", "mjx_safety"]:  # tests/cli/test_overview.py runs it
         return
     if rest[0] != "-m":
         names = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from packaging.version import Version
-from rendering.recordings import needs_opengl
+from viz.recordings import needs_opengl
 
 import mjx_safety
 

@@ -6,7 +6,7 @@ import pytest
 
 gymnasium = pytest.importorskip("gymnasium")
 
-from rendering.recordings import needs_opengl  # noqa: E402
+from viz.recordings import needs_opengl  # noqa: E402
 
 import mjx_safety.interop.safety_gymnasium as safety_gymnasium  # noqa: E402
 from mjx_safety import Vases  # noqa: E402

@@ -5,9 +5,10 @@ import itertools
 import mujoco
 import numpy as np
 import pytest
-from bare_robot import BareRobot, Recording, worst_errors
 
 from mjx_safety.world.robots.car import CAR, Car
+
+from .bare_robot import BareRobot, Recording, worst_errors
 
 # body: mass (kg), principal inertia (kg m^2)
 BODIES = {

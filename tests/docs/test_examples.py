@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,9 @@ from worlds import World, assert_close
 import mjx_safety
 from mjx_safety import registry
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from .pages import ROOT
+
+EXAMPLES = ROOT / "examples"
 NAMES = [path.stem for path in sorted(EXAMPLES.glob("*.py"))]
 
 

@@ -5,9 +5,10 @@ import itertools
 import mujoco
 import numpy as np
 import pytest
-from bare_robot import BareRobot, Recording, worst_errors
 
 from mjx_safety.world.robots.doggo import DOGGO, DOGGO_2019, Doggo, Doggo2019
+
+from .bare_robot import BareRobot, Recording, worst_errors
 
 ROBOTS = {"1.0.0": DOGGO, "2019": DOGGO_2019}
 JOINTS = "hip_1_z hip_1_y ankle_1 hip_4_z hip_4_y ankle_4 waist_x hip_2_z hip_2_y ankle_2 hip_3_z hip_3_y ankle_3"

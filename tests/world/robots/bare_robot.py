@@ -6,7 +6,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 FRAMESKIP = 10
 
 

@@ -99,7 +99,7 @@ def test_wrong_flags_end_with_one_sentence(flags, sentence, capsys):
 
 @pytest.mark.parametrize("table", ["cpu", "mjx", "size", "gpu"])
 def test_the_tables_of_the_readme_ask_for_what_there_is(table):
-    path = Path(__file__).parent.parent / "benchmarks" / "throughput.py"
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "throughput.py"
     spec = importlib.util.spec_from_file_location("throughput_tables", path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

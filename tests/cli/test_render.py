@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from viz.recordings import needs_opengl, recording_of
 from worlds import world_of
 
 from mjx_safety.cli import common, render, train
 from mjx_safety.viz import film, opengl
 from mjx_safety.viz.episodes import record
-
-from .recordings import needs_opengl, recording_of
 
 ID = "SafetyPointGoal2-v0"
 

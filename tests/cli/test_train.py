@@ -5,11 +5,10 @@ import json
 import signal
 
 import pytest
+from agents import probe_envs
 
 from mjx_safety.cli import common, evaluate, train
 from mjx_safety.runs import run_folder, sweeps, training_options
-
-from . import probe_envs
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
 FLAGS += ["--cost-limit", "5", "--no-compilation-cache", "--physics", "mujoco"]
