@@ -83,7 +83,14 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(wheel):
     mine = {name.removeprefix("mjx_safety/") for name in names if ".dist-info/" not in name}
     here = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*") if path.is_file()}
     assert mine == {name for name in here if "__pycache__" not in name}
-    assert {"py.typed", "world/robots/assets/point.xml", "viz/replay.html", "runs/published_scores.json"} <= mine
+    assert {
+        "py.typed",
+        "world/robots/assets/point.xml",
+        "viz/replay.html",
+        "viz/replay.css",
+        "viz/replay.js",
+        "runs/published_scores.json",
+    } <= mine
 
 
 def test_metadata(wheel):

@@ -1,4 +1,4 @@
-"""A recording as one HTML file that needs nothing else: any browser plays it, with or without WebGL."""
+"""A recording as one HTML file that needs nothing else. A browser with WebGL plays it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import mujoco
@@ -24,7 +25,7 @@ from mjx_safety.viz.frames import (
 )
 from mjx_safety.viz.solids import PRIMITIVES, Solid, geoms, markers, pose, true_model
 
-TEMPLATE = Path(__file__).parent / "replay.html"
+PARTS = Path(__file__)  # replay.html, replay.css and replay.js beside it become one file
 ROOM = 32767  # the largest number in 16 bits
 STILL = 2e-4  # m, (1): what moves less in all is written once
 
@@ -36,9 +37,9 @@ def write_replay(recording: Recording, path: Path) -> None:
 
 def replay_page(recording: Recording) -> str:
     """Return the page's text."""
+    page, style, script = (PARTS.with_suffix(kind).read_text(encoding="utf-8") for kind in (".html", ".css", ".js"))
     data = json.dumps(_data(recording), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    page = TEMPLATE.read_text(encoding="utf-8")
-    return page.replace("__TITLE__", html.escape(recording.title)).replace("__DATA__", data)
+    return Template(page).substitute(title=html.escape(recording.title), style=style, script=script, data=data)
 
 
 def _data(recording: Recording) -> dict[str, Any]:

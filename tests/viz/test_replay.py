@@ -83,7 +83,7 @@ def test_what_moves_not_is_written_once(data):
 
 def test_page_stands_alone_and_is_well_formed():
     page = replay_page(recording_of(ID))
-    assert "__DATA__" not in page and "__TITLE__" not in page
+    assert not re.search(r"\$(title|style|script|data)\b", page)
     assert not re.search(r"""(src|href)\s*=|url\(|https?://|@import|import\s*\(""", page)
     assert f"<title>{ID} &lt;random&gt;</title>" in page, "a title is text, not HTML"
 
@@ -108,19 +108,29 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(params=["", "?plain"], ids=["webgl", "plain"])
-def page(request, browser, tmp_path_factory):
-    """The replay, opened; it fails the test on any error of the page."""
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
     path = tmp_path_factory.mktemp("replay") / "replay.html"
     write_replay(recording_of(ID), path)
+    return f"file://{path}"
+
+
+@pytest.fixture
+def blank(browser):
+    """An empty page; it fails the test on any error of what is opened in it."""
     opened, errors = browser.new_page(viewport={"width": 900, "height": 700}), []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on("request", lambda request: errors.append(request.url) if "replay.html" not in request.url else None)
-    opened.goto(f"file://{path}{request.param}")
-    assert state_of(opened)["renderer"] == ("plain" if request.param else "webgl")
     yield opened
     assert errors == []
     opened.close()
+
+
+@pytest.fixture
+def page(blank, address):
+    """The replay, opened."""
+    blank.goto(address)
+    return blank
 
 
 def state_of(page):
@@ -202,3 +212,20 @@ def test_lidar_bars(page):
     heights = [float(bars.nth(i).evaluate("(bar) => bar.style.height").rstrip("%")) for i in range(16)]
     readings = recording_of(ID).states.obs[0, 0, world_of(ID).env.obs_slices["hazards_lidar"]]
     np.testing.assert_allclose(heights, 100 * readings, atol=0.3)
+
+
+def test_without_webgl_the_page_says_so_and_shows_its_numbers(blank, address):
+    blank.add_init_script(
+        "const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+        "  return kind === 'webgl' ? null : get.call(this, kind, ...rest); };"
+    )
+    blank.goto(address)
+    assert "no WebGL" in blank.locator("#notice").inner_text()
+    blank.keyboard.press("End")
+    assert "step 6 of 6" in blank.locator("#clock").inner_text()
+    assert f"{recording_of(ID).returns[-1, 0]:.2f}" in blank.locator("#numbers").inner_text()
+
+
+def test_with_webgl_there_is_no_notice(page):
+    assert page.locator("#notice").count() == 0
