@@ -154,8 +154,8 @@ def reached(*algos: str) -> str:
 
 
 def learning() -> str:
-    """Return the results of all algorithms as a table, for the README."""
-    return table(OUTCOME, (outcome(*group, root="") for group in by_seed(results()).items()))
+    """Return the results of all algorithms as a table, for results.md."""
+    return table(OUTCOME, (outcome(*group, root="../") for group in by_seed(results()).items()))
 
 
 SPREADS = {  # what spread.json calls it -> what the page does

@@ -47,19 +47,19 @@ def of(names: Iterable[str], *parts: str) -> Callable[[Row], list[Any]]:
 
 
 ERRORS: dict[str, Callable[[Row], list[Any]]] = {
-    "lidars of a given state, (1)": of(["lidars"], "posed", "after"),
-    "velocimeter, gyro, magnetometer of a given state, SI": of(["motion"], "posed", "after"),
-    "joints of a given state, SI": of(["joints"], "posed", "after"),
-    "accelerometer and touch of a given state, relative*": of(["accelerometer", "touch"], "posed", "after"),
+    "lidars in a given state, (1)": of(["lidars"], "posed", "after"),
+    "velocimeter, gyro, magnetometer in a given state, SI": of(["motion"], "posed", "after"),
+    "joints in a given state, SI": of(["joints"], "posed", "after"),
+    "accelerometer and touch in a given state, relative*": of(["accelerometer", "touch"], "posed", "after"),
     "position after a step, m*": of(["position"], "steps"),
     "reward of a step*": of(["reward"], "steps"),
 }
 SHARES: dict[str, Callable[[Row], list[Any]]] = {
-    "signs of the costs of a given state that agree": of(["signs"], "posed", "after"),
-    "signs of the costs after a step that agree*": of(["strict_step_signs"], "steps"),
-    "signs of the costs after any step that agree": of(["step_signs"], "steps"),
-    "costs of any step that agree": of(["cost"], "steps"),
-    "steps that agree whether the goal is met": of(["goal_met"], "steps"),
+    "cost signs that agree in a given state": of(["signs"], "posed", "after"),
+    "cost signs that agree after a step*": of(["strict_step_signs"], "steps"),
+    "cost signs that agree after a step, all steps": of(["step_signs"], "steps"),
+    "costs that agree after a step, all steps": of(["cost"], "steps"),
+    "steps that agree on whether the goal is met": of(["goal_met"], "steps"),
 }
 
 
@@ -70,7 +70,8 @@ def worst() -> str:
         body.append([name, *(error(at_most(v for row in rows()[e].values() for v in read(row))) for e in engines)])
     for name, read in SHARES.items():
         body.append([name, *(share(at_least(v for row in rows()[e].values() for v in read(row))) for e in engines)])
-    return table(["Worst over the recordings", *(f"`{engine}`, {len(rows()[engine])}" for engine in engines)], body)
+    head = ["Worst over all recordings", *(f"`{engine}`, {len(rows()[engine])} recordings" for engine in engines)]
+    return table(head, body)
 
 
 def deviations() -> str:
@@ -114,16 +115,16 @@ def agreement() -> str:
 def start() -> str:
     """Return how long the first step takes, and what a world carries."""
     result = json.loads((RESULTS / "engines.json").read_text())
-    seconds = ", ".join(f"{value:.1f} s on `{engine}`" for engine, value in result["start_seconds"].items())
-    largest = " and ".join(
-        f"{env_id.removeprefix('Safety').removesuffix('-v0')} in {value:.0f} s"
-        for env_id, value in result["start_seconds_64_worlds_mjx"].items()
-    )
+    body = [
+        [f"first step of PointGoal1, `{name}`", f"{value:.1f} s"] for name, value in result["start_seconds"].items()
+    ]
+    for env_id, value in result["start_seconds_64_worlds_mjx"].items():
+        short = env_id.removeprefix("Safety").removesuffix("-v0")
+        body.append([f"first step of 64 worlds of {short}, `mjx`", f"{value:.0f} s"])
     memory = result["mjx_state"]["kib_per_world"]
-    return (
-        f"From `make` to the end of the first step of PointGoal1, with nothing cached, on two CPU cores: {seconds};"
-        f" of 64 worlds at once on `mjx`, {largest}."
-        f" What its physics carries from step to step on `mjx` is {memory['lean']:.2f} KiB per world, the whole `State`"
-        f" {memory['env_state']:.2f} KiB; a whole `mjx.Data` would be {memory['whole']:.1f} KiB"
-        " (`benchmarks/results/engines.json`)."
-    )
+    body += [
+        ["physics carried between steps per world, `mjx`", f"{memory['lean']:.2f} KiB"],
+        ["whole `State` per world, `mjx`", f"{memory['env_state']:.2f} KiB"],
+        ["a whole `mjx.Data`, for comparison", f"{memory['whole']:.1f} KiB"],
+    ]
+    return table(["Quantity", "Value"], body)

@@ -17,6 +17,7 @@ from pathlib import Path
 import algorithm_tables
 import engine_tables
 import environment_pages
+import headline
 import speed_tables
 import tyro
 
@@ -30,6 +31,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "run-flags": algorithm_tables.run_flags,
     "reached": algorithm_tables.reached,
     "catalogue": algorithm_tables.catalogue,
+    "headline": headline.headline,
     "parity": engine_tables.worst,
     "deviations": engine_tables.deviations,
     "missed": engine_tables.bars,

@@ -42,7 +42,7 @@ def best(rows: Iterable[Row], env: str, engine: str) -> float | None:
 
 
 def throughput_cpu() -> str:
-    """Return how fast an engine is beside bare MuJoCo and safety-gymnasium on a CPU; each file is one run."""
+    """Return each engine's speed on a CPU relative to a bare rollout and to safety-gymnasium. A file is one run."""
     files = {"mujoco": read("throughput_cpu"), "mjx": read("throughput_mjx")}
     if not all(files.values()):
         return "Not measured yet: `python benchmarks/throughput.py cpu` and `mjx` do it."
@@ -56,11 +56,11 @@ def throughput_cpu() -> str:
         needy = [row["worlds_that_need_objects"] for row in rows["mjx"] if row["env"] == env and row["engine"] == "mjx"]
         body.append([*line, PERCENT.format(needy[0]) if needy else "-"])
     head = [
-        "Times as fast",
-        "`mujoco`, all objects / bare",
-        "`mujoco` / bare",
+        "Speed ratio",
+        "`mujoco`, all objects / rollout",
+        "`mujoco` / rollout",
         f"`mujoco` / {PEER}",
-        "`mjx` / bare",
+        "`mjx` / rollout",
         f"`mjx` / {PEER}",
         "near objects",
     ]
@@ -68,7 +68,7 @@ def throughput_cpu() -> str:
 
 
 def _with_all_objects(rows: list[Row], env: str) -> list[str]:
-    """Return the ratio to the bare rollout where the solver has all objects, too."""
+    """Return the ratio to the bare rollout where both solve for all objects."""
     speed, base = (best(rows, env, engine) for engine in ("mujoco-reference", ROLLOUT))
     return ["-" if speed is None or base is None else ratio(speed / base)]
 
@@ -95,7 +95,7 @@ def _thousands(speed: float | None) -> str:
 
 
 def size() -> str:
-    """Return the time of an environment step against the number of worlds, in that of the most worlds."""
+    """Return the time of an environment step by number of worlds, relative to the largest number."""
     result = read("throughput_size")
     if result is None:
         return "Not measured yet: `python benchmarks/throughput.py size` does it."
@@ -107,7 +107,7 @@ def size() -> str:
 
 
 def fast_scenes() -> str:
-    """Return what each choice of the MJX model gains."""
+    """Return the speed that each choice of the MJX model gains."""
     result = read("fast_scenes")
     if result is None:
         return "Not measured yet: `python benchmarks/fast_scenes.py` does it."
@@ -115,23 +115,25 @@ def fast_scenes() -> str:
         [name, str(row["nv"]), str(row["constraint_rows"]), ratio(row["times_the_first_row"])]
         for name, row in result["rows"].items()
     ]
-    return table([f"{short(result['env'])}, {result['num_envs']} worlds", "nv", "rows", "times as fast"], body)
+    return table(
+        [f"{short(result['env'])}, {result['num_envs']} worlds", "degrees of freedom", "constraint rows", "speed"], body
+    )
 
 
 def overhead() -> str:
-    """Return what an environment step on the C engine costs beyond its physics."""
+    """Return the speed of an environment step on the C engine, relative to its physics alone."""
     result = read("engines") or {}
     parts = result["overhead"]
     rows = {
-        "relative to the bare rollout that reads the final state": "share_of_rollout_with_reading",
-        "relative to the bare rollout without that": "share_of_rollout_without_reading",
+        "speed relative to a rollout that reads the final state": "share_of_rollout_with_reading",
+        "speed relative to a rollout that does not": "share_of_rollout_without_reading",
     }
     body = [[name, *(f"{part[key]:.2f}" for part in parts.values())] for name, key in rows.items()]
     return table([f"`mujoco`, {next(iter(parts.values()))['num_envs']} worlds", *map(short, parts)], body)
 
 
 def training() -> str:
-    """Return what is left of bare stepping's speed while an agent learns."""
+    """Return training throughput as a share of stepping throughput."""
     result = read("training")
     if result is None:
         return "Not measured yet: `python benchmarks/training.py` does it."
@@ -139,4 +141,4 @@ def training() -> str:
         [f"`{algo}`", number(row["num_envs"]), PERCENT.format(row["share_of_stepping"])]
         for algo, row in result["rows"].items()
     ]
-    return table([f"{short(result['env'])}, `{result['physics']}`", "worlds", "of bare stepping"], body)
+    return table([f"{short(result['env'])}, `{result['physics']}`", "worlds", "share of stepping throughput"], body)
