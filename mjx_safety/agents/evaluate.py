@@ -13,6 +13,7 @@ from flax import struct
 
 from mjx_safety.agents import running_stats
 from mjx_safety.agents.types import Algorithm, RunningStats
+from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
 
 QUANTILES = (50, 90, 99)  # percent
@@ -33,6 +34,7 @@ class Episodes:
     longest_cost_run: jax.Array  # [B] int32, steps in a row that cost; its mean is the EMCC of arXiv 2409.01245
 
 
+@single_precision
 def evaluate(
     venv: VectorEnvironment,
     algorithm: Algorithm,

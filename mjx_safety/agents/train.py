@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.agents.types import Algorithm, Metrics, TrainConfig, TrainState
+from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
 
 MAX_ITERATIONS = 64  # rows of metrics that one compiled call can return
@@ -28,6 +29,7 @@ class Chunk(NamedTuple):
     seconds: float  # wall time of the call, compilation included
 
 
+@single_precision
 def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> TrainState:
     """Start the worlds and the networks. Pure."""
     env_key, agent_key = jax.random.split(key)
@@ -35,6 +37,7 @@ def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> Train
     return jax.tree.map(_strong, state)
 
 
+@single_precision
 def iterate(
     venv: VectorEnvironment, algorithm: Algorithm, config: TrainConfig, state: TrainState
 ) -> tuple[TrainState, Metrics]:
@@ -50,6 +53,7 @@ class Training(NamedTuple):
     config: TrainConfig
 
 
+@single_precision
 def init_many(build_fn: Callable[[Any], Training], settings: Any, keys: jax.Array) -> TrainState:
     """Start S trainings that differ in key and settings. Pure.
 
@@ -66,6 +70,7 @@ def init_many(build_fn: Callable[[Any], Training], settings: Any, keys: jax.Arra
     return jax.lax.map(start, (settings, keys))
 
 
+@single_precision
 def iterate_many(build_fn: Callable[[Any], Training], settings: Any, states: TrainState) -> tuple[TrainState, Metrics]:
     """Collect and learn once in each of S trainings side by side. Metrics: [S]. Arguments as in `init_many`."""
 

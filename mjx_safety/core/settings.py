@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import numbers
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
 T = TypeVar("T")
 Rectangle = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in m, world frame
+LEAF_TYPES = ("float", float, "float | None", float | None)
 
 
 def static(*, default: Any) -> Any:
@@ -23,11 +28,15 @@ def settings(cls: type[T]) -> type[T]:
     """Make a frozen keyword-only dataclass whose float fields are pytree leaves, so that they can be vmapped.
 
     Fields of other types, and floats declared with `static`, are part of the tree's structure. Nested settings are
-    subtrees. `check(self)`, where the class has one, runs at construction and not when JAX rebuilds the tree.
+    subtrees. `__post_init__` runs at construction and not when JAX rebuilds the tree. Before it, NumPy's numbers and
+    arrays become Python's, and a mapping becomes the settings that its field holds: `lidar={"num_bins": 8}`.
     """
+    inherits_it = "__post_init__" not in cls.__dict__ and any("__settings__" in base.__dict__ for base in cls.__mro__)
+    if not inherits_it:
+        cls.__post_init__ = _with_plain_values(cls.__dict__.get("__post_init__"))  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    leaf_names = {f.name for f in fields if f.type in ("float", float) and not f.metadata.get("static")}
+    leaf_names = {f.name for f in fields if f.type in LEAF_TYPES and not f.metadata.get("static")}
 
     def flatten_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], tuple]:
         children, names, aux = [], [], []
@@ -50,6 +59,57 @@ def settings(cls: type[T]) -> type[T]:
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
     cls.__settings__ = True  # type: ignore[attr-defined]
     return cls
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build settings from a mapping of their fields. Raises ValueError for a field that is unknown or missing."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = [name for name in values if name not in fields]
+    if unknown:
+        raise ValueError(f"{where} has no field {unknown[0]!r}; fields: {', '.join(fields)}")
+    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ValueError(f"{where} lacks the field {missing[0]!r}; it needs: {', '.join(needed)}")
+    return kind(**values)
+
+
+def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], None]:
+    """Make the `__post_init__` of a class of settings: values are made plain, then checked."""
+
+    def post_init(owner: Any) -> None:
+        for field in dataclasses.fields(owner):
+            value = getattr(owner, field.name)
+            plain = _plain(value)
+            if isinstance(value, Mapping) and (kind := _settings_of(type(owner), field.name)):
+                plain = from_mapping(kind, value, f"{type(owner).__name__}.{field.name}")
+            if plain is not value:
+                object.__setattr__(owner, field.name, plain)
+        if check is not None:
+            check(owner)
+
+    return post_init
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's numbers and arrays, and those in lists and tuples, into Python's; leave all else as it is."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _to_tuple(value.tolist())
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        changed = any(new is not old for new, old in zip(items, value, strict=True))
+        return type(value)(items) if changed else value
+    return value
+
+
+def _settings_of(owner: type, field: str) -> type | None:
+    """Which settings a field may hold; None if it holds none, or any of an abstract class."""
+    try:
+        hint = typing.get_type_hints(owner)[field]
+    except (NameError, TypeError):  # a class of a user's, annotated with names that only its function knows
+        return None
+    kinds = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if "__settings__" in kind.__dict__ and not inspect.isabstract(kind)), None)
 
 
 def require(ok: bool, owner: Any, field: str, allowed: str) -> None:

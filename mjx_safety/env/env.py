@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import mujoco
 from flax import struct
 
+from mjx_safety.core.precision import single_precision
 from mjx_safety.env.observation import observation_sizes, observe
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
@@ -101,6 +102,7 @@ class Env:
         return [(source, kind, fn) for name, kind in kinds for source, fn in sources(name, kind).items()]
 
     @jax.jit
+    @single_precision
     def reset(self, key: jax.Array) -> State:
         """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
         layout_key, key = self._layout_key(key)
@@ -108,6 +110,7 @@ class Env:
         return self._begin(layout_key, key, xy, failed)
 
     @functools.partial(jax.jit, static_argnames="num")
+    @single_precision
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the unluckiest world."""
         layout_key, key = self._layout_key(key)
@@ -119,6 +122,7 @@ class Env:
         return jax.vmap(self._begin)(jax.random.split(worlds_key, num), keys, xy, failed)
 
     @jax.jit
+    @single_precision
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A]; clipped to the actuators' range, [-1, 1] for every robot here."""
         if action.shape != (self.action_size,):
@@ -166,6 +170,7 @@ class Env:
         )
 
     @jax.jit
+    @single_precision
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         num_solid = len(self.scene.solid_bodies)
@@ -191,6 +196,7 @@ class Env:
         )
 
     @jax.jit
+    @single_precision
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
         """Build the state of a snapshot, with its observation and costs, reward 0 and a new episode ahead of it.
 
@@ -209,6 +215,7 @@ class Env:
         return self._first_state(data, readings, memory, next_key, failed)
 
     @jax.jit
+    @single_precision
     def data(self, state: State) -> Any:
         """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
         return self.physics.data(state.data)

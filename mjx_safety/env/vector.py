@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mjx_safety.core.precision import single_precision
 from mjx_safety.types import Environment
 
 S = TypeVar("S")
@@ -73,6 +74,7 @@ class VecEnv(Generic[S]):
         """Steps until `truncated`."""
         return self.env.episode_length
 
+    @single_precision
     def reset(self, key: jax.Array) -> VecState:
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
         key, reset_key, stagger_key = jax.random.split(key, 3)
@@ -98,6 +100,7 @@ class VecEnv(Generic[S]):
             key=key,
         )
 
+    @single_precision
     def step(self, states: VecState, actions: jax.Array) -> VecState:
         """Advance all worlds, then replace the ended ones by fresh ones. actions: [B, A] in [-1, 1].
 

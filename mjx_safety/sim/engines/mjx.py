@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
+from mjx_safety.core.precision import single_precision
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.relevance.slots import Nearby
@@ -32,6 +33,7 @@ class Part:
     nearby: Nearby = struct.field(pytree_node=False)
 
     @classmethod
+    @single_precision
     def create(cls, nearby: Nearby) -> Part:
         """Put the model on the device."""
         return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
+import jax
 import mujoco
 import numpy as np
 
@@ -48,8 +49,9 @@ class Robot(AbstractPlaced):
             require_count(self, "floor_points", 1)
         pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
         require(pairs, self, "self_contacts", "pairs of names of geoms")
-        is_angle = isinstance(self.start_yaw, (int, float)) and math.isfinite(self.start_yaw)
-        require(self.start_yaw is None or is_angle, self, "start_yaw", "None or an angle in rad")
+        yaw = self.start_yaw
+        is_angle = isinstance(yaw, jax.Array) or (isinstance(yaw, (int, float)) and math.isfinite(yaw))
+        require(yaw is None or is_angle, self, "start_yaw", "None or an angle in rad")
 
 
 def _is_pair(value: object) -> bool:

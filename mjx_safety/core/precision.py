@@ -1,0 +1,36 @@
+"""The numeric settings that the package is written for, whatever the program around it has chosen."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import numpy as np
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def single_precision(function: Callable[P, T]) -> Callable[P, T]:
+    """Trace a function with float32 and int32, and with NumPy's rules for mixed types and ranks.
+
+    So results do not depend on `jax_enable_x64`, `jax_numpy_dtype_promotion` or `jax_numpy_rank_promotion`. 64-bit
+    arrays among the arguments are rounded. Put it below `jax.jit`, where it costs nothing at run time.
+    """
+
+    @functools.wraps(function)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> T:
+        args, kwargs = jax.tree.map(_rounded, (args, kwargs))
+        with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return traced
+
+
+def _rounded(leaf: Any) -> Any:
+    narrow = _NARROW.get(str(getattr(leaf, "dtype", "")))
+    return leaf if narrow is None else leaf.astype(narrow)
+
+
+_NARROW = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
