@@ -10,13 +10,14 @@ import importlib
 import importlib.util
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, cast
 
 import jax
 
+from mjx_safety.core.settings import from_mapping
 from mjx_safety.env.env import Env, build_env
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
@@ -80,16 +81,15 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", 
       "auto": mjx on an accelerator, mujoco on a CPU.
     accuracy: "fast" (solve for what can touch something) or "reference" (for every object, pair and contact: slower on
       mujoco, far slower on mjx), to check the former; warp solves for everything.
-    overrides: fields of `EnvConfig` to change.
+    overrides: fields of `EnvConfig` to change; a part may be a mapping of its fields, `hazards={"num": 3}`. One for
+      `task` holds fields of the class of the environment's own task.
 
     Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for values
     that do not make an environment.
     """
     if not isinstance(env, (str, EnvConfig)):
         raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")
-    config = env if isinstance(env, EnvConfig) else _find_factory(env)()
-    if not isinstance(config, EnvConfig):
-        raise ValueError(f"the factory of {env!r} returned {type(config).__name__}; it must return an EnvConfig")
+    config = env if isinstance(env, EnvConfig) else config_of(env, find_factory(env)())
     unknown = set(overrides) - {field.name for field in dataclasses.fields(EnvConfig)}
     if unknown:
         name = sorted(unknown)[0]
@@ -97,6 +97,8 @@ def make(env: str | EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", 
         raise ValueError(f"EnvConfig has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
     if accuracy not in ACCURACIES:
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
+    if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):
+        overrides["task"] = from_mapping(type(config.task), overrides["task"], "EnvConfig.task")
     config = dataclasses.replace(config, **overrides)
     return build_env(config, _build_physics(config, resolve_physics(physics), cast(Accuracy, accuracy)))
 
@@ -146,7 +148,15 @@ def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Phy
     return MjxPhysics.create(Nearby(full=scene, near=near), alone and Nearby(full=scene, near=alone))
 
 
-def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
+def config_of(env_id: str, made: Any) -> EnvConfig:
+    """Return what the factory of an id has made. Raises ValueError if it is no EnvConfig."""
+    if not isinstance(made, EnvConfig):
+        raise ValueError(f"the factory of {env_id!r} returned {type(made).__name__}; it must return an EnvConfig")
+    return made
+
+
+def find_factory(env_id: str) -> Callable[[], EnvConfig]:
+    """Find the function behind an id. Raises ValueError if there is none; errors in its module are passed on."""
     if env_id in _FACTORIES:
         return _FACTORIES[env_id]
     plugins = {plugin.name: plugin for plugin in entry_points(group="mjx_safety.envs")}
@@ -161,12 +171,17 @@ def _find_factory(env_id: str) -> Callable[[], EnvConfig]:
 
 def _import_factory(path: str) -> Callable[[], EnvConfig]:
     module_name, _, name = path.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise ValueError(f"cannot import {module_name!r} of environment {path!r}: it must be the name of a module")
     try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, TypeError, ValueError) as error:  # the last two: relative or empty names
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; it asks for another that is not
         raise ValueError(f"cannot import {module_name!r} of environment {path!r}: {error}") from error
-    except AttributeError as error:
-        raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}") from error
+    factory = getattr(module, name, None)
+    if factory is None:
+        raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}")
     if not callable(factory):
         raise ValueError(f"{path!r} is not a function that returns an EnvConfig")
     return cast(Callable[[], EnvConfig], factory)

@@ -10,6 +10,8 @@ import pytest
 
 import mjx_safety
 from mjx_safety import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, EnvConfig, Hazards, Vases, registry
+from mjx_safety.cli.common import build_env
+from mjx_safety.runs.training_options import UsageError
 from mjx_safety.sim.engines.mujoco import MujocoPhysics
 
 ROBOTS, TASKS = ("Point", "Car", "Doggo"), ("Goal", "Button", "Push")
@@ -33,6 +35,7 @@ def module(monkeypatch):
     module.number = 3
     module.wrong = lambda: 3
     monkeypatch.setitem(sys.modules, "users_envs", module)
+    return module
 
 
 def test_ids_are_robots_times_tasks_times_levels():
@@ -261,3 +264,27 @@ def test_the_reference_accuracy_holds_every_object_in_the_solver():
     fast, reference = (mjx_safety.make("SafetyPointGoal2-v0", accuracy=name).physics for name in ("fast", "reference"))
     assert (fast.model.nv, reference.model.nv) == (3 + 4 * 6, 3 + 10 * 6)
     assert fast.alone is not None and reference.alone is None
+
+
+def test_errors_of_a_users_own_factory_are_passed_on(module):
+    module.broken = lambda: {}["hazards"]
+    with pytest.raises(KeyError, match="hazards"):
+        made("users_envs:broken")
+    with pytest.raises(KeyError, match="hazards"):
+        build_env("users_envs:broken", "mujoco")
+    module.invalid = lambda: EnvConfig(hazards=Hazards(num=-1))
+    with pytest.raises(ValueError, match=r"Hazards\.num is -1"):
+        build_env("users_envs:invalid", "mujoco")
+    for path, sentence in (("users_envs:wrong", "returned int"), ("users_envs:missing", "has no 'missing'")):
+        with pytest.raises(UsageError, match=sentence):
+            build_env(path, "mujoco")
+
+
+def test_errors_in_a_users_own_module_are_passed_on(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_envs.py").write_text("import no_such_library_of_theirs\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library_of_theirs"):
+        made("broken_envs:factory")
+    (tmp_path / "misspelt_envs.py").write_text("import os\nos.no_such_function()\n")
+    with pytest.raises(AttributeError, match="no_such_function"):
+        made("misspelt_envs:factory")

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -84,14 +85,22 @@ def check_devices(run: RunFlags) -> int:
 
 
 def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
-    """Make the environment, or tell in one sentence why not."""
-    from mjx_safety.registry import make
+    """Make the environment, or tell in one sentence why not. An error in a factory of the user's is passed on."""
+    from mjx_safety import registry
+
+    def refuse(error: Exception) -> UsageError:
+        message = str(error.args[0]) if error.args else type(error).__name__
+        return UsageError(f"environment {env_id} cannot be made with the engine {physics}: {message}")
 
     try:
-        return make(env_id, physics=physics, accuracy=accuracy)
+        factory = registry.find_factory(env_id)
+    except ValueError as error:
+        raise refuse(error) from error
+    made = factory()
+    try:
+        return registry.make(registry.config_of(env_id, made), physics=physics, accuracy=accuracy)
     except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
-        message = str(error.args[0]) if error.args else type(error).__name__
-        raise UsageError(f"environment {env_id} cannot be made with the engine {physics}: {message}") from error
+        raise refuse(error) from error
 
 
 def set_up_jax(compilation_cache: bool) -> None:
@@ -116,14 +125,18 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
 
 
 class GracefulStop:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one acts at once."""
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one acts at once.
+
+    Only the main thread may handle signals: in any other there is nothing to be requested.
+    """
 
     def __init__(self) -> None:
         self.requested = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        for number in handled:
             self._previous[number] = signal.signal(number, self._request)
         return self
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import mujoco
 from flax import struct
 
+from mjx_safety.core.arguments import check_action, typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.env.observation import observation_sizes, observe
 from mjx_safety.sim.engines.base import Physics
@@ -39,6 +40,13 @@ class Env:
     config: EnvConfig
     placement: PlacementTable
     physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+
+    __hash__, __eq__ = object.__hash__, object.__eq__  # so that it may be a static argument of `jax.jit`
+
+    def __repr__(self) -> str:
+        """Say what is in it."""
+        kinds = [f"{kind.num} {name}" for name, kind in self.config.objects.items()]
+        return f"Env({self.config.robot.name}, {self.config.task.name}, {self.physics.name}: {', '.join(kinds)})"
 
     @property
     def scene(self) -> Scene:
@@ -105,7 +113,7 @@ class Env:
     @single_precision
     def reset(self, key: jax.Array) -> State:
         """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
-        layout_key, key = self._layout_key(key)
+        layout_key, key = self._layout_key(typed_key("reset", key))
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
@@ -113,7 +121,7 @@ class Env:
     @single_precision
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the unluckiest world."""
-        layout_key, key = self._layout_key(key)
+        layout_key, key = self._layout_key(typed_key("reset_many", key))
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":
             return jax.vmap(self.reset)(keys)
@@ -125,11 +133,8 @@ class Env:
     @single_precision
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A]; clipped to the actuators' range, [-1, 1] for every robot here."""
-        if action.shape != (self.action_size,):
-            raise ValueError(
-                f"action has shape {action.shape}; {self.config.robot.name} takes ({self.action_size},), one number per"
-                f" actuator (for a batch of worlds, use jax.vmap(env.step))"
-            )
+        taker = f"{self.config.robot.name} takes ({self.action_size},), one number per actuator (for a batch of worlds,"
+        check_action(action, (self.action_size,), f"{taker} use jax.vmap(env.step))")
         config, task = self.config, self.config.task
         redraw_key, memory_key, noise_key, skip_key = jax.random.split(
             jax.random.fold_in(state.key, state.step_count), 4
@@ -203,7 +208,7 @@ class Env:
         Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given); memories of
         the reward that are missing are computed from the positions.
         """
-        layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else key)
+        layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
         given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
         if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mjx_safety.core.arguments import check_action, typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import Environment
 
@@ -77,7 +79,7 @@ class VecEnv(Generic[S]):
     @single_precision
     def reset(self, key: jax.Array) -> VecState:
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
-        key, reset_key, stagger_key = jax.random.split(key, 3)
+        key, reset_key, stagger_key = jax.random.split(typed_key("reset", key), 3)
         env_state = self._reset_all(reset_key)
         pool = jax.tree.map(jnp.copy, env_state)  # counts as used up: the first ended episode fills it
         partial = jnp.zeros(self.num_envs, bool)
@@ -107,6 +109,8 @@ class VecEnv(Generic[S]):
         Fresh worlds come from a pool of B that is refilled in one batched reset when it runs out. In episodes of T
         steps that is one such reset every T steps, whether the episodes end together or one by one.
         """
+        shape = (self.num_envs, self.action_size)
+        check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
         running = ~states.done  # a done flag belongs to the step before: that episode's counters start again now
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
         episode_cost = jnp.where(running, states.episode_cost, 0.0) + stepped.cost
@@ -181,6 +185,10 @@ def vectorize(
     of an episode; those shortened first episodes are marked `partial`. With a `cost_budget` an episode ends, truly and
     not by time, once its cost reaches it (early termination, arXiv 2107.04200).
     """
+    try:
+        num_envs = operator.index(num_envs)
+    except TypeError:
+        raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1") from None
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
     return VecEnv(env, num_envs, stagger, cost_budget)

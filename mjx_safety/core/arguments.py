@@ -1,0 +1,31 @@
+"""What `reset` and `step` are given: small slips are told in one sentence instead of JAX's own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def typed_key(caller: str, key: Any) -> jax.Array:
+    """Return a typed key [], also for the two numbers of an old-style one. Raises ValueError for anything else."""
+    is_array = isinstance(key, (jax.Array, np.ndarray))
+    if is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+        return key
+    if is_array and key.dtype == jnp.uint32 and key.shape == jax.random.key_data(jax.random.key(0)).shape:
+        return jax.random.wrap_key_data(key)
+    given = f"{key.dtype}{list(key.shape)}" if is_array else f"a {type(key).__name__}"
+    raise ValueError(
+        f"{caller} got {given} as its key; it takes one typed PRNG key, such as jax.random.key(0) (for a batch of"
+        f" worlds, use vectorize, or jax.vmap(env.reset) with jax.random.split(key, num))"
+    )
+
+
+def check_action(action: Any, shape: tuple[int, ...], taker: str) -> None:
+    """Raise ValueError unless the action is an array of the shape. taker: who takes it, and what it means."""
+    if not isinstance(action, (jax.Array, np.ndarray)):
+        raise ValueError(f"action is a {type(action).__name__}; {taker}: an array such as jnp.zeros({shape})")
+    if action.shape != shape:
+        raise ValueError(f"action has shape {action.shape}; {taker}")
