@@ -1,7 +1,7 @@
-"""The pages of the environments: every number comes from an `Env`, the words from words.py.
+"""The pages of the environments. Numbers come from an `Env`, words from words.py.
 
-Something that has no words yet (an entry of the observation, an actuator, a source of cost, a kind of object, a task)
-is an error that names it.
+An entry without words (of the observation, an actuator, a source of cost, a kind of object, a task) is an error that
+names it.
 """
 
 from __future__ import annotations
@@ -164,11 +164,11 @@ def lidar_text(levels: Levels) -> str:
     lidar = env.config.lidar
     if lidar.kind != "pseudo" or lidar.max_dist is None:
         raise SystemExit("docs/generate.py has no words for lidars other than pseudo lidars with max_dist")
-    shared = "; a reading is shared with the two neighbouring sectors" if lidar.alias else ""
+    shared = " The two neighbouring sectors share a reading." if lidar.alias else ""
     return (
         f"Lidars have {lidar.num_bins} sectors of {number(360 / lidar.num_bins)} degrees, counter-clockwise from the"
-        f" robot's +x axis. They read 1 at the robot and fall linearly to 0 at {number(lidar.max_dist)} m, measured to"
-        f" centres{shared}."
+        f" robot's +x axis. They measure to centres. A reading is 1 at the robot and falls linearly to 0 at"
+        f" {number(lidar.max_dist)} m.{shared}"
     )
 
 
@@ -186,7 +186,7 @@ def action_table(env: Env) -> str:
         short = [name.partition(" ")[2] for name in group]
         rows.append([index, span(short), *limits.pop(), look_up(words.ACTIONS, group[0], "actuator")])
         start = stop
-    return table(["Index", "Actuator", "Range", "Saturates at", "At most", "Meaning"], rows)
+    return table(["Index", "Actuator", "Range", "Saturates at", "Maximum", "Meaning"], rows)
 
 
 def actuator_limits(model: mujoco.MjModel, i: int) -> tuple[str, str, str]:
@@ -248,9 +248,9 @@ def reward_text(levels: Levels) -> str:
         values.append(f"`{name}` = {of_levels.pop()} {unit}".rstrip())
     where = text.where.format(target=place(*run.TARGET))
     clip = env.config.reward_clip
-    before = "Before the bonus `reward_goal`, it" if "goal" in task.objects else "It"
-    clipped = f"{before} is clipped to [-{number(clip)}, {number(clip)}]." if clip else "It is not clipped."
-    return f"```\n{text.reward}\n```\n\nHere {where}. {', '.join(values)}. {clipped}"
+    before = "The reward without the bonus `reward_goal`" if "goal" in task.objects else "The reward"
+    clipped = f"{before} is clipped to [-{number(clip)}, {number(clip)}]." if clip else "The reward is not clipped."
+    return f"```\n{text.reward}\n```\n\nHere {where}. Settings: {', '.join(values)}. {clipped}"
 
 
 def cost_text(levels: Levels) -> str:
@@ -275,8 +275,8 @@ def cost_text(levels: Levels) -> str:
         return "No source of cost."
     parts = [table(["Source", "Level", "Raw value of a step", "Times"], rows.values())]
     indicator = {env.config.indicator for env in levels.values()} == {True}
-    total = "1 where any source is positive, else 0" if indicator else "the sum of the sources"
-    return "\n\n".join([*parts, " ".join([f"`cost` is {total}; `costs` holds the raw values.", *notes])])
+    total = "1 if any source is positive, else 0" if indicator else "the sum of the sources"
+    return "\n\n".join([*parts, " ".join([f"`cost` is {total}. `costs` holds the raw values.", *notes])])
 
 
 def end_text(levels: Levels) -> str:
@@ -284,10 +284,10 @@ def end_text(levels: Levels) -> str:
     env = list(levels.values())[-1]
     config = env.config
     places = "a layout or a new goal" if config.task.moves else "a layout"
-    met = "" if config.continue_goal else " where the goal is met,"
+    met = "" if config.continue_goal else " the robot meets the goal,"
     return (
-        f"`truncated` after {env.episode_length} steps. `terminated`{met} where {places} finds no free place, and where"
-        f" the physics blows up: reward {number(config.reward_exception)}, cost 1."
+        f"An episode is `truncated` after {env.episode_length} steps. It is `terminated` if{met} {places} finds no free"
+        f" place, or if the physics blows up (reward {number(config.reward_exception)}, cost 1)."
     )
 
 
@@ -298,17 +298,17 @@ HEAD = f"""# Environments
 
 {NOTE}
 
-All {{num}} ids of `mjx_safety.ENV_IDS`; the first {{num_benchmark}} are those of the benchmark, `BENCHMARK_IDS`.
-Each has its observation, action, reward, cost and a picture on the page that its id leads to.
+All {{num}} ids of `mjx_safety.ENV_IDS`. The first {{num_benchmark}} are those of the benchmark, `BENCHMARK_IDS`.
+Each id links to a page with a picture and tables of observation, action, reward and cost.
 
-- Units are SI, angles in radians, (1) means unitless. Sensors are in the frame of the robot's root, positions in the
-  world's.
-- The keepouts of two things do not overlap when a layout is drawn.
-- In formulas d' is d after the step before, and [...] is 1 where it holds, else 0. Names are settings of the task.
-- Pictures show a world at reset, from above. The triangle stands where the robot looks. The grey square bounds the area
-  where things are placed.
-- `Safexp-PointGoal1-v0` and its like (`ENV_IDS_2019`) are the same environments as Safety Gym had them in 2019; the
-  [questions and answers](../faq.md#what-are-the-ids-of-2019) say what differs.
+- Units are SI, angles are in radians, and (1) means unitless. Sensors are in the frame of the robot's root. Positions
+  are in the world frame.
+- In a layout, the keepout circles of two objects do not overlap.
+- In formulas d' is d after the previous step, and [...] is 1 if true, else 0. Names are settings of the task.
+- Pictures show a world at reset, from above. The triangle points where the robot looks. The grey square bounds the area
+  for placement.
+- `Safexp-PointGoal1-v0` and its siblings (`ENV_IDS_2019`) are the environments of Safety Gym (2019). The
+  [questions](../faq.md#what-are-the-ids-of-2019) list the differences.
 """
 
 
