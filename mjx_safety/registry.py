@@ -1,4 +1,4 @@
-"""Names of environments and engines: the only place where a string chooses something."""
+"""Names of environments and engines. Only this module turns strings into objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mjx_safety.world.tasks import button, circle, goal, push, run
 
 ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
 ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
-TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each offers `presets(robot)`, one for every level
+TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each has `presets(robot)`, one per level
 MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
 
 ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
@@ -55,8 +55,8 @@ _BENCHMARK_2019 = _presets("Safexp-", ROBOTS_2019, TASKS, "2019")
 _FACTORIES: dict[str, Callable[[], EnvConfig]] = {**_BENCHMARK, **_MORE, **_BENCHMARK_2019}
 
 BENCHMARK_IDS: tuple[str, ...] = tuple(_BENCHMARK)  # the 27 of the benchmark
-ENV_IDS: tuple[str, ...] = (*_BENCHMARK, *_MORE)  # all presets; those of `Safexp-...` names are in ENV_IDS_2019
-ENV_IDS_2019: tuple[str, ...] = tuple(_BENCHMARK_2019)  # the 27 as Safety Gym (2019) had them
+ENV_IDS: tuple[str, ...] = (*_BENCHMARK, *_MORE)  # all presets; ENV_IDS_2019 has the `Safexp-...` ids
+ENV_IDS_2019: tuple[str, ...] = tuple(_BENCHMARK_2019)  # the 27 of Safety Gym (2019)
 
 
 def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
@@ -67,7 +67,7 @@ def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
 
 
 def other_ids() -> tuple[str, ...]:
-    """Ids that are no presets: those given to `register`, and entry points of other packages (which are not loaded)."""
+    """Ids beyond the presets: those of `register`, and entry points of other packages. Loads no package."""
     registered = [env_id for env_id in _FACTORIES if env_id not in (*ENV_IDS, *ENV_IDS_2019)]
     return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
 
@@ -75,17 +75,17 @@ def other_ids() -> tuple[str, ...]:
 def make(env: str | EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Env:
     """Build an environment.
 
-    env: an id of `ENV_IDS` or `register`, of an entry point in the group "mjx_safety.envs", a function named as
-      "package.module:factory" that returns an `EnvConfig`, or an `EnvConfig` itself.
+    env: an `EnvConfig`; or an id of `ENV_IDS`, `register` or an entry point in the group "mjx_safety.envs"; or
+      "package.module:factory", a function that returns an `EnvConfig`.
     physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
       "auto": mjx on an accelerator, mujoco on a CPU.
-    accuracy: "fast" (solve for what can touch something) or "reference" (for every object, pair and contact: slower on
-      mujoco, far slower on mjx), to check the former; warp solves for everything.
-    overrides: fields of `EnvConfig` to change; a part may be a mapping of its fields, `hazards={"num": 3}`. One for
-      `task` holds fields of the class of the environment's own task.
+    accuracy: "fast" solves only for what can touch something. "reference" solves for every object, pair and contact,
+      to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything.
+    overrides: fields of `EnvConfig` to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
+      for `task` changes fields of the environment's task.
 
-    Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for values
-    that do not make an environment.
+    Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for wrong
+    values.
     """
     if not isinstance(env, (str, EnvConfig)):
         raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")

@@ -1,4 +1,4 @@
-"""What crosses the package's borders: the state of an environment, its snapshot, and the protocols that agents see.
+"""The shared types: the state of an environment, its snapshot, and the protocols that agents rely on.
 
 Shape letters: B worlds, O observation size, A action size, C cost sources, N objects of one kind. Scalars are [].
 """
@@ -13,26 +13,26 @@ from flax import struct
 
 @struct.dataclass
 class State:
-    """One world between two steps. Everything read from it belongs to the same instant."""
+    """One world between two steps. All fields belong to the same instant."""
 
     obs: jax.Array  # [O] float32, mixed units: see `Env.obs_slices`
-    reward: jax.Array  # [] float32, of the step that led here; 0 after reset
-    cost: jax.Array  # [] float32, what the reference returns: 0 or 1 with the indicator on
+    reward: jax.Array  # [] float32, reward of the step that led here; 0 after reset
+    cost: jax.Array  # [] float32, cost of that step as in the reference: 0 or 1 with the indicator on
     costs: jax.Array  # [C] float32 >= 0, raw value of each source, order `Env.cost_names`
-    goal_met: jax.Array  # [] bool, the goal was achieved in this step
+    goal_met: jax.Array  # [] bool, this step met the goal
     terminated: jax.Array  # [] bool, a true end: no future reward or cost
     truncated: jax.Array  # [] bool, the time limit
     step_count: jax.Array  # [] int32, steps since reset
-    placement_failed: jax.Array  # [] bool, sampling a layout or goal ran out of tries
-    data: Any  # the engine's part, opaque above `physics/`
-    scene: Any  # positions that belong to the episode, outside the physics
-    memory: Any  # what the task remembers
+    placement_failed: jax.Array  # [] bool, the search for a layout or a goal ran out of tries
+    data: Any  # the engine's part, opaque above `sim/`
+    scene: Any  # positions that stay for the episode, outside the physics
+    memory: Any  # the task's memory
     key: jax.Array  # [] typed PRNG key for the rest of the episode
 
 
 @struct.dataclass
 class Snapshot:
-    """A world as plain arrays: world frame, SI units, quaternions (w, x, y, z). None: no such thing, or not given.
+    """A world as plain arrays: world frame, SI units, quaternions (w, x, y, z). None: absent, or not given.
 
     `root_linvel` and `root_angvel` are both in the world frame, at the origin of the robot's root body.
     """
@@ -56,7 +56,7 @@ class Snapshot:
     vases_quat: Any = None  # [N, 4]
     vases_linvel: Any = None  # [N, 3] m/s
     vases_angvel: Any = None  # [N, 3] rad/s
-    vases_start_pos: Any = None  # [N, 3] m, at reset; only where displacement costs
+    vases_start_pos: Any = None  # [N, 3] m, at reset; only if displacement costs
     push_box_pos: Any = None  # [1, 3] m
     push_box_quat: Any = None  # [1, 4]
     push_box_linvel: Any = None  # [1, 3] m/s
@@ -65,9 +65,9 @@ class Snapshot:
     gremlins_quat: Any = None  # [N, 4]
     gremlins_linvel: Any = None  # [N, 3] m/s
     gremlins_angvel: Any = None  # [N, 3] rad/s
-    gremlins_start_pos: Any = None  # [N, 3] m, at reset: the place they circle; missing, it is worked out from the time
+    gremlins_start_pos: Any = None  # [N, 3] m, at reset: the centre of their circle; None: computed from the time
     gremlins_start_quat: Any = None  # [N, 4] at reset
-    gremlin_mocaps_pos: Any = None  # [N, 3] m, what drives them: follows from the time, so `restore` ignores it
+    gremlin_mocaps_pos: Any = None  # [N, 3] m, their moving targets; follow from the time, `restore` ignores them
     gremlin_mocaps_quat: Any = None  # [N, 4]
     goal_button: Any = None  # [] int32, index of the button to press
     buttons_timer: Any = None  # [] int32, steps until wrong buttons cost again
@@ -75,7 +75,7 @@ class Snapshot:
     last_dist_box: Any = None  # [] m, robot to box after the previous step
     last_box_goal: Any = None  # [] m, box to goal after the previous step
     last_root_pos: Any = None  # [3] m, the robot after the previous step
-    memory: Any = None  # whatever else a task remembers
+    memory: Any = None  # the memory of any other task
 
 
 class EnvState(Protocol):
@@ -96,7 +96,7 @@ class EnvState(Protocol):
 
 
 class Sizes(Protocol):
-    """What is fixed about an environment."""
+    """The fixed sizes of an environment."""
 
     @property
     def obs_size(self) -> int:
@@ -123,7 +123,7 @@ S = TypeVar("S")
 
 
 class Environment(Sizes, Protocol[S]):
-    """One world as pure functions; the caller adds `jax.vmap`. Follow it and every agent here trains on your world."""
+    """One world as pure functions. The caller adds `jax.vmap`. All agents train on any world that follows this."""
 
     def reset(self, key: jax.Array) -> S:
         """Start an episode."""
@@ -135,10 +135,10 @@ class Environment(Sizes, Protocol[S]):
 
 
 class VectorState(Protocol):
-    """A batch of B worlds after one step, as `vectorize` returns it: ended episodes have already been replaced.
+    """A batch of B worlds after one step of `vectorize`. Ended episodes are already replaced.
 
-    `obs` is what to act on next; `final_obs` is what the step itself produced, so values bootstrap from `final_obs`.
-    The `episode_*` fields count the episode that the step belonged to; where `done`, they are its totals.
+    Act on `obs`. Bootstrap values from `final_obs`, the observation before any replacement. The `episode_*` fields
+    belong to the episode of the step. Where `done`, they are its totals.
     """
 
     @property
@@ -174,14 +174,14 @@ class VectorState(Protocol):
     @property
     def partial(
         self,
-    ) -> jax.Array: ...  # [B] bool, a first episode shortened by a staggered start: leave it out of statistics
+    ) -> jax.Array: ...  # [B] bool, a first episode shortened by a staggered start; exclude it from statistics
 
 
 VS = TypeVar("VS")
 
 
 class VectorEnvironment(Sizes, Protocol[VS]):
-    """B worlds with auto-reset: what the agents train on."""
+    """B worlds with auto-reset. Agents train on this."""
 
     @property
     def num_envs(self) -> int:

@@ -1,1 +1,1 @@
-"""What everything rests on: settings, geometry, shapes."""
+"""The base of all other folders: settings, geometry, shapes."""

@@ -32,7 +32,7 @@ def mat_from_quat(quat: jax.Array) -> jax.Array:
 
 def to_frame(vector_w: jax.Array, mat: jax.Array) -> jax.Array:
     """World vectors [..., 3] in the frame whose body-to-world matrix is `mat` [3, 3]."""
-    return jnp.sum(vector_w[..., :, None] * mat, axis=-2)  # written out: exact float32 on every device
+    return jnp.sum(vector_w[..., :, None] * mat, axis=-2)  # no matmul: exact float32 on every device
 
 
 def from_frame(vector_r: jax.Array, mat: jax.Array) -> jax.Array:

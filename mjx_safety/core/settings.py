@@ -1,4 +1,4 @@
-"""How configuration is declared: frozen dataclasses that check themselves and are pytrees of their float fields."""
+"""Declares configuration: frozen dataclasses that check their values and are pytrees of their float fields."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LEAF_TYPES = ("float", float, "float | None", float | None)
 
 
 def static(*, default: Any) -> Any:
-    """Declare a float field that is fixed when the environment is built (it shapes the model or the layout table)."""
+    """Declare a float field that is fixed at build time, because it shapes the model or the layout table."""
     return dataclasses.field(default=default, metadata={"static": True})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, dataclasses.field))
 def settings(cls: type[T]) -> type[T]:
-    """Make a frozen keyword-only dataclass whose float fields are pytree leaves, so that they can be vmapped.
+    """Make a frozen keyword-only dataclass whose float fields are pytree leaves, so that `jax.vmap` can sweep them.
 
     Fields of other types, and floats declared with `static`, are part of the tree's structure. Nested settings are
-    subtrees. `__post_init__` runs at construction and not when JAX rebuilds the tree. Before it, NumPy's numbers and
-    arrays become Python's, and a mapping becomes the settings that its field holds: `lidar={"num_bins": 8}`.
+    subtrees. `__post_init__` runs at construction, but not when JAX rebuilds the tree. Before it, NumPy values become
+    Python values, and a mapping becomes the settings of its field: `lidar={"num_bins": 8}`.
     """
     inherits_it = "__post_init__" not in cls.__dict__ and any("__settings__" in base.__dict__ for base in cls.__mro__)
     if not inherits_it:
@@ -113,13 +113,13 @@ def _settings_of(owner: type, field: str) -> type | None:
 
 
 def require(ok: bool, owner: Any, field: str, allowed: str) -> None:
-    """Raise a ValueError that names the field, its value and what is allowed, unless `ok`."""
+    """Raise a ValueError that names the field, its value and the allowed values, unless `ok`."""
     if not ok:
         raise ValueError(f"{type(owner).__name__}.{field} is {getattr(owner, field)!r}; it must be {allowed}")
 
 
 def require_numbers(owner: Any, **bounds: float) -> None:
-    """Check that each named field is a finite number not below its bound. Arrays inside jit and vmap pass unseen."""
+    """Check that each named field is a finite number and at least its bound. Traced arrays are not checked."""
     for field, minimum in bounds.items():
         value = getattr(owner, field)
         if isinstance(value, jax.Array):
@@ -131,7 +131,7 @@ def require_numbers(owner: Any, **bounds: float) -> None:
 
 
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:
-    """Check that the named field is an int not below `minimum`."""
+    """Check that the named field is an int and at least `minimum`."""
     value = getattr(owner, field)
     ok = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     require(ok, owner, field, f"a whole number of at least {minimum}")
@@ -144,7 +144,7 @@ def require_bools(owner: Any, *names: str) -> None:
 
 
 def is_rectangle(value: Any) -> bool:
-    """Tell whether the value is (xmin, ymin, xmax, ymax) of finite numbers with xmin <= xmax and ymin <= ymax."""
+    """Return whether the value is (xmin, ymin, xmax, ymax), finite, with xmin <= xmax and ymin <= ymax."""
     try:
         xmin, ymin, xmax, ymax = (float(v) for v in value)
     except (TypeError, ValueError):
@@ -153,7 +153,7 @@ def is_rectangle(value: Any) -> bool:
 
 
 def freeze(owner: Any, *names: str) -> None:
-    """Turn lists in the named fields, and lists within them, into tuples: settings have to be hashable."""
+    """Turn lists in the named fields, and nested lists, into tuples. Settings must be hashable."""
     for field in names:
         object.__setattr__(owner, field, _to_tuple(getattr(owner, field)))
 

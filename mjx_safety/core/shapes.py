@@ -1,7 +1,7 @@
 """Primitive shapes, declared once for the physics, the rays and the pictures.
 
-A ray meets a convex solid in one interval of distances [enter, leave]; a solid is the common part of slabs, discs and
-balls, and so is its interval. Without a hit enter is inf and leave is -inf.
+A ray meets a convex solid in one interval of distances [enter, leave]. A solid is the intersection of slabs, discs and
+balls, so its interval is the intersection of theirs. Without a hit, enter is inf and leave is -inf.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ GEOMS = {
     "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
     "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
 }
-PARALLEL = 1e-12  # (1), a unit direction with components below this does not move along them
+PARALLEL = 1e-12  # (1), a ray whose unit direction has a component below this is parallel to the walls of that axis
 
 
 @struct.dataclass
 class Shape:
-    """A box, an upright cylinder or a sphere in the frame of its body, without a rotation of its own."""
+    """A box, an upright cylinder or a sphere in its body's frame, without rotation."""
 
     kind: Literal["box", "cylinder", "sphere"] = struct.field(pytree_node=False)
     size: tuple[Any, ...]  # m, box: half edges x, y, z; cylinder: radius, half length along z; sphere: radius
@@ -41,12 +41,12 @@ class Shape:
         count = NUM_SIZES[self.kind]
         for field, length in (("size", count), ("pos", 3)):
             value = getattr(self, field)
-            if isinstance(value, (tuple, list)) and len(value) != length:  # JAX rebuilds trees of other things too
+            if isinstance(value, (tuple, list)) and len(value) != length:  # JAX also rebuilds trees with other leaves
                 raise ValueError(f"Shape.{field} is {value!r}; for a {self.kind} it must hold {length} numbers in m")
 
     @property
     def planar_radius(self) -> Any:
-        """Farthest that the solid is from its body's upright axis, m."""
+        """Largest distance of the solid from its body's upright axis, m."""
         half = math.hypot(*self.size[:2]) if self.kind == "box" else self.size[0]
         return math.hypot(*self.pos[:2]) + half
 
@@ -59,7 +59,7 @@ def as_column(shape: Shape) -> Shape:
 
 
 def ray_distance(shape: Shape, origin: jax.Array, direction: jax.Array) -> jax.Array:
-    """Distance [] m along a ray to the shape's surface, inf without a hit. From inside: to where the ray goes out.
+    """Distance [] m along a ray to the shape's surface, inf without a hit. From inside: to the exit point.
 
     origin: [3] m; direction: [3] of length 1; both in the body's frame. Equals MuJoCo's `mj_ray`.
     """
@@ -89,7 +89,7 @@ def nearest_hit(
 
 
 def add_to(body: mujoco.MjsBody, shape: Shape, **attributes: Any) -> mujoco.MjsGeom:
-    """Give a body of a specification the shape as a geom. attributes: of the geom, such as density or rgba."""
+    """Add the shape to a body of a specification as a geom. attributes: of the geom, such as density or rgba."""
     size = [float(length) for length in shape.size] + [0.0] * (3 - len(shape.size))
     return body.add_geom(type=GEOMS[shape.kind], size=size, pos=[float(x) for x in shape.pos], **attributes)
 
@@ -125,7 +125,7 @@ def _ball(radius: Any, origin: jax.Array, direction: jax.Array) -> Interval:
     speed = jnp.where(parallel, 1.0, speed)
     way = jnp.where(parallel, 0.0, direction / speed)
     middle = -jnp.sum(origin * way)
-    closest = origin + middle * way  # its length keeps more digits than the discriminant of the quadratic does
+    closest = origin + middle * way  # its length keeps more digits than the discriminant of the quadratic
     room = radius * radius - jnp.sum(closest * closest)
     half = jnp.sqrt(jnp.maximum(room, 0.0))
     crosses = room >= 0
@@ -135,6 +135,6 @@ def _ball(radius: Any, origin: jax.Array, direction: jax.Array) -> Interval:
 
 
 def _unless(parallel: jax.Array, inside: jax.Array, enter: jax.Array, leave: jax.Array) -> Interval:
-    """Replace the interval of a ray that moves along the walls: everything inside them, nothing outside."""
+    """Replace the interval of a ray parallel to the walls: all distances if inside them, none if outside."""
     always = jnp.where(inside, jnp.inf, -jnp.inf)
     return jnp.where(parallel, -always, enter), jnp.where(parallel, always, leave)

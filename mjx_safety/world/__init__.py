@@ -1,1 +1,1 @@
-"""What a world is made of, as values: robots, objects, tasks, lidar, layouts. No physics."""
+"""The parts of a world as values: robots, objects, tasks, lidar, layouts. No physics."""

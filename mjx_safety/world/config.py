@@ -26,7 +26,7 @@ EXTRAS = ("goal_dist", "remaining", "qpos", "qvel", "ctrl", "freejoint", "com")
 LAYOUTS = ("per_episode", "per_env", "fixed")
 PROFILES = ("1.0.0", "2019")
 
-KINDS = {  # kinds of objects that any task may have, in the order of observation and cost within their body kind
+KINDS = {  # kinds of objects for any task, in the order of observation and cost within their body kind
     "hazards": Hazards,
     "vases": Vases,
     "pillars": Pillars,
@@ -42,7 +42,7 @@ PLACEMENT_ORDER_2019 = ("walls", "goal", "push_box", "buttons", "hazards", "vase
 class EnvConfig:
     """Everything that defines an environment. Change a copy with `dataclasses.replace` or keywords of `make`.
 
-    Float fields are pytree leaves (see `settings`): `jax.vmap` over an `Env` sweeps rewards, costs, thresholds.
+    Float fields are pytree leaves (see `settings`), so `jax.vmap` over an `Env` sweeps rewards, costs, thresholds.
     """
 
     robot: Robot = POINT
@@ -50,31 +50,31 @@ class EnvConfig:
     hazards: Hazards | None = None
     vases: Vases | None = None
     pillars: Pillars | None = None
-    buttons: Buttons | None = None  # as obstacles; the task Button has its own
+    buttons: Buttons | None = None  # as obstacles; the task Button has its own buttons
     gremlins: Gremlins | None = None
     walls: Walls | None = None
     boundary: Boundary | None = None
 
     lidar: Lidar = Lidar()
-    compass_size: Literal[2, 3] = 2  # components of the compasses that objects ask for
-    extras: tuple[str, ...] = ()  # further entries of the observation, of `EXTRAS`
-    profile: Literal["1.0.0", "2019"] = "1.0.0"  # whose order of placement, and of the observation, and whose names
+    compass_size: Literal[2, 3] = 2  # components of each object's compass
+    extras: tuple[str, ...] = ()  # further entries of the observation, from `EXTRAS`
+    profile: Literal["1.0.0", "2019"] = "1.0.0"  # sets the order of placement and observation, and the names
 
-    extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)  # m, where things are placed
+    extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)  # m, the area for placement
     margin: float = static(default=0.0)  # m, added to every sum of two keepouts
-    layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"  # per_env: each world of a batch keeps its own
-    layout_seed: int = 0  # of the one layout, where layouts="fixed"
+    layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"  # per_env: each world keeps its own
+    layout_seed: int = 0  # of the one layout, if layouts="fixed"
 
     episode_length: int = 1000  # steps until truncation
     continue_goal: bool = True  # False: the episode terminates when the goal is met
-    frameskip: int = 10  # physics steps in one environment step, at most
-    frameskip_prob: float = static(default=1.0)  # chance of each of them: their number is binomial
+    frameskip: int = 10  # largest number of physics steps in one environment step
+    frameskip_prob: float = static(default=1.0)  # probability of each of them: their number is binomial
     action_noise: float = static(default=0.0)  # standard deviation of the noise on each control
 
-    indicator: bool = True  # cost is 1 where any source is positive, else 0; False: the sum of the sources
+    indicator: bool = True  # cost is 1 if any source is positive, else 0; False: the sum of the sources
     reward_clip: float = 10.0  # symmetric bound of the reward for progress; 0: none
     reward_orientation: bool = False  # reward for being upright
-    reward_orientation_scale: float = 0.002  # of that reward
+    reward_orientation_scale: float = 0.002  # scale of that reward
     reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class EnvConfig:
 
     @property
     def objects(self) -> dict[str, AbstractObject]:
-        """All kinds of objects that exist, in the order of observation and cost, which is that of their bodies too."""
+        """All kinds of objects in this environment, in the order of observation, cost and bodies."""
         own = {name: getattr(self, name) for name in KINDS if getattr(self, name) is not None}
         kinds = {name: kind for name, kind in {**self.task.objects, **own}.items() if kind.num}
         rank = {"marker": 0, "fixed": 0, "free": 1, "driven": 2}
@@ -112,7 +112,7 @@ class EnvConfig:
 
     @property
     def placed(self) -> dict[str, AbstractObject]:
-        """The kinds that a layout finds places for, in that order, after the robot."""
+        """The kinds that a layout places, in this order, after the robot."""
         kinds = {name: kind for name, kind in self.objects.items() if name not in self.task.unplaced}
         if self.profile == "1.0.0":
             return kinds

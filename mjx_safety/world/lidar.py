@@ -1,4 +1,4 @@
-"""What a robot is told of the objects around it: per kind a lidar, a compass, a closeness.
+"""The robot's view of the objects around it: a lidar per kind, a compass, a closeness.
 
 Ray, Achiam, Amodei (2019), "Benchmarking Safe Exploration in Deep Reinforcement Learning".
 """
@@ -21,17 +21,16 @@ from mjx_safety.core.shapes import Shape, as_column, nearest_hit
 class Lidar:
     """Options of the lidars. Bin 0 starts at the robot's +x axis; bins go counter-clockwise.
 
-    The pseudo lidar knows where the centres are and reads the nearest one per sector. The natural lidar sends one ray
-    along each sector's first edge and reads exp(-distance in m) to the surface it hits; of the options of the pseudo
-    lidar it heeds none.
+    The pseudo lidar reads the nearest centre in each sector. The natural lidar sends one ray along each sector's first
+    edge and reads exp(-distance in m) to the surface that it hits. It ignores the options of the pseudo lidar.
     """
 
     num_bins: int = 16
-    max_dist: float | None = 3.0  # m, pseudo readings fall linearly from 1 at the robot to 0 here; None: exponentially
-    exp_gain: float = 1.0  # 1/m, where max_dist is None: readings are exp(-exp_gain distance)
-    alias: bool = True  # pseudo: share a reading with both neighbouring bins, by how close the object is to them
+    max_dist: float | None = 3.0  # m, pseudo: readings fall linearly from 1 at the robot to 0 here; None: exponentially
+    exp_gain: float = 1.0  # 1/m, pseudo, if max_dist is None: readings are exp(-exp_gain distance)
+    alias: bool = True  # pseudo: share a reading with both neighbouring bins, by the object's closeness to them
     kind: Literal["pseudo", "natural"] = "pseudo"
-    see_markers: bool = True  # natural: marks on the floor are columns of any height; False: rays pass above low ones
+    see_markers: bool = True  # natural: markers on the floor count as infinite columns; False: rays pass over low ones
 
     def check(self) -> None:
         """Refuse wrong values."""
@@ -50,7 +49,7 @@ class Lidar:
 def pseudo_lidar(lidar: Lidar, positions: jax.Array, root_pos: jax.Array, root_mat: jax.Array) -> jax.Array:
     """Closeness of the nearest object per direction, [num_bins] in [0, 1].
 
-    positions: [N, >=2] m, world frame, heights are ignored; root_pos: [3] m; root_mat: [3, 3] robot to world.
+    positions: [N, >=2] m, world frame, heights ignored; root_pos: [3] m; root_mat: [3, 3] robot to world.
     """
     flat = jnp.concatenate([positions[:, :2], jnp.zeros_like(positions[:, :1])], axis=-1)
     ego = to_frame(flat - root_pos, root_mat)[:, :2]
@@ -59,7 +58,7 @@ def pseudo_lidar(lidar: Lidar, positions: jax.Array, root_pos: jax.Array, root_m
     lower = jnp.floor(turns)
     alpha = turns - lower
     bins = jnp.arange(lidar.num_bins)
-    ahead = (bins - lower.astype(jnp.int32)[:, None]) % lidar.num_bins  # [N, K] bins counted from the object's own
+    ahead = (bins - lower.astype(jnp.int32)[:, None]) % lidar.num_bins  # [N, K] bins, counted from the object's own bin
     share = (ahead == 0).astype(jnp.float32)
     if lidar.alias:
         share = jnp.maximum(share, jnp.where(ahead == 1 % lidar.num_bins, alpha[:, None], 0.0))
@@ -77,10 +76,10 @@ def natural_lidar(
     *,
     columns: bool,
 ) -> jax.Array:
-    """Closeness of the nearest surface along each ray, [num_bins] in [0, 1], 0 where nothing is hit.
+    """Closeness of the nearest surface along each ray, [num_bins] in [0, 1], 0 without a hit.
 
     shapes: of one object; pos: [N, 3] m, quat: [N, 4], root_pos: [3] m, all in the world frame; root_mat: [3, 3] robot
-    to world; columns: whether the shapes count as unlimited in height, as markers with `see_markers` do.
+    to world; columns: the shapes count as infinite in height, like markers with `see_markers`.
     """
     angles = 2 * math.pi / lidar.num_bins * jnp.arange(lidar.num_bins)
     rays_r = jnp.stack([jnp.cos(angles), jnp.sin(angles), jnp.zeros_like(angles)], axis=-1)
@@ -91,7 +90,7 @@ def natural_lidar(
 def compass(
     position: jax.Array, root_pos: jax.Array, root_mat: jax.Array, num_components: Literal[2, 3] = 2
 ) -> jax.Array:
-    """Direction of an object, [num_components] of length just below 1, robot frame; shorter within millimetres.
+    """Direction of an object, [num_components], robot frame. Its length is just below 1, shorter within millimetres.
 
     position, root_pos: [3] m, world frame; root_mat: [3, 3] robot to world.
     """
@@ -100,7 +99,7 @@ def compass(
 
 
 def goal_closeness(goal_pos: jax.Array, root_pos: jax.Array) -> jax.Array:
-    """Exponential [] in [0, 1] of minus the horizontal distance in m. goal_pos, root_pos: [2 or 3] m, world frame."""
+    """exp(-horizontal distance in m) [] in [0, 1]. goal_pos, root_pos: [2 or 3] m, world frame."""
     return jnp.exp(-planar_distance(goal_pos, root_pos))
 
 
@@ -108,5 +107,5 @@ def _closeness(lidar: Lidar, distance: jax.Array) -> jax.Array:
     """Reading [N] in [0, 1] of the pseudo lidar. distance: [N] m."""
     if lidar.max_dist is None:
         return jnp.exp(-lidar.exp_gain * distance)
-    reach = jax.lax.optimization_barrier(jnp.float32(lidar.max_dist))  # divided by, not multiplied with its inverse
+    reach = jax.lax.optimization_barrier(jnp.float32(lidar.max_dist))  # keeps XLA from multiplying with the inverse
     return jnp.maximum(0.0, reach - distance) / reach

@@ -1,4 +1,4 @@
-"""The objects of a scene as values: how many, how big, what they cost, what they are made of."""
+"""The objects of a scene as values: number, size, cost, shapes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Rgba = tuple[float, float, float, float]
 
 @settings
 class AbstractObject(AbstractPlaced):
-    """Options that all kinds of objects share. Never built itself.
+    """Options that all kinds of objects share. Abstract.
 
-    `body_kind` says what the physics sees: nothing (`marker`: a mere position), a solid body that stays where the
-    episode put it (`fixed`), one that moves (`free`), or one that moves and is tied to a moving target (`driven`).
+    `body_kind` is their part in the physics. A `marker` is a position without a body. A `fixed` body is solid and stays
+    in its place for the episode. A `free` body moves. A `driven` body moves and is tied to a moving target.
     """
 
     body_kind: ClassVar[BodyKind] = "marker"
-    turned: ClassVar[bool] = True  # gets a random heading
-    slots: ClassVar[int | None] = None  # how many at a time need the solver (mjx); None: all of them
+    turned: ClassVar[bool] = True  # has a random heading
+    slots: ClassVar[int | None] = None  # how many the solver takes at a time (mjx); None: all
     rgba: ClassVar[Rgba] = (0.5, 0.5, 0.5, 1.0)
 
     observed: bool = True  # has a lidar in the observation
@@ -41,18 +41,18 @@ class AbstractObject(AbstractPlaced):
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """What one object is made of, in its body's frame."""
+        """The shapes of one object, in its body's frame."""
         raise TypeError(f"{type(self).__name__} is abstract")
 
     @property
     def yaws(self) -> tuple[float, ...]:
-        """Headings of what is not `turned`, rad."""
+        """Headings of objects that are not `turned`, rad."""
         return (0.0,) * self.num
 
 
 @settings
 class GoalArea(AbstractObject):
-    """The cylinder to reach. Nothing collides with it."""
+    """The cylinder that the robot must reach. Nothing collides with it."""
 
     rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.25)
 
@@ -79,7 +79,7 @@ class GoalArea(AbstractObject):
 
 @settings
 class Hazards(AbstractObject):
-    """Discs on the floor that cost by how deep the robot's centre is inside."""
+    """Discs on the floor. Their cost is the depth of the robot's centre inside."""
 
     rgba: ClassVar[Rgba] = (0.0, 0.0, 1.0, 0.25)
 
@@ -105,7 +105,7 @@ class Hazards(AbstractObject):
 
 @settings
 class Vases(AbstractObject):
-    """Light cubes that cost when touched and while they move."""
+    """Light cubes that cost when the robot touches them and while they move."""
 
     body_kind: ClassVar[BodyKind] = "free"
     slots: ClassVar[int | None] = 4
@@ -114,12 +114,12 @@ class Vases(AbstractObject):
     keepout: float = static(default=0.15)  # m
     size: float = static(default=0.1)  # m, half edge
     density: float = static(default=0.001)  # kg/m^3
-    sink: float = static(default=4e-5)  # m, depth in the floor at reset, where its weight is carried
+    sink: float = static(default=4e-5)  # m, depth in the floor at reset, where the floor carries its weight
     contact_cost: float = 1.0  # per contact point with the robot
     velocity_cost: float = 1.0  # per m/s
-    velocity_threshold: float = 1e-4  # m/s, slower counts as resting
-    displace_cost: float = static(default=0.0)  # per m from the place at reset; 0: no such source
-    displace_threshold: float = 1e-3  # m, nearer counts as in place
+    velocity_threshold: float = 1e-4  # m/s, a slower vase counts as at rest
+    displace_cost: float = static(default=0.0)  # per m from the place at reset; 0: no such cost
+    displace_threshold: float = 1e-3  # m, a nearer vase counts as in place
 
     def check(self) -> None:
         """Refuse wrong values."""
@@ -141,7 +141,7 @@ class Vases(AbstractObject):
 
 @settings
 class Pillars(AbstractObject):
-    """Cylinders that stand fast and cost when touched."""
+    """Fixed cylinders that cost when the robot touches them."""
 
     body_kind: ClassVar[BodyKind] = "fixed"
     slots: ClassVar[int | None] = 3
@@ -170,7 +170,7 @@ class Pillars(AbstractObject):
 
 @settings
 class Buttons(AbstractObject):
-    """Balls fixed on the floor. In the task Button touching a wrong one costs, elsewhere touching any of them."""
+    """Balls fixed on the floor that cost on touch: in the task Button only the wrong ones, elsewhere all."""
 
     body_kind: ClassVar[BodyKind] = "fixed"
     slots: ClassVar[int | None] = 3
@@ -198,7 +198,7 @@ class Buttons(AbstractObject):
 
 @settings
 class Gremlins(AbstractObject):
-    """Light cubes that circle their place, all in step, and cost when touched."""
+    """Light cubes that circle their places in phase, and cost when the robot touches them."""
 
     body_kind: ClassVar[BodyKind] = "driven"
     slots: ClassVar[int | None] = 3
@@ -228,7 +228,7 @@ class Gremlins(AbstractObject):
 
 @settings
 class PushBox(AbstractObject):
-    """The box to push: a cube with four corner posts, so that it can be grabbed."""
+    """The box to push: a cube with four corner posts that the robot can hook."""
 
     body_kind: ClassVar[BodyKind] = "free"
     rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 1.0)
@@ -259,7 +259,7 @@ class PushBox(AbstractObject):
 
 @settings
 class Walls(AbstractObject):
-    """Solid cubes, squared to the axes. Without cost."""
+    """Solid cubes along the axes, without cost."""
 
     body_kind: ClassVar[BodyKind] = "fixed"
     turned: ClassVar[bool] = False
@@ -284,7 +284,7 @@ class Walls(AbstractObject):
 
 @settings
 class CircleArea(AbstractObject):
-    """The circle to run along, around the origin. Nothing collides with it."""
+    """The circle around the origin that the robot runs along. Nothing collides with it."""
 
     turned: ClassVar[bool] = False
     rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.1)
@@ -310,15 +310,15 @@ class CircleArea(AbstractObject):
 
 @settings
 class Boundary(AbstractObject):
-    """Two or four straight lines, drawn as walls nothing collides with; the robot beyond them costs."""
+    """Two or four straight lines. The robot costs beyond them. Nothing collides with the drawn walls."""
 
     turned: ClassVar[bool] = False
     rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 0.1)
 
     num: int = 2  # 2: at x = +-distance; 4: also at y = +-distance
     observed: bool = False
-    distance: float = static(default=1.125)  # m, of each line from the origin
-    half_length: float = static(default=3.5)  # m, of what is drawn
+    distance: float = static(default=1.125)  # m, from each line to the origin
+    half_length: float = static(default=3.5)  # m, of the drawn walls
     cost: float = 1.0  # per step
 
     def check(self) -> None:

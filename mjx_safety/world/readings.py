@@ -1,4 +1,4 @@
-"""What tasks, costs, lidar and observation see of a world."""
+"""The part of a world that tasks, costs, lidar and observation see."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flax import struct
 
 @struct.dataclass
 class Readings:
-    """All that tasks, costs, lidar and observations see of a world. World frame, SI units."""
+    """The part of a world that tasks, costs, lidar and observation see. World frame, SI units."""
 
     root_pos: jax.Array  # [3] m
     root_quat: jax.Array  # [4]
@@ -20,6 +20,6 @@ class Readings:
     linvel: dict[str, jax.Array]  # kinds that move -> [N, 3] m/s
     angvel: dict[str, jax.Array]  # kinds that move -> [N, 3] rad/s
     contacts: dict[str, jax.Array]  # solid kinds -> [N] float32, contact points with the robot
-    start_pos: dict[str, jax.Array]  # driven kinds, others where asked for -> [N, 3] m, at reset
-    com: jax.Array | None  # [3] m, the robot's centre of mass, where asked for
-    hidden: dict[str, jax.Array]  # kinds that a task hides from the lidar for a while -> [] bool
+    start_pos: dict[str, jax.Array]  # driven kinds, others on request -> [N, 3] m, at reset
+    com: jax.Array | None  # [3] m, the robot's centre of mass, on request
+    hidden: dict[str, jax.Array]  # kinds that a task may hide from the lidar -> [] bool

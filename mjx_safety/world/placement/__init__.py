@@ -1,1 +1,1 @@
-"""Where things are put at the start of an episode."""
+"""Placement of robot and objects at the start of an episode."""

@@ -1,11 +1,12 @@
-"""Sampling the layouts of many worlds at once: no world waits for the unluckiest one.
+"""Samples the layouts of many worlds at once, so that no world waits for the slowest one.
 
-Layouts that are given up and begun again make some worlds many times slower than others. So attempts are not tied to
-worlds: L lanes work through one sequence of attempts, a lane begins the next attempt when its own has ended, and the
-first successes of the sequence are the layouts of the worlds. Attempts are numbered in the order in which they BEGIN.
-Each has new random numbers, whatever the attempts before it did, so the sequence is one of independent attempts and its
-successes follow the law of `layout.sample_layout`. In the order of finishing they would not: that order favours
-layouts that take few draws. Hence nothing is handed out before every attempt that began earlier has ended.
+Some layouts fail and start again, so some worlds need many times longer than others. Attempts therefore do not belong
+to worlds. L lanes work through one sequence of attempts. A lane begins the next attempt when its own has ended. The
+first successes of the sequence become the layouts of the worlds.
+
+Attempts are numbered in the order in which they BEGIN. Each draws new random numbers, independent of earlier attempts.
+The successes therefore follow the law of `layout.sample_layout`. The order of finishing would not: it favours layouts
+that take few draws. A success therefore waits until every attempt that began earlier has ended.
 """
 
 from __future__ import annotations
@@ -27,29 +28,29 @@ from mjx_safety.world.placement.layout import (
 )
 from mjx_safety.world.placement.table import PlacementTable
 
-TURNS = 4  # blocks of candidates a lane draws before the lanes that ended begin again
+TURNS = 4  # blocks of candidates that each lane draws before the ended lanes begin again
 NEVER = np.int32(np.iinfo(np.int32).max)
 
 
 @struct.dataclass
 class Pool:
-    """L lanes at work and what they have found. Attempts are numbered in the order in which they begin."""
+    """L lanes and the layouts that they have found. Attempts are numbered in the order in which they begin."""
 
     search: Search
     attempt: jax.Array  # [L] int32, number of each lane's attempt
     num_begun: jax.Array  # [] int32, attempts
     num_found: jax.Array  # [] int32, layouts
-    xy: jax.Array  # [num + L, N, 2] m, the layouts found; more than num, as all that run are let finish
-    found_by: jax.Array  # [num + L] int32, the attempts that found them; NEVER where there is none
+    xy: jax.Array  # [num + L, N, 2] m, the layouts found; running attempts finish, so there are more than num
+    found_by: jax.Array  # [num + L] int32, the attempts that found them, or NEVER
     num_rounds: jax.Array  # [] int32, rounds of TURNS turns
 
 
 def sample_layouts(
     key: jax.Array, table: PlacementTable, num: int, redrawn: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw `num` layouts. Returns positions [num, N, 2] m and which failed [num] bool (there, keepouts are violated).
+    """Draw `num` layouts. Returns positions [num, N, 2] m and failures [num] bool (those violate keepouts).
 
-    Each follows the law of `sample_layout`; its limit of attempts holds for the average world here. redrawn: as there.
+    Each layout follows the law of `sample_layout`. The limit of attempts is an average over worlds. redrawn: as there.
     """
     pool = search_layouts(key, table, num, redrawn)
     first = jnp.argsort(pool.found_by)[:num]
@@ -57,8 +58,8 @@ def sample_layouts(
 
 
 def search_layouts(key: jax.Array, table: PlacementTable, num: int, redrawn: int | None = None) -> Pool:
-    """Find the first `num` layouts of the sequence of attempts, or all that `num` times MAX_LAYOUTS attempts give."""
-    num_things, lanes = table.keepout.shape[0], num  # more or fewer lanes than worlds were no faster (2 cores)
+    """Find the first `num` layouts of the sequence, or all from `num` times MAX_LAYOUTS attempts."""
+    num_things, lanes = table.keepout.shape[0], num  # other numbers of lanes were no faster (2 cores)
     shape = (TURNS, lanes, *block_shape(table))
     place_all = jax.vmap(lambda search, uniform: place_next(search, table, uniform, redrawn))
 
@@ -86,7 +87,7 @@ def search_layouts(key: jax.Array, table: PlacementTable, num: int, redrawn: int
 
 
 def _begin_again(pool: Pool, num: int) -> Pool:
-    """Store the layouts of lanes that have one, and begin new attempts in all lanes that ended while any are needed."""
+    """Store finished layouts, and begin new attempts in the ended lanes while layouts are missing."""
     search, (slots, num_things, _) = pool.search, pool.xy.shape
     ended = ~search.running
     whole = ended & (search.placed >= num_things)

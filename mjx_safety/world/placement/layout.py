@@ -1,8 +1,8 @@
-"""Sampling layouts: every object at a random place, no two closer than their keepouts, by the reference's law.
+"""Samples layouts by the reference's law: random places, no two closer than their keepouts.
 
-The law is sequential: objects are placed one after the other, each at the first of up to 100 uniform candidates that
-keeps its distance to those already there; an object without such a candidate sends the whole layout back to the first
-object. Candidates are drawn in small blocks whose first valid member is taken, which is the same law.
+The law is sequential. It places one object after the other, each at the first of up to 100 uniform candidates that is
+clear of the objects already placed. If an object has no such candidate, the layout starts again from the first object.
+This code draws candidates in small blocks and takes the first valid one, which is the same law.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ TRIES_PER_OBJECT = 100
 MAX_LAYOUTS = 10_000
 MAX_REDRAWS = 10_000
 BLOCK = 10  # candidates drawn at once; divides the limits above
-FAR = 1e6  # m, coordinates of what has no place yet: clear of everything
+FAR = 1e6  # m, coordinates of unplaced objects: clear of everything
 
 
 @struct.dataclass
 class Search:
     """A layout being built."""
 
-    xy: jax.Array  # [N, 2] m, FAR for what has no place yet
-    placed: jax.Array  # [] int32, places found: N make a layout, a thing to be redrawn needs one more
+    xy: jax.Array  # [N, 2] m, FAR for unplaced objects
+    placed: jax.Array  # [] int32, places found: N make a layout, plus one if an object is redrawn
     tries: jax.Array  # [] int32, candidates drawn for the next place
     running: jax.Array  # [] bool, neither complete nor given up
 
@@ -53,19 +53,18 @@ def place_next(search: Search, table: PlacementTable, uniform: jax.Array, redraw
     found = found & search.running
     placed, tries = search.placed + found, jnp.where(found, 0, search.tries + BLOCK)
     xy = jnp.where(((jnp.arange(num) == row) & found)[:, None], spot[None], search.xy)
-    if redrawn is not None:  # all is placed: forget where it was
+    if redrawn is not None:  # all are placed: forget the old place
         xy = xy.at[redrawn].set(jnp.where(found & (placed == num), FAR, xy[redrawn]))
     limit = jnp.where(first_time, TRIES_PER_OBJECT, MAX_REDRAWS)
     return Search(xy=xy, placed=placed, tries=tries, running=search.running & (placed < num_places) & (tries < limit))
 
 
 def sample_layout(key: jax.Array, table: PlacementTable, redrawn: int | None = None) -> tuple[jax.Array, jax.Array]:
-    """Draw a layout. Returns positions [N, 2] m and whether it failed [] bool (then keepouts are violated).
+    """Draw a layout. Returns positions [N, 2] m and whether it failed [] bool (then it violates keepouts).
 
-    redrawn: row of a thing that gets another place, clear of all the others, once everything stands (the reference
-    does so with the goal); where it finds none, the layout has failed. Each turn of the loop draws one block of
-    candidates. Under `vmap` the worlds go at their own pace, so a batch needs as many turns as its slowest world;
-    `batch.sample_layouts` does not.
+    redrawn: row of an object that is drawn once more after all are placed, as the reference does with the goal. If it
+    finds no place, the layout fails. Each turn of the loop draws one block of candidates. Under `vmap` a batch needs as
+    many turns as its slowest world. `batch.sample_layouts` avoids that.
     """
     num, shape = table.keepout.shape[0], block_shape(table)
 
@@ -90,10 +89,10 @@ def sample_layout(key: jax.Array, table: PlacementTable, redrawn: int | None = N
 def redraw(
     key: jax.Array, table: PlacementTable, row: int, xy: jax.Array, needed: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw a new place for one thing, clear of all the others. Costs nothing while no world needs one.
+    """Draw a new place for one object, clear of all others. Takes no time while no world needs one.
 
-    row: which thing; xy: [N, 2] m, where everything is now; needed: [] bool. Returns its position [2] m (the old one
-    where not needed) and whether the draw failed [] bool.
+    row: of the object; xy: [N, 2] m, the present places; needed: [] bool. Returns its position [2] m (the old one if
+    not needed) and whether the draw failed [] bool.
     """
     others, shape = xy.at[row].set(FAR), block_shape(table)
 
@@ -112,9 +111,9 @@ def redraw(
 
 
 def fill_gaps(key: jax.Array, table: PlacementTable, xy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Put what has no place anywhere into its first rectangle. xy: [..., N, 2] m. Returns xy and which had gaps [...].
+    """Put unplaced objects somewhere in their first rectangle. xy: [..., N, 2] m. Returns xy and gaps [...] bool.
 
-    All layouts with gaps get the same places: they have failed and are only kept from being absurd.
+    All failed layouts get the same places. These only keep coordinates finite and inside the area.
     """
     low, high = table.rectangles[:, 0, :2], table.rectangles[:, 0, 2:]
     anywhere = low + draw_uniform(key, -1, low.shape) * (high - low)
@@ -123,15 +122,15 @@ def fill_gaps(key: jax.Array, table: PlacementTable, xy: jax.Array) -> tuple[jax
 
 
 def block_shape(table: PlacementTable) -> tuple[int, int]:
-    """Shape of the numbers that one block of candidates takes: x, y and, if there is a choice, the rectangle."""
+    """Shape of the random numbers of one block of candidates: x, y and, if there are several, the rectangle."""
     return (2 if table.rectangles.shape[1] == 1 else 3, BLOCK)
 
 
 def draw_uniform(key: jax.Array, block: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
     """Draw numbers in [0, 1), different ones for each block [] int32.
 
-    Twice as fast as `jax.random.uniform`, which keeps half of what the generator gives. The key stays good for other
-    uses: `jax.random` counts from 0, so no number of its is the same as one of these, whose counters start at 2^31.
+    This is twice as fast as `jax.random.uniform`, which drops half of the generator's output. The key stays good for
+    other uses: `jax.random` counts from 0, and the counters here start at 2^31.
     """
     num = math.prod(shape)
     count = jnp.arange((num + 1) // 2, dtype=jnp.uint32) + jnp.uint32(1 << 31)
@@ -145,13 +144,13 @@ def draw_uniform(key: jax.Array, block: jax.Array | int, shape: tuple[int, ...])
 def _first_valid(
     table: PlacementTable, row: jax.Array, xy: jax.Array, uniform: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the first of BLOCK candidates [2] m for thing `row` [] that is clear of all, and whether there is one [].
+    """Return the first of BLOCK candidates [2] m for object `row` [] that is clear of all, and if there is one [].
 
-    xy: [N, 2] m, where all things are; FAR for the thing itself and what has no place yet.
+    xy: [N, 2] m, the present places; FAR for the object itself and for unplaced ones.
     """
     x, y = _candidates(table, row, uniform)
     least = table.keepout[row] + table.keepout + table.margin  # [N] m
-    slack = functools.reduce(  # [BLOCK] m^2; unrolled, so that a batch of worlds is one pass that stores nothing larger
+    slack = functools.reduce(  # [BLOCK] m^2; unrolled, so that a batch needs one pass and no larger array
         jnp.minimum, [(x - xy[i, 0]) ** 2 + (y - xy[i, 1]) ** 2 - least[i] ** 2 for i in range(xy.shape[0])]
     )
     index = jnp.arange(BLOCK)
@@ -160,7 +159,7 @@ def _first_valid(
 
 
 def _candidates(table: PlacementTable, row: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Return uniform places [2, BLOCK] m for thing `row` []."""
+    """Return uniform places [2, BLOCK] m for object `row` []."""
     rectangles = table.rectangles[row]  # [R, 4]
     if rectangles.shape[0] == 1:
         chosen = rectangles.T  # [4, 1]

@@ -1,4 +1,4 @@
-"""What is placed, and the table of where each thing may stand."""
+"""The table of placed objects and the rectangles where each may stand."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mjx_safety.core.settings import (
 
 @settings
 class AbstractPlaced:
-    """Where things of one kind may be put. Never built itself."""
+    """Where a layout may place objects of one kind. Abstract."""
 
     num: int = 1
-    keepout: float = static(default=0.0)  # m, radius that other keepouts must not enter
+    keepout: float = static(default=0.0)  # m, radius of the circle that other keepout circles must not overlap
     placements: tuple[Rectangle, ...] | None = None  # m; None: the environment's extents
-    locations: tuple[tuple[float, float], ...] = ()  # m, fixed places of the first ones
+    locations: tuple[tuple[float, float], ...] = ()  # m, fixed places of the first objects
 
     def check(self) -> None:
         """Refuse wrong values."""
@@ -52,10 +52,10 @@ def _is_point(value: object) -> bool:
 
 @struct.dataclass
 class PlacementTable:
-    """All placed things in the order of placement: N things, R rectangles at most for each."""
+    """All placed objects in the order of placement: N objects, at most R rectangles each."""
 
     rectangles: jax.Array  # [N, R, 4] m, already shrunk by the keepout
-    probs: jax.Array  # [N, R] chance of each rectangle, by its area
+    probs: jax.Array  # [N, R] probability of each rectangle, by its area
     keepout: jax.Array  # [N] m
     margin: jax.Array  # [] m, added to every sum of two keepouts
     slices: tuple[tuple[str, int, int], ...] = struct.field(pytree_node=False)  # kind, first index, one past the last
@@ -66,9 +66,9 @@ class PlacementTable:
 
 
 def placement_table(kinds: Mapping[str, AbstractPlaced], extents: Rectangle, margin: float) -> PlacementTable:
-    """Lay out the rectangles of all kinds. Raises ValueError naming the kind that has no room at all.
+    """Build the table of all kinds. Raises a ValueError that names a kind without any room.
 
-    kinds: name -> what to place, in the order of placement; extents, margin: m.
+    kinds: name -> kind, in the order of placement; extents, margin: m.
     """
     rows, keepouts, slices = [], [], []
     for name, kind in kinds.items():
@@ -79,7 +79,7 @@ def placement_table(kinds: Mapping[str, AbstractPlaced], extents: Rectangle, mar
     width = max(len(row) for row in rows)
     rectangles, probs = np.zeros((len(rows), width, 4), np.float32), np.zeros((len(rows), width), np.float32)
     for i, row in enumerate(rows):
-        rectangles[i] = row[-1]  # the rest repeats it, with chance 0
+        rectangles[i] = row[-1]  # the rest repeats it, with probability 0
         rectangles[i, : len(row)] = row
         area = np.prod(row[:, 2:] - row[:, :2], axis=-1)
         probs[i, : len(row)] = area / area.sum() if area.sum() > 0 else 1 / len(row)

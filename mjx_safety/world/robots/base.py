@@ -1,4 +1,4 @@
-"""What a robot is: a model file and a few facts about it. A new robot is one value in one file."""
+"""A robot: a model file and a few facts about it. A new robot is one value in one file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ ASSETS = Path(__file__).parent / "assets"
 
 @settings
 class Robot(AbstractPlaced):
-    """A robot. Its model holds one body named `robot`, actuators with control ranges, and named sensors."""
+    """A robot. Its model has one body named `robot`, actuators with control ranges, and named sensors."""
 
     name: str
     xml: str  # path of the MJCF model
     root_joint: Literal["planar", "free"]  # planar: slides x and y, then a hinge about z; free: one free joint
     start_height: float = static(default=0.1)  # m, of the root body at reset
     sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")  # observed, in this order
-    angle_components: bool = (
-        True  # joint angles are observed as (sin, cos), ball joints as 3x3 matrices; False: as they are
-    )
-    touches_floor: bool = True  # False: no contact with the floor has to be simulated (mjx, warp)
-    floor_points: int | None = None  # most points with the floor at a time, for the solver (mjx); None: all there are
-    self_contacts: tuple[tuple[str, str], ...] = ()  # pairs of its own geoms to collide with each other (mjx; C: all)
+    angle_components: bool = True  # observe joint angles as (sin, cos), ball joints as 3x3 matrices; False: unchanged
+    touches_floor: bool = True  # False: leave out contacts with the floor (mjx, warp)
+    floor_points: int | None = None  # largest number of floor contacts for the solver (mjx); None: all
+    self_contacts: tuple[tuple[str, str], ...] = ()  # pairs of its own geoms that collide (mjx; mujoco: all)
     keepout: float = static(default=0.4)  # m
     start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
 
@@ -59,7 +57,7 @@ def _is_pair(value: object) -> bool:
 
 
 def check_model(robot: Robot, model: mujoco.MjModel) -> None:
-    """Raise ValueError where the robot's model is not what its value says."""
+    """Raise ValueError if the robot's model does not match its value."""
     where = f"the model {robot.xml} of robot {robot.name}"
     missing = set(robot.sensors) - {model.sensor(i).name for i in range(model.nsensor)}
     if missing:

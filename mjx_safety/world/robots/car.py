@@ -1,6 +1,6 @@
 """Car: two driven wheels and a free ball. 2 actions: torques of the wheels at -x and at +x. It drives towards -y.
 
-The reference calls them left and right; seen in the direction of travel it is the other way round.
+The reference calls them left and right. In the direction of travel, it is the other way round.
 """
 
 from dataclasses import replace
@@ -14,6 +14,6 @@ CAR = Robot(
     root_joint="free",
     start_height=0.1,
     sensors=("accelerometer", "velocimeter", "gyro", "magnetometer", "ballangvel_rear", "ballquat_rear"),
-    floor_points=8,  # 5 at most in 36 000 physics steps of random motion
+    floor_points=8,  # largest seen: 5, in 36 000 physics steps of random motion
 )
 Car = partial(replace, CAR)  # Car(keepout=0.5): the same robot with other settings

@@ -10,7 +10,7 @@ HINGES = (
     *(f"hip_{leg}_z" for leg in LEGS),
     *(f"hip_{leg}_y" for leg in LEGS),
     *(f"ankle_{leg}" for leg in LEGS),
-)  # the driven ones, in the order of the actions; the waist is passive and not observed
+)  # the driven joints, in the order of the actions; the waist is passive and not observed
 
 DOGGO = Robot(
     name="Doggo",
@@ -26,9 +26,9 @@ DOGGO = Robot(
         *(f"jointvel_{hinge}" for hinge in HINGES),
         *(f"jointpos_{hinge}" for hinge in HINGES),
     ),
-    floor_points=16,  # 10 at most in 36 000 physics steps of random motion
-    self_contacts=(("ankle_2", "ankle_3"),),  # the only ones that ever met in thousands of random steps
+    floor_points=16,  # largest seen: 10, in 36 000 physics steps of random motion
+    self_contacts=(("ankle_2", "ankle_3"),),  # the only pair that met in thousands of random steps
 )
-DOGGO_2019 = replace(DOGGO, name="Doggo", xml=str(ASSETS / "doggo_2019.xml"))  # twice as big: Safety Gym's own
+DOGGO_2019 = replace(DOGGO, name="Doggo", xml=str(ASSETS / "doggo_2019.xml"))  # twice as big, from Safety Gym
 Doggo = partial(replace, DOGGO)  # Doggo(keepout=0.5): the same robot with other settings
 Doggo2019 = partial(replace, DOGGO_2019)

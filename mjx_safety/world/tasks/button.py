@@ -1,4 +1,4 @@
-"""Button: press the one right button of several; each success chooses the next one at random."""
+"""Button: press the target button. After each press a random button becomes the next target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mjx_safety.world.tasks.base import AbstractTask
 
 @struct.dataclass
 class ButtonMemory:
-    """What the task remembers."""
+    """Memory of the task."""
 
     target: jax.Array  # [] int32, index of the button to press
     timer: jax.Array  # [] int32, steps until wrong buttons cost again
@@ -31,13 +31,13 @@ class ButtonMemory:
 class Button(AbstractTask):
     """Reward is the progress towards the target button, in m, plus a bonus for touching it.
 
-    The goal lidar points at the target. After a press the buttons vanish from their lidar, and wrong ones cost nothing,
-    for `resampling_delay` steps.
+    The goal lidar points at the target. For `resampling_delay` steps after a press, the buttons are hidden from their
+    lidar and wrong ones cost nothing.
     """
 
     buttons: Buttons = Buttons(num=4)
-    goal: GoalArea = GoalArea(size=0.2)  # the marker on the target; its place is not drawn but follows the target
-    goal_placed: bool = False  # True: the first layout keeps a place for the marker, as safety-gymnasium 1.0.0 does
+    goal: GoalArea = GoalArea(size=0.2)  # the marker on the target; it follows the target
+    goal_placed: bool = False  # True: the first layout reserves a place for the marker, as in safety-gymnasium 1.0.0
     reward_distance: float = 1.0  # per m of progress; 0 makes the task sparse
     reward_goal: float = 1.0  # bonus
     resampling_delay: int = 10  # steps

@@ -1,4 +1,4 @@
-"""Circle: run along a circle around the origin, fast and close to it; later levels draw lines not to be crossed."""
+"""Circle: run fast along a circle around the origin. Levels 1 and 2 add lines that the robot must not cross."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_RADIUS = 1e-6  # m, keeps the direction around the origin defined
 
 @settings
 class Circle(AbstractTask):
-    """Reward is the speed around the origin, counter-clockwise, less the further from the circle. No goal."""
+    """Reward is the counter-clockwise speed around the origin, less at a distance from the circle. No goal."""
 
     circle: CircleArea = CircleArea()
     reward_factor: float = 0.1  # per m/s

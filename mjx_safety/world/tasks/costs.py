@@ -1,4 +1,4 @@
-"""The sources of cost. Each returns a raw value >= 0: what a step costs before the indicator."""
+"""The sources of cost. Each returns its raw value >= 0 of a step, before the indicator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mjx_safety.core.geometry import norm, planar_distance
 from mjx_safety.world.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases
 from mjx_safety.world.readings import Readings
 
-CostFn = Callable[[Any, Readings], jax.Array]  # the kind's settings, what is read -> []
+CostFn = Callable[[Any, Readings], jax.Array]  # settings of the kind, readings -> []
 
 
 def hazards_cost(hazards: Hazards, readings: Readings) -> jax.Array:
@@ -22,39 +22,39 @@ def hazards_cost(hazards: Hazards, readings: Readings) -> jax.Array:
 
 
 def vases_contact_cost(vases: Vases, readings: Readings) -> jax.Array:
-    """Contact points [] between the robot and any vase."""
+    """Contact points [] between the robot and all vases."""
     return vases.contact_cost * jnp.sum(readings.contacts["vases"])
 
 
 def vases_velocity_cost(vases: Vases, readings: Readings) -> jax.Array:
-    """Speeds [] m/s of all vases that are not at rest, summed."""
+    """Speeds [] m/s of all moving vases, summed."""
     speed = norm(readings.linvel["vases"])
     return vases.velocity_cost * jnp.sum(jnp.where(speed >= vases.velocity_threshold, speed, 0.0))
 
 
 def vases_displace_cost(vases: Vases, readings: Readings) -> jax.Array:
-    """Horizontal distances [] m of all vases that are not in their place any more, summed."""
+    """Horizontal distances [] m of all displaced vases from their places at reset, summed."""
     moved = planar_distance(readings.pos["vases"], readings.start_pos["vases"])
     return vases.displace_cost * jnp.sum(jnp.where(moved >= vases.displace_threshold, moved, 0.0))
 
 
 def pillars_cost(pillars: Pillars, readings: Readings) -> jax.Array:
-    """Contact points [] between the robot and any pillar."""
+    """Contact points [] between the robot and all pillars."""
     return pillars.cost * jnp.sum(readings.contacts["pillars"])
 
 
 def buttons_cost(buttons: Buttons, readings: Readings) -> jax.Array:
-    """Contact points [] between the robot and any button that the task charges for."""
+    """Contact points [] between the robot and all buttons that the task charges."""
     return buttons.cost * jnp.sum(readings.contacts["buttons"])
 
 
 def gremlins_cost(gremlins: Gremlins, readings: Readings) -> jax.Array:
-    """Contact points [] between the robot and any gremlin."""
+    """Contact points [] between the robot and all gremlins."""
     return gremlins.contact_cost * jnp.sum(readings.contacts["gremlins"])
 
 
 def boundary_cost(boundary: Boundary, readings: Readings) -> jax.Array:
-    """Charge [] for each step that the robot spends beyond the lines."""
+    """Cost [] of a step in which the robot is beyond the lines."""
     directions = 1 if boundary.num == 2 else 2
     outside = jnp.any(jnp.abs(readings.root_pos[:directions]) > boundary.distance)
     return boundary.cost * outside.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Goal: drive to the goal, again and again; each success moves it to a free place."""
+"""Goal: drive to the goal. After each arrival the goal moves to a free place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mjx_safety.world.tasks.base import AbstractTask
 
 @struct.dataclass
 class GoalMemory:
-    """What the task remembers."""
+    """Memory of the task."""
 
     last_dist: jax.Array  # [] m, robot to goal after the previous step, or since the goal moved
 

@@ -1,4 +1,4 @@
-"""Push: bring the box to the goal; each success moves the goal to a free place."""
+"""Push: push the box to the goal. After each arrival the goal moves to a free place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mjx_safety.world.tasks.base import AbstractTask
 
 @struct.dataclass
 class PushMemory:
-    """What the task remembers. Distances in space, heights included, as in the reference."""
+    """Memory of the task. Distances are in 3-D, as in the reference."""
 
     last_dist_box: jax.Array  # [] m, robot to box after the previous step
     last_box_goal: jax.Array  # [] m, box to goal after the previous step, or since the goal moved
@@ -28,11 +28,11 @@ class PushMemory:
 
 @settings
 class Push(AbstractTask):
-    """Reward is the robot's progress towards the box and the box's towards the goal, in m, plus a bonus on arrival."""
+    """Reward is the progress of robot to box and of box to goal, in m, plus a bonus on arrival."""
 
     goal: GoalArea = GoalArea()
     push_box: PushBox = PushBox()
-    null_dist: float = 0.0  # in half edges of the box: nearer to it, the robot's own progress does not count
+    null_dist: float = 0.0  # in half edges of the box; within it, progress of robot to box does not count
     reward_box_dist: float = 1.0  # per m, robot to box
     reward_box_goal: float = 1.0  # per m, box to goal
     reward_goal: float = 1.0  # bonus

@@ -1,4 +1,4 @@
-"""Run: straight ahead along a corridor, as fast as possible, without leaving it."""
+"""Run: run straight along a corridor, as fast as possible, without leaving it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TARGET = (0.0, -1000.0)  # m, never reached
 
 @struct.dataclass
 class RunMemory:
-    """What the task remembers."""
+    """Memory of the task."""
 
     last_pos: jax.Array  # [3] m, the robot after the previous step
 
 
 @settings
 class Run(AbstractTask):
-    """Reward is the progress towards a far point in the direction of -y. No goal."""
+    """Reward is the progress towards a far point at -y. No goal."""
 
     reward_factor: float = 60.0  # per m
 
@@ -53,7 +53,7 @@ class Run(AbstractTask):
         target = jnp.array(TARGET)
         now, before = readings.root_pos[:2] - target, memory.last_pos[:2] - target
         moved = memory.last_pos[:2] - readings.root_pos[:2]
-        progress = jnp.sum(moved * (now + before)) / (norm(now) + norm(before))  # of two long distances, without loss
+        progress = jnp.sum(moved * (now + before)) / (norm(now) + norm(before))  # exact for two long distances
         return self.reward_factor * progress, jnp.bool_(False)
 
     def advance(self, readings: Readings, memory: RunMemory, goal_met: jax.Array, key: jax.Array) -> RunMemory:
