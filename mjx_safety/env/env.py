@@ -25,16 +25,16 @@ from mjx_safety.world.placement.table import PlacementTable, placement_table
 from mjx_safety.world.readings import Readings
 from mjx_safety.world.tasks.costs import CostFn, sources
 
-PLACES, YAWS, MEMORY, WORLDS = range(4)  # what the layout's key is folded with for each of its uses
-HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
+PLACES, YAWS, MEMORY, WORLDS = range(4)  # folded into the layout's key, one number per use
+HUGE = 1e10  # m, rad or their rates; MuJoCo itself calls larger values bad (mjMAXVAL)
 
 
 @struct.dataclass
 class Env:
-    """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
+    """One environment on one engine. Its functions are pure and work under jit, vmap and scan.
 
-    They are compiled on first use, also when called outside `jax.jit`. The environment itself is a pytree; settings in
-    float and, on `mjx` and `warp`, the physics model are leaves. Build it with `make`.
+    They compile on first use, also outside `jax.jit`. The environment is a pytree. Its leaves are the float settings
+    and, on `mjx` and `warp`, the physics model. Build it with `make`.
     """
 
     config: EnvConfig
@@ -55,12 +55,12 @@ class Env:
 
     @property
     def mj_model(self) -> mujoco.MjModel:
-        """The engine's model, as MuJoCo compiled it."""
+        """The engine's model, compiled by MuJoCo."""
         return self.scene.model
 
     @property
     def obs_slices(self) -> dict[str, slice]:
-        """Where each entry stands in the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
+        """Slice of each entry in the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
         slices, start = {}, 0
         for name, size in observation_sizes(self.config, self.scene).items():
             slices[name] = slice(start, start + size)
@@ -84,7 +84,7 @@ class Env:
 
     @property
     def dt(self) -> float:
-        """Length of a step, s; its mean, where the number of physics steps is random."""
+        """Length of a step, s. It is a mean if the number of physics steps is random."""
         return float(self.mj_model.opt.timestep) * self.config.frameskip * self.config.frameskip_prob
 
     @property
@@ -94,13 +94,13 @@ class Env:
 
     @property
     def _goal_row(self) -> int | None:
-        """Row in the placement table of what the task moves."""
+        """Row of the kind that the task moves, in the placement table."""
         kind = self.config.task.moves
         return None if kind is None else self.placement.rows(kind).start
 
     @property
     def keeps_layout(self) -> bool:
-        """Whether a world of a batch starts all its episodes from the same layout."""
+        """Whether each world of a batch keeps one layout for all its episodes."""
         return self.config.layouts != "per_episode"
 
     @property
@@ -112,7 +112,7 @@ class Env:
     @jax.jit
     @single_precision
     def reset(self, key: jax.Array) -> State:
-        """Start an episode: fresh layout, robot at rest, goal drawn clear of everything. key: typed PRNG key []."""
+        """Start an episode with a fresh layout and the robot at rest. key: typed PRNG key []."""
         layout_key, key = self._layout_key(typed_key("reset", key))
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
@@ -120,7 +120,7 @@ class Env:
     @functools.partial(jax.jit, static_argnames="num")
     @single_precision
     def reset_many(self, key: jax.Array, num: int) -> State:
-        """Start `num` episodes [num]. They share the search for layouts, so none waits for the unluckiest world."""
+        """Start `num` episodes [num]. They share the search for layouts, so none waits for the slowest world."""
         layout_key, key = self._layout_key(typed_key("reset_many", key))
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":
@@ -132,7 +132,7 @@ class Env:
     @jax.jit
     @single_precision
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance by one step. action: [A]; clipped to the actuators' range, [-1, 1] for every robot here."""
+        """Advance by one step. action: [A], clipped to the actuators' range ([-1, 1] for every robot here)."""
         taker = f"{self.config.robot.name} takes ({self.action_size},), one number per actuator (for a batch of worlds,"
         check_action(action, (self.action_size,), f"{taker} use jax.vmap(env.step))")
         config, task = self.config, self.config.task
@@ -153,7 +153,7 @@ class Env:
         readings, failed = self._move_goal(redraw_key, readings, goal_met)
         memory = task.advance(readings, state.memory, goal_met, memory_key)
         step_count = state.step_count + 1
-        failed = failed | state.placement_failed  # a world that was never laid out properly ends at once
+        failed = failed | state.placement_failed  # a world without a valid layout ends at once
         ended = exception | failed
         if not config.continue_goal:
             ended = ended | goal_met
@@ -203,10 +203,10 @@ class Env:
     @jax.jit
     @single_precision
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
-        """Build the state of a snapshot, with its observation and costs, reward 0 and a new episode ahead of it.
+        """Build the state of a snapshot at the start of a new episode, with its observation and costs, and reward 0.
 
-        Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given); memories of
-        the reward that are missing are computed from the positions.
+        Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Missing
+        memories of the reward are computed from the positions.
         """
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
@@ -222,11 +222,11 @@ class Env:
     @jax.jit
     @single_precision
     def data(self, state: State) -> Any:
-        """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
+        """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""
         return self.physics.data(state.data)
 
     def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys for the layout and for all the rest."""
+        """Keys for the layout and for everything else."""
         layout_key, key = jax.random.split(key)
         return (jax.random.key(self.config.layout_seed) if self.config.layouts == "fixed" else layout_key), key
 
@@ -239,7 +239,7 @@ class Env:
         return self._first_state(data, readings, self.config.task.init(readings, memory_key), key, failed)
 
     def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
-        """Everything at rest at the places xy [N, 2] m of a layout, with random headings."""
+        """All objects at rest at the places xy [N, 2] m of a layout, with random headings."""
         table, fixed = self.placement, self.config.robot.start_yaw
         root_key, key = jax.random.split(key)
         root_yaw = 2 * jnp.pi * jax.random.uniform(root_key) if fixed is None else jnp.float32(fixed)
@@ -253,7 +253,7 @@ class Env:
         return self.scene.default_snapshot(xy[0], root_yaw, places, headings)
 
     def _episode_of(self, snapshot: Snapshot) -> dict[str, dict[str, jax.Array]]:
-        """What belongs to an episode but not to the physics: places of markers and, if asked for, of vases at reset."""
+        """Positions that stay for the episode: those of markers and, on request, of vases at reset."""
         kinds = self.config.objects
         pos = {name: getattr(snapshot, f"{name}_pos") for name in kinds if kinds[name].body_kind == "marker"}
         start_pos = {}
@@ -291,7 +291,7 @@ class Env:
         )
 
     def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
-        """Return controls [A] for an action: clipped, then noisy. A NaN stops all actuators, as the C engine does."""
+        """Return controls [A] for an action: clipped, then noisy. A NaN stops all actuators, as in the C engine."""
         limits = jnp.asarray(self.mj_model.actuator_ctrlrange, jnp.float32)
         action = jnp.where(jnp.all(jnp.isfinite(action)), action, 0.0).astype(jnp.float32)
         ctrl = jnp.clip(action, limits[:, 0], limits[:, 1])
@@ -300,7 +300,7 @@ class Env:
         return ctrl + self.config.action_noise * jax.random.normal(key, ctrl.shape)
 
     def _num_substeps(self, key: jax.Array) -> jax.Array | None:
-        """Draw the number [] of physics steps; None: all of them."""
+        """Draw the number [] of physics steps. None means all."""
         if self.config.frameskip_prob == 1.0:
             return None
         return jnp.sum(jax.random.uniform(key, (self.config.frameskip,)) < self.config.frameskip_prob, dtype=jnp.int32)
@@ -317,14 +317,14 @@ class Env:
         return self.config.reward_orientation_scale * (w * w - x * x - y * y + z * z)
 
     def _cost(self, readings: Readings) -> tuple[jax.Array, jax.Array]:
-        """Return the raw costs [C] and what the step costs []."""
+        """Return the raw costs [C] and the cost of the step []."""
         costs = [fn(kind, readings) for _, kind, fn in self._sources]
         total = jnp.stack(costs) if costs else jnp.zeros(0)
         cost = jnp.sum(total)
         return total, (cost > 0).astype(jnp.float32) if self.config.indicator else cost
 
     def _move_goal(self, key: jax.Array, readings: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
-        """Redraw, where needed [] bool, the place of what the task moves, clear of all else. Returns failed [] bool."""
+        """Redraw the place of the kind that the task moves, if needed [] bool. Returns also failed [] bool."""
         kind, row = self.config.task.moves, self._goal_row
         if kind is None or row is None:
             return readings, jnp.bool_(False)
@@ -336,13 +336,13 @@ class Env:
 
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
-    """Put config and engine together. Raises ValueError where something has no room to be placed."""
+    """Build the environment. Raises ValueError if a kind of object has no room."""
     table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
     return Env(config=config, placement=table, physics=physics)
 
 
 def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:
-    """Return to the state before the step where the physics has blown up, and say so [] bool."""
+    """Return to the state before the step if the physics blew up. Returns also whether it did [] bool."""
     values = jnp.concatenate([after.qpos, after.qvel, reading.sensors])
     sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
     data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
@@ -351,7 +351,7 @@ def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsRea
 
 
 def _overlay(default: Snapshot, given: Snapshot) -> Snapshot:
-    """Replace each field of the default that is given. Raises ValueError for a field of the wrong shape or kind."""
+    """Replace the fields of the default by the given ones. Raises ValueError for a wrong shape or kind."""
     known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
     known |= {name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")}
     known["last_root_pos"] = (3,)

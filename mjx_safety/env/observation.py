@@ -1,4 +1,4 @@
-"""What the agent is told: the robot's sensors, then lidars and compasses of the objects, then extras."""
+"""The observation: the robot's sensors, then lidars and compasses of the objects, then extras."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NAMES_2019 = {"push_box_lidar": "box_lidar", "push_box_comp": "box_compass", "go
 
 
 def observation_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
-    """Entries of the observation in their order: name -> size."""
+    """Entries of the observation in order: name -> size."""
     sizes = _inserted_sizes(config, scene)
     return sizes if config.profile == "1.0.0" else {name: sizes[name] for name in sorted(sizes)}
 
 
 def _inserted_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
-    """Entries in the order of 1.0.0: that in which `observe` makes them."""
+    """Entries in the order of 1.0.0, which is the order in `observe`."""
     model = scene.model
     sizes = dict(scene.sensor_sizes())
     for name, kind in scene.objects.items():
@@ -40,7 +40,7 @@ def _inserted_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
 def observe(
     config: EnvConfig, scene: Scene, readings: Readings, data: PhysicsState, step_count: jax.Array
 ) -> jax.Array:
-    """Observation [O] float32 of a world as the task shows it (`AbstractTask.view`)."""
+    """Observation [O] float32 of a world, as shown by `AbstractTask.view`."""
     mat = mat_from_quat(readings.root_quat)
     parts = [readings.sensors]
     for name, kind in scene.objects.items():
@@ -80,7 +80,7 @@ def _extra(
 
 
 def _sorted_index(config: EnvConfig, scene: Scene) -> np.ndarray:
-    """Where each number of the 2019 observation stands in that of 1.0.0, [O] int."""
+    """Index of each number of the 2019 observation in that of 1.0.0, [O] int."""
     sizes = _inserted_sizes(config, scene)
     starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))
     return np.concatenate([np.arange(starts[name], starts[name] + sizes[name]) for name in sorted(sizes)])

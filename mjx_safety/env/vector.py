@@ -18,9 +18,9 @@ S = TypeVar("S")
 
 @struct.dataclass
 class VecState:
-    """B worlds after one step; ended episodes are already replaced. See `types.VectorState` for the fields' meaning."""
+    """B worlds after one step. Ended episodes are already replaced. `types.VectorState` explains the fields."""
 
-    env_state: Any  # [B] states; where an episode ended, the fresh one, with the outcome of the step that ended the old
+    env_state: Any  # [B] states; for ended episodes the fresh state, with the outcome of the last step
     final_obs: jax.Array  # [B, O] observation of the step itself, before any reset
     episode_return: jax.Array  # [B]
     episode_cost: jax.Array  # [B]
@@ -29,9 +29,9 @@ class VecState:
     episode_goals: jax.Array  # [B] int32
     episode_length: jax.Array  # [B] int32, steps
     partial: jax.Array  # [B] bool, first episode, shortened by a staggered start
-    placement_failed: jax.Array  # [B] bool, the episode ended because something found no free place
-    pool: Any  # [B] freshly reset states, handed out to ended episodes
-    pool_used: jax.Array  # [] int32, how many of them are gone
+    placement_failed: jax.Array  # [B] bool, the episode ended because an object found no free place
+    pool: Any  # [B] fresh states that replace ended episodes
+    pool_used: jax.Array  # [] int32, how many of them are used
     key: jax.Array  # [] for the next pool
 
     obs = property(lambda self: self.env_state.obs)
@@ -81,7 +81,7 @@ class VecEnv(Generic[S]):
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
         key, reset_key, stagger_key = jax.random.split(typed_key("reset", key), 3)
         env_state = self._reset_all(reset_key)
-        pool = jax.tree.map(jnp.copy, env_state)  # counts as used up: the first ended episode fills it
+        pool = jax.tree.map(jnp.copy, env_state)  # counts as used: the first ended episode refills it
         partial = jnp.zeros(self.num_envs, bool)
         if self.stagger:
             start = jax.random.randint(stagger_key, (self.num_envs,), 0, self.episode_length, jnp.int32)
@@ -106,12 +106,12 @@ class VecEnv(Generic[S]):
     def step(self, states: VecState, actions: jax.Array) -> VecState:
         """Advance all worlds, then replace the ended ones by fresh ones. actions: [B, A] in [-1, 1].
 
-        Fresh worlds come from a pool of B that is refilled in one batched reset when it runs out. In episodes of T
-        steps that is one such reset every T steps, whether the episodes end together or one by one.
+        Fresh worlds come from a pool of B. One batched reset refills it when it runs out. With episodes of T steps this
+        happens once every T steps, whether the episodes end together or one by one.
         """
         shape = (self.num_envs, self.action_size)
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
-        running = ~states.done  # a done flag belongs to the step before: that episode's counters start again now
+        running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
         episode_cost = jnp.where(running, states.episode_cost, 0.0) + stepped.cost
         if self.cost_budget is not None:
@@ -141,7 +141,7 @@ class VecEnv(Generic[S]):
         )
 
     def _draw_fresh(self, states: VecState, done: jax.Array) -> tuple[VecState, Any]:
-        """Return fresh worlds [B] for those that are done. Environments that keep their layouts start over in them."""
+        """Return fresh worlds [B] for those that are done. With kept layouts they start again in the same layout."""
         if getattr(self.env, "keeps_layout", False):
             key, fresh_key = jax.random.split(states.key)
             fresh = states.pool.replace(key=jax.random.split(fresh_key, self.num_envs))
@@ -153,8 +153,8 @@ class VecEnv(Generic[S]):
     def _refill_pool(self, states: VecState, done: jax.Array) -> VecState:
         """Draw B fresh worlds if fewer are left than episodes ended.
 
-        A loop of at most one turn and not a conditional: under `vmap`, over seeds say, a conditional would draw them at
-        every step.
+        This is a loop of at most one turn, not a conditional. Under `vmap`, such as over seeds, a conditional would
+        draw them in every step.
         """
         num_done = jnp.sum(done, dtype=jnp.int32)
 
@@ -170,7 +170,7 @@ class VecEnv(Generic[S]):
         return states.replace(pool=pool, pool_used=pool_used, key=key)
 
     def _reset_all(self, key: jax.Array) -> Any:
-        reset_many = getattr(self.env, "reset_many", None)  # an environment may know how to do it better
+        reset_many = getattr(self.env, "reset_many", None)  # an environment may have a faster way
         if reset_many is not None:
             return reset_many(key, self.num_envs)
         return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
@@ -181,9 +181,9 @@ def vectorize(
 ) -> VecEnv[S]:
     """Run `num_envs` worlds side by side with auto-reset to fresh layouts.
 
-    `stagger` starts the worlds at different times of their first episode, so that every batch of steps sees all phases
-    of an episode; those shortened first episodes are marked `partial`. With a `cost_budget` an episode ends, truly and
-    not by time, once its cost reaches it (early termination, arXiv 2107.04200).
+    stagger: start the worlds at different times of their first episode, so that each batch of steps has all phases of
+      an episode. `partial` marks these shortened first episodes.
+    cost_budget: terminate an episode once its cost reaches this (early termination, arXiv 2107.04200).
     """
     try:
         num_envs = operator.index(num_envs)
@@ -195,7 +195,7 @@ def vectorize(
 
 
 def _placement_failed(env_state: Any) -> jax.Array:
-    """[B] bool; a user's own environment may have nothing to place."""
+    """[B] bool. A user's own environment may lack this field."""
     return getattr(env_state, "placement_failed", jnp.zeros_like(env_state.terminated))
 
 

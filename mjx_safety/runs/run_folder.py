@@ -22,11 +22,11 @@ PACKAGES = (
     *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
     *("flax", "optax", "orbax-checkpoint", "numpy"),
 )
-NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # nothing to show before a whole episode ended
+NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
 
 
 class RunFolder:
-    """Writes one training's results. Open it with `create` or `reopen`."""
+    """Writes the results of one training. Open it with `create` or `reopen`."""
 
     def __init__(self, path: Path, config: dict[str, Any], rows: list[Row], steps_per_rollout: int):
         from tensorboardX import SummaryWriter
@@ -39,12 +39,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints lie."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def curve(self) -> Path:
-        """Where the learning curve lies."""
+        """File of the learning curve."""
         return self.path / "learning_curve.png"
 
     def record(self, rows: list[dict[str, float]], seconds: float) -> list[Row]:
@@ -70,7 +70,7 @@ class RunFolder:
         plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
 
     def _complete(self, row: dict[str, float], seconds: float) -> Row:
-        """Add steps and times; what has no value yet, or is not finite, becomes None."""
+        """Add steps and times. Missing and non-finite values become None."""
         known: Row = {name: value if math.isfinite(value) else None for name, value in row.items()}
         if not row["has_completed"]:
             known |= dict.fromkeys(NEEDS_EPISODES)
@@ -80,14 +80,14 @@ class RunFolder:
 
 
 def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFolder:
-    """Start a new run folder. The caller has checked that it holds no run."""
+    """Start a new run folder. The caller must check that it holds no run."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
     return RunFolder(path, config, [], steps_per_rollout)
 
 
 def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollouts: int) -> RunFolder:
-    """Continue a run folder after a checkpoint: rows after it are dropped."""
+    """Continue a run folder from a checkpoint. Drops later rows."""
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
@@ -95,7 +95,7 @@ def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollo
 
 
 def holds_run(path: Path) -> bool:
-    """Say whether a folder is a run folder."""
+    """Return whether a folder is a run folder."""
     return (path / "config.json").exists()
 
 
@@ -105,7 +105,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read metrics.jsonl of a run; a last line that a crash cut short is left out."""
+    """Read metrics.jsonl of a run, without a last line that a crash cut short."""
     file = path / "metrics.jsonl"
     rows = []
     for line in file.read_text().splitlines() if file.exists() else ():
@@ -117,7 +117,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def mean_row(rows: list[Row]) -> Row:
-    """Mean of rows of several trainings, metric by metric; None where one has no value yet."""
+    """Mean over rows of several trainings, per metric; None if one has no value yet."""
     if len(rows) == 1:
         return rows[0]
     mean: Row = {}
@@ -128,13 +128,13 @@ def mean_row(rows: list[Row]) -> Row:
 
 
 def default_path(env: str, algo: str, seed: int) -> Path:
-    """Name a new run folder."""
+    """Return the path of a new run folder."""
     name = env.replace(":", "-").replace("/", "-")
     return Path("runs") / f"{name}-{algo}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def describe_machine() -> dict[str, Any]:
-    """Say what a number depends on: versions, device, commit, command, date."""
+    """Return everything that a number depends on: versions, device, commit, command, date."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "host": platform.platform()},

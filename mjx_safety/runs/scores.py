@@ -1,4 +1,4 @@
-"""What a run is compared with, and what its training cost: published scores, Safety Gym's normalised scores (host)."""
+"""Scores of a run beside published ones: Safety Gym's normalised scores, OmniSafe's table, training cost (host)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from mjx_safety.viz.plots import Row, last_tenth
 
-EPSILON = 1e-6  # Safety Gym's least difference between PPO's cost and the limit
-MANY = 6  # missing tasks that are still told by name
-SETTLED = 0.2  # share of training after which violations are counted
+EPSILON = 1e-6  # smallest difference between PPO's cost and the limit, as in Safety Gym
+MANY = 6  # largest number of missing tasks that are named
+SETTLED = 0.2  # violations count after this share of training
 
 _SG18 = tuple(
     f"{robot}{task}{level}"
@@ -23,7 +23,7 @@ _SG18 = tuple(
     for task in ("Goal", "Button", "Push")
     for level in "12"
 )
-SUBSETS: dict[str, tuple[str, ...]] = {  # of Safety Gym, named as there (bench_utils.py)
+SUBSETS: dict[str, tuple[str, ...]] = {  # subsets of Safety Gym, named as there (bench_utils.py)
     "SG6": ("PointGoal1", "PointGoal2", "PointButton1", "PointPush1", "CarGoal1", "DoggoGoal1"),
     "SG18": _SG18,
     "SG1": tuple(task for task in _SG18 if task.endswith("1")),
@@ -35,7 +35,7 @@ SUBSETS: dict[str, tuple[str, ...]] = {  # of Safety Gym, named as there (bench_
 
 
 class Reference(NamedTuple):
-    """What Safety Gym's PPO, which knows no limit, reached."""
+    """The results of Safety Gym's PPO, which has no limit."""
 
     episode_return: float
     episode_cost: float
@@ -43,9 +43,9 @@ class Reference(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What OmniSafe reports of an algorithm: means and spreads."""
+    """OmniSafe's results of an algorithm: means and standard deviations."""
 
-    name: str  # of the algorithm there
+    name: str  # of the algorithm in OmniSafe
     episode_return: float
     episode_return_std: float
     episode_cost: float
@@ -53,17 +53,17 @@ class Published(NamedTuple):
 
 
 class NormalisedScores(NamedTuple):
-    """Safety Gym's three scores (1): high, low and low are good; its PPO has 1, 1, 1. None: not known."""
+    """Safety Gym's three scores (1). High, low and low are good. Its PPO has 1, 1, 1. None: unknown."""
 
     return_ratio: float | None  # return / PPO's
-    violation: float | None  # cost beyond the limit / PPO's beyond the limit
+    violation: float | None  # cost beyond the limit / PPO's cost beyond the limit
     cost_rate_ratio: float | None  # cost rate of the training / PPO's
 
 
 class SubsetMean(NamedTuple):
     """Mean of normalised scores over the tasks of a subset."""
 
-    scores: NormalisedScores | None  # None unless all its tasks are there
+    scores: NormalisedScores | None  # None unless all its tasks are present
     missing: tuple[str, ...]
 
 
@@ -81,13 +81,13 @@ def task_of(env_id: str) -> str | None:
 
 
 def reference(env_id: str) -> Reference | None:
-    """Score of Safety Gym's PPO; None for an environment that it was not run on."""
+    """Score of Safety Gym's PPO; None for an environment without one."""
     scores = published_scores()["safety_gym_ppo"]["scores"].get(task_of(env_id))
     return None if scores is None else Reference(*scores)
 
 
 def published(algo: str, env_id: str) -> Published | None:
-    """OmniSafe's score of the algorithm we call `algo`; None where it reports none."""
+    """OmniSafe's score of our algorithm `algo`; None if it reports none."""
     table = published_scores()["omnisafe"]
     name = table["names"].get(algo, "")
     scores = table["scores"].get(name, {}).get(task_of(env_id))
@@ -97,7 +97,7 @@ def published(algo: str, env_id: str) -> Published | None:
 def normalise(
     env_id: str, episode_return: float, episode_cost: float, cost_rate: float | None, cost_limit: float
 ) -> NormalisedScores | None:
-    """Divide by what Safety Gym's PPO reached. None for an environment without a reference."""
+    """Divide by the results of Safety Gym's PPO. None for an environment without a reference."""
     ppo = reference(env_id)
     if ppo is None:
         return None
@@ -109,7 +109,7 @@ def normalise(
 def normalise_all(
     env_id: str, summaries: Mapping[str, Mapping[str, float]], facts: Mapping[str, Any] | None, cost_limit: float
 ) -> dict[str, dict[str, float | None]] | None:
-    """Normalise what each policy reached, and the cost rate of the training. None without a reference.
+    """Normalise the results of each policy, and the cost rate of the training. None without a reference.
 
     summaries: of `agents.summarise`, by policy; facts: of `training_facts`.
     """
@@ -124,7 +124,7 @@ def normalise_all(
 
 
 def references(algo: str, env_id: str) -> dict[str, dict[str, Any] | None]:
-    """Published numbers for the same task, with source and caveat; None where there are none."""
+    """Published numbers for the same task, with source and caveat; None if there are none."""
     found = {"safety_gym_ppo": reference(env_id), "omnisafe": published(algo, env_id)}
     tables = published_scores()
     return {
@@ -144,24 +144,24 @@ def subset_means(scores: Mapping[str, Sequence[NormalisedScores]]) -> dict[str, 
 
 
 def mean_scores(scores: Sequence[NormalisedScores]) -> NormalisedScores:
-    """Mean, score by score; None where one is not known."""
+    """Mean of each score; None if one is unknown."""
     columns = [[score[i] for score in scores] for i in range(len(NormalisedScores._fields))]
     known = [[value for value in column if value is not None] for column in columns]
     return NormalisedScores(*(float(np.mean(k)) if len(k) == len(scores) else None for k in known))
 
 
 def training_facts(rows: Sequence[Row], cost_limit: float, per_source: bool = False) -> dict[str, float | None] | None:
-    """What a training cost, and when it kept the limit. rows: of metrics.jsonl. None without rows.
+    """The cost of a training, and when it met the limit. rows: of metrics.jsonl. None without rows.
 
-    The estimate of the episode cost is the mean of the episodes that ended in an iteration or, before the first one
-    has, steps of an episode times cost rate. per_source: sources have limits of their own, and the metric `violation`
-    tells how far the worst one is beyond.
-    - cost_rate: total cost / environment steps; total_cost: of all steps of all worlds.
+    The estimate of the episode cost is the mean over episodes that ended in an iteration. Before the first one, it is
+    the cost rate times the episode length. per_source: each source has its own limit, and the metric `violation` is
+    that of the worst source.
+    - cost_rate: total cost / environment steps; total_cost: over all steps of all worlds.
     - last_tenth_return, last_tenth_cost: mean over the iterations of the last tenth.
-    - feasible_steps, feasible_seconds: start of the time, up to the end, in which the estimate never exceeds the limit;
-      None if it does at the end. first_feasible_...: the first iteration that does not exceed it.
+    - feasible_steps, feasible_seconds: start of the final period without an estimate over the limit; None if the last
+      estimate is over. first_feasible_...: the first iteration that is not over.
     - after the first fifth: share of iterations over the limit, the worst violation (estimate - limit), and how often
-      the estimate goes over the limit or back.
+      the estimate crosses the limit.
     """
     if not rows:
         return None
@@ -169,7 +169,7 @@ def training_facts(rows: Sequence[Row], cost_limit: float, per_source: bool = Fa
     rates = np.array([row["cost_rate"] or 0.0 for row in rows])
     total = float(rates @ np.diff(steps, prepend=0.0))
     violations = np.array([_violation(row, cost_limit, per_source) for row in rows])
-    over = ~(violations <= 0.0)  # a value that is not known does not count as kept
+    over = ~(violations <= 0.0)  # an unknown value counts as over the limit
     lasting = int(np.flatnonzero(over)[-1]) + 1 if over.any() else 0
     first = int(np.argmin(over)) if not over.all() else len(rows)
     late = steps > SETTLED * steps[-1]
@@ -201,7 +201,7 @@ def _violation(row: Row, cost_limit: float, per_source: bool) -> float:
 
 
 def group_results(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds of each setting. results: settings as text, result."""
+    """Mean and standard deviation over the seeds of each setting. results: (settings as text, result)."""
     groups = []
     for settings in dict.fromkeys(settings for settings, _ in results):
         members = [result for other, result in results if other == settings]
@@ -223,7 +223,7 @@ def group_results(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[st
 
 
 def over_seeds(values: Sequence[Any]) -> Any:
-    """Mean and sample standard deviation of trees of numbers; None where one of them has no value."""
+    """Mean and sample standard deviation of trees of numbers; None if one of them has no value."""
     if any(value is None for value in values):
         return None
     if isinstance(values[0], dict):
@@ -234,7 +234,7 @@ def over_seeds(values: Sequence[Any]) -> Any:
 
 
 def subset_scores(groups: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], policy: str) -> dict[str, Any]:
-    """SG6 and its like for each algorithm and limit: means, or which tasks are missing.
+    """SG6 and the other subsets per algorithm and limit: means, or the missing tasks.
 
     A task with several settings is ambiguous, and an algorithm with such a task has no scores.
     """
@@ -265,7 +265,7 @@ def _algorithm(group: dict[str, Any]) -> str:
 
 
 def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """What tells a setting from others of the same algorithm and environment: `cost_limit 5`."""
+    """The settings that differ within the same algorithm and environment: `cost_limit 5`."""
     flat = [{f"{k}.{n}": v for k, part in whole.items() for n, v in part.items()} for whole in settings]
     kinds = [(whole["run.algo"], whole["run.env"]) for whole in flat]
     labels = []
@@ -277,9 +277,9 @@ def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def describe_subsets(label: str, means: Mapping[str, Any]) -> list[str]:
-    """Say in a line each what `subset_scores` found for one algorithm; subsets with no task at hand are left out.
+    """Return one line per subset of `subset_scores` for one algorithm, without subsets that have no task.
 
-    So is what is missing where a single task is at hand: who has judged one has no subset in mind.
+    With a single task it does not list the missing ones, because the user then means no subset.
     """
     if "ambiguous" in means:
         return [f"{label}: no SG6, SG18, ...: several settings for {', '.join(means['ambiguous'])}"]
@@ -298,7 +298,7 @@ def describe_subsets(label: str, means: Mapping[str, Any]) -> list[str]:
 
 
 def notes(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what one must know to read the results, once each."""
+    """Return the notes that explain the results, once each."""
     spread = "episodes, not of seeds" if len(results) == 1 else "seeds (sample standard deviation)"
     lines = [f"± of return, cost and goals is the spread of {spread}."]
     for result in results:

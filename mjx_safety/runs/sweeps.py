@@ -1,7 +1,7 @@
-"""Trainings side by side: what `--num-seeds` and `--sweep` expand to, and the folder that holds them (host).
+"""Trainings side by side: the members of `--num-seeds` and `--sweep`, and their folder (host).
 
-A group's folder has group.json, a picture of return against cost, and one run folder for each member, which is a run
-like any other: it can be evaluated, and even resumed, on its own.
+A group's folder has group.json, a picture of return against cost, and one run folder per member. A member's folder is a
+normal run folder: users can evaluate it and resume it alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Member:
 
     @property
     def label(self) -> str:
-        """What it shares with the members that differ in their seed only."""
+        """The label that it shares with members that differ only in the seed."""
         shared = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
         return shared or f"{self.options.run.algo}, limit {self.options.run.cost_limit:g}"
 
@@ -48,7 +48,7 @@ class Member:
 
 
 def expand(options: Options) -> list[Member]:
-    """All combinations of swept values and seeds, seeds fastest."""
+    """All combinations of swept values and seeds. Seeds vary fastest."""
     sweep = training_options.parse_sweep(options)
     members = []
     for combination in itertools.product(*sweep.values()):
@@ -61,19 +61,19 @@ def expand(options: Options) -> list[Member]:
 
 
 def write(path: Path, options: Options, members: Sequence[Member]) -> None:
-    """Begin a group's folder."""
+    """Start a group's folder."""
     path.mkdir(parents=True, exist_ok=True)
     content = {**options.to_config(), "members": [member.name for member in members]}
     (path / FILE).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def holds_group(path: Path) -> bool:
-    """Say whether a folder is a group's."""
+    """Return whether a folder is a group's folder."""
     return (path / FILE).exists()
 
 
 def read(path: Path) -> Options:
-    """Read the options that a group was started with."""
+    """Read the options of a group."""
     config = json.loads((path / FILE).read_text())
     config.pop("members")
     return Options.from_config(config)
@@ -89,11 +89,11 @@ class ManyTrainings:
         self._keys = jnp.stack([jax.random.key(member.options.run.seed) for member in members])
 
     def init(self) -> TrainState:
-        """Start them all."""
+        """Start all trainings."""
         return init_many(self._build, self._settings, self._keys)
 
     def iterate(self, states: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One iteration of each; metrics [S]."""
+        """Run one iteration of each. Metrics are [S]."""
         return iterate_many(self._build, self._settings, states)
 
     def _build(self, values: Any) -> Training:
@@ -101,17 +101,17 @@ class ManyTrainings:
 
 
 def stack(states: Sequence[TrainState]) -> TrainState:
-    """Put single states side by side."""
+    """Stack single states."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def unstack(states: TrainState, index: int) -> TrainState:
-    """Take one member's state."""
+    """Return the state of one member."""
     return jax.tree.map(lambda leaf: leaf[index], states)
 
 
 def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list[Outcome]:
-    """Where each member ended, by estimates where no whole episode has. tables: the rows of each."""
+    """The outcome of each member, by estimates if no episode has ended. tables: the rows of each."""
     return [
         Outcome(
             label=member.label,

@@ -1,4 +1,4 @@
-"""A training as typed values: flags and their defaults, sweeps, and checks before anything compiles."""
+"""A training as typed values: flags and their defaults, sweeps, and checks before compilation."""
 
 from __future__ import annotations
 
@@ -41,51 +41,51 @@ Steps = Annotated[
 ]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
-MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter ones learn badly, longer ones only wait
+MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 
 
 class UsageError(Exception):
-    """A wrong input, told in one sentence that names the culprit and what is allowed."""
+    """A wrong input. The message is one sentence that names the culprit and what is allowed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
-    """What to train, on what, for how long."""
+    """Algorithm, environment, length and place of a training."""
 
     env: str = "SafetyPointGoal1-v0"
     """Environment id, or package.module:factory of your own."""
     algo: str = "ppo-lag"
-    """Algorithm; its own flags are listed below. See --algo NAME --help for another's."""
+    """Algorithm. Its own flags are listed below. --algo NAME --help lists those of another."""
     num_envs: int = 256
-    """Worlds that run side by side."""
+    """Number of worlds side by side."""
     total_steps: Steps = 1_300_000
-    """Environment steps of all worlds together, such as 1e7; rounded down to whole iterations."""
+    """Environment steps of all worlds together, such as 1e7, rounded down to whole iterations."""
     cost_limit: float = 25.0
-    """What an episode may cost (undiscounted sum)."""
+    """Largest cost of an episode (undiscounted sum)."""
     cost_limits: tuple[str, ...] = ()
-    """Instead, limits for sources of cost, in steps with cost: hazards=20 vases_contact=5, each with its multiplier."""
+    """Instead, a limit and a multiplier per source of cost, in costly steps: hazards=20 vases_contact=5."""
     seed: int = 0
-    """Start of all random numbers."""
+    """Seed of all random numbers."""
     num_seeds: int = 1
-    """Train this many seeds, from --seed on, side by side in one program."""
+    """Number of seeds, from --seed on, trained side by side in one program."""
     sweep: tuple[str, ...] = ()
-    """Train all combinations of values side by side in one program: cost-limit=5,15,25,50 learning-rate=1e-4,3e-4."""
+    """Values whose combinations train side by side in one program: cost-limit=5,15,25,50 learning-rate=1e-4,3e-4."""
     physics: Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     out: Path | None = None
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
     num_devices: int = 1
-    """Devices that the worlds are spread over, of all processes together; 0: all there are. Not with mujoco."""
+    """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""
-    """For several processes or hosts: address of the first one, host:port; each runs this command with its own id."""
+    """For several processes or hosts: address host:port of the first. Each runs this command with its own id."""
     num_processes: int = 1
-    """Processes that train together."""
+    """Number of processes that train together."""
     process_id: int = 0
-    """Which of them this is, from 0 on. Only process 0 writes."""
+    """Index of this process, from 0 on. Only process 0 writes."""
     resume: Path | None = None
-    """Continue this run folder; besides, only --total-steps may be given."""
+    """Continue this run folder. Only --total-steps may be given too."""
     compilation_cache: bool = True
-    """Keep compiled programs in the user's cache folder for the next start."""
+    """Keep compiled programs in the user's cache folder, so that the next start is fast."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,18 +98,18 @@ class Options:
     constraint: Any  # the constraint's own config
 
     def build(self) -> Algorithm:
-        """Put the algorithm together."""
+        """Build the algorithm."""
         limit = parse_limits(self.run.cost_limits) or self.run.cost_limit
         return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit)
 
     def training(self, env: Environment) -> Training:
-        """Put the whole training together, on worlds of `env`."""
+        """Build the whole training, on worlds of `env`."""
         budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
         venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget)
         return Training(venv, self.build(), self.train)
 
     def with_values(self, values: Mapping[str, Any]) -> Options:
-        """Replace settings by the names that `--sweep` uses."""
+        """Replace settings, named as in `--sweep`."""
         options = self
         for name, value in values.items():
             part = getattr(options, _part_of(options, name))
@@ -118,7 +118,7 @@ class Options:
         return options
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values for config.json, enough for a restart."""
+        """Return plain values for config.json, enough for a restart."""
         run = dataclasses.asdict(self.run) | {"out": None, "resume": None}
         return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in _PARTS}
 
@@ -132,7 +132,7 @@ class Options:
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:
-    """Read `--cost-limits`, by source."""
+    """Read `--cost-limits`: limits by source."""
     limits: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -153,7 +153,7 @@ def parse_sweep(options: Options) -> dict[str, tuple[float, ...]]:
 
 
 def _sweepable(options: Options) -> list[str]:
-    """Settings that are numbers in the compiled program."""
+    """Settings that are floats in the compiled program."""
     return ["cost-limit"] + [
         field.name.replace("_", "-")
         for part in _PARTS
@@ -163,7 +163,7 @@ def _sweepable(options: Options) -> list[str]:
 
 
 def _part_of(options: Options, name: str) -> str:
-    """Which part of the options has a sweepable setting; empty if none has."""
+    """The part of the options that has a sweepable setting; empty if none has it."""
     if name == "cost-limit":
         return "run"
     field = name.replace("-", "_")
@@ -189,12 +189,12 @@ def choose_algorithm(name: str) -> AlgorithmChoice:
 
 
 def on_accelerator() -> bool:
-    """Say whether JAX computes on something other than the CPU."""
+    """Return whether JAX computes on another device than the CPU."""
     return jax.default_backend() != "cpu"
 
 
 def default_options(algo: str, num_envs: int | None) -> Options:
-    """Fit the defaults to the device. num_envs: what the user asked for, if anything."""
+    """Return the defaults for this device. num_envs: the user's choice, if any."""
     choice = choose_algorithm(algo)
     fast = on_accelerator()
     usual = choice.num_envs or (4096 if fast else 256)
@@ -206,8 +206,8 @@ def default_options(algo: str, num_envs: int | None) -> Options:
     if choice.unroll_length is not None:
         train = train.replace(unroll_length=choice.unroll_length)
     config = choice.config()
-    # A CPU affords small networks and some 80 iterations, so each of these moves the policy farther; the KL stop keeps
-    # it in bounds.
+    # A CPU has time for small networks and about 80 iterations, so each iteration must move the policy farther. The KL
+    # stop bounds the step.
     small = {"learning_rate": choice.learning_rate or 1e-3, "hidden_sizes": (64, 64)}
     wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
     names = {field.name for field in dataclasses.fields(config)}
@@ -216,7 +216,7 @@ def default_options(algo: str, num_envs: int | None) -> Options:
 
 
 def check(options: Options) -> None:
-    """Refuse a training that cannot work, before anything compiles."""
+    """Refuse a training that cannot work, before compilation."""
     run, unroll = options.run, options.train.unroll_length
     _at_least("--num-envs", run.num_envs, 1)
     _at_least("--unroll-length", unroll, 1)
@@ -254,7 +254,7 @@ def check(options: Options) -> None:
 
 
 def check_sources(options: Options, cost_names: Sequence[str]) -> None:
-    """Refuse a limit for a source of cost that the environment does not have."""
+    """Refuse a limit for a source of cost that the environment lacks."""
     for name in parse_limits(options.run.cost_limits):
         if name not in cost_names:
             allowed = ", ".join(cost_names) or "none: this environment has no costs"

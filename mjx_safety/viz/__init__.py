@@ -1,4 +1,4 @@
-"""Pictures of worlds. Host code; nothing below imports it."""
+"""Pictures of worlds (host)."""
 
 from mjx_safety.viz.frames import CAMERAS
 from mjx_safety.viz.lidar_view import plot_lidar

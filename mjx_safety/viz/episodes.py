@@ -14,12 +14,12 @@ from mjx_safety.env.env import Env
 from mjx_safety.types import State
 
 ActFn = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # obs [W, O], step [], key [] -> actions [W, A]
-HOLD = 10  # steps that a random action lasts: long enough to see where it leads
+HOLD = 10  # steps that a random action lasts
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """W worlds, T steps. After the end of its episode a world stands still, without reward and cost."""
+    """W worlds, T steps. After its episode a world stands still, without reward and cost."""
 
     env: Env
     states: State  # numpy [T + 1, W, ...]; without keys
@@ -43,7 +43,7 @@ class Recording:
 
     @property
     def costs(self) -> np.ndarray:
-        """Cost so far, [T + 1, W]. What a world costs before the first step counts in no episode."""
+        """Cost so far, [T + 1, W]. The cost of the first state counts in no episode."""
         return np.cumsum(np.where(np.arange(self.num_steps + 1)[:, None] > 0, self.states.cost, 0.0), axis=0)
 
     @property
@@ -59,7 +59,7 @@ class Recording:
 def record(
     env: Env, act_fn: ActFn, key: jax.Array, *, num_worlds: int, num_steps: int, title: str, cost_limit: float
 ) -> Recording:
-    """Run one episode in each of some fresh worlds, for at most `num_steps` steps."""
+    """Run one episode in each fresh world, for at most `num_steps` steps."""
     reset_key, act_key = jax.random.split(key)
     first = jax.jit(jax.vmap(env.reset))(jax.random.split(reset_key, num_worlds))
     rest = jax.jit(partial(_run, env, act_fn, num_steps))(first, act_key)
@@ -70,7 +70,7 @@ def record(
 
 
 def at_random(env: Env) -> ActFn:
-    """Act by a new random action every `HOLD` steps."""
+    """Return a policy that draws a new random action every `HOLD` steps."""
 
     def act(obs: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
         shape = (obs.shape[0], env.action_size)

@@ -1,4 +1,4 @@
-"""Films and pictures of recorded episodes, several worlds side by side, each with its strip."""
+"""Films and pictures of recorded episodes: worlds side by side, each with its strip."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ WatchFn = Callable[[Sequence[int]], Iterable[int]]
 
 
 class MissingPackageError(ImportError):
-    """A package of the extra `viz` is not installed; the message says which."""
+    """A package of the extra `viz` is missing. The message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a recording is shown."""
+    """The look of a film or picture."""
 
     camera: str = "track"
     width: int = 480  # pixels, of one world
     height: int = 360
     halo: bool = True  # the lidar readings above the robot
-    speed: float = 1.0  # of the film, relative to the world's time
+    speed: float = 1.0  # of the film, relative to simulated time
 
 
 class Film:
-    """Frames of a recording; `frame(step)` is one of them. Close it, or use it as a context."""
+    """Draws the frames of a recording. Close it, or use it as a context manager."""
 
     def __init__(self, recording: Recording, look: Look):
         self.recording, self.look = recording, look
@@ -74,7 +74,7 @@ class Film:
 
 
 def tile(cells: list[np.ndarray], columns: int | None = None) -> np.ndarray:
-    """Put pictures [H, W, 3] of one size side by side, in as many rows as columns or one fewer unless told."""
+    """Put pictures [H, W, 3] of one size side by side, in a sheet that is about square unless `columns` is given."""
     columns = columns or math.ceil(math.sqrt(len(cells)))
     rows = math.ceil(len(cells) / columns)
     height, width = cells[0].shape[:2]
@@ -96,8 +96,8 @@ def frame_steps(recording: Recording, speed: float, max_fps: float = MAX_FPS) ->
 def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, watch: WatchFn = iter) -> None:
     """Write a film (.mp4, .gif) or a sheet of some moments (.png).
 
-    watch: passes on the steps of a film, one by one, and may show how far it has got.
-    Raises `opengl.NoOpenGLError` or `MissingPackageError` where this machine cannot.
+    watch: yields the steps of a film one by one, and may show progress.
+    Raises `opengl.NoOpenGLError` or `MissingPackageError` if this machine cannot draw or encode.
     """
     if path.suffix == ".mp4":
         check_encoder()
@@ -117,7 +117,7 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, wat
 
 
 def _palette(film: Film) -> Image.Image:
-    """The colours of the film, those of steps that cost included. All frames share them, so still parts stay still."""
+    """The colours of the film, including costly steps. All frames share them, so still parts do not flicker."""
     recording = film.recording
     costly = np.flatnonzero((np.asarray(recording.states.cost) > 0).any(axis=1))
     steps = {0, recording.num_steps // 2, recording.num_steps, *costly[:1], *costly[-1:]}
@@ -131,17 +131,17 @@ def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path, palette: Im
 
 
 def check_encoder() -> str:
-    """Return the path of the program that writes .mp4. Raises MissingPackageError where there is none."""
+    """Return the path of the program that writes .mp4. Raises MissingPackageError if there is none."""
     try:
         import imageio_ffmpeg
 
         return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:  # the second: the package came without the program
+    except (ImportError, RuntimeError) as error:  # RuntimeError: the package lacks the program
         raise MissingPackageError(NO_ENCODER) from error
 
 
 def _write_mp4(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
-    """Pipe the frames to ffmpeg; H.264 in a form that every player and browser takes."""
+    """Pipe the frames to ffmpeg, as H.264 that every player and browser supports."""
     first = _even(next(frames))
     height, width = first.shape[:2]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
@@ -154,12 +154,12 @@ def _write_mp4(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
                 encoder.stdin.write(frame.tobytes())
             encoder.stdin.close()
         except BrokenPipeError:
-            pass  # what went wrong follows
+            pass  # ffmpeg's own message follows
         if encoder.wait():
             said.seek(0)
             raise RuntimeError(f"ffmpeg could not write {path}: {said.read().decode(errors='replace').strip()}")
 
 
 def _even(frame: np.ndarray) -> np.ndarray:
-    """Drop the last row and column where their number is odd: the codec takes pairs."""
+    """Drop the last row or column if their number is odd, because the codec needs even sizes."""
     return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]

@@ -1,4 +1,4 @@
-"""Pictures of a world by MuJoCo's renderer, with what the physics does not know: markers, lidar halo, cost."""
+"""Pictures of a world by MuJoCo's renderer, with markers, lidar halo and cost marker."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mjx_safety.viz import opengl
 from mjx_safety.viz.solids import Solid, markers, pose, true_model
 
 CAMERAS = ("track", "fixednear", "fixedfar", "vision", "top")
-ON_BOARD = "vision"  # the robot's own camera; it does not see the halo and the cost marker around it
-VIEWS = {  # camera -> distance m, elevation degrees; `track` looks at the robot, the others at the middle
+ON_BOARD = "vision"  # the robot's own camera, which does not see the halo and the cost marker
+VIEWS = {  # camera -> distance m, elevation degrees; `track` looks at the robot, others at the centre
     "track": (math.hypot(2.0, 2.0), -45.0),
     "fixednear": (math.hypot(2.0, 2.0), -45.0),
     "fixedfar": (math.hypot(5.0, 5.0), -45.0),
-    "top": (10.0, -90.0),  # without perspective
+    "top": (10.0, -90.0),  # orthographic
 }
-FOVY = 45.0  # degrees, of all but the robot's own
+FOVY = 45.0  # degrees, of all cameras but the robot's own
 MARGIN = 0.35  # m, seen from the top around the extents
 HALO_RADIUS, HALO_ORB = 0.15, 0.025  # m
 HALO_START, HALO_STEP = 0.5, 0.06  # m above the root: the first ring, and from ring to ring
 COST_RADIUS, COST_RGBA = 0.25, (1.0, 0.0, 0.0, 0.5)
-TILE, TILES = 0.5, 28  # m; along each edge of the floor that is drawn
+TILE, TILES = 0.5, 28  # m; number along each edge of the drawn floor
 BRIGHT, DARK = (0.97, 0.97, 0.98, 1.0), (0.88, 0.90, 0.93, 1.0)
-SKY, SKY_GLOW = 25.0, 20.0  # m, distance of its four walls; (1), they shine more than they are lit
+SKY, SKY_GLOW = 25.0, 20.0  # m, distance of its four walls; (1), their emission
 SKY_RGBA = (0.76 / SKY_GLOW, 0.84 / SKY_GLOW, 0.93 / SKY_GLOW, 1.0)
 LAMP_WAY, LAMP_DISTANCE = np.array([0.23, 0.32, -0.92]), 6.5  # unit vector; m
 SHADOW_SIZE = 2048  # pixels
@@ -38,9 +38,10 @@ SPHERE, BOX, PLANE = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_BOX, m
 
 
 class FrameDrawer:
-    """Draws worlds of one environment at one size. Close it, or use it as a context: OpenGL's memory is not Python's.
+    """Draws worlds of one environment at one size.
 
-    Raises `opengl.NoOpenGLError` where this machine cannot draw.
+    Close it, or use it as a context manager, because Python does not free OpenGL's memory. Raises
+    `opengl.NoOpenGLError` if this machine cannot draw.
     """
 
     def __init__(self, env: Env, width: int, height: int):
@@ -79,7 +80,7 @@ class FrameDrawer:
         return np.flipud(pixels).copy()
 
     def close(self) -> None:
-        """Free what OpenGL holds."""
+        """Free OpenGL's memory."""
         if self._context is not None:
             self._context.make_current()
             self._renderer.free()
@@ -110,12 +111,12 @@ class FrameDrawer:
             is_away = np.any((root < low - MARGIN) | (root > high + MARGIN))
             camera.lookat[:2] = root if is_away else (low + high) / 2
             camera.orthographic = 1
-            self._model.vis.global_.fovy = 2 * max(half_height, half_width * self.height / self.width)  # m here
+            self._model.vis.global_.fovy = 2 * max(half_height, half_width * self.height / self.width)  # m
         return camera
 
 
 def check_camera(env: Env, name: str) -> None:
-    """Raise ValueError for a camera that does not exist."""
+    """Raise ValueError for an unknown camera."""
     model = env.mj_model
     known = [c for c in CAMERAS if c != ON_BOARD or ON_BOARD in {model.camera(i).name for i in range(model.ncam)}]
     if name not in known:
@@ -135,7 +136,7 @@ def lidar_readings(env: Env, state: State) -> dict[str, np.ndarray]:
 
 
 def bin_angles(env: Env) -> np.ndarray:
-    """Directions [K] rad, robot frame, in which the readings are drawn: sectors' middles, or the rays themselves."""
+    """Directions [K] rad, robot frame, of the readings: the middle of each sector, or each ray."""
     lidar = env.config.lidar
     return 2 * math.pi * (np.arange(lidar.num_bins) + (0.5 if lidar.kind == "pseudo" else 0.0)) / lidar.num_bins
 
@@ -143,7 +144,7 @@ def bin_angles(env: Env) -> np.ndarray:
 def decorate(
     scene: mujoco.MjvScene, env: Env, state: State, root_pos: np.ndarray, root_mat: np.ndarray, *, halo: bool
 ) -> None:
-    """Add what belongs to the robot: the lidar halo, one ring per kind of object, and the marker of a costly step."""
+    """Add the robot's lidar halo, one ring per kind of object, and the marker of a costly step."""
     if float(state.cost) > 0:
         _add(scene, SPHERE, (COST_RADIUS,) * 3, root_pos, np.eye(3), COST_RGBA, casts_shadow=False)
     if not halo:
@@ -157,7 +158,7 @@ def decorate(
 
 
 def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
-    """Add the darker tiles of the floor. middle: [3] m, around which it is drawn."""
+    """Add the darker tiles of the floor. middle: [3] m, centre of the drawn floor."""
     corner = 2 * TILE * np.round(middle[:2] / (2 * TILE)) - TILE * (TILES - 1) / 2
     for i in range(TILES):
         for j in range(i % 2, TILES, 2):
@@ -166,7 +167,7 @@ def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
 
 
 def _add_sky(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
-    """Add four walls far away, which shine. middle: [3] m, what they stand around."""
+    """Add four bright walls far away. middle: [3] m, their centre."""
     for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         size, place = (1 + SKY * abs(y), 1 + SKY * abs(x), SKY), middle + SKY * np.array([x, y, 0])
         wall = _add(scene, BOX, size, place, np.eye(3), SKY_RGBA, casts_shadow=False)
@@ -192,7 +193,7 @@ def _add(
 
 
 def _light(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
-    """Add a lamp above, a little aslant, so that things throw shadows. middle: [3] m, what it points at."""
+    """Add a slanted lamp above, so that objects cast shadows. middle: [3] m, its target."""
     lamp = scene.lights[scene.nlight]
     lamp.type, lamp.headlight, lamp.castshadow = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, 0, 1
     lamp.pos, lamp.dir = middle - LAMP_DISTANCE * LAMP_WAY, LAMP_WAY
@@ -202,13 +203,13 @@ def _light(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
 
 
 def furnish(model: mujoco.MjModel, width: int, height: int) -> None:
-    """Set size, light and floor of a model that is only drawn. width, height: pixels."""
+    """Set size, light and floor of a model for drawing. width, height: pixels."""
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
     model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.4, 0.15
     model.vis.headlight.specular[:] = 0.1
     model.vis.quality.shadowsize = SHADOW_SIZE
-    model.stat.extent, model.stat.center[:] = 4.0, 0.0  # whatever the layout: near and far planes depend on it
+    model.stat.extent, model.stat.center[:] = 4.0, 0.0  # fixed, because near and far planes depend on it
     model.vis.map.znear, model.vis.map.zfar = 0.005, 10.0
     floor = model.geom("floor").id
-    model.geom_size[floor, :2] = 0.0  # unlimited
+    model.geom_size[floor, :2] = 0.0  # infinite
     model.geom_rgba[floor] = BRIGHT

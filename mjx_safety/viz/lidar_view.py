@@ -1,4 +1,4 @@
-"""What the lidars of a world read, as a picture: the directions around the robot, and the readings as bars."""
+"""A picture of a world's lidars: the directions around the robot, and the readings as bars."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mjx_safety.viz.solids import pose, true_model
 from mjx_safety.viz.top_view import TOPMOST, draw_top_view
 from mjx_safety.world.lidar import Lidar
 
-RING, WIDTH = 0.3, 0.11  # m from the robot to the first ring; of a ring
+RING, WIDTH = 0.3, 0.11  # m, from the robot to the first ring; width of a ring
 FAINT, PALE = "0.75", "0.45"
-CARD = {"boxstyle": "round,pad=0.15", "facecolor": (1, 1, 1, 0.75), "edgecolor": "none"}  # below numbers
-LEAST = 1e-3  # a reading below this is nothing seen
+CARD = {"boxstyle": "round,pad=0.15", "facecolor": (1, 1, 1, 0.75), "edgecolor": "none"}  # background of numbers
+LEAST = 1e-3  # a smaller reading counts as nothing seen
 
 
 def plot_lidar(env: Env, state: State) -> Figure:
-    """Draw one world from above with a ring of readings per kind of object around the robot, and the same as bars.
+    """Draw one world from above, with a ring of readings per kind of object around the robot, and bars beside it.
 
-    A line leads to each object that is the nearest in its direction, its distance stands above the bar. Raises
-    ValueError for a batch of worlds and for an environment without lidars.
+    A line leads to the nearest object in each direction. Its distance stands above the bar. Raises ValueError for a
+    batch of worlds and for an environment without lidars.
     """
     readings = lidar_readings(env, state) if np.ndim(state.reward) == 0 else {}
     if np.ndim(state.reward) == 0 and not readings:
@@ -57,7 +57,7 @@ def plot_lidar(env: Env, state: State) -> Figure:
 
 
 def explain(lidar: Lidar) -> str:
-    """Say in words what a reading is."""
+    """Return a sentence that explains a reading."""
     if lidar.kind == "natural":
         return (
             "Natural lidar: a ray along the first edge of each sector reads exp(-distance in m) to the surface it hits"
@@ -71,7 +71,7 @@ def explain(lidar: Lidar) -> str:
 
 
 def _draw_directions(view: Axes, lidar: Lidar, pos: np.ndarray, yaw: float, rings: int) -> None:
-    """Sectors, their numbers, and how far the lidar sees."""
+    """Draw sectors, their numbers, and the range of the lidar."""
     inner, outer = RING, RING + WIDTH * rings
     if lidar.kind == "pseudo" and lidar.max_dist is not None:
         style = {"fill": False, "edgecolor": PALE, "linewidth": 0.8, "linestyle": "--", "zorder": TOPMOST}
@@ -88,7 +88,7 @@ def _draw_directions(view: Axes, lidar: Lidar, pos: np.ndarray, yaw: float, ring
 
 
 def _draw_ring(view: Axes, values: np.ndarray, pos: np.ndarray, yaw: float, radius: float, colour: Any) -> None:
-    """One kind's readings: the stronger, the more opaque."""
+    """Draw the readings of one kind. A larger reading is more opaque."""
     turn = 360.0 / len(values)
     for bin_, value in enumerate(values):
         start = math.degrees(yaw) + turn * bin_
@@ -100,7 +100,7 @@ def _draw_ring(view: Axes, values: np.ndarray, pos: np.ndarray, yaw: float, radi
 
 
 def _draw_rays(view: Axes, angles: np.ndarray, values: np.ndarray, pos: np.ndarray, yaw: float, colour: Any) -> None:
-    """One kind's rays that hit something, up to where they do."""
+    """Draw the rays of one kind up to the points that they hit."""
     for angle, value in zip(angles + yaw, values, strict=True):
         if value > LEAST:
             end = pos[:2] - math.log(value) * np.array([math.cos(angle), math.sin(angle)])
@@ -118,7 +118,7 @@ def _draw_bars(panel: Axes, kind: str, values: np.ndarray, nearest: dict, colour
 
 
 def _nearest(lidar: Lidar, places: np.ndarray, pos: np.ndarray, mat: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
-    """Return the nearest object of each sector that has one: its place [2] m and distance m. places: [N, >=2] m."""
+    """Return the nearest object per sector: its place [2] m and distance m. places: [N, >=2] m."""
     found: dict[int, tuple[np.ndarray, float]] = {}
     for place in places[:, :2]:
         ego = (mat.T @ (np.append(place, 0.0) - pos))[:2]

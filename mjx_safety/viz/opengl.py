@@ -1,8 +1,8 @@
-"""An OpenGL context that needs no display: EGL, else OSMesa, chosen by what works on this machine.
+"""An OpenGL context without a display: EGL if it works on this machine, else OSMesa.
 
-MuJoCo reads `MUJOCO_GL` once, when it is imported, and takes a window system unless told otherwise. By the time a
-picture is asked for it has long been imported, so its context classes are taken by hand. PyOpenGL binds itself to
-whichever is imported first, so what works is found out beforehand, without it.
+MuJoCo reads `MUJOCO_GL` once, at import, and uses a window system by default. A picture comes long after the import, so
+this module creates MuJoCo's context classes itself. PyOpenGL binds to the backend that is imported first. This module
+therefore tests the backends without PyOpenGL.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ ADVICE = (
 
 
 class NoOpenGLError(RuntimeError):
-    """This machine cannot draw; the message says what to install."""
+    """This machine cannot draw. The message says what to install."""
 
 
 def create_context(width: int, height: int) -> Any:
-    """Return a context of MuJoCo's (`make_current`, `free`) for pictures of a size in pixels.
+    """Return a MuJoCo context (`make_current`, `free`) for pictures of a size in pixels.
 
-    The variable MUJOCO_GL (egl, osmesa, glfw), if set, decides. Raises NoOpenGLError where nothing works.
+    The variable MUJOCO_GL (egl, osmesa, glfw) decides if it is set. Raises NoOpenGLError if nothing works.
     """
     backend = choose_backend()
     try:
         return _context_class(backend)(width, height)
-    except Exception as error:  # each backend and each driver has errors of its own
+    except Exception as error:  # each backend and driver raises its own errors
         raise NoOpenGLError(
             f"MuJoCo's renderer could not start with {backend} ({type(error).__name__}: {error}); {ADVICE}"
         ) from error
 
 
 def choose_backend() -> str:
-    """Name what to draw with. Raises NoOpenGLError where there is nothing."""
+    """Return the name of the backend. Raises NoOpenGLError if there is none."""
     asked = os.environ.get("MUJOCO_GL", "").strip().lower()
     if asked in ("disable", "disabled", "off", "false", "0"):
         raise NoOpenGLError(f"MUJOCO_GL={asked} switches drawing off; unset it, or set it to egl or osmesa")
@@ -60,7 +60,7 @@ def choose_backend() -> str:
 
 @functools.cache
 def egl_works() -> bool:
-    """Say whether EGL finds a device that it can draw with, on the screen or not, and OpenGL itself is there."""
+    """Return whether EGL finds a device for drawing and OpenGL itself is installed."""
     try:
         egl = ctypes.CDLL(ctypes.util.find_library("EGL") or "libEGL.so.1")
         if not (ctypes.util.find_library("OpenGL") or ctypes.util.find_library("GL")):
@@ -85,7 +85,7 @@ def egl_works() -> bool:
 
 
 def has_osmesa() -> bool:
-    """Say whether the library of Mesa's off-screen renderer is there."""
+    """Return whether Mesa's off-screen library is installed."""
     return ctypes.util.find_library("OSMesa") is not None
 
 

@@ -14,7 +14,7 @@ ESTIMATES = {"episode_return": "return_estimate", "episode_cost": "cost_estimate
 
 
 def known_as(rows: Sequence[Row], name: str) -> str:
-    """Return the metric to show: itself or, where no whole episode has ended in most of the rows, its estimate."""
+    """Return the metric to show, or its estimate if most rows have no ended episode."""
     known = sum(row.get(name) is not None for row in rows)
     return name if 2 * known > len(rows) else ESTIMATES.get(name, name)
 
@@ -61,7 +61,7 @@ class Curve(NamedTuple):
     rows: Sequence[Row]
 
 
-PANELS = {  # metric -> what stands beside its axis; the last panel is drawn only where something has a multiplier
+PANELS = {  # metric -> label of its axis; the last panel needs a curve with a multiplier
     "episode_return": "episode return",
     "episode_cost": "episode cost",
     "cost_rate": "cost per step, mean since the start",
@@ -73,8 +73,8 @@ GRID = 200  # points of a mean curve
 def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     """Draw return, cost with the limit, cost rate and multiplier against environment steps.
 
-    Of each label the mean over its seeds and, as a band, their standard deviation; of a single one its raw values.
-    Trainings that no whole episode has ended in are shown by estimates, dotted.
+    Each label is the mean over its seeds in a band of one standard deviation, or the raw values of a single seed.
+    Trainings without an ended episode are shown by estimates, dotted.
     """
     import matplotlib
 
@@ -86,7 +86,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
     figure, grid = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=11)
-    estimated = False  # something is
+    estimated = False  # whether any curve is
     axes, limits = grid.ravel(), {curve.cost_limit for curve in curves}
     for number, label in enumerate(dict.fromkeys(curve.label for curve in curves)):
         group = [curve for curve in curves if curve.label == label]
@@ -119,7 +119,7 @@ def _has_multiplier(curve: Curve) -> bool:
 
 
 def _points(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps [N] and values [N] of one training's metric, where it has one."""
+    """Steps [N] and known values [N] of one training's metric."""
     pairs = [(row["env_steps"], value) for row in rows if (value := row.get(name)) is not None]
     steps, values = np.array(pairs, float).reshape(-1, 2).T
     return steps, np.cumsum(values) / np.arange(1, len(values) + 1) if name == "cost_rate" else values
@@ -128,7 +128,7 @@ def _points(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
 def _draw_group(
     panel: Any, group: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str, style: str
 ) -> None:
-    """Mean and spread of trainings, as far as all of them have got."""
+    """Draw mean and standard deviation, up to the length of the shortest training."""
     group = [points for points in group if len(points[0])]
     if not group:
         return
@@ -144,13 +144,13 @@ def _draw_group(
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of each value [N] and its neighbours, a thirtieth of all of them."""
+    """Running mean of the values [N], over a thirtieth of them."""
     weights = np.ones(max(1, len(values) // 30))
     return np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
 
 
 class Outcome(NamedTuple):
-    """Where one training ended."""
+    """The outcome of one training."""
 
     label: str  # shared by trainings that differ in their seed only
     cost_limit: float
@@ -159,14 +159,14 @@ class Outcome(NamedTuple):
 
 
 def last_tenth(rows: Sequence[Row], name: str) -> float:
-    """Mean of a metric over the last tenth of training, of the rows that have it; nan if none has."""
+    """Mean of a metric over the last tenth of training, over rows that have it; nan if none has."""
     end = 0.9 * float(rows[-1]["env_steps"] or 0.0) if rows else 0.0
     values = [value for row in rows if float(row["env_steps"] or 0.0) > end and (value := row.get(name)) is not None]
     return float(np.mean(values)) if values else float("nan")
 
 
 def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Draw return against cost, one point for each label: mean and standard deviation over its seeds, and its limit."""
+    """Draw return against cost, one point per label: mean and standard deviation over seeds, and the limit."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -190,7 +190,7 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw environment steps per second against worlds, a panel for each environment and a line for each engine."""
+    """Draw environment steps per second against worlds: one panel per environment, one line per engine."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""A recording as one HTML file that needs nothing else. A browser with WebGL plays it."""
+"""Writes a recording as one HTML file. Any browser with WebGL plays it offline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mjx_safety.viz.solids import PRIMITIVES, Solid, geoms, markers, pose, true_
 
 PARTS = Path(__file__)  # replay.html, replay.css and replay.js beside it become one file
 ROOM = 32767  # the largest number in 16 bits
-STILL = 2e-4  # m, (1): what moves less in all is written once
+STILL = 2e-4  # m, (1): an object that moves less in total is written once
 
 
 def write_replay(recording: Recording, path: Path) -> None:
@@ -64,7 +64,7 @@ def _data(recording: Recording) -> dict[str, Any]:
 
 
 def _world(recording: Recording, world: int) -> dict[str, Any]:
-    """One world: what there is, and where it is at each step. Arrays are little-endian bytes as base64."""
+    """One world: its solids, and their poses at each step. Arrays are little-endian bytes as base64."""
     model = true_model(recording.env.scene)
     states = [recording.at(step, world) for step in range(recording.num_steps + 1)]
     rows, solids = [], []
@@ -103,7 +103,7 @@ def _readings(recording: Recording, state: Any) -> np.ndarray:
 
 
 def _shape(model: mujoco.MjModel, solid: Solid) -> dict[str, Any]:
-    """What a thing looks like."""
+    """The look of a solid."""
     look = {"rgba": [round(float(x), 4) for x in solid.rgba]}
     if solid.geom_type in PRIMITIVES:
         return look | {"kind": PRIMITIVES[solid.geom_type], "size": [round(float(x), 5) for x in solid.size]}
@@ -130,7 +130,7 @@ def _pose(pos: np.ndarray, mat: np.ndarray) -> np.ndarray:
 
 
 def _continued(poses: np.ndarray) -> np.ndarray:
-    """Choose signs of quaternions [T + 1, things, 7] that do not jump."""
+    """Choose the signs of quaternions [T + 1, solids, 7] so that they do not jump."""
     flips = np.cumprod(np.where(np.sum(poses[1:, :, 3:] * poses[:-1, :, 3:], axis=-1) < 0, -1.0, 1.0), axis=0)
     poses[1:, :, 3:] *= flips[..., None]
     return poses

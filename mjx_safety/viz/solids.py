@@ -1,4 +1,4 @@
-"""What there is to draw in a world: the geoms of its model in the pose of a state, and the markers, which have none."""
+"""The solids of a world for drawing: the geoms of its model in the pose of a state, and its markers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mjx_safety.env.env import Env
 from mjx_safety.sim.scene import Scene, build_scene
 from mjx_safety.types import State
 
-MAX_GROUP = 2  # geoms of higher groups are helpers, which MuJoCo's own viewer does not show either
+MAX_GROUP = 2  # geoms of higher groups are helpers; MuJoCo's own viewer hides them too
 PRIMITIVES = {
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{name.upper()}")): name
     for name in ("sphere", "capsule", "ellipsoid", "cylinder", "box")
@@ -23,26 +23,26 @@ PRIMITIVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Solid:
-    """A convex thing in the world."""
+    """A convex body in the world."""
 
     name: str  # of its body
     rgba: tuple[float, ...]
     geom_type: int  # of `mujoco.mjtGeom`
-    size: np.ndarray  # [3] m, as the type has it
+    size: np.ndarray  # [3] m, as in MuJoCo for the type
     pos: np.ndarray  # [3] m, world frame
     mat: np.ndarray  # [3, 3] own frame to world
-    vertices: np.ndarray | None = None  # [V, 3] m, own frame: what spans it, where its type is no primitive
-    geom: int = -1  # its number in the model; -1: it is a marker
+    vertices: np.ndarray | None = None  # [V, 3] m, own frame, if its type is not a primitive
+    geom: int = -1  # its index in the model; -1 for a marker
 
 
 @functools.lru_cache(maxsize=8)
 def true_model(scene: Scene) -> mujoco.MjModel:
-    """The model with the true shapes, whatever engine the scene is for. Its coordinates are the same."""
+    """The model with the true shapes, for any engine. It has the same coordinates."""
     return build_scene(scene.robot, scene.objects, engine="mujoco").model
 
 
 def pose(model: mujoco.MjModel, state: State) -> mujoco.MjData:
-    """Where everything in the model is."""
+    """Return the model's data in the pose of a state."""
     data = mujoco.MjData(model)
     data.qpos[:] = np.asarray(state.data.qpos)
     data.mocap_pos[:] = np.asarray(state.data.mocap_pos)
@@ -53,7 +53,7 @@ def pose(model: mujoco.MjModel, state: State) -> mujoco.MjData:
 
 
 def geoms(model: mujoco.MjModel, data: mujoco.MjData) -> list[Solid]:
-    """Return all visible geoms; planes, which have no outline, are none of them."""
+    """Return all visible geoms without planes, which have no outline."""
     solids = []
     for i in range(model.ngeom):
         rgba, kind = _geom_rgba(model, i), int(model.geom_type[i])
@@ -67,7 +67,7 @@ def geoms(model: mujoco.MjModel, data: mujoco.MjData) -> list[Solid]:
 
 
 def _geom_rgba(model: mujoco.MjModel, geom: int) -> tuple[float, ...]:
-    """Colour of a geom: its own or, where it has none, that of its material."""
+    """Colour of a geom: its own, else that of its material."""
     rgba, material = model.geom_rgba[geom], model.geom_matid[geom]
     has_own = not np.allclose(rgba, (0.5, 0.5, 0.5, 1.0))  # MuJoCo's default
     return tuple(float(x) for x in (rgba if has_own or material < 0 else model.mat_rgba[material]))
@@ -84,11 +84,11 @@ def _vertices(model: mujoco.MjModel, geom: int) -> np.ndarray:
 
 
 def markers(env: Env, state: State) -> list[Solid]:
-    """Return the shapes of all kinds that the physics does not know."""
+    """Return the shapes of all kinds without a body in the physics."""
     solids = []
     for name, positions in state.scene["pos"].items():
         kind = env.config.objects[name]
-        yaws = (0.0,) * kind.num if kind.turned else kind.yaws  # the heading of a marker is nowhere kept
+        yaws = (0.0,) * kind.num if kind.turned else kind.yaws  # no state holds the heading of a marker
         for i, (position, yaw) in enumerate(zip(np.asarray(positions, float), yaws, strict=True)):
             mat = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
             for shape in kind.shapes:

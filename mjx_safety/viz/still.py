@@ -1,4 +1,4 @@
-"""One picture of one state, or of some side by side: what a notebook shows."""
+"""One picture of one state, or of several side by side, for notebooks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_WORLDS = 64  # in one picture
 def render(
     env: Env, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True
 ) -> Image.Image:
-    """Draw a state by MuJoCo's renderer; a notebook shows the image that this returns.
+    """Draw a state by MuJoCo's renderer. Notebooks show the returned image.
 
-    state: of one world, or of a batch [B], whose worlds are put side by side; camera: one of `CAMERAS`; width, height:
-    of one world, pixels; halo: draw the lidar readings above the robot. A red ball marks a state that costs.
-    Raises `NoOpenGLError` where this machine cannot draw, with the name of what to install; `draw_top_view` always can.
+    state: of one world, or of a batch [B], drawn side by side; camera: one of `CAMERAS`; width, height: of one world,
+    pixels; halo: draw the lidar readings above the robot. A red ball marks a state that costs. Raises `NoOpenGLError`
+    if this machine cannot draw, and names what to install. `draw_top_view` always works.
     """
     check_camera(env, camera)
     shape = np.shape(state.reward)

@@ -1,4 +1,4 @@
-"""The strip below a picture: return, cost and limit as numbers, and the cost so far as a curve. Drawn with Pillow."""
+"""The strip below a picture: return, cost and limit as numbers, and the cost as a curve. Drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PAPER, INK, PALE, RED, BLUE = "#ffffff", "#1a1a1a", "#8a8f98", "#d03030", "#3060
 
 
 class Strip:
-    """The strip of one episode; `draw` shows it at one of its steps."""
+    """The strip of one episode. `draw` shows it at one step."""
 
     def __init__(self, width: int, returns: np.ndarray, costs: np.ndarray, cost_limit: float, dt: float):
-        """width: pixels; returns, costs: [T + 1] so far, from the start on; dt: s, length of a step."""
+        """width: pixels; returns, costs: [T + 1] cumulative; dt: s, length of a step."""
         self.width, self.returns, self.costs, self.cost_limit, self.dt = width, returns, costs, cost_limit, dt
         self._left, self._right = min(TEXT_WIDTH, width // 2), width - PAD
         self._top, self._bottom = PAD + 4, HEIGHT - PAD - 5
@@ -43,7 +43,7 @@ class Strip:
         return np.asarray(image)
 
     def _chart(self) -> Image.Image:
-        """What does not change: axis, limit, and a tick below for each step that costs."""
+        """The fixed part: axis, limit, and a tick for each costly step."""
         image = Image.new("RGB", (self.width, HEIGHT), PAPER)
         draw = ImageDraw.Draw(image)
         draw.line([(0, 0), (self.width, 0)], fill="#d8dade")
@@ -55,7 +55,7 @@ class Strip:
             y = self._height(self.cost_limit)
             for x in range(int(self._left), int(self._right), 8):
                 draw.line([(x, y), (x + 4, y)], fill=RED)
-            below = y + 1 + LABEL < self._bottom  # else the axis is there
+            below = y + 1 + LABEL < self._bottom  # else it would hit the axis
             draw.text((self._left, y + 1 if below else y - LABEL), "limit", fill=RED, font=font(10))
         return image
 
@@ -69,5 +69,5 @@ class Strip:
 
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface, which every machine has."""
+    """Pillow's own font, which every machine has."""
     return ImageFont.load_default(size)

@@ -1,8 +1,8 @@
-"""A world seen from above, drawn with matplotlib: neither OpenGL nor a display is needed.
+"""A world seen from above, drawn with matplotlib. It needs no OpenGL and no display.
 
-Whatever is solid, the robot included, is drawn from the model's geoms in the pose of the state; markers, which have no
-geoms, from the shapes of their kind. The outline of a convex thing seen from above is the polygon of its furthest
-points along horizontal directions. Of meshes the convex hull is drawn, which is also what MuJoCo collides.
+Solid bodies and the robot are drawn from the model's geoms. Markers have no geoms and are drawn from the shapes of
+their kind. The outline of a convex solid is the polygon of its furthest points along horizontal directions. Meshes are
+drawn as their convex hull, the shape that MuJoCo collides.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from mjx_safety.viz.solids import Solid, geoms, markers, pose
 SIZE = 3.2  # inches, edge of a new figure
 MARGIN = 0.35  # m, shown around the extents
 NUM_DIRECTIONS = 72  # corners of a circle
-FORWARD_CAMERA = "vision"  # a robot's camera of this name looks forward
-EDGE_SHADE, EDGE_ALPHA, EDGE_WIDTH = 0.6, 0.7, 0.6  # outlines: darker than the inside, and seldom transparent
+FORWARD_CAMERA = "vision"  # the robot's camera of this name looks forward
+EDGE_SHADE, EDGE_ALPHA, EDGE_WIDTH = 0.6, 0.7, 0.6  # outlines: darker and less transparent than the inside
 LOWEST, TOPMOST = 2.0, 100.0  # drawing order: above the grid; above every object
 
 
 def draw_top_view(env: Env, state: State, axes: Axes | None = None) -> Axes:
-    """Draw one world as seen from above, in metres, and return the axes (`axes.figure.savefig` writes a file).
+    """Draw one world from above, in metres, and return the axes (`axes.figure.savefig` writes a file).
 
-    state: of one world, not of a batch; axes: where to draw, else those of a new figure. Shown are the extents, a thin
-    line, and some more around them; where the robot is further away than that, the picture follows it. A triangle
-    stands ahead of the robot (see `heading`). Each patch has the name of its object as its `gid`.
+    state: of one world, not of a batch; axes: by default those of a new figure. A thin line shows the extents. The
+    picture follows a robot that leaves the area around them. A triangle shows the robot's `heading`. The `gid` of each
+    patch is the name of its object.
     """
     if np.ndim(state.reward) != 0:
         raise ValueError(
@@ -54,7 +54,7 @@ def draw_top_view(env: Env, state: State, axes: Axes | None = None) -> Axes:
 
 
 def heading(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-    """Horizontal unit vector [2], world frame: where the robot's camera `vision` looks, else the root's +x axis."""
+    """Horizontal unit vector [2], world frame: the view of the robot's camera `vision`, else the root's +x axis."""
     mujoco.mj_camlight(model, data)
     ahead = data.body("robot").xmat.reshape(3, 3)[:2, 0]
     if FORWARD_CAMERA in {model.camera(i).name for i in range(model.ncam)}:
@@ -121,7 +121,7 @@ def _triangle(root: np.ndarray, ahead: np.ndarray, reach: float) -> Polygon:
 
 
 def _frame(axes: Axes, extents: tuple[float, float, float, float], root: np.ndarray) -> None:
-    """Draw the extents and choose what is shown. root: [2] m, the robot."""
+    """Draw the extents and set the visible area. root: [2] m, the robot."""
     low, high = np.array(extents[:2], float), np.array(extents[2:], float)
     axes.add_patch(
         Rectangle(tuple(low), *(high - low), fill=False, edgecolor="0.55", linewidth=0.8, zorder=1, gid="extents")

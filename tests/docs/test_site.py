@@ -54,7 +54,7 @@ def test_comments_of_fields_are_found(generate):
     assert field_comments(PPOConfig)["clip_eps"] == "half width of the trusted range of density ratios"
     assert field_comments(PPOConfig)["init_log_std"].startswith("logarithm of")  # inherited
     assert field_comments(TrainConfig)["use_completed_episodes"].startswith("Hold the cost of ended")  # above the field
-    assert field_comments(RunFlags)["seed"] == "Start of all random numbers."  # below it
+    assert field_comments(RunFlags)["seed"] == "Seed of all random numbers."  # below it
 
 
 def test_the_site_builds(tmp_path):
