@@ -22,35 +22,35 @@ from mjx_safety.runs.training_options import UsageError
 from mjx_safety.viz import plots
 
 Row = dict[str, Any]
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's error code
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Environment steps per second of environments, engines and numbers of worlds, all in one process."""
+    """Measure environment steps per second, over environments, engines and numbers of worlds, in one process."""
 
     envs: tuple[str, ...] = ("SafetyPointGoal1-v0",)
     """Environment ids."""
     physics: tuple[training_options.Physics, ...] = ("auto",)
     """Engines: mujoco, mjx, warp; auto takes mjx on an accelerator and mujoco on a CPU."""
     accuracy: tuple[training_options.Accuracy, ...] = ("fast",)
-    """fast: the solver gets the objects that matter; reference: all of them, always."""
+    """fast: the solver gets the objects that matter; reference: it always gets all objects."""
     num_envs: tuple[int, ...] = (1024,)
     """Numbers of worlds."""
     modes: tuple[str, ...] = ("step",)
-    """What to time: step (random actions, held for a while), act (with policy inference), train (PPO-Lagrangian)."""
+    """Modes to time: step (held random actions), act (with policy inference), train (PPO-Lagrangian)."""
     num_steps: int = 32
-    """Environment steps of each world in one timed call."""
+    """Environment steps per world in one timed call."""
     repeats: int = 5
-    """Timed calls after one to warm up; the median counts."""
+    """Timed calls after one warm-up call. The median counts."""
     jobs: int = 1
-    """Programs that compile side by side, before any is timed; for machines with many cores."""
+    """Programs that compile side by side before the timing, for machines with many cores."""
     rollout: bool = True
-    """Also time bare `mujoco.rollout` on all CPU cores, same model with true contacts."""
+    """Also time `mujoco.rollout` on all CPU cores, with the same model and true contacts."""
     peer_python: Path | None = None
-    """Interpreter with safety-gymnasium: its vector environments are timed too."""
+    """Python interpreter with safety-gymnasium, to time its vector environments too."""
     out: Path | None = None
-    """Also write the results to this JSON file, after each row, and a plot beside it."""
+    """Also write the results to this JSON file after each row, and a plot beside it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,9 +64,9 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequence[str] = ()) -> None:
-    """Take the measurements of a plan one by one, each shown and written as soon as it is there.
+    """Take the measurements of a plan one by one. Show and write each as soon as it is done.
 
-    program: what `python` runs, for the record of the command; missing: what could not be measured, for the record.
+    program: the program that `python` runs, for the record; missing: what could not be measured, for the record.
     """
     for flags in plan:
         check(flags)
@@ -90,7 +90,7 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequ
 
 
 def check(flags: Flags) -> None:
-    """Refuse what cannot be measured, before anything compiles."""
+    """Refuse what cannot be measured, before compilation."""
     for mode in flags.modes:
         if mode not in throughput.MODES:
             raise UsageError(f"--modes {mode} is unknown; it must be one of: {', '.join(throughput.MODES)}")
@@ -108,13 +108,13 @@ def check(flags: Flags) -> None:
 
 
 def _cases(flags: Flags) -> list[tuple[str, training_options.Accuracy, int, str]]:
-    """Engine, accuracy, number of worlds and mode of what is measured of each environment."""
+    """Engine, accuracy, number of worlds and mode of each measurement of an environment."""
     engines = dict.fromkeys(common.resolve_physics(name) for name in flags.physics)
     return list(itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes))
 
 
 def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program]:
-    """Compile what a plan measures, in its order: each when it is asked for, or all at once in several threads."""
+    """Compile the programs of a plan in order: one by one on request, or all at once in several threads."""
     cases = (
         (common.build_env(env_id, physics, accuracy), num_envs, mode, flags.num_steps)
         for flags in plan
@@ -130,9 +130,9 @@ def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program]:
 
 
 def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> Iterator[Row | str]:
-    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps, where these are.
+    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps.
 
-    What does not fit into the device's memory is told in words instead.
+    A program that does not fit into the device's memory gives a sentence instead of a row.
     """
     cases = _cases(flags)
     in_turns = flags.rollout and any((case[0], case[-1]) == ("mujoco", "step") for case in cases)
@@ -163,7 +163,7 @@ def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> 
 def _peer(env_id: str, flags: Flags) -> list[Row]:
     """Time safety-gymnasium's vector environments in their own interpreter."""
     script = Path(__file__).with_name("peer_throughput.py")
-    # As text, for the folder of a script given by its path would hide modules of the standard library.
+    # Passed as text: with a path, the script's folder would hide modules of the standard library.
     command = [str(flags.peer_python), "-c", script.read_text(), env_id, str(flags.num_steps), str(flags.repeats)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -193,6 +193,6 @@ def _write(out: Path, plan: Sequence[Flags], program: str, rows: list[Row], miss
 
 
 def _peer_in(plan: Sequence[Flags]) -> tuple[str, str]:
-    """Name the peer's interpreter as on any machine: what to replace, by what."""
+    """Return the peer's interpreter path and its name for the record, the same on any machine."""
     peers = [str(flags.peer_python) for flags in plan if flags.peer_python]
     return (peers[0], "peer/bin/python") if peers else ("", "")

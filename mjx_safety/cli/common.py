@@ -1,4 +1,4 @@
-"""What the command-line programs share: reading flags, making environments, JAX settings, a graceful stop."""
+"""Shared parts of the command-line programs: flags, environments, JAX settings, a graceful stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resolve_physics(physics: Physics) -> str:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Read the flags of a new training; what is omitted suits the device and the number of worlds."""
+    """Read the flags of a new training. Defaults fit the device and the number of worlds."""
     import tyro
 
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> Options:
 
 
 def join_processes(argv: Sequence[str]) -> None:
-    """Connect the processes of `--coordinator`, before anything asks JAX for its devices."""
+    """Connect the processes of `--coordinator`. This must precede any use of JAX's devices."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--coordinator", default="")
     peek.add_argument("--num-processes", type=int, default=1)
@@ -68,7 +68,7 @@ def join_processes(argv: Sequence[str]) -> None:
 
 
 def check_devices(run: RunFlags) -> int:
-    """Count the devices to use, or refuse what they cannot do."""
+    """Return the number of devices to use, or refuse the flags."""
     there = jax.device_count()
     wanted = run.num_devices or there
     if run.num_processes > 1 and wanted != there:
@@ -85,7 +85,7 @@ def check_devices(run: RunFlags) -> int:
 
 
 def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
-    """Make the environment, or tell in one sentence why not. An error in a factory of the user's is passed on."""
+    """Make the environment, or raise a UsageError that says why not. Errors in a user's factory pass through."""
     from mjx_safety import registry
 
     def refuse(error: Exception) -> UsageError:
@@ -104,7 +104,7 @@ def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
 
 
 def set_up_jax(compilation_cache: bool) -> None:
-    """Choose full float32 products (contacts and KL need them) and, if wanted, the persistent compilation cache."""
+    """Use full float32 products, which contacts and KL need, and optionally the persistent compilation cache."""
     jax.config.update("jax_default_matmul_precision", "highest")
     if compilation_cache:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -112,7 +112,7 @@ def set_up_jax(compilation_cache: bool) -> None:
 
 
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run a command line; a wrong input ends it with status 2 and one sentence."""
+    """Run a command line. A wrong input ends it with status 2 and one sentence."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -125,9 +125,9 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
 
 
 class GracefulStop:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one acts at once.
+    """Turns the first Ctrl-C or SIGTERM into a request to stop. The second one acts at once.
 
-    Only the main thread may handle signals: in any other there is nothing to be requested.
+    Only the main thread may handle signals, so in other threads this does nothing.
     """
 
     def __init__(self) -> None:

@@ -22,44 +22,44 @@ from mjx_safety.env.vector import VecEnv, vectorize
 from mjx_safety.runs import run_folder, scores, training_options
 from mjx_safety.runs.training_options import Options, Physics, UsageError
 
-EVALUATION = 0x6576616C  # "eval"; what the seed's key is folded with, see `evaluation_key`
+EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = ("seed", "out", "resume", "compilation_cache", "num_seeds", "sweep")  # of RunFlags
-WIDTH = 180  # columns of text where no terminal says how many it has
+WIDTH = 180  # columns of text without a terminal
 
-Result = dict[str, Any]  # what goes into evaluation.json
+Result = dict[str, Any]  # the content of evaluation.json
 Policy = Literal["mean", "sampled"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Judge the newest checkpoints of runs by whole episodes on fresh layouts, beside what their training cost.
+    """Evaluate the newest checkpoints of runs over whole episodes on fresh layouts, and show the training cost.
 
-    Each run's numbers are kept in its evaluation.json, or evaluation-<physics>.json for an engine other than that of
-    its training. Several runs are also averaged over seeds, and over the tasks of Safety Gym's SG6, SG18, ...
+    The numbers of a run go to its evaluation.json, or to evaluation-<physics>.json for another engine than in training.
+    Several runs are also averaged over seeds, and over the tasks of Safety Gym's SG6, SG18 and other subsets.
     """
 
     run: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, or folders that hold some."""
+    """Run folders, or folders that contain run folders."""
     episodes: int = 256
-    """Episodes, one per world, all side by side."""
+    """Number of episodes: one per world, all side by side."""
     physics: Physics = "auto"
-    """Engine: auto takes mjx on an accelerator and mujoco on a CPU. A named one is compared with the training's."""
+    """Engine: auto takes mjx on an accelerator and mujoco on a CPU. A named engine is compared with the training's."""
     policy: Literal["both", "mean", "sampled"] = "both"
-    """Act by the mean of the policy, at random as in training, or once each, in the same worlds."""
+    """Act by the mean of the policy, by sampling as in training, or both in the same worlds."""
     seed: int = 1000
-    """Start of all random numbers; no layout of a training comes again, even with the training's seed."""
+    """Seed of all random numbers. Even the training's own seed gives layouts that training never saw."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print JSON instead of tables: what evaluation.json holds or, of several runs, "runs", "groups" and "subsets"."""
+    """Print JSON instead of tables: the content of evaluation.json, or "runs", "groups", "subsets" of several runs."""
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """Those asked for."""
+        """The requested policies."""
         return ("mean", "sampled") if self.policy == "both" else (self.policy,)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run as it lies on the disk."""
+    """A run, read from its folder."""
 
     path: Path
     options: Options
@@ -71,7 +71,7 @@ class Trained:
 
     @property
     def settings(self) -> str:
-        """All that runs share which differ in their seed only, as text."""
+        """The settings shared by runs that differ only in the seed, as text."""
         config = self.options.to_config()
         config["run"] = {name: value for name, value in config["run"].items() if name not in NOT_SETTINGS}
         return json.dumps(config, sort_keys=True, default=str)
@@ -80,15 +80,15 @@ class Trained:
 def evaluation_key(seed: int) -> jax.Array:
     """Key of all random numbers of an evaluation.
 
-    A training splits key(seed), and what it splits off, into at most some thousands; the n-th part of a split is the
-    fold with n, so no key of a training is a fold of key(seed) with a number as large as EVALUATION, and two keys are
-    equal only by a chance of 2^-64. Hence even the training's own seed gives layouts that it has never seen.
+    A training splits key(seed), and the keys from it, into at most some thousands. The n-th part of a split is the fold
+    with n, and EVALUATION is far larger. No key of a training is therefore this key, up to a chance of 2^-64. Even the
+    training's own seed gives layouts that it has never seen.
     """
     return jax.random.fold_in(jax.random.key(seed), EVALUATION)
 
 
 class Evaluator:
-    """Compiles one program for all runs of the same settings, and both policies."""
+    """Compiles one program for all runs with the same settings, and for both policies."""
 
     def __init__(self, num_episodes: int, seed: int):
         self.num_episodes, self.seed = num_episodes, seed
@@ -96,13 +96,13 @@ class Evaluator:
         self._programs: dict[tuple[str, str], Any] = {}
 
     def venv(self, env_id: str, engine: str) -> VecEnv:
-        """Worlds for one episode each; episodes never end at a cost."""
+        """Worlds for one episode each. Episodes never end by their cost."""
         if (env_id, engine) not in self._venvs:
             self._venvs[env_id, engine] = vectorize(common.build_env(env_id, engine), self.num_episodes)
         return self._venvs[env_id, engine]
 
     def load(self, path: Path, engine: str) -> Trained:
-        """Read a run, or say in one sentence why not; compiles nothing. engine: what will judge it."""
+        """Read a run, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
         try:
             options = Options.from_config(run_folder.read_config(path))
             algorithm = options.build()
@@ -128,7 +128,7 @@ class Evaluator:
         )
 
     def run(self, trained: Trained, engine: str, policies: Sequence[Policy]) -> dict[Policy, Episodes]:
-        """Whole episodes, in the same worlds for each policy and engine."""
+        """Run whole episodes, in the same worlds for each policy and engine."""
         name = trained.settings, engine
         if name not in self._programs:
             venv = self.venv(trained.options.run.env, engine)
@@ -138,7 +138,7 @@ class Evaluator:
         return {policy: jax.device_get(self._programs[name](*agent, key, policy == "sampled")) for policy in policies}
 
     def judge(self, trained: Trained, engine: str, policies: Sequence[Policy], compares: bool) -> Result:
-        """Everything about one run. compares: judge it on its own engine too, and tell the differences."""
+        """Evaluate one run. compares: also evaluate it on its own engine, and report the differences."""
         flags = trained.options.run
         limits = training_options.parse_limits(flags.cost_limits)
         venv = self.venv(flags.env, engine)
@@ -221,7 +221,7 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def _check(flags: Flags) -> list[Path]:
-    """Refuse wrong input. Returns the run folders, those of groups one by one."""
+    """Refuse wrong input. Returns the run folders, including those inside groups."""
     if not flags.run:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     if flags.episodes < 1:
@@ -238,7 +238,7 @@ def _check(flags: Flags) -> list[Path]:
 
 
 def _finite(tree: Any) -> Any:
-    """Replace what JSON has no number for by None."""
+    """Replace non-finite numbers, which JSON lacks, by None."""
     if isinstance(tree, dict):
         return {name: _finite(value) for name, value in tree.items()}
     if isinstance(tree, list):

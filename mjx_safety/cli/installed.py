@@ -1,4 +1,4 @@
-"""What there is on this machine: environments, engines, algorithms, extras, versions (host; compiles nothing)."""
+"""Lists what this machine has: environments, engines, algorithms, extras, versions (host, compiles nothing)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from packaging.requirements import Requirement
 from mjx_safety import registry
 
 DISTRIBUTION = "mjx-safety"
-PACKAGES = ("jax", "mujoco", "mujoco-mjx")  # whose versions decide how a simulation runs
+PACKAGES = ("jax", "mujoco", "mujoco-mjx")  # packages whose versions decide how a simulation runs
 
 
 class Engine(NamedTuple):
     """An engine in a few words."""
 
     summary: str
-    package: str  # whose version counts
+    package: str  # the package whose version counts
 
 
 ENGINES = {
@@ -42,7 +42,7 @@ EXTRAS = {
 
 
 def engine_problem(name: str) -> str:
-    """Say why an engine cannot run on this machine; empty where it can."""
+    """Return why an engine cannot run on this machine, or an empty text."""
     try:
         registry.resolve_physics(name)
     except ValueError as error:
@@ -61,7 +61,7 @@ def levels() -> dict[str, dict[str, list[str]]]:
 
 
 def version_of(package: str) -> str | None:
-    """Version of an installed package; None where it is not."""
+    """Version of an installed package, else None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -69,12 +69,12 @@ def version_of(package: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what simulates."""
+    """Versions of Python and of the simulation packages."""
     return {"python": platform.python_version()} | {name: version_of(name) or "missing" for name in PACKAGES}
 
 
 def devices() -> str:
-    """Name the devices: those of JAX, and the processor's cores."""
+    """Return the devices of JAX and the number of CPU cores, as text."""
     kinds = [device.device_kind for device in jax.devices()]
     listed = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -82,7 +82,7 @@ def devices() -> str:
 
 
 def extras() -> dict[str, list[str]]:
-    """What each extra lacks on this machine, package by package. Empty where the package itself is not installed."""
+    """Missing packages of each extra on this machine. Empty if mjx_safety itself is not installed."""
     try:
         names = metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     except PackageNotFoundError:
@@ -91,7 +91,7 @@ def extras() -> dict[str, list[str]]:
 
 
 def unmet(requirement: Requirement) -> list[str]:
-    """Return what is missing, or too old, of a requirement and of the extras that it names."""
+    """Return what a requirement, and the extras that it names, lack: missing or too old packages."""
     found = version_of(requirement.name)
     if found is None or not requirement.specifier.contains(found, prereleases=True):
         return [requirement.name]

@@ -1,4 +1,4 @@
-"""What there is: `python -m mjx_safety` lists environments, algorithms, engines, extras and the commands."""
+"""The overview of `python -m mjx_safety`: environments, algorithms, engines, extras and commands."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def _main(argv: Sequence[str]) -> None:
     _, unknown = parser.parse_known_args(argv)
     if unknown:
         raise UsageError(f"{unknown[0]} is unknown; python -m mjx_safety takes only --version, and lists the commands")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a training may need the GPU's memory
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # another training may need the GPU's memory
     Console().print(overview())
 
 
 def overview() -> Group:
-    """All of it, ready to print."""
+    """The whole overview, ready to print."""
     import mjx_safety
     from mjx_safety.cli import installed
 
@@ -86,7 +86,7 @@ def environments() -> list[RenderableType]:
 
 
 def engines() -> Table:
-    """Engines, and why one cannot run here."""
+    """Engines, and the reasons why one cannot run here."""
     from mjx_safety import registry
     from mjx_safety.cli import installed
 
@@ -133,7 +133,7 @@ def commands() -> Table:
 
 
 def _table(*headings: str) -> Table:
-    """Start a table without lines. headings: of the columns; none: no heading."""
+    """Start a table without lines. headings: of the columns, or none."""
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=bool(headings), header_style="dim")
     for heading in headings:
         table.add_column(heading)

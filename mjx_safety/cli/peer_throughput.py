@@ -1,8 +1,8 @@
-"""Runs in an interpreter that has safety-gymnasium, not this package: steps per second of its vector environments.
+"""Measures steps per second of safety-gymnasium's vector environments, in an interpreter without this package.
 
 python peer_throughput.py SafetyPointGoal1-v0 NUM_STEPS REPEATS
 
-Prints a line of JSON for each kind of vector environment and number of worlds.
+Prints one line of JSON per kind of vector environment and number of worlds.
 """
 
 import json
@@ -30,7 +30,7 @@ def main(env_id, num_steps, repeats):
                 _, _, _, terminated, truncated, _ = env.step(env.action_space.sample())
                 if kind == "single" and (terminated or truncated):
                     env.reset()
-            if repeat:  # the first one warms up
+            if repeat:  # the first repeat is the warm-up
                 seconds.append(time.perf_counter() - begun)
         env.close()
         speed = num_steps * num_envs / statistics.median(seconds)

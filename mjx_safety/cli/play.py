@@ -1,4 +1,4 @@
-"""Drive a robot by the keyboard, in MuJoCo's viewer: `python -m mjx_safety.play SafetyPointGoal1-v0`."""
+"""Drive a robot with the keyboard, in MuJoCo's viewer: `python -m mjx_safety.play SafetyPointGoal1-v0`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from mjx_safety.types import State
 from mjx_safety.viz import frames
 from mjx_safety.viz.solids import markers, pose, true_model
 
-ENGINE = "mujoco"  # ready in seconds, and exact
-RIGHT, LEFT, DOWN, UP, ENTER, ESCAPE = 262, 263, 264, 265, 257, 256  # GLFW's numbers of keys
-HOLD = 0.4  # s that a key acts after its last event: the viewer tells of presses and repeats, not of releases
-DISTANCE = 3.5  # m, of the camera
+ENGINE = "mujoco"  # compiles in seconds, and is exact
+RIGHT, LEFT, DOWN, UP, ENTER, ESCAPE = 262, 263, 264, 265, 257, 256  # GLFW's key codes
+HOLD = 0.4  # s that a key acts after its last event; the viewer reports presses and repeats, but no releases
+DISTANCE = 3.5  # m, from the camera to the robot
 CLOSING = 5.0  # s that the window may take to close
 HELP = "arrow keys: drive\nEnter: a new layout\nEsc: the end"
 
@@ -36,32 +36,32 @@ DriveFn = Callable[[float, float], np.ndarray]  # forward, left in [-1, 1] -> ac
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Drive the robot of an environment by the arrow keys; Enter draws a new layout."""
+    """Drive the robot of an environment with the arrow keys. Enter draws a new layout."""
 
     env: tyro.conf.Positional[str] = "SafetyPointGoal1-v0"
-    """Environment id, or package.module:factory of your own; its robot has to be a Point or a Car."""
+    """Environment id, or package.module:factory of your own. Its robot must be a Point or a Car."""
     seed: int = 0
-    """Start of all random numbers."""
+    """Seed of all random numbers."""
     halo: bool = True
     """Draw the lidar readings as rings above the robot."""
 
 
 class Keys:
-    """Which keys act: each from its press until `HOLD` s after its last repeat."""
+    """The keys that act: each from its press until `HOLD` s after its last repeat."""
 
     def __init__(self) -> None:
         self._last: dict[int, float] = {}
 
     def press(self, key: int, now: float) -> None:
-        """Note a press or a repeat. now: s."""
+        """Record a press or a repeat. now: s."""
         self._last[key] = now
 
     def take(self, key: int) -> bool:
-        """Say whether a key has been pressed since this was last asked."""
+        """Return whether a key was pressed since the last call."""
         return self._last.pop(key, None) is not None
 
     def steer(self, now: float) -> tuple[float, float]:
-        """Return how much (forward, left) in [-1, 1] the arrow keys want. Opposite keys cancel."""
+        """Return the arrow keys as (forward, left) in [-1, 1]. Opposite keys cancel."""
 
         def acts(key: int) -> float:
             return float(now - self._last.get(key, -np.inf) <= HOLD)
@@ -71,7 +71,7 @@ class Keys:
 
 @dataclasses.dataclass
 class Score:
-    """What has been reached."""
+    """Return, cost and goals so far."""
 
     episode_return: float = 0.0
     episode_cost: float = 0.0
@@ -97,18 +97,18 @@ class Score:
 
 
 class Stage:
-    """What the viewer draws: the model and its data, and in the user's scene what has no body."""
+    """The viewer's model and data. Solids without a body go into the user's scene."""
 
     def __init__(self, env: Env, *, halo: bool):
         self.env, self._halo = env, halo
         self.model = copy.copy(true_model(env.scene))
         frames.furnish(self.model, 1280, 960)
-        self.model.vis.headlight.diffuse[:] = 0.55  # the only lamp here
+        self.model.vis.headlight.diffuse[:] = 0.55  # the only lamp
         self.data = mujoco.MjData(self.model)
         self._middle, self._num_tiles = np.full(3, np.inf), 0
 
     def show(self, state: State, scene: mujoco.MjvScene) -> np.ndarray:
-        """Put one world there. Returns where to look [3] m."""
+        """Show one world. Returns the point to look at [3] m."""
         posed, data = pose(self.model, state), self.data
         data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = posed.qpos, posed.mocap_pos, posed.mocap_quat
         mujoco.mj_kinematics(self.model, data)
@@ -150,18 +150,18 @@ def _main(argv: Sequence[str]) -> None:
         window = viewer.launch_passive(
             stage.model, stage.data, key_callback=note, show_left_ui=False, show_right_ui=False
         )
-    except RuntimeError as error:  # on macOS it has to run under mjpython
+    except RuntimeError as error:  # on macOS it must run under mjpython
         raise UsageError(f"MuJoCo's viewer cannot open a window: {error}") from error
     try:
         with window:
             _play(window, stage, drive, keys, flags.seed)
     finally:
-        for thread in set(threading.enumerate()) - others:  # the viewer's: it crashes if Python ends before it
+        for thread in set(threading.enumerate()) - others:  # of the viewer, which crashes if Python ends first
             thread.join(CLOSING)
 
 
 def drive_of(env: Env) -> DriveFn:
-    """Return how wishes (forward, left) become an action. Raises UsageError for a robot that arrows cannot drive."""
+    """Return the map from (forward, left) to an action. Raises UsageError if arrow keys cannot drive the robot."""
     model = env.mj_model
     actuators = tuple(model.actuator(i).name for i in range(model.nu))
     if actuators not in _DRIVES:
@@ -174,7 +174,7 @@ def drive_of(env: Env) -> DriveFn:
 
 
 def check_display() -> None:
-    """Raise UsageError where no window can be opened: the viewer itself would wait for it for ever."""
+    """Raise UsageError if no window can open. The viewer itself would wait forever."""
     if not sys.platform.startswith("linux"):
         return
     missing = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -190,17 +190,17 @@ def _can_open_windows() -> bool:
     import glfw
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of failure by a warning too
+        warnings.simplefilter("ignore")  # it also warns on failure
         return bool(glfw.init())
 
 
 def _play(window: Any, stage: Stage, drive: DriveFn, keys: Keys, seed: int) -> None:
-    """Step the world in its own time until the window is closed."""
+    """Step the world in real time until the window closes."""
     env = stage.env
     reset, step = jax.jit(env.reset), jax.jit(env.step)
     key, layout_key = jax.random.split(jax.random.key(seed))
     state, score = reset(layout_key), Score()
-    step(state, np.zeros(env.action_size, np.float32))  # compile before the clock runs
+    step(state, np.zeros(env.action_size, np.float32))  # compile before the clock starts
     window.cam.azimuth, window.cam.elevation, window.cam.distance = 90.0, -45.0, DISTANCE
     corner, due = mujoco.mjtGridPos, time.monotonic()
     while window.is_running() and not keys.take(ESCAPE):
@@ -214,17 +214,17 @@ def _play(window: Any, stage: Stage, drive: DriveFn, keys: Keys, seed: int) -> N
         names, values = score.texts(env.dt)
         window.set_texts([(None, corner.mjGRID_TOPLEFT, names, values), (None, corner.mjGRID_BOTTOMLEFT, HELP, "")])
         window.sync()
-        due = max(due + env.dt, time.monotonic() - env.dt)  # what was lost is not made up for
+        due = max(due + env.dt, time.monotonic() - env.dt)  # lost time is not made up
         time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _drive_point(forward: float, left: float) -> np.ndarray:
-    """Force ahead, turning rate."""
+    """Forward force, turning rate."""
     return np.array([forward, left], np.float32)
 
 
 def _drive_car(forward: float, left: float) -> np.ndarray:
-    """Torques of the wheels. The car drives towards its -y, so its `left` wheel, at -x, is on the right of its way."""
+    """Torques of the wheels. The car drives towards -y, so its `left` wheel at -x is on the right side."""
     return np.clip(np.array([forward + left, forward - left], np.float32), -1.0, 1.0)
 
 

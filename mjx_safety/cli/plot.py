@@ -26,10 +26,10 @@ MAX_DIFFERENCES = 3  # settings that a label names
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Draw return, cost with the limit, cost per step and multiplier: mean and standard deviation over seeds."""
+    """Draw return, cost with the limit, cost per step and multiplier, as mean and standard deviation over seeds."""
 
     run: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, or folders that hold some, such as those of --num-seeds and --sweep."""
+    """Run folders, or folders that contain run folders, such as those of --num-seeds and --sweep."""
     out: Path = Path("curves.png")
     """The picture: .png, .svg or .pdf."""
 
@@ -53,7 +53,7 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Return the run folders among some folders and in them, each once."""
+    """Return the run folders among the given folders and inside them, each once."""
     if not paths:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     found: list[Path] = []
@@ -66,7 +66,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read(paths: Sequence[Path]) -> list[Curve]:
-    """Read trainings; those that differ in their seed only, or in their length, share a label."""
+    """Read trainings. Those that differ only in the seed or the length share a label."""
     configs = []
     for path in paths:
         try:
@@ -83,12 +83,12 @@ def read(paths: Sequence[Path]) -> list[Curve]:
 
 
 def label_all(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Name trainings by their algorithm and, of the other settings, by those that tell them apart."""
+    """Label trainings by their algorithm and by the settings that differ."""
     distinct = list({json.dumps(config, sort_keys=True, default=str): config for config in configs}.values())
     names = dict.fromkeys(name for config in configs for name in config)
     differing = []
     for name in names:
-        rivals = [config for config in distinct if name in config]  # settings of one algorithm only tell nothing
+        rivals = [config for config in distinct if name in config]  # others lack this setting
         if name != "run.algo" and any(
             a["run.algo"] == b["run.algo"] or name == "run.env" for a in rivals for b in rivals if a[name] != b[name]
         ):
@@ -97,15 +97,15 @@ def label_all(configs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def title_of(paths: Sequence[Path]) -> str:
-    """Name the environment that all trainings share; empty if they do not, since the labels name it then."""
+    """Return the environment that all trainings share. If they differ, it is empty and the labels name it."""
     envs = {run_folder.read_config(path)["run"]["env"] for path in paths}
     return envs.pop() if len(envs) == 1 else ""
 
 
 def describe(curves: Sequence[Curve]) -> str:
-    """Say where trainings of one label ended: means over the last tenth, and their spread over seeds.
+    """Return the outcome per label: means over the last tenth, and standard deviations over seeds.
 
-    A ~ marks what is estimated from rates, because no whole episode has ended yet.
+    A ~ marks an estimate from rates, before an episode has ended.
     """
     parts = []
     for name in ("return", "cost"):
@@ -129,9 +129,9 @@ def _label(config: dict[str, Any], differing: Sequence[str]) -> str:
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """All that decides what a training learns, flat: `run.env`, `train.discount`, ..."""
+    """All settings that affect learning, flat: `run.env`, `train.discount`, ..."""
     flat = {f"{part}.{name}": value for part in PARTS for name, value in (config.get(part) or {}).items()}
     flat = {name: value for name, value in flat.items() if name not in {f"run.{name}" for name in SAME}}
     for needed in ("run.env", "run.algo", "run.cost_limit"):
-        flat[needed]  # KeyError where it is missing
+        flat[needed]  # KeyError if it is missing
     return flat

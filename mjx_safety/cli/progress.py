@@ -1,4 +1,4 @@
-"""The view of a running training: a live table on a terminal, plain lines elsewhere (host)."""
+"""The progress of a training: a live table on a terminal, plain lines elsewhere (host)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Progress:
 
 
 def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
-    """Turn a row of metrics into short texts. Before a whole episode has ended, rates stand in, marked with ~."""
+    """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
     left = max(total_steps - steps, 0.0) / speed if speed else 0.0
     return {

@@ -23,39 +23,39 @@ from mjx_safety.runs.training_options import UsageError
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
 
-ENGINE = "mujoco"  # ready in seconds, and exact
-COST_LIMIT = 25.0  # of the benchmark; what is shown for an environment without a training
+ENGINE = "mujoco"  # compiles in seconds, and is exact
+COST_LIMIT = 25.0  # of the benchmark; shown for an environment without a training
 SUFFIXES = (*film.SUFFIXES, ".html")
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Show whole episodes: of a run's newest checkpoint, or of an environment under random actions."""
+    """Draw whole episodes of a run's newest checkpoint, or of an environment under random actions."""
 
     target: tyro.conf.Positional[str]
     """Run folder, environment id, or package.module:factory of your own."""
     out: tuple[Path, ...] = (Path("film.mp4"),)
-    """One or more files: .mp4 and .gif are films, .png is a sheet of some moments, .html a replay for any browser."""
+    """One or more files: .mp4 and .gif are films, .png is a sheet of moments, .html is a replay for any browser."""
     camera: Literal["track", "fixednear", "fixedfar", "vision", "top"] = "track"
-    """track follows the robot, vision is its own; .html has cameras of its own."""
+    """track follows the robot, vision is the robot's own camera. An .html has its own cameras."""
     num_worlds: int = 1
-    """Worlds side by side, each on a layout that no training has seen."""
+    """Number of worlds side by side, each on a layout that no training has seen."""
     steps: int | None = None
-    """At most so many steps; by default the whole episode."""
+    """Largest number of steps; by default the whole episode."""
     policy: Literal["mean", "sampled"] = "mean"
-    """Act by the mean of the policy, or at random as in training."""
+    """Act by the mean of the policy, or by sampling as in training."""
     seed: int = 1000
-    """Start of all random numbers."""
+    """Seed of all random numbers."""
     size: tuple[int, int] = (480, 360)
     """Width and height of one world, pixels."""
     speed: float = 1.0
-    """How much faster than the world's own time a film runs."""
+    """Speed of a film relative to simulated time."""
     halo: bool = True
     """Draw the lidar readings as rings above the robot."""
     cost_limit: float | None = None
-    """What the strip shows as the limit; by default that of the training, or 25."""
+    """Cost limit in the strip; by default that of the training, or 25."""
     moments: int = 6
-    """How many moments a .png shows, the end being the last."""
+    """Number of moments in a .png. The last is the end."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,12 +87,12 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def _watch(steps: Sequence[int], news: Console) -> Iterable[int]:
-    """Show how many of the frames are drawn, on a terminal."""
+    """Show the number of drawn frames, on a terminal."""
     return track(steps, "  frames", console=news, transient=True, disable=not news.is_terminal)
 
 
 def check(flags: Flags) -> None:
-    """Refuse what cannot be drawn, before anything compiles."""
+    """Refuse what cannot be drawn, before compilation."""
     if not flags.out:
         raise UsageError(f"--out names no file; name one or more that end in: {', '.join(SUFFIXES)}")
     for path in flags.out:
@@ -118,7 +118,7 @@ def check(flags: Flags) -> None:
 
 
 def record(flags: Flags, news: Console) -> Recording:
-    """Run the episodes that are to be shown."""
+    """Run the episodes to draw."""
     path = Path(flags.target)
     if run_folder.holds_run(path):
         trained = Evaluator(flags.num_worlds, flags.seed).load(path, ENGINE)
@@ -155,7 +155,7 @@ def record(flags: Flags, news: Console) -> Recording:
 
 
 def policy_of(trained: Trained, noise_size: int | None) -> ActFn:
-    """The policy of a run as a function of observations [W, O]. noise_size: A, to act at random; None: by the mean."""
+    """The policy of a run as a function of observations [W, O]. noise_size: A to sample; None for the mean."""
     algorithm = trained.options.build()
 
     def act(obs: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:

@@ -11,11 +11,11 @@ from rich.table import Table
 from mjx_safety.agents.evaluate import CVAR_TAILS, QUANTILES
 from mjx_safety.runs import scores
 
-Result = dict[str, Any]  # what goes into evaluation.json
+Result = dict[str, Any]  # the content of evaluation.json
 
 
 def show_run(console: Console, result: Result) -> None:
-    """Print one run: its policies beside its training and published numbers, and what the training cost."""
+    """Print one run: its policies beside its training and published numbers, and the training cost."""
     for table in run_tables(result, console.width):
         console.print(table)
     facts = result["training"]
@@ -28,9 +28,9 @@ def show_run(console: Console, result: Result) -> None:
 
 
 def run_tables(result: Result, width: int) -> list[Table]:
-    """Rows are measures, columns the policies, the end of the training, and published numbers.
+    """Build the tables. Rows are measures. Columns are policies, the end of the training, and published numbers.
 
-    width: characters; where not all columns fit side by side, the others follow in tables of their own.
+    width: characters. Columns that do not fit side by side go into further tables.
     """
     title = (
         f"{result['algo']} on {result['env']}, seed {result['seed']}, after {result['env_steps']:,} steps: "
@@ -67,13 +67,13 @@ def run_tables(result: Result, width: int) -> list[Table]:
 
 
 def _side_by_side(columns: Sequence[str], room: int, each: int) -> list[Sequence[str]]:
-    """Divide columns among tables that fit. room: characters for them all; each: for one of them."""
+    """Divide columns among tables that fit. room: characters for all columns; each: for one."""
     fit = max(room // each, 1)
     return [columns[start : start + fit] for start in range(0, len(columns), fit)]
 
 
 def _policy_texts(summary: Result, normalised: Result | None, result: Result) -> dict[str, str]:
-    """One policy's column."""
+    """The column of one policy."""
     s = summary
     over, low, high = (100.0 * s[f"over_limit_share{end}"] for end in ("", "_low", "_high"))
     texts = {
@@ -97,12 +97,12 @@ def _policy_texts(summary: Result, normalised: Result | None, result: Result) ->
     if normalised:
         texts["return / PPO's"] = f"{normalised['return_ratio']:.3f}"
         texts["violation / PPO's"] = f"{normalised['violation']:.3f}"
-        texts["cost per step / PPO's"] = ""  # of the training: see its column
+        texts["cost per step / PPO's"] = ""  # belongs to the training's column
     return texts
 
 
 def _last_tenth_texts(result: Result) -> dict[str, str]:
-    """The training's column."""
+    """The column of the training."""
     facts, normalised = result["training"], result["normalised"]
     texts = {"return": _number(facts["last_tenth_return"], ".2f"), "cost": _number(facts["last_tenth_cost"], ".1f")}
     texts["cost per step"] = f"{facts['cost_rate']:.4f} (all)"
@@ -128,7 +128,7 @@ def _training_texts(facts: Result) -> dict[str, str]:
 
 
 def show_runs(console: Console, groups: Sequence[Result], results: Sequence[Result], policy: str, subsets: Any) -> None:
-    """Print several runs, one row each, and each setting's mean over its seeds."""
+    """Print several runs, one row each, and the mean over seeds of each setting."""
     title = f"{results[0]['num_episodes']} episodes of each run, {policy} action, {results[0]['physics']}"
     headings = (
         "steps",
@@ -157,7 +157,7 @@ def show_runs(console: Console, groups: Sequence[Result], results: Sequence[Resu
 
 
 def _add_runs(table: Table, groups: Sequence[Result], results: Sequence[Result], policy: str, part: slice) -> None:
-    """Add the rows. part: which of the cells."""
+    """Add the rows. part: slice of the cells."""
     by_run = {result["run"]: result for result in results}
     for group in groups:
         extra = f", {group['differs_in']}" if group["differs_in"] else ""
@@ -170,7 +170,7 @@ def _add_runs(table: Table, groups: Sequence[Result], results: Sequence[Result],
 
 
 def _cells(result: Result, policy: str) -> list[str]:
-    """A row's texts, of one run or of statistics over seeds."""
+    """The texts of a row, for one run or for statistics over seeds."""
     summary, facts = result["policies"][policy], result["training"] or {}
     normalised = (result["normalised"] or {}).get(policy) or {}
     return [
@@ -187,7 +187,7 @@ def _cells(result: Result, policy: str) -> list[str]:
 
 
 def gap_table(result: Result) -> Table:
-    """The same episodes on the training's engine and on another."""
+    """The same episodes on the training's engine and on another engine."""
     gap = result["sim_to_sim"]
     table = Table(
         title=f"{result['algo']} on {result['env']}, seed {result['seed']}: from engine to engine, same layouts"
@@ -204,7 +204,7 @@ def gap_table(result: Result) -> Table:
 
 
 def _number(value: Any, form: str) -> str:
-    """Write a number, or mean ± standard deviation; - for none."""
+    """Format a number, or mean ± standard deviation; - for none."""
     if isinstance(value, dict):
         spread = "" if value["std"] is None else f" ± {value['std']:{form}}"
         return f"{value['mean']:{form}}{spread}"

@@ -1,4 +1,4 @@
-"""How fast environments step: warm-up, medians of calls taken in turns, compile time, memory, buffer sizes (host)."""
+"""Measures throughput: warm-up, medians of calls in turns, compile time, memory, buffer sizes (host)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from mjx_safety.env.vector import VecEnv, VecState, vectorize
 from mjx_safety.registry import make
 from mjx_safety.sim.state import PhysicsState
 
-MODES = ("step", "act", "train")  # stepping by given actions, by a policy's, a whole training iteration
-HOLD = 20  # steps for which a random action is held, so that robots get about
-WARM_UP = 300  # steps before worlds are timed, by the C engine on the CPU
-WARM_UP_ON_DEVICE = 100  # there by the engine that is timed, from a reset on
+MODES = ("step", "act", "train")  # given actions, a policy's actions, a whole training iteration
+HOLD = 20  # steps that a random action lasts, so that robots move around
+WARM_UP = 300  # steps before the timing, by the C engine on a CPU
+WARM_UP_ON_DEVICE = 100  # steps before the timing on a device, by the timed engine after a reset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Timing:
     """One measurement."""
 
     env_steps_per_second: float  # of all worlds together
-    compile_seconds: float  # tracing and compiling, nothing cached in this process; others may compile beside it
+    compile_seconds: float  # tracing and compiling without a cache; other programs may compile beside it
     repeats: list[float]  # s, of the calls behind the median
 
 
 def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[float]]:
-    """Seconds of each call, taken in turns after one call each to warm up."""
+    """Time the calls in turns, after one warm-up call each. Returns seconds."""
     for call in calls.values():
         jax.block_until_ready(call())
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -53,7 +53,7 @@ def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[fl
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Stepping or training of many worlds, compiled and ready to be timed."""
+    """A compiled program that steps or trains many worlds."""
 
     env: Env
     num_envs: int
@@ -65,7 +65,7 @@ class Program:
 
 
 def prepare(env: Env, num_envs: int, mode: str, num_steps: int) -> Program:
-    """Compile `num_steps` steps of `num_envs` worlds with auto-reset. Several threads may do so at the same time."""
+    """Compile `num_steps` steps of `num_envs` worlds with auto-reset. Threads may call this side by side."""
     venv = vectorize(env, num_envs, stagger=True)
     advance, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
     begun = time.perf_counter()
@@ -75,14 +75,14 @@ def prepare(env: Env, num_envs: int, mode: str, num_steps: int) -> Program:
 
 
 def measure(program: Program, repeats: int, rollout: bool = False) -> tuple[Timing, dict[str, Any], Timing | None]:
-    """Time a program. Returns the timing, and memory figures.
+    """Time a program. Returns its timing, memory figures, and the timing of the rollout if asked for.
 
-    rollout: also time the bare rollout of such worlds, in turns with the steps, so that the ratio of both can be
-    trusted on a noisy machine; the environment then is on the engine `mujoco`.
+    rollout: also time the bare rollout of such worlds, in turns with the steps. The ratio is then reliable on a noisy
+    machine. This needs the engine `mujoco`.
     """
     env, num_envs, num_steps = program.env, program.num_envs, program.num_steps
     carry = program.advance(program.start())
-    if jax.default_backend() != "cpu":  # on a CPU the worlds are in mid-episode already
+    if jax.default_backend() != "cpu":  # on a CPU the worlds are already in mid-episode
         for _ in range(WARM_UP_ON_DEVICE // num_steps):
             carry = program.advance(carry)
 
@@ -112,9 +112,9 @@ def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> 
 
 
 def in_mid_episode(env: Env, num_envs: int) -> VecState:
-    """Return worlds in which robots have been driven about for `WARM_UP` steps, some of them into objects.
+    """Return worlds after `WARM_UP` steps of random driving, some with robots at objects.
 
-    The C engine does that, on the CPU: it compiles no physics, and states are the same on all engines.
+    The C engine steps them on the CPU, because it compiles no physics. States are the same on all engines.
     """
     venv = vectorize(make(env.config, physics="mujoco"), num_envs, stagger=True)
 
@@ -127,7 +127,7 @@ def in_mid_episode(env: Env, num_envs: int) -> VecState:
 
 
 def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Callable[[], Any]]:
-    """Steps by held random actions, or by a policy of the default size with such noise. Carry: worlds and key."""
+    """Step by held random actions, or by a default-sized policy with such noise. Carry: worlds and key."""
     networks = make_networks((64, 64))
     params = networks.init(jax.random.key(1), venv.obs_size, venv.action_size).policy
 
@@ -161,7 +161,7 @@ def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Callable[[], Any]]:
 
 
 def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
-    """Bytes per world of the carried state and of the program's buffers; what the device's allocator saw at most."""
+    """Bytes per world of the carried state and of the program's buffers, and the device's peak."""
     carried = sum(leaf.nbytes for leaf in jax.tree.leaves(carry) if not _is_key(leaf))
     figures: dict[str, Any] = {"state_bytes_per_world": carried / num_envs}
     analysis = compiled.memory_analysis()
@@ -174,13 +174,13 @@ def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
 
 
 def share_with_objects(env: Env, physics: PhysicsState) -> float:
-    """Tell in what share of the worlds [B] an object can be touched within a step, or moves. env: not on `warp`."""
+    """Share of the worlds [B] in which an object moves or can be touched within a step. env: not on `warp`."""
     needs = jax.jit(jax.vmap(lambda data: env.physics.nearby.needs_objects(data, env.dt)))
     return float(jnp.mean(needs(physics)))
 
 
 def buffers(env: Env) -> dict[str, int]:
-    """Sizes that physics pays for in every world: degrees of freedom, contact points, constraint rows."""
+    """Sizes of the physics in every world: degrees of freedom, contact points, constraint rows."""
     model = env.physics.scene.model
     if env.physics.name == "mujoco":
         return {"nv": model.nv, "contacts": model.nconmax, "constraint_rows": model.njmax}
@@ -198,9 +198,9 @@ def buffers(env: Env) -> dict[str, int]:
 
 
 def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
-    """MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], `rows` physics steps for each action.
+    """Return MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], with `rows` physics steps per action.
 
-    env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets stand still.
+    env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets do not move.
     """
     model = env.mj_model
     num_threads, num_worlds = os.cpu_count() or 1, actions.shape[1]
@@ -226,7 +226,7 @@ def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int
 
 
 def rollout_of(env: Env, num_envs: int, num_steps: int) -> Callable[[], Any]:
-    """Prepare the bare rollout of worlds in mid-episode by random actions. env: on the engine `mujoco`."""
+    """Prepare the bare rollout of worlds in mid-episode under random actions. env: on the engine `mujoco`."""
     with jax.default_device(jax.devices("cpu")[0]):
         physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
         actions = np.asarray(driving(jax.random.key(2), num_steps, num_envs, env.action_size), float)
@@ -234,7 +234,7 @@ def rollout_of(env: Env, num_envs: int, num_steps: int) -> Callable[[], Any]:
 
 
 def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
-    """Time the bare rollout by itself. env: on the engine `mujoco`."""
+    """Time the bare rollout alone. env: on the engine `mujoco`."""
     run = rollout_of(env, num_envs, num_steps)
     return _timing(num_steps * num_envs, time_in_turns(repeats, run=run)["run"])
 

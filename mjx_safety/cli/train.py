@@ -30,7 +30,7 @@ SAVE_EVERY = 60.0  # s between checkpoints
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One training, or several side by side, and where they lie."""
+    """One training, or several side by side, and their folder."""
 
     options: Options  # as given
     members: list[Member]
@@ -39,17 +39,17 @@ class Plan:
 
     @property
     def is_group(self) -> bool:
-        """Several side by side."""
+        """Whether several trainings run side by side."""
         return bool(self.options.run.sweep) or self.options.run.num_seeds > 1
 
     @property
     def folders(self) -> list[Path]:
-        """A run folder for each member."""
+        """One run folder per member."""
         return [self.path / member.name for member in self.members] if self.is_group else [self.path]
 
     @property
     def steps_per_rollout(self) -> int:
-        """Environment steps of one training in one iteration."""
+        """Environment steps of one training per iteration."""
         return self.options.run.num_envs * self.options.train.unroll_length
 
 
@@ -129,7 +129,7 @@ def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
 def _functions(
     plan: Plan, env: Environment
 ) -> tuple[Callable[[], TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
-    """What begins the training, and one iteration of it."""
+    """Functions that start the training and run one iteration."""
     if plan.is_group:
         many = sweeps.ManyTrainings(plan.members, env)
         return many.init, many.iterate
@@ -139,7 +139,7 @@ def _functions(
 
 
 def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
-    """Read the newest checkpoints, of the same iteration in all members of a group."""
+    """Read the newest checkpoints. All members of a group use the same iteration."""
     like = jax.eval_shape(start)
     found = [{path.name: path for path in checkpoint.found(folder / "checkpoints")} for folder in plan.folders]
     common = sorted(set.intersection(*(set(names) for names in found)))
@@ -158,7 +158,7 @@ def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
 
 
 def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
-    """Create or reopen the run folders, none in processes that do not write. done: iterations in the checkpoint."""
+    """Create or reopen the run folders, in the process that writes. done: iterations in the checkpoint."""
     if jax.process_index() > 0:
         return []
     machine = run_folder.describe_machine()
@@ -183,7 +183,7 @@ def _loop(
     state: TrainState,
     stop: common.GracefulStop,
 ) -> None:
-    """Train, record, save, until the end or until the user stops it."""
+    """Train, record and save, until the end or until the user stops."""
     flags = plan.options.run
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
     if plan.is_group:
@@ -229,7 +229,7 @@ def _check_finite(rows: list[dict[str, float]]) -> None:
 
 
 def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
-    """Keep and draw where the members ended."""
+    """Save and draw the outcomes of the members."""
     results = sweeps.outcomes(plan.members, [folder.rows for folder in folders])
     (plan.path / "pareto.json").write_text(json.dumps(sweeps.summarise(results), indent=1) + "\n")
     plots.plot_pareto(results, plan.path / "pareto.png")

@@ -1,4 +1,4 @@
-"""Adapters to interfaces that people already use. Each module imports its library, and only when it is imported itself.
+"""Adapters to common interfaces. Each module imports its library only when you import the module.
 
-`gymnasium` and `safety_gymnasium` need the extra `gym`, `brax` the extra `brax`.
+`gymnasium` and `safety_gymnasium` need the extra `gym`. `brax` needs the extra `brax`.
 """

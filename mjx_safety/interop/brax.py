@@ -1,12 +1,12 @@
-"""Brax: an environment for `brax.training`, and for MuJoCo Playground's scripts, which train with it.
+"""Brax: an environment for `brax.training`, and for MuJoCo Playground's scripts, which use it.
 
     from brax.training.agents.ppo import train as ppo
     from mjx_safety.interop import brax
     env = brax.wrap(mjx_safety.make("SafetyPointGoal1-v0"))
     ppo.train(env, wrap_env_fn=brax.wrap_for_training, episode_length=1000, ...)
 
-Brax's own `AutoResetWrapper` puts a world that ends back into its first state: without `wrap_for_training` a world
-keeps its first layout, and the goals that follow, for the whole training.
+Always pass `wrap_for_training`. Brax's own `AutoResetWrapper` returns an ended world to its first state, so each world
+would keep one layout and one sequence of goals for the whole training.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from mjx_safety import Env, VecState
 class BraxEnv(AbstractBraxEnv):
     """One world with Brax's `reset(rng)` and `step(state, action)`. Build it with `wrap`.
 
-    `pipeline_state` holds this package's state. `done` is a true end only: in Brax the time limit is a wrapper's.
-    `metrics` has "cost" and the raw "cost_<source>" of the step, which Brax sums over an episode ("eval/episode_cost"),
-    and "goals". `info` has "cost", "truncation" and "time_out", 1.0 when the environment's own time is up.
+    `pipeline_state` holds this package's state. `done` marks only a true end, because in Brax a wrapper sets the time
+    limit. `metrics` has "goals", "cost" and the raw "cost_<source>" of the step. Brax sums them over an episode
+    ("eval/episode_cost"). `info` has "cost", "truncation" and "time_out", which is 1.0 at the environment's time limit.
     """
 
     def __init__(self, env: Env):
         self.world = env
 
     def reset(self, rng: jax.Array) -> BraxState:
-        """Start an episode. rng: a typed key [], or the two numbers of an old one."""
+        """Start an episode. rng: a typed key [], or a raw key [2]."""
         return self._to_brax(self.world.reset(_typed(rng)), {}, {})
 
     def step(self, state: BraxState, action: jax.Array) -> BraxState:
-        """Advance by one step. What wrappers keep in `info` and `metrics` stays."""
+        """Advance by one step. Entries of wrappers in `info` and `metrics` stay."""
         return self._to_brax(self.world.step(_unpack(state.pipeline_state), action), state.info, state.metrics)
 
     def _to_brax(self, state: Any, info: dict[str, Any], metrics: dict[str, Any]) -> BraxState:
@@ -75,20 +75,20 @@ class BraxEnv(AbstractBraxEnv):
 
 
 class FreshLayouts(Wrapper):
-    """B worlds with this package's time limit, statistics and auto-reset, each episode on a layout of its own.
+    """B worlds with this package's time limit, statistics and auto-reset. Each episode has its own layout.
 
-    Takes the place of Brax's `VmapWrapper`, `EpisodeWrapper` and `AutoResetWrapper` and keeps the same entries in
-    `info`: "steps", "truncation", "episode_done", "episode_metrics". Build it with `wrap_for_training`.
+    It replaces Brax's `VmapWrapper`, `EpisodeWrapper` and `AutoResetWrapper`. It keeps their entries in `info`:
+    "steps", "truncation", "episode_done", "episode_metrics". Build it with `wrap_for_training`.
     """
 
     def reset(self, rng: jax.Array) -> BraxState:
-        """Start B episodes. rng: B keys, of which the first decides everything."""
+        """Start B episodes. rng: B keys. Only the first is used."""
         keys = _typed(rng)
         states = mjx_safety.vectorize(self.unwrapped.world, len(keys)).reset(keys[0])
         return self._to_brax(states, {}, {})
 
     def step(self, state: BraxState, action: jax.Array) -> BraxState:
-        """Advance all worlds; `obs` already belongs to the next episode where `done`. action: [B, A]."""
+        """Advance all worlds. Where `done`, `obs` already belongs to the next episode. action: [B, A]."""
         batch = mjx_safety.vectorize(self.unwrapped.world, len(action))
         return self._to_brax(batch.step(_unpack(state.pipeline_state), action), state.info, state.metrics)
 
@@ -119,7 +119,7 @@ def wrap_for_training(
 ) -> FreshLayouts:
     """Make a batch for `train(..., wrap_env_fn=wrap_for_training)`.
 
-    Raises ValueError where Brax is told something else than the environment is.
+    Raises ValueError if the arguments contradict the environment.
     """
     world = env.unwrapped.world
     if episode_length != world.episode_length:
@@ -135,20 +135,20 @@ def wrap_for_training(
 
 
 def step_metrics(env: Env, state: Any) -> dict[str, jax.Array]:
-    """What Brax sums over an episode; state: of one world or of a batch."""
+    """Return the metrics that Brax sums over an episode. state: of one world or of a batch."""
     sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
     return {"cost": state.cost, **sources, "goals": state.goal_met.astype(jnp.float32)}
 
 
 def step_info(state: Any) -> dict[str, jax.Array]:
-    """What a learner may need beside observation, reward and done; state: of one world or of a batch."""
+    """Return the info beside observation, reward and done. state: of one world or of a batch."""
     truncated = state.truncated.astype(jnp.float32)
     return {"cost": state.cost, "truncation": truncated, "time_out": truncated}
 
 
 @struct.dataclass
 class _RawKey:
-    """The numbers of typed PRNG keys, since Brax's training casts all leaves of a state."""
+    """The raw numbers of typed PRNG keys, because Brax's training casts all leaves of a state."""
 
     numbers: jax.Array
     impl: str = struct.field(pytree_node=False)

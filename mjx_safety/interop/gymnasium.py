@@ -1,11 +1,11 @@
-"""Gymnasium: one world as an `Env`, one jitted batch of worlds as a `VectorEnv`; importing this registers all ids.
+"""Gymnasium: one world as an `Env`, a jitted batch of worlds as a `VectorEnv`. Importing this registers all ids.
 
     import gymnasium, mjx_safety.interop.gymnasium
     env = gymnasium.make("mjx_safety/SafetyPointGoal1-v0")
     envs = gymnasium.make_vec("mjx_safety/SafetyPointGoal1-v0", num_envs=1024)
 
-The step has Gymnasium's five values. `info["cost"]` is `State.cost`, `info["cost_<source>"]` the raw value of each
-source (`State.costs`), `info["goal_met"]` whether this step met the goal.
+The step returns Gymnasium's five values. `info["cost"]` is `State.cost`. `info["cost_<source>"]` is the raw value of
+each source (`State.costs`). `info["goal_met"]` says whether this step met the goal.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ BACKENDS = ("numpy", "jax", "torch")
 class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     """One world.
 
-    env: an id of `mjx_safety.make`, an `EnvConfig`, or a finished environment, a user's own included (`types`).
+    env: an id of `mjx_safety.make`, an `EnvConfig`, or an environment, including a user's own (`types`).
     physics: an engine, or "auto": `mjx` on an accelerator, `mujoco` on a CPU.
-    observation: "flat", a vector [O], or "dict", its entries by name; float32.
-    render_mode: None, or "rgb_array": `render()` then returns a picture [height, width, 3] uint8 of where it is.
+    observation: "flat", a vector [O], or "dict", entries by name; float32.
+    render_mode: None, or "rgb_array": `render()` then returns a picture [height, width, 3] uint8.
     camera, width, height: of the pictures; one of `mjx_safety.rendering.CAMERAS`, pixels.
     overrides: fields of `EnvConfig` to change.
 
-    The time limit is the environment's own, `truncated` after `episode_length` steps; no wrapper is needed.
-    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment, `state` where it is.
+    The environment keeps its own time limit: `truncated` after `episode_length` steps. It needs no wrapper.
+    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment, `state` its state.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - Gymnasium's own way to declare it
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         self._reset, self._step = jax.jit(self.world.reset), jax.jit(self._advance)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode on a fresh layout, the same one for the same seed. options: {"snapshot": `Snapshot`}."""
+        """Start an episode on a fresh layout. The seed decides the layout. options: {"snapshot": `Snapshot`}."""
         super().reset(seed=seed)
         snapshot = _read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
@@ -89,7 +89,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         return self._observation(obs), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> np.ndarray | None:
-        """Draw where it is, [height, width, 3] uint8; None without a `render_mode`."""
+        """Draw the state, [height, width, 3] uint8; None without a `render_mode`."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() draws nothing unless make was told render_mode="rgb_array"')
             return None
@@ -102,7 +102,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         return self._drawer.draw(jax.device_get(self.state.replace(key=None)), self._camera)
 
     def close(self) -> None:
-        """Free what drawing holds."""
+        """Free the renderer."""
         if self._drawer is not None:
             self._drawer.close()
             self._drawer = None
@@ -121,27 +121,28 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         return state, (state.obs, state.reward, state.terminated, state.truncated, _step_info(self.world, state))
 
     def _observation(self, obs: Any) -> Any:
-        obs = np.array(obs)  # a copy, so that the user may write to it
+        obs = np.array(obs)  # a copy that the user may write to
         return obs if self._parts is None else {name: obs[part] for name, part in self._parts.items()}
 
 
 class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """B worlds in one compiled program, each replaced by a fresh one in the step that ends its episode.
+    """B worlds in one compiled program. A fresh world replaces each one in the step that ends its episode.
 
-    env, physics, observation, overrides: see `SafetyEnv`. The batch is `mjx_safety.vectorize`'s.
-    backend: what comes back and what actions may be: "numpy", fetched from the device in one go; "jax"; or "torch", the
-      same memory through dlpack, on whatever device it lies.
-    stagger: worlds start at different times of their first episode, which is then left out of the statistics.
-    max_episode_steps: another name for the field `episode_length`, which `make_vec` and Gymnasium's users know.
+    env, physics, observation, overrides: see `SafetyEnv`. The batch is that of `mjx_safety.vectorize`.
+    backend: type of results and actions. "numpy" fetches all results from the device at once. "jax" keeps JAX arrays.
+      "torch" shares their memory through dlpack, on any device.
+    stagger: start worlds at different times of their first episode, and exclude these episodes from the statistics.
+    max_episode_steps: Gymnasium's name for the field `episode_length`, used by `make_vec`.
 
-    Where an episode ended, `obs` already belongs to the next one, `info["final_obs"]` is what the step itself produced,
-    and `info["final_info"]` has its info and the totals of the episode: `["episode"]["r"]` return, `["c"]` cost,
-    `["l"]` length. Masks [B] stand beside them, `info["_final_obs"]` and so on. With "numpy" these keys exist in steps
-    that ended an episode, and `final_obs` is an array of objects, None elsewhere, as Gymnasium's own vector
-    environments have it. With "jax" and "torch", where a look at the mask would be a wait for the device, they always
-    exist and have a row for each world. `info["cost"]` is every world's cost of this step, as the reward is.
+    After the end of an episode, `obs` belongs to the next one. `info["final_obs"]` is the last observation of the ended
+    one. `info["final_info"]` has its info and its totals: `["episode"]["r"]` return, `["c"]` cost, `["l"]` length.
+    Masks [B] stand beside them, such as `info["_final_obs"]`.
 
-    `states` is the batch after the last step; the next step takes over its memory.
+    With "numpy" these keys exist only in steps that ended an episode. `final_obs` is then an array of objects, None for
+    the other worlds, as in Gymnasium. With "jax" and "torch" the keys always exist and have one row per world, because
+    a check of the mask would wait for the device. `info["cost"]` is the cost of this step for every world.
+
+    `states` is the batch after the last step. The next step reuses its memory.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._to_jax, self._from_jax = _converters(backend)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start B episodes on fresh layouts, the same ones for the same seed. There are no options."""
+        """Start B episodes on fresh layouts. The seed decides the layouts. There are no options."""
         super().reset(seed=seed)
         _read_options(options, ())
         self.states, obs = self._reset(draw_key(self.np_random))
@@ -209,7 +210,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return states, now, self._last(states, info)
 
     def _last(self, states: VecState, info: dict[str, jax.Array]) -> dict[str, Any]:
-        """What belongs to the episodes that have just ended, with a mask beside each entry as Gymnasium has them."""
+        """Return the entries of episodes that have just ended, each with a mask, as in Gymnasium."""
         done, counted = states.done, states.done & ~states.partial
         final_info: dict[str, Any] = _masked(info, done)
         totals = {"r": states.episode_return, "c": states.episode_cost, "l": states.episode_length}
@@ -222,13 +223,13 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
 
 def observation_space(env: Env, observation: str) -> spaces.Box | spaces.Dict:
-    """Describe one world's observation: float32 without bounds, as the reference has it."""
+    """Describe one world's observation: float32 without bounds, as in the reference."""
     if observation not in OBSERVATIONS:
         raise ValueError(f"unknown observation {observation!r}; choose from {', '.join(OBSERVATIONS)}")
     if observation == "flat":
         return _unbounded(env.obs_size)
     parts = [(name, _unbounded(part.stop - part.start)) for name, part in env.obs_slices.items()]
-    return spaces.Dict(OrderedDict(parts))  # a plain dict would be sorted, and flattened in that order
+    return spaces.Dict(OrderedDict(parts))  # Gymnasium would sort a plain dict, and flatten it in that order
 
 
 def action_space(env: Env) -> spaces.Box:
@@ -243,7 +244,7 @@ def draw_key(random: np.random.Generator) -> jax.Array:
 
 
 def register(*env_ids: str) -> None:
-    """Tell Gymnasium about ids that `mjx_safety.make` knows: each gets the prefix "mjx_safety/"."""
+    """Register ids of `mjx_safety.make` with Gymnasium, with the prefix "mjx_safety/"."""
     for env_id in env_ids:
         gymnasium.register(
             f"{NAMESPACE}/{env_id}",
@@ -278,19 +279,19 @@ def _read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dic
 
 
 def _step_info(env: Env, state: Any) -> dict[str, jax.Array]:
-    """The info of a step; state: of one world, or of a batch."""
+    """Return the info of a step. state: of one world or of a batch."""
     sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
     return {"cost": state.cost, **sources, "goal_met": state.goal_met}
 
 
 def _masked(values: Mapping[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
-    """Zero what the mask [B] leaves out, and put the mask beside each entry."""
+    """Set entries outside the mask [B] to zero, and put the mask beside each entry."""
     kept = {name: jax.numpy.where(mask, value, jax.numpy.zeros_like(value)) for name, value in values.items()}
     return kept | {f"_{name}": mask for name in values}
 
 
 def _with_objects(last: dict[str, Any]) -> dict[str, Any]:
-    """Turn `final_obs` into Gymnasium's array of objects [B], None where no episode ended."""
+    """Turn `final_obs` into Gymnasium's array of objects [B], with None if the episode goes on."""
     ended, obs = np.flatnonzero(last["_final_obs"]), last["final_obs"]
     objects = np.full(len(last["_final_obs"]), None, dtype=object)
     for world in ended:  # usually few
@@ -301,7 +302,7 @@ def _with_objects(last: dict[str, Any]) -> dict[str, Any]:
 
 
 def _converters(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Functions that bring actions to JAX, and a tree of results back."""
+    """Return functions that convert actions to JAX, and a tree of results back."""
     if backend == "numpy":
         return lambda actions: np.asarray(actions, np.float32), _to_numpy
     if backend == "jax":
@@ -315,7 +316,7 @@ def _converters(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any
 
 
 def _to_numpy(tree: Any) -> Any:
-    """Fetch everything at once; copies, since what JAX shares cannot be written to."""
+    """Fetch everything at once, as copies, because arrays shared with JAX are read-only."""
     return jax.tree.map(np.array, jax.device_get(tree))
 
 

@@ -1,4 +1,4 @@
-"""safety-gymnasium's interface over these environments: the step returns six values. That package is not needed.
+"""safety-gymnasium's interface: the step returns six values. It does not need that package.
 
     import mjx_safety.interop.safety_gymnasium as safety_gymnasium
     env = safety_gymnasium.make("SafetyPointGoal1-v0")
@@ -6,7 +6,7 @@
     obs, reward, cost, terminated, truncated, info = env.step(env.action_space.sample())
 
 `info` has "cost_sum", a "cost_<source>" for each source, and "goal_met" in steps that met the goal. As in the
-reference each of them is 1 or 0 while the environment's `indicator` is on. Numbers are float32, there float64.
+reference, costs are 1 or 0 while the environment's `indicator` is on. Numbers are float32, not float64.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 
-IDS = "mjx_safety.interop.gymnasium:mjx_safety/"  # the module that Gymnasium is to import, and its prefix
-ABSENT = ("config", "camera_id")  # the reference's, not ours
+IDS = "mjx_safety.interop.gymnasium:mjx_safety/"  # the module for Gymnasium to import, and its prefix
+ABSENT = ("config", "camera_id")  # of the reference, absent here
 
 
 class SixValues(gymnasium.Wrapper):
-    """Separate the cost from the info of an environment that `gymnasium.make("mjx_safety/...")` has made.
+    """Returns the cost of an environment of `gymnasium.make("mjx_safety/...")` apart from its info.
 
-    autoreset: start the next episode in the step that ends one; "final_observation" and "final_info" in `info` are then
-    those of that step, as in safety-gymnasium's wrapper.
+    autoreset: start the next episode in the step that ends one. `info` then has "final_observation" and "final_info" of
+    that step, as in safety-gymnasium's wrapper.
     """
 
     def __init__(self, env: gymnasium.Env, autoreset: bool = False):
@@ -37,17 +37,17 @@ class SixValues(gymnasium.Wrapper):
 
     @property
     def obs_space_dict(self) -> spaces.Dict:
-        """The observation's entries by name, in their order."""
+        """The entries of the observation by name, in order."""
         sizes = {name: part.stop - part.start for name, part in self.unwrapped.world.obs_slices.items()}
         boxes = [(name, spaces.Box(-np.inf, np.inf, (size,), np.float32)) for name, size in sizes.items()]
         return spaces.Dict(OrderedDict(boxes))
 
     def set_seed(self, seed: int | None = None) -> None:
-        """Seed the episodes to come."""
+        """Seed the next episodes."""
         self.unwrapped.np_random = seeding.np_random(seed)[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode on a fresh layout, the same one for the same seed."""
+        """Start an episode on a fresh layout. The seed decides the layout."""
         self.done = False
         return self.env.reset(seed=seed, options=options)
 
@@ -67,10 +67,10 @@ class SixValues(gymnasium.Wrapper):
 
 
 class SixValuesVector(gymnasium.vector.VectorWrapper):
-    """The same for a batch that `gymnasium.make_vec("mjx_safety/...")` has made, with the backend "numpy".
+    """The same for a batch of `gymnasium.make_vec("mjx_safety/...")` with the backend "numpy".
 
-    Where an episode ends, `info["final_observation"]` and `info["final_info"]` are arrays of objects [B], None
-    elsewhere, with masks `"_final_observation"` and `"_final_info"`. The costs in `info` are those of the step for all
+    If an episode ends, `info["final_observation"]` and `info["final_info"]` are arrays of objects [B], None for other
+    worlds, with masks `"_final_observation"` and `"_final_info"`. The costs in `info` are those of the step, for all
     worlds.
     """
 
@@ -108,7 +108,7 @@ def make(
 def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **settings: Any) -> SixValuesVector:
     """Make one batch under safety-gymnasium's name, `safety_gymnasium.vector.make`.
 
-    asynchronous: accepted and without effect, since the worlds share one program; settings: see
+    asynchronous: has no effect, because the worlds share one program; settings: see
       `interop.gymnasium.SafetyVectorEnv`.
     """
     return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **_known(settings)))
@@ -127,7 +127,7 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _costs(env: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """The costs as the reference names them; info: of one world or of a batch."""
+    """Return the costs under the reference's names. info: of one world or of a batch."""
     sources = {name: value for name, value in info.items() if name.startswith("cost_")}
     if env.world.config.indicator:
         sources = {name: (value > 0) * np.float32(1) for name, value in sources.items()}

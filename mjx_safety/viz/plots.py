@@ -56,7 +56,7 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
 class Curve(NamedTuple):
     """One training."""
 
-    label: str  # shared by trainings that differ in their seed only
+    label: str  # shared by trainings that differ only in the seed
     cost_limit: float
     rows: Sequence[Row]
 
@@ -152,7 +152,7 @@ def running_mean(values: np.ndarray) -> np.ndarray:
 class Outcome(NamedTuple):
     """The outcome of one training."""
 
-    label: str  # shared by trainings that differ in their seed only
+    label: str  # shared by trainings that differ only in the seed
     cost_limit: float
     episode_return: float  # mean over the last tenth of training
     episode_cost: float
