@@ -37,7 +37,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     physics: an engine, or "auto": `mjx` on an accelerator, `mujoco` on a CPU.
     observation: "flat", a vector [O], or "dict", entries by name; float32.
     render_mode: None, or "rgb_array": `render()` then returns a picture [height, width, 3] uint8.
-    camera, width, height: of the pictures; one of `mjx_safety.rendering.CAMERAS`, pixels.
+    camera, width, height: of the pictures; one of `mjx_safety.viz.CAMERAS`, pixels.
     overrides: fields of `EnvConfig` to change.
 
     The environment keeps its own time limit: `truncated` after `episode_length` steps. It needs no wrapper.

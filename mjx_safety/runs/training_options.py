@@ -61,7 +61,7 @@ class RunFlags:
     total_steps: Steps = 1_300_000
     """Environment steps of all worlds together, such as 1e7, rounded down to whole iterations."""
     cost_limit: float = 25.0
-    """Largest cost of an episode (undiscounted sum)."""
+    """Limit of the mean cost of an episode (undiscounted sum)."""
     cost_limits: tuple[str, ...] = ()
     """Instead, a limit and a multiplier per source of cost, in costly steps: hazards=20 vases_contact=5."""
     seed: int = 0

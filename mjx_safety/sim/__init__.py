@@ -1,1 +1,1 @@
-"""Physics: the model of a scene, the engines that step it, and what they can leave out."""
+"""Physics: the model of a scene, the engines that step it, and the choice of relevant objects."""

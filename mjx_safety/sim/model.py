@@ -1,40 +1,43 @@
 """Robot and objects as a MuJoCo model, one for each engine.
 
-Three models come from one scene. The C engine gets the true one: everything solid may touch everything else, as in the
-reference. What is marked * is not done with `make(..., accuracy="reference")`, against which it can be checked:
+`mujoco` gets the reference's model: all solid bodies may touch each other. `mjx` and `warp` get models that differ as
+listed below. `make(..., accuracy="reference")` leaves out the items marked *, so that users can check them.
 
-- * Worlds in which the robot cannot reach an object within the step, and all objects are at rest or circle undisturbed,
-  are solved for the robot alone. At rest is what moves by less than 1e-6 m/s and is pulled by less than 1e-3 m/s^2.
+`mujoco`:
 
-MJX pays for every pair that could ever touch and lacks some pairs of shapes, so its model departs:
+- * It solves for the robot alone in worlds where nothing else matters. There the robot cannot reach an object within
+  the step, and all objects are at rest or circle undisturbed. At rest means slower than 1e-6 m/s and 1e-3 m/s^2.
 
-- Masks name the pairs that matter. Left out are: robot and floor where the robot never presses on it (Point: tangent at
-  exactly zero distance, no constraint row ever); the robot with itself, except pairs that `Robot.self_contacts` names;
-  driven objects with each other, with fixed ones and with the floor above which they hover (their places keep them
-  apart); fixed objects with each other and the floor.
-- MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule sunk into the floor up to its middle: the
-  same surface for whatever is lower than the pillar. A cylinder of the robot keeps its contact with the floor; for
-  everything else a stand-in is added that fits inside it: a capsule of the same radius and length, or, where the
-  cylinder is flat like a wheel, thin bars across its tread.
-- * Of many objects only those near the robot, or near a free object that moves, are in the solver
-  (`AbstractObject.slots`, `physics.nearby`). The rest stays where it is or follows the law of its weld, which is the
-  same as long as nothing touches it.
-- A free object that lies on the floor stays where it is as long as nothing else touches it: in single precision it
-  would tremble, at Doggo's time step faster than the speed from which on a moving vase costs.
-- * In a batch, the robot is first solved for by itself; worlds in which it can reach an object, or an object moves, are
-  then solved for again with these objects (`physics.compaction`).
-- * Of each pair of shapes the `MAX_GEOM_PAIRS` nearest pairs are looked at, and of the contact points found the deepest
-  ones are solved for: as many as can carry things on the floor (`Robot.floor_points`), and `SPARE_CONTACTS`.
-- Where MJX's contact points differ from C's, `physics.colliders` finds C's: of tilted capsules, cylinders and boxes on
-  the floor, and of two boxes.
-- The solver's line search is exact instead of iterated (`physics.line_search`): the same where MJX's has converged.
-- Contact sensors, which tell robot-object contacts in C, do not exist there for subtrees; MJX reads its contact list.
+`mjx`. MJX computes every pair of shapes that could ever touch, and cannot collide some pairs:
 
-Warp pays for what is near only, and has all pairs of shapes and C's contact sensors: it gets C's model, and departs in
+- Collision masks leave out these pairs: the robot and the floor if the robot never presses on it (Point touches it at
+  exactly zero distance, without a constraint row); the robot with itself, except `Robot.self_contacts`; fixed objects
+  with each other and the floor; driven objects with each other, with fixed objects and with the floor. Their places
+  keep driven objects apart from these, and they hover.
+- MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule that reaches into the floor down to its
+  middle. Its surface is the same for all bodies lower than the pillar. A cylinder of the robot keeps its contact with
+  the floor. Against everything else a stand-in inside the cylinder takes its place: a capsule of the same radius and
+  length, or thin bars across the tread if the cylinder is flat like a wheel.
+- * The solver gets only the objects near the robot, or near a free object that moves (`AbstractObject.slots`,
+  `relevance.slots`). The others stay in place or follow the law of their weld. This is exact while nothing touches
+  them.
+- A free object on the floor stays in place while nothing else touches it. In single precision it would tremble. At
+  Doggo's time step it would tremble faster than the speed at which a vase costs.
+- * In a batch, the solver first takes the robot alone. It then solves again, with objects, in worlds where the robot
+  can reach an object or an object moves (`relevance.where_needed`).
+- * Of each pair of shape types, MJX examines the `MAX_GEOM_PAIRS` nearest pairs of geoms. The solver gets the deepest
+  contact points: as many as bodies can have on the floor (`Robot.floor_points`), and `SPARE_CONTACTS` more.
+- Some of MJX's contact points differ from those in C. `fixes.mjx_colliders` computes those of C: for tilted capsules,
+  cylinders and boxes on the floor, and for two boxes.
+- The solver's line search is exact, not iterative (`fixes.mjx_line_search`). It agrees with a converged search of MJX.
+- MJX lacks contact sensors for subtrees, which count robot-object contacts in C. The engine reads MJX's contact list.
 
-- Robot and floor do not touch where the robot never presses on it, for in single precision a tangent may press.
-- A cylinder against a capsule, a cylinder or a box is left to GJK and EPA, Warp's only algorithm for them. C's model
-  asks for the older MPR, as the reference had it; where shapes overlap deeply the two differ in direction and depth.
+`warp`. Warp computes only near pairs, and has all pairs of shapes and contact sensors. It gets C's model, except:
+
+- The robot and the floor do not touch if the robot never presses on it, because in single precision a tangent may
+  press.
+- Cylinders against capsules, cylinders and boxes use GJK and EPA, Warp's only algorithm for them. C's model uses the
+  older MPR, as the reference does. The two differ in direction and depth where shapes overlap deeply.
 """
 
 from __future__ import annotations
@@ -51,24 +54,24 @@ from mjx_safety.sim.gremlins import WELD_SOLREF
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.robots.base import Robot, check_model
 
-Engine = Literal["mujoco", "mjx", "warp"]  # that a model is made for
-Accuracy = Literal["fast", "reference"]  # with all of the above, or without what is marked *
+Engine = Literal["mujoco", "mjx", "warp"]  # the engine that uses the model
+Accuracy = Literal["fast", "reference"]  # with all of the above, or without the items marked *
 
-COM = "com"  # name of the sensor of the robot's centre of mass
-CONDIM = 6  # every solid thing: sliding, torsional and rolling friction
-BARS = 12  # along the tread of what stands for a wheel on MJX
-BAR = 0.1  # radius of these, of the wheel's
-MAX_GEOM_PAIRS = 16  # of each pair of shapes that MJX looks at closely
-MOST_POINTS = 4  # of contact that a pair of shapes can have on MJX
-SPARE_CONTACTS = 16  # points that MJX's solver takes beyond those on the floor
-LS_ITERATIONS = 10  # of MJX's own line search, for robots with friction loss; all of them are always paid for
+COM = "com"  # sensor of the robot's centre of mass
+CONDIM = 6  # of all solid bodies: sliding, torsional and rolling friction
+BARS = 12  # number of bars along the tread of a wheel's stand-in on MJX
+BAR = 0.1  # radius of a bar, in radii of the wheel
+MAX_GEOM_PAIRS = 16  # geom pairs per pair of shape types that MJX examines
+MOST_POINTS = 4  # largest number of contact points of two shapes on MJX
+SPARE_CONTACTS = 16  # contact points for MJX's solver beyond those on the floor
+LS_ITERATIONS = 10  # of MJX's own line search, for robots with friction loss; MJX always runs all of them
 FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
 OBJECTS_FLOOR = 1 << 30  # collision mask of the Warp model, a bit that no robot uses
 TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: ROBOT, DRIVEN: ROBOT | FREE, FLAT: FLOOR}
 
 
 def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObject]:
-    """Limit each kind to the number that MJX holds in its solver at a time (see above)."""
+    """Limit each kind to the number that MJX's solver takes at a time (see above)."""
     return {
         name: kind if kind.slots is None else dataclasses.replace(kind, num=min(kind.num, kind.slots), locations=())
         for name, kind in objects.items()
@@ -83,7 +86,7 @@ def build_model(
     accuracy: Accuracy = "fast",
     com: bool = False,
 ) -> mujoco.MjModel:
-    """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
+    """Compile the model of an engine (see above). com: add a sensor of the robot's centre of mass."""
     spec = mujoco.MjSpec.from_file(str(robot.xml))
     spec.option.gravity = [0, 0, -9.81]
     spec.option.magnetic = [0, -0.5, 0]
@@ -115,7 +118,7 @@ def build_model(
 
 
 def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:
-    """Add one solid object. A fixed one is a mocap body, so that every world can have it elsewhere."""
+    """Add one solid object. A fixed object is a mocap body, so that each world can place it differently."""
     body = spec.worldbody.add_body(name=name, pos=[0, 0, kind.height], mocap=kind.body_kind == "fixed")
     if kind.body_kind != "fixed":
         body.add_freejoint()
@@ -130,7 +133,7 @@ def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mu
             data=np.array(same_pose, float),
             solref=WELD_SOLREF,
         )
-    density = getattr(kind, "density", 1.0)  # of no matter for what is fixed
+    density = getattr(kind, "density", 1.0)  # has no effect on a fixed object
     return [add_to(body, shape, density=density, condim=CONDIM, rgba=kind.rgba) for shape in kind.shapes]
 
 
@@ -143,12 +146,12 @@ def _add_contact_sensor(spec: mujoco.MjSpec, body: str) -> None:
         objname="robot",
         reftype=mujoco.mjtObj.mjOBJ_BODY,
         refname=body,
-        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # report: how many
+        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # report the number
     )
 
 
 def _keep_off_the_floor(geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
-    """Give the floor a mask that only the objects share, so that the robot cannot touch it."""
+    """Give the floor a collision mask of the objects alone, so that the robot cannot touch it."""
     floor, *rest = geoms[FLOOR][0], *geoms[FREE], *geoms[DRIVEN]
     floor.contype = floor.conaffinity = OBJECTS_FLOOR
     for geom in rest:
@@ -156,10 +159,10 @@ def _keep_off_the_floor(geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
 
 
 def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
-    """Set the masks, replace cylinders and name the robot's own pairs, as the head of this file says."""
+    """Set masks, replace cylinders and add the robot's own pairs, as the head of this file explains."""
     spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
     spec.option.ls_iterations = LS_ITERATIONS
-    shapes = spec.compile()  # where sizes and places are known, however they were written down
+    shapes = spec.compile()  # the compiled model has final sizes and places
     for geom in geoms[FIXED]:
         if geom.type == _GEOM.mjGEOM_CYLINDER:
             radius, half_height = geom.size[:2]
@@ -171,7 +174,7 @@ def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoc
     cylinders = [g for g in geoms[ROBOT] if g.type == _GEOM.mjGEOM_CYLINDER and (g.contype or g.conaffinity)]
     geoms[ROBOT] = [geom for geom in geoms[ROBOT] if geom not in cylinders]
     geoms[FLAT] = cylinders
-    ids = [geom.id for geom in cylinders]  # before anything is added, which shifts them
+    ids = [geom.id for geom in cylinders]  # read before additions, which shift them
     stand_ins = [new for geom, index in zip(cylinders, ids, strict=True) for new in _add_stand_ins(geom, shapes, index)]
     for mask, members in geoms.items():
         for geom in members:
@@ -184,9 +187,9 @@ def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoc
 
 
 def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int) -> list[mujoco.MjsGeom]:
-    """Add the capsule or the ring of bars that takes a cylinder's place against all but the floor.
+    """Add the capsule or the ring of bars that replaces a cylinder against everything but the floor.
 
-    shapes: the compiled model, in which the cylinder has this index.
+    shapes: the compiled model; index: of the cylinder in it.
     """
     (radius, half_length), quat = shapes.geom_size[index, :2], shapes.geom_quat[index]
     centre, mat = shapes.geom_pos[index], np.zeros(9)
@@ -204,7 +207,7 @@ def _add_stand_ins(cylinder: mujoco.MjsGeom, shapes: mujoco.MjModel, index: int)
 
 
 def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]], robot: Robot) -> None:
-    """Bound what the solver is given: the nearest pairs, and the deepest contacts, with room for all on the floor."""
+    """Limit the solver to the nearest pairs and the deepest contacts, with room for all on the floor."""
     of_objects = SPARE_CONTACTS + _points(geoms[FREE]) if any(geoms[kind] for kind in (FREE, FIXED, DRIVEN)) else 0
     of_robot = min(_points(geoms[ROBOT]), robot.floor_points or np.inf) if robot.touches_floor else 0
     points = of_objects + of_robot + MOST_POINTS * len(robot.self_contacts)
@@ -213,15 +216,15 @@ def _limit_contacts(spec: mujoco.MjSpec, geoms: dict[int, list[mujoco.MjsGeom]],
 
 
 def _points(geoms: list[mujoco.MjsGeom]) -> int:
-    """How many contact points MJX has room for between some shapes and the floor."""
+    """Number of contact points that MJX reserves between some shapes and the floor."""
     return sum(_FLOOR_POINTS.get(geom.type, 0) for geom in geoms if geom.contype or geom.conaffinity)
 
 
 _GEOM, _DISABLE = mujoco.mjtGeom, mujoco.mjtDisableBit
-_FLAGS = {  # a blow-up must show, not restart the world; convex shapes collide as they did when the reference was made
+_FLAGS = {  # a blow-up must show, not reset the world; convex shapes collide as in the reference
     "mujoco": int(_DISABLE.mjDSBL_AUTORESET | _DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),
     "mjx": int(_DISABLE.mjDSBL_AUTORESET),
-    "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # never restarts a world
+    "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # Warp never resets a world
 }
 _FLOOR_POINTS = {_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3, _GEOM.mjGEOM_BOX: 4}
 _MASK_OF = {"fixed": FIXED, "free": FREE, "driven": DRIVEN}

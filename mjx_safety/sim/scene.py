@@ -1,4 +1,4 @@
-"""The way between a model's coordinates and the world's."""
+"""Maps between a model's coordinates and the world's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mjx_safety.world.robots.base import Robot
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """One robot among objects: the model and where each thing stands in its vectors."""
+    """One robot among objects: the model, and the place of each body in its vectors."""
 
     robot: Robot
     objects: Mapping[str, AbstractObject]  # name of the kind -> kind, in the order of observation
@@ -35,17 +35,17 @@ class Scene:
 
     @property
     def moving_kinds(self) -> tuple[str, ...]:
-        """Kinds with coordinates in qpos, in its order."""
+        """Kinds with coordinates in qpos, in that order."""
         return self._kinds("free", "driven")
 
     @property
     def driven_kinds(self) -> tuple[str, ...]:
-        """Kinds that circle their place."""
+        """Kinds that circle their places."""
         return self._kinds("driven")
 
     @property
     def mocap_kinds(self) -> tuple[str, ...]:
-        """Kinds with a pose in mocap_pos and mocap_quat, in their order."""
+        """Kinds with a pose in mocap_pos and mocap_quat, in that order."""
         return self._kinds("fixed", "driven")
 
     @property
@@ -84,10 +84,10 @@ class Scene:
             start += self.objects[name].num
         return parts
 
-    # -- what the robot senses ----------------------------------------------------------------------------------------
+    # -- sensors -----------------------------------------------------------------------------------------------------
 
     def sensor_sizes(self) -> dict[str, int]:
-        """Entries of each observed sensor, once angles have been taken apart."""
+        """Entries of each observed sensor, after angles are split into components."""
         return {name: _ENTRIES.get(self._treatment(name), self._dim(name)) for name in self.robot.sensors}
 
     def sense(self, sensordata: jax.Array) -> jax.Array:
@@ -114,7 +114,7 @@ class Scene:
     # -- world to physics ---------------------------------------------------------------------------------------------
 
     def default_snapshot(self, root_xy: jax.Array, root_yaw: jax.Array, xy: dict, yaw: dict) -> Snapshot:
-        """Everything at rest. root_xy: [2] m; root_yaw: [] rad; xy: kind -> [N, 2] m; yaw: kind -> [N] rad."""
+        """All bodies at rest. root_xy: [2] m; root_yaw: [] rad; xy: kind -> [N, 2] m; yaw: kind -> [N] rad."""
         fields: dict[str, Any] = {}
         for name, kind in self.objects.items():
             heights = jnp.broadcast_to(jnp.asarray(kind.height, jnp.float32), (kind.num, 1))
@@ -181,7 +181,7 @@ class Scene:
     # -- driven objects -----------------------------------------------------------------------------------------------
 
     def mocap_pos(self, data: PhysicsState, time: Any) -> Any:
-        """Positions [..., M, 3] m of the mocap bodies in a physics step that begins at `time` [...] s. Numpy or JAX."""
+        """Positions [..., M, 3] m of mocap bodies in a physics step that begins at `time` [...] s. Numpy or JAX."""
         xp = np if isinstance(data.mocap_pos, np.ndarray) else jnp
         offsets = []
         for name in self.mocap_kinds:
@@ -192,7 +192,7 @@ class Scene:
         return data.mocap_pos + xp.concatenate(offsets, axis=-2) if offsets else data.mocap_pos
 
     def last_mocap_pos(self, data: PhysicsState, time: Any) -> Any:
-        """Positions [..., M, 3] m in the physics step that led to `time` [...] s; at 0 nothing has been driven yet."""
+        """Positions [..., M, 3] m in the physics step that ended at `time` [...] s; those of the start at 0."""
         xp = np if isinstance(data.mocap_pos, np.ndarray) else jnp
         moved = self.mocap_pos(data, xp.maximum(time - self.model.opt.timestep, 0.0))
         return xp.where(time[..., None, None] > 0, moved, data.mocap_pos)
@@ -200,9 +200,9 @@ class Scene:
     # -- physics to world ---------------------------------------------------------------------------------------------
 
     def read(self, data: PhysicsState, reading: PhysicsReading, episode: dict[str, dict[str, jax.Array]]) -> Readings:
-        """Put a physics state into world terms.
+        """Return a physics state in world coordinates.
 
-        episode: what belongs to the episode outside the physics. "pos": positions [N, 3] m of all markers;
+        episode: positions that stay for the episode. "pos": positions [N, 3] m of all markers;
         "start_pos": places [N, 3] m at reset, of kinds that need them.
         """
         root_nq, root_nv = self.root_sizes
@@ -242,7 +242,7 @@ class Scene:
         )
 
     def driven_fields(self, data: PhysicsState) -> dict[str, jax.Array]:
-        """Snapshot fields that say where driven objects started and what drives them now."""
+        """Snapshot fields with the starts and the targets of driven objects."""
         now = self.split(self.mocap_kinds, self.last_mocap_pos(data, data.time))
         pos, quat = (self.split(self.mocap_kinds, rows) for rows in (data.mocap_pos, data.mocap_quat))
         fields = {}
@@ -250,11 +250,11 @@ class Scene:
             still = quat_from_yaw(jnp.zeros(len(pos[name])))
             fields |= {f"{name}_start_pos": pos[name], f"{name}_start_quat": quat[name]}
             mocaps = f"{name.removesuffix('s')}_mocaps"
-            fields |= {f"{mocaps}_pos": now[name] - pos[name], f"{mocaps}_quat": still}  # as the reference counts it
+            fields |= {f"{mocaps}_pos": now[name] - pos[name], f"{mocaps}_quat": still}  # relative, as in the reference
         return fields
 
 
-_TREATMENTS = {  # how an angle is observed: as (sin, cos), a ball joint as its rotation matrix, row by row
+_TREATMENTS = {  # observed form of angles: (sin, cos); of a ball joint: its rotation matrix, row by row
     int(mujoco.mjtSensor.mjSENS_JOINTPOS): "angle",
     int(mujoco.mjtSensor.mjSENS_BALLQUAT): "quaternion",
 }
@@ -263,7 +263,7 @@ _POSE = ("pos", "quat", "linvel", "angvel")
 
 
 def _free_joint(pos: jax.Array, quat: jax.Array, linvel: jax.Array, angvel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """World pose and velocity as qpos [7] and qvel [6]; MuJoCo keeps the angular velocity in the body's frame."""
+    """World pose and velocity as qpos [7] and qvel [6], with angular velocity in the body's frame."""
     quat = quat / jnp.linalg.norm(quat)
     return jnp.concatenate([pos, quat]), jnp.concatenate([linvel, to_frame(angvel, mat_from_quat(quat))])
 
@@ -282,6 +282,6 @@ def build_scene(
     accuracy: Accuracy = "fast",
     com: bool = False,
 ) -> Scene:
-    """Compile the model that an engine gets (see `mjx_safety.model`). com: measure the robot's centre of mass."""
+    """Compile the scene of an engine (see `sim.model`). com: add a sensor of the robot's centre of mass."""
     model = build_model(robot, objects, engine=engine, accuracy=accuracy, com=com)
     return Scene(robot=robot, objects=objects, model=model)

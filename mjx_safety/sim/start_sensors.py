@@ -1,4 +1,4 @@
-"""What a robot's sensors read at the start of an episode, without a solver to be compiled."""
+"""Readings of a robot's sensors at the start of an episode, without compiling a solver."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SENSOR = mujoco.mjtSensor
 SAME_ANYWHERE = {  # sensors in the robot's own frame
     *(_SENSOR.mjSENS_ACCELEROMETER, _SENSOR.mjSENS_VELOCIMETER, _SENSOR.mjSENS_GYRO, _SENSOR.mjSENS_TOUCH),
     *(_SENSOR.mjSENS_JOINTPOS, _SENSOR.mjSENS_JOINTVEL, _SENSOR.mjSENS_BALLQUAT, _SENSOR.mjSENS_BALLANGVEL),
-    _SENSOR.mjSENS_CONTACT,  # there is none
+    _SENSOR.mjSENS_CONTACT,  # there are no contacts
 }
 
 
 def read_at_rest(scene: Scene, data: PhysicsState) -> jax.Array | None:
-    """Sensors [S] of a robot at rest that touches nothing, or None if one of them depends on more than its heading.
+    """Sensors [S] of a robot at rest without contacts. None if one depends on more than the heading.
 
-    They are measured once, in C; the magnetometer is turned by the heading.
+    C measures them once. The heading then turns the magnetometer.
     """
     model = scene.model
     kinds = {int(kind) for kind in model.sensor_type}
@@ -42,7 +42,7 @@ def read_at_rest(scene: Scene, data: PhysicsState) -> jax.Array | None:
 
 
 def _measure_at_origin(model: mujoco.MjModel) -> mujoco.MjData:
-    """Data of the model in its reference position, contacts left out."""
+    """Data of the model in its reference position, without contacts."""
     model = copy.copy(model)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
     data = mujoco.MjData(model)

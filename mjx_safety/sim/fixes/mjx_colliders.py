@@ -1,4 +1,4 @@
-"""Corrections of MJX's collisions: what is tilted on a plane, and boxes that meet in few points."""
+"""Corrections of MJX's collisions: tilted bodies on a plane, and boxes that meet in few points."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from mujoco.mjx._src import collision_convex, collision_driver, collision_primitive, math
 
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)), np.float32)
-FIRST = np.tri(8, k=-1, dtype=bool)  # which of two corners goes first where they are equally low
-COINCIDENT = 1e-4  # m; contact points nearer than that are one: where edges coincide, MJX is no more exact
-NORMAL_ONLY = 1e-6  # sine of the tilt from which on an axis has a direction along the plane
+FIRST = np.tri(8, k=-1, dtype=bool)  # order of two equally low corners
+COINCIDENT = 1e-4  # m; nearer contact points count as one, because MJX is not more exact at coincident edges
+NORMAL_ONLY = 1e-6  # smallest sine of the tilt at which an axis has a direction along the plane
 
 
 def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primitive.GeomInfo) -> tuple:
     """Two contacts between a plane and a capsule: dist [2] m, pos [2, 3] m, frame [2, 3, 3].
 
-    The first tangent is the capsule's axis along the plane, as in C. MJX 3.17 takes a world axis instead as soon as the
-    capsule is steeper than 60 degrees, and pyramidal friction depends on the tangents.
+    The first tangent is the capsule's axis along the plane, as in C. MJX 3.17 takes a world axis if the capsule is
+    steeper than 60 degrees. Pyramidal friction depends on the tangents.
     """
     normal, axis = plane.mat[:, 2], capsule.mat[:, 2]
     along = axis - normal * jnp.dot(normal, axis)
@@ -39,8 +39,8 @@ def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primit
 def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.GeomInfo) -> tuple:
     """Four contacts between a plane and a box, at its lowest corners: dist [4] m, pos [4, 3] m, frame [4, 3, 3].
 
-    As in C, each of them that is below the plane counts. MJX 3.17 takes only corners within 1 mm of the lowest one,
-    so that a box landing on an edge meets the floor with one end of it.
+    As in C, each corner below the plane counts. MJX 3.17 takes only corners within 1 mm of the lowest one. A box that
+    lands on an edge then meets the floor with one end of it.
     """
     normal = plane.mat[:, 2]
     corners = box.pos + (CORNERS * box.size) @ box.mat.T  # [8, 3]
@@ -55,10 +55,10 @@ def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.Geom
 def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_primitive.GeomInfo) -> tuple:
     """Three contacts between a plane and a cylinder: dist [3] m, pos [3, 3] m, frame [3, 3, 3].
 
-    As in C: the lowest point of the lower rim; the lowest of the upper rim, or where it is lower a point of the lower
-    one, 120 degrees on; and the point at 240 degrees. MJX 3.17 forgets the upper rim once the ends of the axis differ
-    in height by more than 2 mm, so that a wheel that lies on both rims rests on one. C has all four points in a
-    cylinder sunk so deep that they touch at once.
+    They are those of C: the lowest point of the lower rim; the lowest point of the upper rim, or the point of the lower
+    rim at 120 degrees if that is lower; and the point at 240 degrees. MJX 3.17 drops the upper rim if the ends of the
+    axis differ in height by more than 2 mm. A wheel on both rims then rests on one. If a cylinder is so deep in the
+    plane that all four points touch, C has all four.
     """
     normal, axis = plane.mat[:, 2], cylinder.mat[:, 2]
     axis = jnp.where(jnp.dot(axis, normal) > 0.0, -axis, axis)
@@ -76,11 +76,10 @@ def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_prim
 
 
 def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexInfo) -> tuple:
-    """Up to four contacts between two boxes: dist [4] m, those that are none at 1, pos [4, 3] m, frame [4, 3, 3].
+    """Up to four contacts between two boxes: dist [4] m, 1 for absent ones, pos [4, 3] m, frame [4, 3, 3].
 
-    As in C, a point counts once and lies halfway between the two surfaces. MJX 3.17 repeats points where fewer than
-    four are left of one face on another, each copy as stiff and as much counted as the first, and leaves the points
-    on one of the surfaces.
+    As in C, a point counts once and lies halfway between the two surfaces. MJX 3.17 repeats points if two faces share
+    fewer than four. Each copy adds stiffness and counts as a contact. It also leaves the points on one surface.
     """
     dist, pos, normals = collision_convex._box_box(first, second)
     normal = normals[0]  # from the first to the second, the same for all
@@ -90,7 +89,7 @@ def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexI
     end = jnp.max((first.pos + first.vert @ first.mat.T) @ normal)
     start = jnp.min((second.pos + second.vert @ second.mat.T) @ normal)
     along = pos @ normal
-    inwards = jnp.where(jnp.abs(along - end) < jnp.abs(along - start), 0.5, -0.5)  # from the surface the point is on
+    inwards = jnp.where(jnp.abs(along - end) < jnp.abs(along - start), 0.5, -0.5)  # from the surface of the point
     pos = pos + (inwards * dist)[:, None] * normal
     return jnp.where(is_copy, 1.0, dist), pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
 
@@ -107,7 +106,7 @@ _CORRECTED = {  # the same functions for all pairs of a model
 
 @contextlib.contextmanager
 def corrected() -> Iterator[None]:
-    """Use the corrected colliders while MJX is being traced, and no longer."""
+    """Use the corrected colliders only while MJX is traced."""
     table = collision_driver._COLLISION_FUNC
     original = dict(table)
     table.update({key: _CORRECTED.get(key, function) for key, function in original.items()})

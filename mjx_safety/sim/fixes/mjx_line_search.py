@@ -1,4 +1,4 @@
-"""The exact line search of the constraint solver, in a handful of operations instead of ten rounds of them."""
+"""An exact line search for the constraint solver, in a few operations instead of ten rounds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BRACKETING = solver._linesearch
 
 
 def line_search(model: mjx.Model, data: mjx.Data, ctx: solver.Context) -> solver.Context:
-    """Move `ctx.qacc` along `ctx.search` to where the solver's cost is smallest.
+    """Move `ctx.qacc` along `ctx.search` to the minimum of the solver's cost.
 
-    Along a line that cost is convex and quadratic between the points where a constraint starts or ceases to act. Its
-    slope at all of these at once tells between which two the minimum lies, and there it is one division. MJX 3.17
-    closes in on the same minimum in `ls_iterations` rounds, each of which waits for the one before: on a GPU they take
-    most of the time of a step. Friction loss and elliptic cones, which no robot of ours has, keep MJX's search.
+    Along a line the cost is convex. It is quadratic between the points where a constraint starts or stops acting. The
+    slopes at all these points give the two points around the minimum. One division then gives the minimum itself. MJX
+    3.17 searches for it in `ls_iterations` rounds, one after the other. On a GPU they take most of the time of a step.
+    With friction loss or elliptic cones, which no robot here has, MJX's search stays in use.
 
     The work grows with the square of the number of rows.
     """
@@ -55,7 +55,7 @@ def line_search(model: mjx.Model, data: mjx.Data, ctx: solver.Context) -> solver
 
     after = ctx.Jaref + alpha * speed
     change = alpha * (slope_0 + 0.5 * alpha * bend_0) + cost(after) - cost(ctx.Jaref)
-    alpha = jnp.where(change < 0.0, alpha, 0.0)  # not where rounding decides
+    alpha = jnp.where(change < 0.0, alpha, 0.0)  # 0 if rounding decides
     return ctx.replace(
         qacc=ctx.qacc + alpha * ctx.search,
         Ma=ctx.Ma + alpha * moved_momentum,
@@ -65,7 +65,7 @@ def line_search(model: mjx.Model, data: mjx.Data, ctx: solver.Context) -> solver
 
 @contextlib.contextmanager
 def exact_line_search() -> Iterator[None]:
-    """Use `line_search` while MJX is being traced, and no longer."""
+    """Use `line_search` only while MJX is traced."""
     solver._linesearch = line_search
     try:
         yield

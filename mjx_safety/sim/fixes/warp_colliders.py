@@ -1,7 +1,7 @@
 """Correction of Warp's collision of a capsule with a plane."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
-# A kernel's types are those of Warp's compiler, not of Python.
+# A kernel has the types of Warp's compiler, not of Python.
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warp as wp
 from mujoco.mjx.third_party.mujoco_warp._src import collision_primitive
 from mujoco.mjx.third_party.mujoco_warp._src.collision_primitive_core import mat23f, plane_sphere
 
-NORMAL_ONLY = wp.constant(1e-6)  # horizontal part of an axis from which on a capsule has a direction on the plane
+NORMAL_ONLY = wp.constant(1e-6)  # smallest horizontal part of an axis at which a capsule has a direction on the plane
 
 
 @wp.func
@@ -19,7 +19,7 @@ def plane_capsule(
     """Two contacts between a plane and a capsule: dist [2] m, pos [2, 3] m, their frame [3, 3].
 
     The first tangent is the capsule's axis along the plane, as in C. Warp's own function, like MJX's, takes a world
-    axis instead as soon as the capsule is steeper than 60 degrees, and pyramidal friction depends on the tangents.
+    axis if the capsule is steeper than 60 degrees. Pyramidal friction depends on the tangents.
     """
     along = axis - normal * wp.dot(normal, axis)
     length = wp.length(along)
@@ -35,5 +35,5 @@ def plane_capsule(
 
 
 def correct_colliders() -> None:
-    """Use the corrected function in all kernels that Warp builds from now on in this process."""
+    """Use the corrected function in all kernels that Warp builds later in this process."""
     collision_primitive.plane_capsule = plane_capsule
