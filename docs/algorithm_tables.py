@@ -1,4 +1,4 @@
-"""Tables of the pages about algorithms: their settings, and what trainings reached beside published numbers."""
+"""Tables of the algorithms' pages: settings, and results of trainings beside published numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_LIMIT = ("ppo", "trpo")
 
 
 def value_text(value: Any) -> str:
-    """Return a setting as one would type it after its flag."""
+    """Return a setting as a user types it after its flag."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return number(value) if isinstance(value, float) else str(value)
@@ -58,7 +58,7 @@ def settings(algo: str, part: str) -> str:
 
 
 def without_empty_columns(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table without the columns in which nothing stands."""
+    """Return a table without its empty columns."""
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
     return table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
@@ -79,7 +79,7 @@ def flag_value(value: Any) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value_text(value)
 
 
-# -- what trainings reached --------------------------------------------------------------------------------------------
+# -- results of trainings --------------------------------------------------------------------------------------------
 
 
 OUTCOME = ("Result", "Environment", "Engine", "Limit", "End of training", "Mean action", "OmniSafe")
@@ -94,7 +94,7 @@ def results() -> dict[str, dict[str, Any]]:
 
 
 def by_seed(mine: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
-    """Return the names of results that differ in the seed alone, by what they share."""
+    """Group the names of results that differ only in the seed, by their shared name."""
     groups: dict[str, list[str]] = {}
     for name in mine:
         groups.setdefault(SEED.sub("", name), []).append(name)
@@ -102,7 +102,7 @@ def by_seed(mine: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
-    """Return a row: what was trained, how long, what it reached, what is published. root: way to the top folder."""
+    """Return a row: training, length, outcome, published numbers. root: relative path of the top folder."""
     trained = [results()[name] for name in names]
     run = trained[0]["run"]
     steps = f"{trained[0]['summary']['env_steps']:.2g}".replace("e+0", "e")
@@ -125,20 +125,20 @@ def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
 
 
 def link(name: str, root: str) -> str:
-    """Return a link to a result, of which the row says all but the seed."""
+    """Return a link to a result, named by its seed."""
     seed = SEED.search(name)
     return f"[{f'seed {seed[1]}' if seed else 'result'}]({root}benchmarks/results/learning/{name}.json)"
 
 
 def over_seeds(values: list[dict[str, float]], name: str) -> str:
-    """Return the mean, with the standard deviation of several."""
+    """Return the mean, and the standard deviation of several values."""
     numbers = [value[name] for value in values]
     spread = f" ± {statistics.stdev(numbers):.1f}" if len(numbers) > 1 else ""
     return f"{statistics.mean(numbers):.1f}{spread}"
 
 
 def mean_action(result: dict[str, Any]) -> dict[str, float] | None:
-    """Return what the evaluation says of the mean action."""
+    """Return the evaluation by the mean action."""
     judged = result.get("evaluation") or {}
     return judged.get("policies", {}).get("mean") or (judged if judged.get("policy") == "mean" else None)
 
@@ -158,7 +158,7 @@ def learning() -> str:
     return table(OUTCOME, (outcome(*group, root="../") for group in by_seed(results()).items()))
 
 
-SPREADS = {  # what spread.json calls it -> what the page does
+SPREADS = {  # name in spread.json -> name on the page
     "second_half_estimate_std": "smoothed estimate, second half",
     "second_half_estimate_std_about_its_line": "the same about its straight line",
     "second_half_cost_std": "ended episodes, second half",
@@ -168,7 +168,7 @@ SPREADS = {  # what spread.json calls it -> what the page does
 
 
 def spread() -> str:
-    """Return how far costs wander under each algorithm, by the standard deviations in spread.json."""
+    """Return the standard deviations of the cost under each algorithm, from spread.json."""
     algos = json.loads((RESULTS.parent / "spread.json").read_text())["algos"]
     rows = []
     for name, what in SPREADS.items():
@@ -185,7 +185,7 @@ def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def published_only(*algos: str) -> str:
-    """Return what is published for PointGoal1, where no result of ours stands beside it."""
+    """Return published numbers for PointGoal1, if we have no result."""
     rows = []
     for algo in algos:
         there = scores.published(algo, "SafetyPointGoal1-v0")

@@ -1,4 +1,4 @@
-"""Tables of the page about engines: how far each is from recordings of safety-gymnasium 1.0.0."""
+"""Tables of parity: each engine beside recordings of safety-gymnasium 1.0.0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]  # of one recording on one engine: "posed", "before", "afte
 
 @functools.cache
 def rows() -> dict[str, dict[str, Row]]:
-    """Return all recordings that were replayed: engine -> recording -> row."""
+    """Return all replayed recordings: engine -> recording -> row."""
     found: dict[str, dict[str, Row]] = {}
     for path in sorted(RESULTS.glob("parity*.json")):
         for name, row in json.loads(path.read_text())["rows"].items():
@@ -27,13 +27,13 @@ def rows() -> dict[str, dict[str, Row]]:
 
 
 def at_most(values: Iterable[float | None]) -> float | None:
-    """Return the largest, of those that there are."""
+    """Return the largest known value."""
     known = [value for value in values if value is not None]
     return max(known) if known else None
 
 
 def at_least(shares: Iterable[float | dict[str, float] | None]) -> float | None:
-    """Return the smallest share, of those that there are; shares may stand by source."""
+    """Return the smallest known share. A share may be a dictionary by source."""
     known: list[float] = []
     for value in shares:
         known += value.values() if isinstance(value, dict) else [] if value is None else [value]
@@ -41,7 +41,7 @@ def at_least(shares: Iterable[float | dict[str, float] | None]) -> float | None:
 
 
 def of(names: Iterable[str], *parts: str) -> Callable[[Row], list[Any]]:
-    """Return what reads some quantities from some parts of a row."""
+    """Return a function that reads these quantities from these parts of a row."""
     names = tuple(names)
     return lambda row: [row[part].get(name) for part in parts for name in names if part in row]
 
@@ -75,7 +75,7 @@ def worst() -> str:
 
 
 def deviations() -> str:
-    """Return a line for each recording: positions, rewards and signs of costs after a step, by engine."""
+    """Return a line per recording: positions and cost signs after a step, by engine."""
     engines, body = list(rows()), []
     for recording in sorted({name for engine in engines for name in rows()[engine]}):
         cells = [recording]
@@ -90,7 +90,7 @@ def deviations() -> str:
 
 
 def bars() -> str:
-    """Return what each engine misses of the bars that benchmarks/parity.py sets."""
+    """Return the bars of benchmarks/parity.py that each engine misses."""
     lines = []
     for path in sorted(RESULTS.glob("parity*.json")):
         lines += [f"- {miss}" for miss in json.loads(path.read_text()).get("missed", [])]
@@ -98,7 +98,7 @@ def bars() -> str:
 
 
 def agreement() -> str:
-    """Return what a scripted robot meets in an episode, engine beside engine, with 95 % intervals."""
+    """Return the means of a scripted robot's episodes on each engine, with 95 % intervals."""
     path = RESULTS / "agreement.json"
     if not path.is_file():
         return "Not measured yet: `python benchmarks/agreement.py` does it."
@@ -113,7 +113,7 @@ def agreement() -> str:
 
 
 def start() -> str:
-    """Return how long the first step takes, and what a world carries."""
+    """Return the time of the first step, and the memory of a world."""
     result = json.loads((RESULTS / "engines.json").read_text())
     body = [
         [f"first step of PointGoal1, `{name}`", f"{value:.1f} s"] for name, value in result["start_seconds"].items()

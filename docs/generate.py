@@ -1,11 +1,11 @@
-"""Write what the documentation says of environments, algorithms and engines from the package and its results.
+"""Write the generated parts of the documentation from the package and its results.
 
     python docs/generate.py                 # text and pictures; compiles a reset for each environment: minutes
     python docs/generate.py --no-pictures   # text only: seconds
     python docs/generate.py --check         # fail where a text is out of date or a picture is missing
 
-Pages of environments are written whole. In other pages, what stands between `<!-- generated: NAME WORDS -->` and
-`<!-- end -->` is replaced by what the function NAME returns for the words; so it is in README.md.
+This writes the pages of the environments whole. In README.md and all other pages, it replaces the text between
+`<!-- generated: NAME WORDS -->` and `<!-- end -->` by the result of the function NAME for the words.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
 
 
 def fill(text: str) -> str:
-    """Return a page with its generated parts brought up to date. Raises SystemExit for a name that is not known."""
+    """Return a page with updated parts. Raises SystemExit for an unknown name."""
 
     def replace(match: re.Match[str]) -> str:
         name, *words = match["words"].split()
@@ -61,7 +61,7 @@ def fill(text: str) -> str:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Yield each page that is written, whole or in part, and its text."""
+    """Yield each generated page, whole or in part, and its text."""
     written = environment_pages.pages()
     for name, text in written.items():
         yield DOCS / name, text
@@ -71,7 +71,7 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 
 def out_of_date() -> list[str]:
-    """Return the pages whose text is not what it should be."""
+    """Return the pages that are out of date."""
     return [
         str(path.relative_to(DOCS.parent)) for path, text in pages() if not path.is_file() or path.read_text() != text
     ]

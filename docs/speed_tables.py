@@ -1,4 +1,4 @@
-"""Tables of speed, from what benchmarks/ wrote to its results."""
+"""Tables of speed, from benchmarks/results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]  # one measurement
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """Return a result file, None where there is none."""
+    """Return a result file, or None."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -31,12 +31,12 @@ def ratio(value: float) -> str:
 
 
 def short(env_id: str) -> str:
-    """Return an id without what all ids share."""
+    """Return an id without its prefix and version."""
     return env_id.removeprefix("Safety").removesuffix("-v0")
 
 
 def best(rows: Iterable[Row], env: str, engine: str) -> float | None:
-    """Return the env steps/s of an engine, of its fastest kind and number of worlds."""
+    """Return the highest env steps/s of an engine, over its modes and numbers of worlds."""
     mine = [r for r in rows if r["env"] == env and r["engine"].split()[0] == engine and r["mode"] == "step"]
     return max((row["env_steps_per_second"] for row in mine), default=None)
 

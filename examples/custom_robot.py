@@ -1,7 +1,7 @@
-"""A robot of your own: a hovercraft, from an MJCF file, set to drive to goals around hazards and vases.
+"""Your own robot: a hovercraft, from an MJCF file, that drives to goals around hazards and vases.
 
 A robot is a model file and a few facts about it. The model needs one body named `robot`, actuators with control ranges
-and named sensors; with the joints slide x, slide y, hinge z it is "planar", with one free joint it is "free".
+and named sensors. With the joints slide x, slide y, hinge z it is "planar". With one free joint it is "free".
 
     python examples/custom_robot.py --physics mujoco
 """
@@ -19,9 +19,9 @@ HOVERCRAFT = Robot(
     xml=str(Path(__file__).parent / "assets" / "hovercraft.xml"),
     root_joint="planar",
     start_height=0.1,  # m
-    sensors=("velocimeter", "gyro", "compass"),  # what it observes, in this order
-    touches_floor=False,  # spares MJX the contacts between hull and floor
-    keepout=0.3,  # m, kept free around its start
+    sensors=("velocimeter", "gyro", "compass"),  # observed, in this order
+    touches_floor=False,  # leaves out contacts between hull and floor on MJX
+    keepout=0.3,  # m, kept clear around its start
 )
 
 

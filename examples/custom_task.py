@@ -1,7 +1,7 @@
-"""A task of your own: Patrol, which has the robot visit the four corners of a square in turn, around hazards.
+"""Your own task: Patrol. The robot visits the four corners of a square in turn, around hazards.
 
-A task says what it adds to the scene, what it rewards and what it remembers. All of it is pure and written for one
-world. Here the goal marker stands on the corner to visit; costs, lidars and everything else come from the package.
+A task declares the objects that it adds to the scene, its reward and its memory. All of it is pure and handles one
+world. Here the goal marker stands on the corner to visit. Costs, lidars and everything else come from the package.
 
     python examples/custom_task.py --physics mujoco
 """
@@ -22,10 +22,10 @@ from mjx_safety.world.tasks.base import AbstractTask
 
 @struct.dataclass
 class PatrolMemory:
-    """What the task remembers between steps."""
+    """Memory of the task between steps."""
 
-    corner: jax.Array  # [] int32, the one to visit
-    last_dist: jax.Array  # [] m, how far it was
+    corner: jax.Array  # [] int32, index of the corner to visit
+    last_dist: jax.Array  # [] m, distance to the corner after the previous step
 
 
 @settings
@@ -45,7 +45,7 @@ class Patrol(AbstractTask):
 
     @property
     def unplaced(self):
-        """It takes no place in the layout: `view` puts it on a corner."""
+        """The marker needs no place in a layout: `view` puts it on a corner."""
         return frozenset({"goal"})
 
     @property
@@ -58,30 +58,30 @@ class Patrol(AbstractTask):
         return self.half_width * jnp.array([(1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0)])[index]
 
     def init(self, readings, key):
-        """Begin with a random corner."""
+        """Start with a random corner."""
         return self.head_for(jax.random.randint(key, (), 0, 4), readings)
 
     def view(self, readings, memory):
-        """Put the marker on the corner to visit, for the lidar to see."""
+        """Put the marker on the corner to visit, so that the lidar sees it."""
         marker = readings.pos["goal"].at[0, :2].set(self.corner(memory.corner))
         return readings.replace(pos=readings.pos | {"goal": marker})
 
     def reward(self, readings, memory):
-        """Progress, and whether the corner is reached."""
+        """Progress, and whether the robot has reached the corner."""
         distance = planar_distance(readings.root_pos, self.corner(memory.corner))
         return memory.last_dist - distance, distance <= self.marker.size
 
     def advance(self, readings, memory, goal_met, key):
-        """After a visit it is the next corner's turn."""
+        """Move on to the next corner after a visit."""
         return self.head_for((memory.corner + goal_met) % 4, readings)
 
     def from_snapshot(self, readings, snapshot, key):
-        """Find the corner again in a snapshot: the one where its goal is."""
+        """Find the corner of a snapshot's goal."""
         corners = jax.vmap(self.corner)(jnp.arange(4))
         return self.head_for(jnp.argmin(planar_distance(corners, readings.pos["goal"][0])), readings)
 
     def head_for(self, corner, readings):
-        """Memory of a robot on its way to a corner."""
+        """Memory on the way to a corner."""
         distance = planar_distance(readings.root_pos, self.corner(corner))
         return PatrolMemory(corner=corner.astype(jnp.int32), last_dist=distance)
 
@@ -109,7 +109,7 @@ def main(physics: str = "auto", num_envs: int = 8, num_steps: int = 100) -> None
 
 
 def steer(goal_lidar):
-    """Turn to where the lidar [16] sees the goal; drive once it is ahead. Returns an action [2]."""
+    """Turn to where the lidar [16] sees the goal, and drive when it is ahead. Returns an action [2]."""
     angles = 2 * jnp.pi * (jnp.arange(16) + 0.5) / 16
     left, ahead = jnp.sum(goal_lidar * jnp.sin(angles)), jnp.sum(goal_lidar * jnp.cos(angles))
     return jnp.array([jnp.where(ahead > jnp.abs(left), 1.0, 0.0), jnp.clip(2 * jnp.arctan2(left, ahead), -1.0, 1.0)])

@@ -1,6 +1,8 @@
-"""Sentences of README and docs are short: at most 35 words, code, tables and formulas not counted."""
+"""Sentences of README, docs and notebooks are short: at most 35 words without code, tables and formulas."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from .pages import PAGES, ROOT
 
 MAX_WORDS = 35
 MAX_README_LINES = 150
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NOT_PROSE = re.compile(r"<!--.*?-->|^```.*?^```|^\|.*?$|^:::.*?(?=\n\n|\Z)|^#+ .*?$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)(?:\{[^}]*\})?")
 CODE = re.compile(r"(`+).+?\1", re.DOTALL)
@@ -24,6 +27,14 @@ def sentences(text: str) -> list[str]:
     return [part for part in parts if num_words(part)]
 
 
+def text_of(page: Path) -> str:
+    """A page, or the text between the code of a notebook."""
+    if page.suffix == ".md":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def num_words(sentence: str) -> int:
     return sum(any(letter.isalnum() for letter in word) for word in sentence.split())
 
@@ -36,9 +47,9 @@ def test_sentences_are_found():
     assert [num_words(sentence) for sentence in found] == [3, 2, 4, 2, 1]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_sentence_is_long(page):
-    long = [text for text in sentences(page.read_text()) if num_words(text) > MAX_WORDS]
+    long = [text for text in sentences(text_of(page)) if num_words(text) > MAX_WORDS]
     assert not long, "\n".join(f"{num_words(text)} words: {text}" for text in long)
 
 
