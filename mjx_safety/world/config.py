@@ -63,18 +63,18 @@ class EnvConfig:
     extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)  # m, the area for placement
     margin: float = static(default=0.0)  # m, added to every sum of two keepouts
     layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"  # per_env: each world keeps its own
-    layout_seed: int = 0  # of the one layout, if layouts="fixed"
+    layout_seed: int = 0  # seed of the layout, if layouts="fixed"
 
     episode_length: int = 1000  # steps until truncation
     continue_goal: bool = True  # False: the episode terminates when the goal is met
     frameskip: int = 10  # largest number of physics steps in one environment step
-    frameskip_prob: float = static(default=1.0)  # probability of each of them: their number is binomial
+    frameskip_prob: float = static(default=1.0)  # probability of each physics step: their number is binomial
     action_noise: float = static(default=0.0)  # standard deviation of the noise on each control
 
     indicator: bool = True  # cost is 1 if any source is positive, else 0; False: the sum of the sources
     reward_clip: float = 10.0  # symmetric bound of the reward for progress; 0: none
     reward_orientation: bool = False  # reward for being upright
-    reward_orientation_scale: float = 0.002  # scale of that reward
+    reward_orientation_scale: float = 0.002  # scale of the reward for being upright
     reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
 
     def __post_init__(self) -> None:
