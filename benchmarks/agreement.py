@@ -1,11 +1,11 @@
-"""Whether the engines agree where trajectories cannot be compared: statistics of a scripted robot seeking its goal.
+"""Compares engines by episode statistics of a scripted robot that seeks its goal, because trajectories diverge.
 
     python benchmarks/agreement.py --envs SafetyPointGoal2-v0 --num-steps 150
     python benchmarks/agreement.py --json benchmarks/results/agreement.json
 
-Each engine runs the same number of episodes from the same distribution of layouts. Given for every source of cost:
-steps with cost and contact points per episode, mean and 95 % confidence interval, and whether the difference of the
-engines' means lies within the interval of that difference.
+Each engine runs the same number of episodes from the same distribution of layouts. For each source of cost the result
+holds costly steps and contact points per episode, as mean and 95 % confidence interval. It also says whether the
+difference of the engines' means lies within the interval of that difference.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class Args:
     engines: tuple[str, ...] = ("mujoco", "mjx")
     """The engines to compare."""
     num_episodes: int = 1000
-    """Episodes, one in each of as many worlds."""
+    """Number of episodes, one per world."""
     num_steps: int = 1000
     """Steps of an episode."""
     chunk: int = 250
-    """Worlds stepped at a time."""
+    """Worlds per batch."""
     seed: int = 0
     """Seed of the layouts."""
     json: Path | None = None
-    """Also write the result to this file; environments that it holds already are kept unless run again."""
+    """Also write the result to this file. It keeps environments that are not run again."""
 
 
 def with_compass(env_id: str, physics: str) -> mjx_safety.Env:
@@ -100,12 +100,12 @@ def compare(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict
 
 
 def main(args: Args) -> None:
-    """Run all environments on both engines and print what they give."""
+    """Run all environments on both engines and print the results."""
     results = record.read(args.json).get("envs", {}) if args.json else {}
     for env_id in args.envs:
         begun, sums = time.perf_counter(), []
         for engine in args.engines:
-            with jax.default_device(jax.devices("cpu" if engine == "mujoco" else None)[0]):  # beside a GPU, too
+            with jax.default_device(jax.devices("cpu" if engine == "mujoco" else None)[0]):  # also beside a GPU
                 sums.append(run(with_compass(env_id, engine), args))
             print(f"{env_id} {engine}: {time.perf_counter() - begun:.0f} s", flush=True)
         rows = compare(*sums)

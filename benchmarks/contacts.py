@@ -1,4 +1,4 @@
-"""Which recorded worlds cannot reproduce in another MuJoCo or in single precision: told from the state alone."""
+"""Finds recorded worlds that another MuJoCo or single precision cannot reproduce, from the state alone."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from mjx_safety.sim.state import PhysicsState
 SPHERE, CAPSULE, CYLINDER, BOX, PLANE = (
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{name}")) for name in ("SPHERE", "CAPSULE", "CYLINDER", "BOX", "PLANE")
 )
-CHANGED = ("cylinder", "box_box", "capsule_box", "sphere_in_box")  # what MuJoCo collides otherwise than 2.3.3 did
+CHANGED = ("cylinder", "box_box", "capsule_box", "sphere_in_box")  # pairs that MuJoCo collides differently from 2.3.3
 
 
 class Contacts:
-    """Tells from the state alone which worlds cannot reproduce, by looking at what touches the robot in the C model.
+    """Finds worlds that cannot reproduce, from the contacts of the robot in the C model.
 
-    What counts are the contacts of the robot and of all that it touches, directly or through others:
+    It takes the contacts of the robot and of all bodies that it touches, directly or through others:
 
-    - tangent: at distance 0 within rounding, on either side of which the force jumps. So start the Car's wheels and
-      the push box on the floor; now and then a rolling wheel lifts or lands just so.
-    - cylinder, box_box, capsule_box, sphere_in_box: pairs of shapes that MuJoCo collides otherwise than 2.3.3 did. For
-      cylinders, against all but the floor, that was the algorithm MPR. Of spheres in boxes only those count whose
-      centre is inside.
-    - convex: a cylinder against a capsule, a cylinder or a box, which Warp leaves to GJK and EPA instead.
+    - tangent: the distance is 0 within rounding, and the force jumps there. The Car's wheels and the push box start
+      like this. A rolling wheel sometimes lifts or lands like this.
+    - cylinder, box_box, capsule_box, sphere_in_box: pairs of shapes that MuJoCo collides differently from 2.3.3, which
+      used MPR for cylinders against everything but the floor. A sphere in a box counts only if its centre is inside.
+    - convex: a cylinder against a capsule, a cylinder or a box, for which Warp uses GJK and EPA.
     - object: the robot touches anything but the floor and itself, or the push box does, where it counts.
     """
 
@@ -35,7 +34,7 @@ class Contacts:
 
     def __init__(self, env: Env, reach: float):
         self.env, self.model, self.reach = env, env.mj_model, reach  # env: on the engine mujoco
-        self.near = copy.copy(env.mj_model)  # shows contacts that are just not closed; never steps
+        self.near = copy.copy(env.mj_model)  # also shows nearly closed contacts; never steps
         self.near.geom_margin[:] = reach
         self.data, self.near_data = mujoco.MjData(self.model), mujoco.MjData(self.near)
         roots = self.model.body_rootid[self.model.geom_bodyid]
@@ -108,12 +107,12 @@ class Contacts:
         return {name for name, of_contact in found.items() if of_contact.any()}
 
     def _changed(self, geoms: np.ndarray, types: np.ndarray) -> dict[str, np.ndarray]:
-        """Tell which contacts [n] are of pairs of shapes that MuJoCo collides otherwise than 2.3.3 did."""
+        """Find contacts [n] of shape pairs that MuJoCo collides differently from 2.3.3."""
         low, high = np.sort(types, axis=1).T
         cylinder = ((low == CYLINDER) | (high == CYLINDER)) & (low != PLANE)
         convex = cylinder & (low != SPHERE)
         if self.model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD):
-            cylinder &= low == SPHERE  # all others are left to MPR again
+            cylinder &= low == SPHERE  # all others use MPR again
         inside = (low == SPHERE) & (high == BOX)
         for index in np.flatnonzero(inside):
             sphere, box = geoms[index][np.argsort(types[index])]

@@ -1,8 +1,8 @@
-"""What an environment step costs beyond its physics, and how long each engine takes to start.
+"""Measures the overhead of an environment step over its physics, and the start-up of each engine.
 
     python benchmarks/engines.py --json benchmarks/results/engines.json
 
-Ratios only: all figures of a row are taken in turns within one run, as medians.
+All figures are ratios. Those of a row take turns within one run, as medians.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class Args:
     num_steps: int = 10
     """Environment steps in one timing."""
     repeats: int = 9
-    """Timings of each kind; the median counts."""
+    """Timings of each kind. The median counts."""
     mjx: bool = True
     """Also measure start-up and state size on mjx (some minutes of compilation)."""
     largest: tuple[str, ...] = ("SafetyDoggoGoal2-v0", "SafetyDoggoButton2-v0")
-    """Environments whose start-up with 64 worlds is measured on mjx too, once each."""
+    """Environments whose start-up with 64 worlds is also measured on mjx, once each."""
     json: Path | None = None
     """Also write the results to this file."""
 
 
 def medians(repeats: int, **calls: Callable[[], Any]) -> dict[str, float]:
-    """Median seconds of each call, taken in turns after one call each to warm up."""
+    """Median seconds of each call. Calls take turns after one warm-up call each."""
     return {name: statistics.median(seconds) for name, seconds in time_in_turns(repeats, **calls).items()}
 
 
@@ -74,7 +74,7 @@ def step_many(venv: VecEnv, num_steps: int) -> Callable[[Any, jax.Array], Any]:
 
 
 def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
-    """Full environment step with auto-reset on the C engine against bare rollouts of the same physics."""
+    """Time an environment step with auto-reset on the C engine against bare rollouts of the same physics."""
     env = mjx_safety.make(env_id, physics="mujoco", accuracy="reference")
     venv = mjx_safety.vectorize(env, args.num_envs)
     states = jax.jit(venv.reset)(jax.random.key(0))
@@ -93,17 +93,17 @@ def measure_overhead(env_id: str, args: Args) -> dict[str, Any]:
     return {
         "num_envs": args.num_envs,
         "env_steps_per_second": steps / seconds["env_step"],
-        # sensors of the final state, as the environment needs them, take an eleventh row
+        # an eleventh row gives the sensors of the final state, as in the environment
         "share_of_rollout_with_reading": seconds["rollout_with_reading"] / seconds["env_step"],
         "share_of_rollout_without_reading": seconds["rollout_without_reading"] / seconds["env_step"],
     }
 
 
 def measure_reset(args: Args) -> dict[str, Any]:
-    """What auto-reset adds to a step on the C engine: bookkeeping at every step, and a pool of fresh worlds an episode.
+    """Time what auto-reset adds to a step on the C engine: bookkeeping per step, and a fresh pool per episode.
 
-    The pool holds as many worlds as there are and is refilled once in `episode_length` steps, whether the episodes end
-    together or one by one, so the sum of both parts holds for both.
+    The pool has one world per world of the batch. It is refilled once in `episode_length` steps, whether the episodes
+    end together or one by one. The sum of both parts holds in both cases.
     """
     env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
     venv = mjx_safety.vectorize(env, args.num_envs)
@@ -144,7 +144,7 @@ def measure_start(env_id: str, physics: str, num_envs: int = 1, repeats: int = 3
 
 
 def measure_state(repeats: int) -> dict[str, Any]:
-    """Carry the whole `mjx.Data` from step to step, or the 30 numbers that determine it (SafetyPointGoal1-v0)."""
+    """Compare carrying the whole `mjx.Data` with carrying the 30 numbers that determine it (SafetyPointGoal1-v0)."""
     env = mjx_safety.make("SafetyPointGoal1-v0")
     states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), MJX_WORLDS))
     actions = jax.random.uniform(jax.random.key(1), (MJX_WORLDS, env.action_size), minval=-1.0, maxval=1.0)

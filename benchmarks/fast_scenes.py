@@ -1,10 +1,10 @@
-"""What each choice that makes MJX's model cheap gains, and how far it moves the robot from where the C engine puts it.
+"""Measures the speed and the position error of each choice that makes MJX's model cheap.
 
     python benchmarks/fast_scenes.py --json benchmarks/results/fast_scenes.json
 
-The first row is the reference's model as it stands; every row adds one choice to those above it. All rows step the same
-worlds, into which robots have been driven before, by the same random actions, in turns within one run; the errors are
-those of a single step from the same states.
+The first row is the reference's model. Each row adds one choice to those above it. All rows step the same worlds with
+the same random actions, in turns within one run. Robots were driven into these worlds before. The errors are those of
+a single step from the same states, relative to the C engine.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Args:
     """What to measure."""
 
     env: str = "SafetyPointGoal2-v0"
-    """Environment of a robot without cylinders, which MJX cannot collide with boxes, and without pillars."""
+    """Environment without cylinders, which MJX cannot collide with boxes."""
     num_envs: int = 64
     """Worlds side by side."""
     num_steps: int = 5
-    """Environment steps of one timing; of the first row a single one."""
+    """Environment steps of one timing. The first row takes one step."""
     repeats: int = 5
-    """Timings of each row; the median counts."""
+    """Timings of each row. The median counts."""
     json: Path | None = None
     """Also write the result to this file."""
 

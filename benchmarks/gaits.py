@@ -1,4 +1,4 @@
-"""Scripted robots that go where a compass points: for statistics of contacts, not for high returns."""
+"""Scripted robots that follow a compass, for statistics of contacts, not for high returns."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 
 def drive_point(direction: jax.Array, index: jax.Array) -> jax.Array:
-    """Turn towards the target, drive when facing it. direction: [B, 2] robot frame; returns actions [B, 2]."""
+    """Turn towards the target, and drive when facing it. direction: [B, 2] robot frame; returns actions [B, 2]."""
     angle = jnp.arctan2(direction[:, 1], direction[:, 0])
     return jnp.stack([jnp.where(jnp.abs(angle) < 1.0, 1.0, 0.0), jnp.clip(2.0 * angle, -1.0, 1.0)], axis=-1)
 
 
 def drive_car(direction: jax.Array, index: jax.Array) -> jax.Array:
-    """Drive towards -y of the robot, the wheel on the outside faster. direction: [B, 2]; returns actions [B, 2]."""
+    """Drive towards -y of the robot, with the outer wheel faster. direction: [B, 2]; returns actions [B, 2]."""
     angle = jnp.arctan2(direction[:, 0], -direction[:, 1])  # positive: the target is on the side of +x
     ahead, turn = 0.02 * jnp.cos(angle), 0.015 * jnp.clip(angle, -1.0, 1.0)
     return jnp.stack([ahead + turn, ahead - turn], axis=-1)
@@ -33,9 +33,9 @@ FRONT = jnp.array([1.0, 0.0, 0.0, 1.0])
 
 
 def walk_doggo(direction: jax.Array, index: jax.Array) -> jax.Array:
-    """Swing all joints, one side further than the other to turn. direction: [B, 2]; returns actions [B, 12].
+    """Swing all joints, and swing one side further to turn. direction: [B, 2]; returns actions [B, 12].
 
-    The numbers come from a random search for progress towards goals; the gait is clumsy and often falls.
+    The numbers come from a random search for progress towards goals. The gait is clumsy and often falls.
     """
     angle = jnp.clip(jnp.arctan2(direction[:, 1], direction[:, 0]), -1.0, 1.0)
     front, right = FRONT[None], (LEFT < 0)[None]

@@ -1,9 +1,9 @@
-"""What a step through Gymnasium's vector interface costs beyond the bare jitted batch.
+"""Measures the overhead of Gymnasium's vector interface over the bare jitted batch.
 
     python benchmarks/gymnasium_overhead.py --json benchmarks/results/gymnasium_overhead.json
 
-Ratios only: all figures are taken in turns within one run, as medians. Both sides wait for each step's results; the
-bare batch hands its memory on from step to step (donation), as the adapter does.
+All figures are ratios of medians, taken in turns within one run. Both sides wait for each step's results. Both reuse
+the batch's memory from step to step (donation).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Args:
     num_steps: int = 10
     """Steps in one timing."""
     repeats: int = 31
-    """Timings of each kind; the median counts."""
+    """Timings of each kind. The median counts."""
     json: Path | None = None
     """Also write the result to this file."""
 
 
 def bare_batch(args: Args, actions: jax.Array) -> Callable[[], None]:
-    """Steps of the jitted batch from `vectorize`, each awaited. actions: [T, B, A]."""
+    """Step the jitted batch of `vectorize`, and wait for each step. actions: [T, B, A]."""
     batch = mjx_safety.vectorize(mjx_safety.make(args.env, physics=args.physics), args.num_envs)
     step = jax.jit(batch.step, donate_argnums=0)
     held = {"states": jax.jit(batch.reset)(jax.random.key(0))}
@@ -59,7 +59,7 @@ def bare_batch(args: Args, actions: jax.Array) -> Callable[[], None]:
 
 
 def through_gymnasium(args: Args, actions: Any, **settings: Any) -> Callable[[], None]:
-    """Steps of `make_vec`'s environment. actions: [T, B, A] as the backend has them."""
+    """Step the environment of `make_vec`. actions: [T, B, A] of the backend's type."""
     name = f"mjx_safety/{args.env}"
     envs = gymnasium.make_vec(name, num_envs=args.num_envs, physics=args.physics, **settings)
     envs.reset(seed=0)
@@ -67,13 +67,13 @@ def through_gymnasium(args: Args, actions: Any, **settings: Any) -> Callable[[],
     def run() -> None:
         for action in actions:
             _, reward, *_ = envs.step(action)
-            jax.block_until_ready(reward)  # does nothing to other arrays, which have been waited for
+            jax.block_until_ready(reward)  # has no effect on other arrays, which are already complete
 
     return run
 
 
 def measure(args: Args) -> dict[str, Any]:
-    """Seconds of each kind in turns, after one call each to compile."""
+    """Time each kind in turns, after one call each to compile. Returns seconds."""
     shape = (args.num_steps, args.num_envs, mjx_safety.make(args.env, physics=args.physics).action_size)
     actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     on_device = [jax.numpy.asarray(action) for action in actions]
@@ -104,12 +104,12 @@ def measure(args: Args) -> dict[str, Any]:
             name: args.num_steps * args.num_envs / statistics.median(values) for name, values in wall.items()
         },
         "overhead": over_bare(wall),
-        "overhead_cpu_time": over_bare(cpu),  # of all threads: tells something on a busy machine too
+        "overhead_cpu_time": over_bare(cpu),  # of all threads, so it is meaningful on a busy machine too
     }
 
 
 def over_bare(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Median over the turns of how much longer each kind took than the bare batch in the same turn, as a share."""
+    """Median over the turns of the extra time of each kind over the bare batch in the same turn, as a share."""
     return {
         name: statistics.median(a / b - 1 for a, b in zip(values, seconds["bare"], strict=True))
         for name, values in seconds.items()

@@ -1,8 +1,8 @@
-"""How long many worlds take to find their layouts: the shared search against one search for each world.
+"""Times the search for the layouts of many worlds: one shared search against one search per world.
 
     python benchmarks/layouts.py --json benchmarks/results/layouts.json
 
-Seconds are the best of some, each time with another key; both ways are timed in turns within one run.
+Seconds are the best of several, each with another key. Both ways take turns within one run.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class Args:
     num: tuple[int, ...] = (16, 4096)
     """Worlds side by side."""
     repeats: int = 3
-    """Timings of each kind; the best counts."""
+    """Timings of each kind. The best counts."""
     json: Path | None = None
     """Also write the results to this file."""
 
 
 class Thing(AbstractPlaced):
-    """Something to place."""
+    """An object to place."""
 
 
 def table_of(half: float, **kinds: tuple[int, float]) -> PlacementTable:
-    """Lay out things in a square. half: m, half its side; kinds: name -> (number, keepout in m), in their order."""
+    """Build a table for a square. half: m, half its side; kinds: name -> (number, keepout in m), in order."""
     things = {name: Thing(num=num, keepout=keepout) for name, (num, keepout) in kinds.items()}
     return placement_table(things, (-half, -half, half, half), 0.0)
 
 
 ROBOT, GOAL, BUTTONS = (1, 0.4), (1, 0.4), (4, 0.2)
-TABLES = {  # name -> table, row of what is redrawn
+TABLES = {  # name -> table, row of the redrawn object
     "Goal2": (table_of(2.0, robot=ROBOT, goal=(1, 0.305), hazards=(10, 0.18), vases=(10, 0.15)), 1),
     "Push2": (table_of(2.0, robot=ROBOT, goal=GOAL, hazards=(4, 0.4), pillars=(4, 0.3), box=(1, 0.2)), 1),
     "Button1": (table_of(1.5, robot=ROBOT, buttons=BUTTONS, hazards=(4, 0.18), gremlins=(4, 0.4)), None),
@@ -61,7 +61,7 @@ TABLES = {  # name -> table, row of what is redrawn
 
 
 def time_in_turns(repeats: int, **calls: Callable[[jax.Array], Any]) -> dict[str, float]:
-    """Best seconds of each call, taken in turns after one call each to warm up."""
+    """Best seconds of each call. Calls take turns after one warm-up call each."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
@@ -72,7 +72,7 @@ def time_in_turns(repeats: int, **calls: Callable[[jax.Array], Any]) -> dict[str
 
 
 def measure(table: PlacementTable, redrawn: int | None, num: int, repeats: int) -> dict[str, float]:
-    """Time `num` layouts found together and one by one, and count turns of the shared search."""
+    """Time the search for `num` layouts together and one by one, and count the turns of the shared search."""
 
     def one_by_one(key: jax.Array) -> Any:
         return jax.vmap(lambda key: sample_layout(key, table, redrawn))(jax.random.split(key, num))

@@ -1,10 +1,10 @@
-"""Keep what a training run showed: final numbers, the curve, the exact command.
+"""Keeps the results of a training run: final numbers, the curve, the exact command.
 
     python -m mjx_safety.train --env SafetyPointGoal1-v0 --algo ppo-lag --total-steps 10000000 --out runs/lag
     python -m mjx_safety.evaluate runs/lag
     python benchmarks/learning.py runs/lag --name PointGoal1-ppo-lag-seed0
 
-writes <name>.json and <name>.png under benchmarks/results/learning.
+This writes <name>.json and <name>.png to benchmarks/results/learning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tyro
 from mjx_safety.viz.plots import known_as, last_tenth
 
 RESULTS = Path(__file__).parent / "results" / "learning"
-POINTS = 150  # of the curve that are kept
+POINTS = 150  # kept points of the curve
 CURVE = (
     "env_steps",
     "episode_return",
@@ -37,7 +37,7 @@ CURVE = (
 
 @dataclasses.dataclass
 class Args:
-    """A run and the name to keep it under."""
+    """A run, and the name of its result."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""

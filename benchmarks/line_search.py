@@ -1,8 +1,8 @@
-"""What the exact line search of the engine mjx gains over MJX's own, and what it changes.
+"""Compares the exact line search of the engine mjx with MJX's own: speed and positions.
 
     python benchmarks/line_search.py --json benchmarks/results/line_search.json
 
-Both step the same worlds in turns within one run; speeds are ratios of medians, positions are compared after two steps.
+Both step the same worlds in turns within one run. Speeds are ratios of medians. Positions are compared after two steps.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Args:
     num_envs: int = 128
     """Worlds."""
     repeats: int = 5
-    """Timings of each kind; the median counts."""
+    """Timings of each kind. The median counts."""
     json: Path | None = None
     """Also write the results to this file."""
 
 
 def stepping(env_id: str, states: mjx_safety.State, actions: jax.Array, searches_exactly: bool) -> Any:
-    """Compile steps of worlds [B] under actions [T, B, A]; returns positions [T, B, nq].
+    """Compile steps of worlds [B] under actions [T, B, A]. Returns positions [T, B, nq].
 
-    In an environment of its own: what has been traced of another one would be used again, with its line search.
+    Each kind needs its own environment, because JAX would reuse the trace of another, with its line search.
     """
     env = mjx_safety.make(env_id)
 

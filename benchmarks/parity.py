@@ -1,9 +1,9 @@
-"""How closely the environments reproduce recordings of safety-gymnasium 1.0.0 with MuJoCo 2.3.3.
+"""Compares the environments with recordings of safety-gymnasium 1.0.0 (MuJoCo 2.3.3).
 
-Each recording holds posed worlds with their observation and raw costs ("static") and steps from one world to the next
-("transition"). Here every world is entered with `env.restore`, every step taken with `env.step`; the recorded worlds
-after the steps are entered too. Bars (`BARS`) hold for all worlds but those whose state says that they cannot
-reproduce; these are counted by name (`Contacts`).
+Each recording holds posed worlds with their observation and raw costs ("static"), and steps from one world to the next
+("transition"). `env.restore` poses every world, and `env.step` takes every step. The recorded worlds after the steps
+are posed too. Bars (`BARS`) hold for all worlds that can reproduce. `Contacts` finds the others from their state, and
+the result counts them by name.
 
     python benchmarks/parity.py                                  # PointGoal 0, 1, 2 on mujoco and mjx
     python benchmarks/parity.py --all --engines mujoco           # all 27 recordings in tests/data
@@ -38,34 +38,34 @@ from mjx_safety.types import Snapshot
 DATA = Path(__file__).parent.parent / "tests" / "data"
 DEFAULT = ("PointGoal0", "PointGoal1", "PointGoal2")
 PARTS = {"posed": "static/", "before": "transition/", "after": "transition/next_"}  # name -> prefix in the recording
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile, not to run
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles fast, runs slowly
 
-TANGENT = {"mujoco": 2e-8, "mjx": 2e-7, "warp": 2e-7}  # m: float32 knows no better, of recorded heights or of all
-CANNOT = {  # MJX has collision routines of its own, Warp those of C
+TANGENT = {"mujoco": 2e-8, "mjx": 2e-7, "warp": 2e-7}  # m, resolution of float32, for recorded heights or for all
+CANNOT = {  # MJX has its own collision routines, Warp has those of C
     "mujoco": ("tangent", *CHANGED),
     "mjx": ("tangent", "object"),
     "warp": ("tangent", *CHANGED, "convex"),
 }
 
-BARS: dict[str, dict[str, float]] = {  # the largest errors that worlds may have, engine -> quantity -> bar
+BARS: dict[str, dict[str, float]] = {  # largest allowed errors, engine -> quantity -> bar
     engine: {
         "lidars": 1e-4,  # (1)
         "motion": 1e-4,  # m/s, rad/s, (1): velocimeter, gyro, magnetometer
         "joints": 1e-4,  # rad/s, (1): of hinges and balls
         "hazards_cost": 1e-5,  # m
-        "accelerometer": 1e-2,  # of the vector's length, where it can reproduce
-        "touch": 1e-2,  # of the length of the vector of all forces, where it can reproduce
+        "accelerometer": 1e-2,  # relative to the vector's length, if it can reproduce
+        "touch": 1e-2,  # relative to the length of the vector of all forces, if it can reproduce
         "position": position,  # m, of the robot after a step that can reproduce
         "reward": 1e-4,  # of such a step
     }
     for engine, position in (("mujoco", 1e-4), ("mjx", 1e-3), ("warp", 1e-4))
 }
-SHARES: dict[str, dict[str, float]] = {  # the smallest shares that must agree, engine -> quantity -> share
+SHARES: dict[str, dict[str, float]] = {  # smallest allowed shares of agreement, engine -> quantity -> share
     engine: {
         "signs": sign,  # of each cost, given the state
         "strict_step_signs": sign,  # of each cost, after a step that can reproduce
         "step_signs": 0.98,  # of each cost, after any step
-        "cost": 0.98,  # what any step costs
+        "cost": 0.98,  # of the cost, after any step
         "goal_met": 1.0,
     }
     for engine, sign in (("mujoco", 0.99), ("mjx", 0.98), ("warp", 0.99))
@@ -74,7 +74,7 @@ SHARES: dict[str, dict[str, float]] = {  # the smallest shares that must agree, 
 
 @dataclasses.dataclass
 class Args:
-    """Which recordings to compare with, on which engines."""
+    """Recordings and engines to compare."""
 
     data: Path = DATA
     """Folder with the recordings, <Robot><Task><Level>.npz."""
@@ -103,9 +103,9 @@ def snapshots(record: dict[str, Any], prefix: str) -> Snapshot:
 
 
 def recorded_costs(record: dict[str, Any], part: str, source: str) -> np.ndarray:
-    """What each world of a part cost. NaN where nobody knows: the goal or the timer has moved on since.
+    """Costs of each world of a part. NaN if unknown, because the goal or the timer has changed since.
 
-    The recording has NaN too, where the reference leaves the cost of buttons out; there it must be 0.
+    The recording also has NaN where the reference suspends the cost of buttons. There it must be 0.
     """
     if part == "posed":
         return np.nan_to_num(record[f"static/raw_cost_{source}"])
@@ -118,12 +118,12 @@ def recorded_costs(record: dict[str, Any], part: str, source: str) -> np.ndarray
 
 @dataclasses.dataclass
 class Replay:
-    """What an environment makes of a recording: its worlds [W] in the order of `PARTS`, and its steps [T]."""
+    """An environment's replay of a recording: its worlds [W] in the order of `PARTS`, and its steps [T]."""
 
     obs: np.ndarray  # [W, O]
     costs: np.ndarray  # [W, C]
     data: PhysicsState  # [W]
-    reward: np.ndarray  # [T], and so on: the state after each step
+    reward: np.ndarray  # [T]; this and the fields below: after each step
     cost: np.ndarray
     step_costs: np.ndarray
     goal_met: np.ndarray
@@ -141,7 +141,7 @@ class Replay:
 
 
 def replay(env: Env, record: dict[str, Any]) -> Replay:
-    """Enter all recorded worlds and take all recorded steps."""
+    """Pose all recorded worlds and take all recorded steps."""
     worlds = [snapshots(record, prefix) for prefix in PARTS.values()]
     worlds = jax.tree.map(lambda *rows: jnp.concatenate([jnp.asarray(x, jnp.float32) for x in rows]), *worlds)
     num_posed, num_steps = (len(record[f"{PARTS[part]}root_pos"]) for part in ("posed", "before"))
@@ -166,7 +166,7 @@ def replay(env: Env, record: dict[str, Any]) -> Replay:
 
 
 def group_of(entry: str) -> str:
-    """Group of an entry of the observation that shares a bar."""
+    """Return the group of an observation entry. A group shares one bar."""
     if entry.endswith("_lidar"):
         return "lidars"
     if entry.startswith(("joint", "ball")):
@@ -175,7 +175,7 @@ def group_of(entry: str) -> str:
 
 
 def compare_worlds(env: Env, record: dict[str, Any], played: Replay, part: str, listed: np.ndarray) -> dict[str, Any]:
-    """Compare observations and costs given the state. listed: worlds [n] bool where forces cannot reproduce."""
+    """Compare observations and costs of given states. listed: [n] bool, worlds whose forces cannot reproduce."""
     rows = played.part(record, part)
     obs, expected = played.obs[rows], record[f"{PARTS[part]}obs"]
     slices = {name: [where.start, where.stop] for name, where in env.obs_slices.items()}
@@ -206,7 +206,7 @@ def compare_worlds(env: Env, record: dict[str, Any], played: Replay, part: str, 
 def compare_steps(
     env: Env, record: dict[str, Any], played: Replay, touched: np.ndarray, listed: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, Any]:
-    """Compare steps. touched: [T] bool, with object contact; listed: where position, reward cannot reproduce."""
+    """Compare steps. touched: [T] bool, with object contact; listed: position and reward cannot reproduce."""
     position = np.linalg.norm(played.root_pos - record["transition/next_root_pos"], axis=-1)
     reward = np.abs(played.reward - record["transition/reward"])
     result = {
@@ -228,13 +228,13 @@ def compare_steps(
 
 
 def share(same: np.ndarray, where: np.ndarray | None = None) -> float:
-    """Share of True, 1 of nothing."""
+    """Share of True values; 1 if there are none."""
     same = same if where is None else same[where]
     return float(np.mean(same)) if len(same) else 1.0
 
 
 def spread(errors: np.ndarray) -> list[float]:
-    """Median, 95 % quantile and maximum; nothing of nothing."""
+    """Median, 95 % quantile and maximum; empty without values."""
     return [float(np.quantile(errors, q)) for q in (0.5, 0.95, 1.0)] if len(errors) else []
 
 
@@ -252,7 +252,7 @@ def compare(path: Path, engines: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 def on_engine(exact: Env, engine: str) -> Env:
-    """Build the same environment on another engine; on `warp` also where `make` asks for a GPU."""
+    """Build the same environment on another engine, and on `warp` also without a GPU."""
     if engine != "warp":
         return mjx_safety.make(exact.config, physics=engine)
     from mjx_safety.sim.engines.warp import WarpPhysics
@@ -285,11 +285,11 @@ def _counts(found: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, i
 
 
 def missed(result: dict[str, Any], engine: str) -> list[str]:
-    """Name every bar that a recording does not keep on an engine."""
+    """Return every bar that a recording misses on an engine."""
     found = []
     for part, row in result.items():
         for name, bar in BARS[engine].items():
-            if not row.get(name, 0.0) <= bar:  # NaN misses too
+            if not row.get(name, 0.0) <= bar:  # NaN counts as a miss
                 found.append(f"{part} {name}: {row[name]:.2g} > {bar:g}")
         for name, bar in SHARES[engine].items():
             shares = row.get(name, {})
@@ -300,7 +300,7 @@ def missed(result: dict[str, Any], engine: str) -> list[str]:
 
 
 def worlds_table(rows: dict[str, dict[str, Any]]) -> Table:
-    """Lay out what follows from the state, two rows for each recording and engine."""
+    """Table of the comparisons of given states, two rows per recording and engine."""
     groups = [name for name in BARS["mujoco"] if name not in ("position", "reward", "hazards_cost")]
     names = ("recording", "worlds", "can reproduce", *groups, "cost signs", "cannot reproduce")
     view = Table(*names, title="given the state: worst errors (accelerometer, touch: where they can reproduce)")
@@ -315,7 +315,7 @@ def worlds_table(rows: dict[str, dict[str, Any]]) -> Table:
 
 
 def steps_table(rows: dict[str, dict[str, Any]]) -> Table:
-    """Lay out the steps, a row for each recording and engine."""
+    """Table of the steps, one row per recording and engine."""
     names = ("recording", "can reproduce", "position", "reward", "free", "m", "touched", "m")
     view = Table(*names, "goal met", "cost", "cost signs", "cannot reproduce")
     view.title = "steps: worst errors where they can reproduce; median, 95 %, maximum without and with object contact"
@@ -334,7 +334,7 @@ def _text(numbers: dict[str, float]) -> str:
 
 
 def main(args: Args) -> None:
-    """Print the tables and all bars that are not kept."""
+    """Print the tables and all missed bars."""
     names = sorted(path.stem for path in args.data.glob("*.npz")) if args.all else args.envs
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -352,7 +352,7 @@ def main(args: Args) -> None:
 
 
 def missed_by(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Name all bars that rows, by recording and engine, do not keep."""
+    """Return all missed bars of the rows, by recording and engine."""
     return [f"{name} {miss}" for name, result in rows.items() for miss in missed(result, name.split()[1])]
 
 

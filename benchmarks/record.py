@@ -1,4 +1,4 @@
-"""Writing a benchmark's result with everything needed to repeat it."""
+"""Writes a benchmark's result with everything that a repeat needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mjx_safety.runs.run_folder import describe_machine
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a result; empty if there is none yet."""
+    """Read a result, or return an empty one."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 

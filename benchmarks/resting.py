@@ -1,4 +1,4 @@
-"""Vases that nobody touches must not cost: idle worlds of Goal2, for every robot's time step, on every engine.
+"""Checks that untouched vases do not cost: idle worlds of Goal2, for each robot's time step, on each engine.
 
 python benchmarks/resting.py --json benchmarks/results/resting.json
 """
@@ -22,7 +22,7 @@ class Args:
     """What to run."""
 
     robots: tuple[str, ...] = ("Point", "Car", "Doggo")
-    """Robots, each with its own time step."""
+    """Robots. Each has its own time step."""
     engines: tuple[str, ...] = ("mujoco", "mjx")
     """Engines."""
     num_steps: int = 1000
@@ -34,7 +34,7 @@ class Args:
 
 
 def idle(env: mjx_safety.Env, args: Args) -> dict[str, float]:
-    """Let the worlds stand; return the sum of costs and the highest speed [m/s] of any vase."""
+    """Leave the worlds idle. Return the sum of costs and the highest speed [m/s] of any vase."""
     velocity = env.cost_names.index("vases_velocity")
     states = jax.jit(lambda key: env.reset_many(key, args.num_envs))(jax.random.key(0))
     rest = jnp.zeros((args.num_envs, env.action_size))
@@ -53,7 +53,7 @@ def idle(env: mjx_safety.Env, args: Args) -> dict[str, float]:
 
 
 def main(args: Args) -> None:
-    """Run all and print one line for each."""
+    """Run all, and print one line each."""
     rows = {}
     for robot in args.robots:
         for engine in args.engines:

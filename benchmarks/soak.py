@@ -1,9 +1,9 @@
-"""Random actions for many steps in every environment: nothing may become NaN, leave the world or start overlapping.
+"""Runs random actions for many steps in every environment. Nothing may become NaN, leave the world or overlap at start.
 
     python benchmarks/soak.py --json benchmarks/results/soak_mujoco.json
     python benchmarks/soak.py --physics mjx --num-steps 100000 --envs SafetyPointGoal2-v0 SafetyCarButton1-v0
 
-The first line takes a million steps in all 27 environments of the benchmark, on the C engine.
+The first command takes a million steps in all 27 environments of the benchmark, on the C engine.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import tyro
 
 import mjx_safety
 
-FAR = 20.0  # m from the origin: further out than any robot gets in an episode without being thrown
+FAR = 20.0  # m from the origin, further than a robot gets in an episode without a blow-up
 
 
 @dataclasses.dataclass
 class Args:
-    """What to run, for how long."""
+    """What to run, and for how long."""
 
     envs: tuple[str, ...] = mjx_safety.BENCHMARK_IDS
-    """Environments, which share the steps equally."""
+    """Environments. They share the steps equally."""
     physics: str = "mujoco"
     """Engine."""
     num_steps: int = 1_000_000
@@ -50,7 +50,7 @@ def overlap(env: mjx_safety.Env, state: mjx_safety.State) -> jax.Array:
 
 
 def soak(env_id: str, args: Args) -> dict[str, float]:
-    """Run one environment; return what happened."""
+    """Run one environment. Return what happened."""
     env = mjx_safety.make(env_id, physics=args.physics)
     venv = mjx_safety.vectorize(env, args.num_envs, stagger=True)
     key = jax.random.key(args.seed)
@@ -85,7 +85,7 @@ def soak(env_id: str, args: Args) -> dict[str, float]:
 
 
 def main(args: Args) -> None:
-    """Run all and print one line for each."""
+    """Run all, and print one line each."""
     rows = {}
     for env_id in args.envs:
         rows[env_id] = soak(env_id, args)

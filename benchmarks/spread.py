@@ -1,11 +1,12 @@
-"""How far the cost of an episode wanders under each way of setting the multiplier, from the kept results of learning.
+"""Compares the spread of the episode cost under each multiplier rule, from the kept results of learning.
 
     python benchmarks/spread.py --env PointGoal1 --algos ppo-lag ppo-pid --json benchmarks/results/spread.json
 
-Reads benchmarks/results/learning/<env>-<algo>-seed*.json, all seeds that are kept. All spreads are standard deviations:
-over the second half of each training, of the cost of the episodes that ended and, with less noise, of the smoothed
-estimate that the multiplier follows, the latter also about its own straight line, since costs are still falling then;
-and over the seeds, in the last tenth and of the evaluation by the mean action.
+It reads benchmarks/results/learning/<env>-<algo>-seed*.json, all kept seeds. All spreads are standard deviations:
+
+- over the second half of each training: of the cost of ended episodes, and of the less noisy smoothed estimate that the
+  multiplier follows. Costs still fall then, so the estimate also counts about its own straight line;
+- over the seeds: of the last tenth, and of the evaluation by the mean action.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Args:
 
 
 def in_second_half(result: dict[str, Any]) -> dict[str, float]:
-    """How the cost of one training moved in its second half."""
+    """Return the spread of the cost of one training in its second half."""
     curve = {name: np.array(values, float) for name, values in result["curve"].items()}  # no value: nan
     half = curve["env_steps"] > 0.5 * curve["env_steps"][-1]
     steps, costs, estimates = (curve[name][half] for name in ("env_steps", "episode_cost", "cost_estimate"))
@@ -49,7 +50,7 @@ def in_second_half(result: dict[str, Any]) -> dict[str, float]:
 
 
 def spread(paths: list[Path]) -> dict[str, Any]:
-    """Compare the seeds of one algorithm; lists are per seed."""
+    """Compare the seeds of one algorithm. Lists are per seed."""
     results = [json.loads(path.read_text()) for path in paths]
     moved = [in_second_half(result) for result in results]
     last_tenth = [result["summary"]["last_tenth_episode_cost"] for result in results]
@@ -69,7 +70,7 @@ def spread(paths: list[Path]) -> dict[str, Any]:
 
 
 def main(args: Args) -> None:
-    """Print and keep the spreads."""
+    """Print and write the spreads."""
     rows = {}
     for algo in args.algos:
         paths = sorted(RESULTS.glob(f"{args.env}-{algo}-seed*.json"))

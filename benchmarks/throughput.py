@@ -1,14 +1,14 @@
-"""The tables of the README's performance section: environments, engines, bare rollout, safety-gymnasium.
+"""Measures the speed tables of docs/results.md: environments, engines, bare rollout, safety-gymnasium.
 
     python benchmarks/throughput.py cpu --peer-python ../peer/bin/python   # the C engine on two CPU cores
-    python benchmarks/throughput.py mjx --peer-python ../peer/bin/python   # mjx there, beside it
-    python benchmarks/throughput.py size                                    # the cost of a step against worlds
-    python benchmarks/throughput.py gpu                                     # one GPU: mjx and, where it runs, warp
+    python benchmarks/throughput.py mjx --peer-python ../peer/bin/python   # the same with mjx
+    python benchmarks/throughput.py size                                    # time of a step by number of worlds
+    python benchmarks/throughput.py gpu                                     # one GPU: mjx, and warp if it runs
 
-Each takes fixed measurements of `python -m mjx_safety.benchmark` and writes results/throughput_<name>.json and .png,
-after each one; what is not installed is left out and named in the file as missing. With --tiny it is
-throughput_<name>_tiny, to try the script. For a GPU all programs compile side by side before any is timed, and warp is
-measured on three environments, since its kernels compile for a minute each.
+Each table is a fixed set of measurements of `python -m mjx_safety.benchmark`. After each measurement the script writes
+results/throughput_<name>.json and .png. It leaves out what is not installed, and the file names that as missing. --tiny
+writes throughput_<name>_tiny, to try the script. On a GPU all programs compile side by side before the timing. warp is
+measured on three environments, because its kernels compile for a minute each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENVS = ("PointGoal1", "PointGoal2", "CarGoal1", "CarButton1", "DoggoGoal1", "Dog
 
 @dataclasses.dataclass
 class Args:
-    """Which table."""
+    """The table to measure."""
 
     table: tyro.conf.Positional[Literal["cpu", "mjx", "size", "gpu"]]
     """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; size: mujoco and mjx, 16 to 4096 worlds;
@@ -45,7 +45,7 @@ class Args:
 
 
 def why_not_warp() -> str:
-    """Say what the engine warp lacks here; empty if nothing."""
+    """Return what the engine warp lacks here, or an empty text."""
     try:
         registry.resolve_physics("warp")
     except ValueError as error:
@@ -88,7 +88,7 @@ def plan_of(args: Args) -> list[Flags]:
 
 
 def missing(args: Args) -> list[str]:
-    """Name what the table was to hold and cannot here."""
+    """Return the parts of the table that cannot be measured here."""
     notes = []
     if args.table == "gpu" and jax.default_backend() == "cpu":
         notes.append("a GPU: these are figures of a CPU")
@@ -100,7 +100,7 @@ def missing(args: Args) -> list[str]:
 
 
 def main(args: Args) -> None:
-    """Say what is missing, then measure."""
+    """Print what is missing, then measure."""
     notes = missing(args)
     for note in notes:
         print(f"Missing: {note}")

@@ -1,8 +1,8 @@
-"""How much of bare stepping's speed is left while an agent learns, at the command line's default settings.
+"""Measures training throughput as a share of stepping throughput, at the command line's default settings.
 
 python benchmarks/training.py --json benchmarks/results/training.json
 
-In turns within one run: one training iteration, and as many environment steps by random actions in as many worlds.
+Two programs take turns in one run: a training iteration, and as many environment steps by random actions.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Args:
     physics: training_options.Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     num_envs: int | None = None
-    """Worlds; by default what the command line takes."""
+    """Number of worlds; by default that of the command line."""
     repeats: int = 7
-    """Timings of each kind; the median counts."""
+    """Timings of each kind. The median counts."""
     json: Path | None = None
     """Also write the results to this file."""
 
@@ -59,7 +59,7 @@ def measure(algo: str, args: Args) -> dict[str, Any]:
     state = jax.jit(partial(init, venv, training.algorithm))(jax.random.key(0))
     worlds = jax.jit(venv.reset)(jax.random.key(1))
     seconds: dict[str, list[float]] = {"stepping": [], "training": []}
-    for repeat in range(args.repeats + 2):  # the first two compile, and only fill the normaliser
+    for repeat in range(args.repeats + 2):  # the first two compile and fill the normaliser
         begun = time.perf_counter()
         worlds = jax.block_until_ready(step_only(worlds, jax.random.key(repeat)))
         between = time.perf_counter()
