@@ -38,7 +38,8 @@ class Snapshot:
     """
 
     time: Any = None  # [] s
-    ctrl: Any = None  # [A] the last control
+    ctrl: Any = None  # [A] the last control, in the units of the actuators
+    act: Any = None  # [na] activations of actuators that have a state
     root_pos: Any = None  # [3] m
     root_quat: Any = None  # [4]
     root_linvel: Any = None  # [3] m/s

@@ -21,6 +21,7 @@ from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.placement.batch import sample_layouts
 from mjx_safety.world.placement.layout import redraw, sample_layout
+from mjx_safety.world.placement.room import require_room
 from mjx_safety.world.placement.table import PlacementTable, placement_table
 from mjx_safety.world.readings import Readings
 from mjx_safety.world.tasks.costs import CostFn, sources
@@ -132,7 +133,7 @@ class Env:
     @jax.jit
     @single_precision
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance by one step. action: [A], clipped to the actuators' range ([-1, 1] for every robot here)."""
+        """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
         taker = f"{self.config.robot.name} takes ({self.action_size},), one number per actuator (for a batch of worlds,"
         check_action(action, (self.action_size,), f"{taker} use jax.vmap(env.step))")
         config, task = self.config, self.config.task
@@ -191,6 +192,7 @@ class Env:
         return Snapshot(
             time=state.data.time,
             ctrl=state.data.ctrl,
+            act=state.data.act if self.mj_model.na else None,
             root_pos=readings.root_pos,
             root_quat=readings.root_quat,
             root_linvel=readings.root_linvel,
@@ -291,13 +293,18 @@ class Env:
         )
 
     def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
-        """Return controls [A] for an action: clipped, then noisy. A NaN stops all actuators, as in the C engine."""
-        limits = jnp.asarray(self.mj_model.actuator_ctrlrange, jnp.float32)
-        action = jnp.where(jnp.all(jnp.isfinite(action)), action, 0.0).astype(jnp.float32)
-        ctrl = jnp.clip(action, limits[:, 0], limits[:, 1])
-        if not self.config.action_noise:
-            return ctrl
-        return ctrl + self.config.action_noise * jax.random.normal(key, ctrl.shape)
+        """Return controls [A]: the action clipped to [-1, 1], noisy, scaled to the actuators' ranges.
+
+        A NaN stops all actuators, as the C engine does: their controls are 0, or what comes nearest to it.
+        """
+        low, high = jnp.asarray(self.mj_model.actuator_ctrlrange.T, jnp.float32)
+        is_finite = jnp.all(jnp.isfinite(action))
+        action = jnp.clip(action.astype(jnp.float32), -1.0, 1.0)
+        if self.config.action_noise:
+            action = jnp.where(is_finite, action, 0.0)
+            action = action + self.config.action_noise * jax.random.normal(key, action.shape)
+        scaled = 0.5 * (low + high) + 0.5 * (high - low) * action
+        return jnp.where(is_finite, scaled, jnp.clip(0.0, low, high))
 
     def _num_substeps(self, key: jax.Array) -> jax.Array | None:
         """Draw the number [] of physics steps. None means all."""
@@ -338,7 +345,9 @@ class Env:
 def build_env(config: EnvConfig, physics: Physics) -> Env:
     """Build the environment. Raises ValueError if a kind of object has no room."""
     table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
-    return Env(config=config, placement=table, physics=physics)
+    env = Env(config=config, placement=table, physics=physics)
+    require_room(table, env._goal_row)
+    return env
 
 
 def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:

@@ -51,8 +51,9 @@ import numpy as np
 
 from mjx_safety.core.shapes import add_to
 from mjx_safety.sim.gremlins import WELD_SOLREF
+from mjx_safety.sim.robot_file import fitting, read_robot
 from mjx_safety.world.objects import AbstractObject
-from mjx_safety.world.robots.base import Robot, check_model
+from mjx_safety.world.robots.base import Robot
 
 Engine = Literal["mujoco", "mjx", "warp"]  # the engine that uses the model
 Accuracy = Literal["fast", "reference"]  # with all of the above, or without the items marked *
@@ -86,16 +87,27 @@ def build_model(
     accuracy: Accuracy = "fast",
     com: bool = False,
 ) -> mujoco.MjModel:
-    """Compile the model of an engine (see above). com: add a sensor of the robot's centre of mass."""
-    spec = mujoco.MjSpec.from_file(str(robot.xml))
+    """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
+    spec = read_robot(robot)
+    with fitting(robot):
+        _add_scene(spec, robot, objects, engine, accuracy, com)
+        return spec.compile()
+
+
+def _add_scene(
+    spec: mujoco.MjSpec,
+    robot: Robot,
+    objects: Mapping[str, AbstractObject],
+    engine: Engine,
+    accuracy: Accuracy,
+    com: bool,
+) -> None:
+    """Put the floor and the objects around the robot."""
     spec.option.gravity = [0, 0, -9.81]
     spec.option.magnetic = [0, -0.5, 0]
     spec.option.disableflags |= _FLAGS[engine]
     floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
-    root = spec.body("robot")
-    if root is None:
-        raise ValueError(f"the model {robot.xml} of robot {robot.name} has no body named 'robot'")
-    geoms = {FLOOR: [floor], ROBOT: list(root.find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}
+    geoms = {FLOOR: [floor], ROBOT: list(spec.body("robot").find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}
     for name, kind in objects.items():
         for index in range(kind.num if kind.body_kind != "marker" else 0):
             geoms[_MASK_OF[kind.body_kind]] += _add_object(spec, f"{name}{index}", kind)
@@ -112,9 +124,6 @@ def build_model(
                 _add_contact_sensor(spec, f"{name}{index}")
     if engine == "warp" and not robot.touches_floor:
         _keep_off_the_floor(geoms)
-    model = spec.compile()
-    check_model(robot, model)
-    return model
 
 
 def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:

@@ -125,6 +125,7 @@ class Scene:
         return Snapshot(
             time=jnp.float32(0),
             ctrl=jnp.zeros(self.model.nu),
+            act=jnp.zeros(self.model.na) if self.model.na else None,
             root_pos=jnp.concatenate([root_xy, jnp.full(1, self.robot.start_height, jnp.float32)]),
             root_quat=quat_from_yaw(root_yaw),
             root_linvel=jnp.zeros(3),
@@ -154,6 +155,7 @@ class Scene:
         return PhysicsState(
             qpos=jnp.concatenate(qpos),
             qvel=jnp.concatenate(qvel),
+            act=jnp.zeros(self.model.na) if snapshot.act is None else snapshot.act,
             qacc_warmstart=jnp.zeros(self.model.nv),
             time=snapshot.time,
             ctrl=snapshot.ctrl,

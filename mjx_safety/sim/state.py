@@ -12,6 +12,7 @@ class PhysicsState:
 
     qpos: jax.Array  # [nq] m, rad, quaternions
     qvel: jax.Array  # [nv] m/s, rad/s
+    act: jax.Array  # [na] activations of actuators that have a state
     qacc_warmstart: jax.Array  # [nv] first guess of the constraint solver
     time: jax.Array  # [] s since reset
     ctrl: jax.Array  # [A] last control

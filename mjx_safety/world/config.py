@@ -68,8 +68,8 @@ class EnvConfig:
     episode_length: int = 1000  # steps until truncation
     continue_goal: bool = True  # False: the episode terminates when the goal is met
     frameskip: int = 10  # largest number of physics steps in one environment step
-    frameskip_prob: float = static(default=1.0)  # probability of each physics step: their number is binomial
-    action_noise: float = static(default=0.0)  # standard deviation of the noise on each control
+    frameskip_prob: float = static(default=1.0)  # probability of each of them: their number is binomial
+    action_noise: float = static(default=0.0)  # standard deviation of the noise on each action
 
     indicator: bool = True  # cost is 1 if any source is positive, else 0; False: the sum of the sources
     reward_clip: float = 10.0  # symmetric bound of the reward for progress; 0: none

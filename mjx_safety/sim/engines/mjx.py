@@ -22,6 +22,7 @@ from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
+_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # what a step changes of a `PhysicsState`
 _TRACING = threading.RLock()
 
 
@@ -36,7 +37,11 @@ class Part:
     @single_precision
     def create(cls, nearby: Nearby) -> Part:
         """Put the model on the device."""
-        return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)
+        try:
+            return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)
+        except NotImplementedError as error:
+            name = nearby.full.robot.name
+            raise ValueError(f"robot {name} cannot run on mjx: {error}; use physics='mujoco'") from error
 
     def forward(self, data: PhysicsState) -> PhysicsReading:
         """Read a state."""
@@ -63,7 +68,7 @@ class Part:
             full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             with _corrections():
                 moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
-            after = data.replace(qpos=moved.qpos, qvel=moved.qvel, qacc_warmstart=moved.qacc_warmstart, time=moved.time)
+            after = data.replace(**{name: getattr(moved, name) for name in _MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             return data, self._measure(full), touched | self._touched(full)
 

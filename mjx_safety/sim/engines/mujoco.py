@@ -16,7 +16,7 @@ from mjx_safety.sim.relevance.slots import EXACT, Nearby
 from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
-_STATE_FIELDS = ("qpos", "qvel", "qacc_warmstart", "time", "ctrl")
+_STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
 
 
 @jax.tree_util.register_static
@@ -84,8 +84,8 @@ class MujocoPhysics:
     def _sizes(self) -> dict[str, int]:
         """How many numbers a world comes back with. In sensordata those of contacts stand last."""
         model = self.scene.model
-        sizes = {"qpos": model.nq, "qvel": model.nv, "qacc_warmstart": model.nv, "sensordata": model.nsensordata}
-        return sizes | {"time": 1}
+        sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "qacc_warmstart": model.nv}
+        return sizes | {"sensordata": model.nsensordata, "time": 1}
 
     def run_on_host(
         self,
@@ -145,8 +145,10 @@ class _HostBatch:
         self.batch = Batch(scene.model, num_worlds)
         self.is_driven = bool(scene.driven_kinds)
         mocap_fields = ("mocap_pos", "mocap_quat") if scene.model.nmocap else ()
-        self.inputs = {name: self.batch.bind(name) for name in (*_STATE_FIELDS, *mocap_fields)}
-        self.outputs = {name: self.batch.bind(name) for name in ("qpos", "qvel", "time", "sensordata")}
+        moving_fields = ("qpos", "qvel", "act") if scene.model.na else ("qpos", "qvel")
+        state_fields = [name for name in _STATE_FIELDS if name != "act" or scene.model.na]
+        self.inputs = {name: self.batch.bind(name) for name in (*state_fields, *mocap_fields)}
+        self.outputs = {name: self.batch.bind(name) for name in (*moving_fields, "time", "sensordata")}
         self.outputs["qacc_warmstart"] = self.batch.bind("qacc")  # of the final state: where the next solve begins
 
     def run(

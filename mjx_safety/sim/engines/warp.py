@@ -198,7 +198,7 @@ def _advance(max_substeps: int) -> Callable:
     return advance
 
 
-_MOVES = ("qpos", "qvel", "qacc_warmstart", "time")  # what a step changes of a `PhysicsState`
+_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # what a step changes of a `PhysicsState`
 
 
 def _keep(moves: jax.Array, moved: mjx.Data, before: mjx.Data) -> mjx.Data:

@@ -124,6 +124,7 @@ class Nearby:
         return data.replace(
             qpos=jnp.concatenate(qpos),
             qvel=jnp.concatenate(qvel),
+            act=moved.act,
             qacc_warmstart=jnp.concatenate(warm),
             time=moved.time,
             ctrl=moved.ctrl,

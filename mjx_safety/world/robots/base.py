@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import mujoco
-import numpy as np
 
 from mjx_safety.core.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
 from mjx_safety.world.placement.table import AbstractPlaced
@@ -18,7 +16,10 @@ ASSETS = Path(__file__).parent / "assets"
 
 @settings
 class Robot(AbstractPlaced):
-    """A robot. Its model has one body named `robot`, actuators with control ranges, and named sensors."""
+    """A robot. Its model holds one body named `robot`, actuators with control ranges, and named sensors.
+
+    Actions in [-1, 1] are scaled to the control ranges. `sim.robot_file` says what a model may not hold.
+    """
 
     name: str
     xml: str  # path of the MJCF model
@@ -54,19 +55,3 @@ class Robot(AbstractPlaced):
 
 def _is_pair(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)
-
-
-def check_model(robot: Robot, model: mujoco.MjModel) -> None:
-    """Raise ValueError if the robot's model does not match its value."""
-    where = f"the model {robot.xml} of robot {robot.name}"
-    missing = set(robot.sensors) - {model.sensor(i).name for i in range(model.nsensor)}
-    if missing:
-        raise ValueError(f"{where} has no sensor named {sorted(missing)[0]!r}")
-    joint = mujoco.mjtJoint
-    roots = {"planar": [joint.mjJNT_SLIDE, joint.mjJNT_SLIDE, joint.mjJNT_HINGE], "free": [joint.mjJNT_FREE]}
-    first, num = model.body("robot").jntadr[0], model.body("robot").jntnum[0]
-    if list(model.jnt_type[first : first + num]) != [int(kind) for kind in roots[robot.root_joint]]:
-        wanted = {"planar": "two slides and a hinge", "free": "one free joint"}[robot.root_joint]
-        raise ValueError(f"{where} has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}")
-    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
-        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")

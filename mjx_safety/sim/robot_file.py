@@ -1,0 +1,255 @@
+"""A robot's MJCF file: read, and refused with a sentence where it holds what a scene cannot vouch for.
+
+Every state of an episode has to follow from `PhysicsState`, the robot has to be where its layout puts it, and leaving
+objects out of the solver must not change what it senses. A file that breaks one of these is refused by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import mujoco
+import numpy as np
+
+from mjx_safety.world.robots.base import Robot
+
+_JOINT, _DYN, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtDyn, mujoco.mjtSensor, mujoco.mjtEq
+_DISABLE, _ENABLE = mujoco.mjtDisableBit, mujoco.mjtEnableBit
+ROOTS = {"planar": (_JOINT.mjJNT_SLIDE, _JOINT.mjJNT_SLIDE, _JOINT.mjJNT_HINGE), "free": (_JOINT.mjJNT_FREE,)}
+ROOT_WORDS = {"planar": "two slides and a hinge", "free": "one free joint"}
+AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x, slide y, hinge z
+GEOM_DEFAULTS = (
+    "contype",
+    "conaffinity",
+    "friction",
+    "solref",
+    "solimp",
+    "solmix",
+    "margin",
+    "gap",
+    "priority",
+    "mass",
+)
+NO_FLAGS = {  # of <flag>: what would change the objects or what they cost
+    "constraint": _DISABLE.mjDSBL_CONSTRAINT,
+    "equality": _DISABLE.mjDSBL_EQUALITY,
+    "contact": _DISABLE.mjDSBL_CONTACT,
+    "gravity": _DISABLE.mjDSBL_GRAVITY,
+    "sensor": _DISABLE.mjDSBL_SENSOR,
+}
+NO_EXTRA_FLAGS = {"override": _ENABLE.mjENBL_OVERRIDE, "sleep": _ENABLE.mjENBL_SLEEP}
+SENSED_ALONE = {  # sensors that need nothing but the robot
+    *(_SENS.mjSENS_TOUCH, _SENS.mjSENS_ACCELEROMETER, _SENS.mjSENS_VELOCIMETER, _SENS.mjSENS_GYRO, _SENS.mjSENS_FORCE),
+    *(_SENS.mjSENS_TORQUE, _SENS.mjSENS_MAGNETOMETER, _SENS.mjSENS_JOINTPOS, _SENS.mjSENS_JOINTVEL),
+    *(_SENS.mjSENS_TENDONPOS, _SENS.mjSENS_TENDONVEL, _SENS.mjSENS_ACTUATORPOS, _SENS.mjSENS_ACTUATORVEL),
+    *(_SENS.mjSENS_ACTUATORFRC, _SENS.mjSENS_JOINTACTFRC, _SENS.mjSENS_TENDONACTFRC, _SENS.mjSENS_BALLQUAT),
+    *(_SENS.mjSENS_BALLANGVEL, _SENS.mjSENS_JOINTLIMITPOS, _SENS.mjSENS_JOINTLIMITVEL, _SENS.mjSENS_JOINTLIMITFRC),
+    *(_SENS.mjSENS_TENDONLIMITPOS, _SENS.mjSENS_TENDONLIMITVEL, _SENS.mjSENS_TENDONLIMITFRC, _SENS.mjSENS_FRAMEPOS),
+    *(_SENS.mjSENS_FRAMEQUAT, _SENS.mjSENS_FRAMEXAXIS, _SENS.mjSENS_FRAMEYAXIS, _SENS.mjSENS_FRAMEZAXIS),
+    *(_SENS.mjSENS_FRAMELINVEL, _SENS.mjSENS_FRAMEANGVEL, _SENS.mjSENS_FRAMELINACC, _SENS.mjSENS_FRAMEANGACC),
+    *(_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SUBTREEANGMOM, _SENS.mjSENS_CLOCK),
+}
+SUBTREES = (_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SUBTREEANGMOM)
+
+
+def read_robot(robot: Robot) -> mujoco.MjSpec:
+    """Read and check a robot's file. What it declares as defaults holds for its own parts, not for the objects."""
+    where = describe(robot)
+    try:
+        spec = mujoco.MjSpec.from_file(str(robot.xml))
+        root = spec.body("robot")
+        if root is None:
+            raise ValueError(f"{where} has no body named 'robot'")
+        model = spec.compile()
+    except ValueError as error:
+        if str(error).startswith(where):
+            raise
+        raise ValueError(f"{where} cannot be read: {_first_line(error)}") from error
+    check_model(robot, model)
+    _check_floor(robot, spec)
+    plain = mujoco.MjSpec().default.geom
+    for name in GEOM_DEFAULTS:
+        setattr(spec.default.geom, name, getattr(plain, name))
+    return spec
+
+
+@contextlib.contextmanager
+def fitting(robot: Robot) -> Iterator[None]:
+    """Name the robot's file where MuJoCo finds that its parts clash with the floor or the objects."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{describe(robot)} does not fit into the scene: {_first_line(error)}") from error
+
+
+def describe(robot: Robot) -> str:
+    """Name the file in a message."""
+    return f"the model {robot.xml} of robot {robot.name}"
+
+
+def check_model(robot: Robot, model: mujoco.MjModel) -> None:
+    """Raise ValueError where the robot's own model is not what its value says, or holds what no scene can carry."""
+    checks: tuple[Callable[[Robot, mujoco.MjModel], str | None], ...] = (
+        *(_wrong_options, _wrong_bodies, _wrong_root, _wrong_planar_root, _wrong_geoms, _wrong_ties),
+        *(_wrong_actuators, _wrong_sensors),
+    )
+    for check in checks:
+        problem = check(robot, model)
+        if problem is not None:
+            raise ValueError(f"{describe(robot)} {problem}")
+
+
+def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
+    plain, opt = mujoco.MjSpec().option, model.opt
+    for name, allowed in {"gravity": [0, 0, -9.81], "magnetic": [0, -0.5, 0]}.items():
+        value = getattr(opt, name)
+        if not (np.allclose(value, getattr(plain, name)) or np.allclose(value, allowed)):
+            return f"sets <option {name}>, which is the scene's: leave it out"
+    for name in ("wind", "density", "viscosity"):
+        if np.any(getattr(opt, name)):
+            return f"sets <option {name}>, which would move the objects: leave it out"
+    flags = {name: opt.disableflags & bit for name, bit in NO_FLAGS.items()}
+    flags |= {name: opt.enableflags & bit for name, bit in NO_EXTRA_FLAGS.items()}
+    wrong = next((name for name, is_set in flags.items() if is_set), None)
+    return None if wrong is None else f"sets <flag {wrong}>, which would change the objects: leave it out"
+
+
+def _wrong_bodies(robot: Robot, model: mujoco.MjModel) -> str | None:
+    root = model.body("robot").id
+    if model.body_parentid[root] != 0:
+        return "has its body 'robot' inside another; it must be a child of the worldbody"
+    outside = model.body_rootid != root
+    for body in np.flatnonzero(outside)[1:]:
+        name = model.body(body).name
+        if model.body_mocapid[body] >= 0:
+            return f"has a mocap body {name!r}, which no layout moves: only the body 'robot' may move"
+        if model.body_jntnum[body]:
+            return f"has joints at its body {name!r} outside of the body 'robot': only that may move"
+    for kind, number in {"flex": model.nflex, "plugin": model.nplugin}.items():
+        if number:
+            return f"has a {kind}, whose state no episode carries"
+    if model.nhistory:
+        return "has an actuator or a sensor with a delay, whose history no episode carries"
+    return None
+
+
+def _wrong_root(robot: Robot, model: mujoco.MjModel) -> str | None:
+    root = model.body("robot")
+    first, num = root.jntadr[0], root.jntnum[0]
+    if list(model.jnt_type[first : first + num]) != [int(kind) for kind in ROOTS[robot.root_joint]]:
+        wanted = ROOT_WORDS[robot.root_joint]
+        return f"has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}"
+    if robot.root_joint == "free" and not robot.touches_floor:
+        return "has a free joint, so it needs the floor: touches_floor must be True"
+    return None
+
+
+def _wrong_planar_root(robot: Robot, model: mujoco.MjModel) -> str | None:
+    """Coordinates of a planar root are those of the world only if nothing shifts or turns them."""
+    if robot.root_joint != "planar":
+        return None
+    root = model.body("robot")
+    joints = slice(root.jntadr[0], root.jntadr[0] + 3)
+    if not np.allclose(model.jnt_axis[joints], AXES, atol=1e-9):
+        return "has a planar root with other axes than slide x, slide y, hinge z, in that order"
+    if np.any(model.qpos0[:3]) or np.any(model.jnt_pos[joints]) or np.any(model.jnt_limited[joints]):
+        return "has a planar root with ref, pos or range at its joints: leave them out, since layouts place the robot"
+    if np.any(root.pos[:2]) or not np.allclose(root.quat, [1, 0, 0, 0]):
+        return (
+            f"has its body 'robot' at pos {root.pos.tolist()}, or turned; x and y must be 0, and it must not be turned"
+        )
+    if abs(root.pos[2] - robot.start_height) > 1e-6:
+        return (
+            f"has its body 'robot' at z = {root.pos[2]:g} m; start_height is {robot.start_height:g} m"
+        )
+    return None
+
+
+def _wrong_geoms(robot: Robot, model: mujoco.MjModel) -> str | None:
+    own = model.body_rootid[model.geom_bodyid] == model.body("robot").id
+    collides = (model.geom_contype | model.geom_conaffinity) > 0
+    for geom in np.flatnonzero(collides):
+        name = model.geom(geom).name or f"number {geom}"
+        if not own[geom]:
+            return f"has a solid geom {name!r} outside of the body 'robot': the floor is added, walls are in EnvConfig"
+        if not (model.geom_contype[geom] | model.geom_conaffinity[geom]) & 1:
+            return f"has a geom {name!r} that cannot touch the objects: bit 1 of contype or conaffinity must be set"
+        if model.geom_margin[geom] or model.geom_gap[geom]:
+            return (
+                f"has a margin or gap at its geom {name!r}, which would cost before anything is touched: leave it out"
+            )
+    names = {model.geom(geom).name for geom in np.flatnonzero(own)}
+    for name in (name for pair in robot.self_contacts for name in pair):
+        if name not in names:
+            return f"has no geom named {name!r}, which self_contacts names"
+    return None
+
+
+def _wrong_ties(robot: Robot, model: mujoco.MjModel) -> str | None:
+    """Equalities and tendons that tie the robot to a place."""
+    root, site_body = model.body("robot").id, model.site_bodyid
+    for index in range(model.neq):
+        if int(model.eq_type[index]) not in (int(_EQ.mjEQ_CONNECT), int(_EQ.mjEQ_WELD)):
+            continue
+        ids = np.array([model.eq_obj1id[index], model.eq_obj2id[index]])
+        bodies = site_body[ids] if model.eq_objtype[index] == int(mujoco.mjtObj.mjOBJ_SITE) else ids
+        if np.any(model.body_rootid[bodies] != root):
+            return f"ties the body 'robot' to the world by its equality {model.equality(index).name!r}"
+    wraps = {mujoco.mjtWrap.mjWRAP_SITE: site_body} | dict.fromkeys(
+        (mujoco.mjtWrap.mjWRAP_SPHERE, mujoco.mjtWrap.mjWRAP_CYLINDER), model.geom_bodyid
+    )
+    for kind, bodies in wraps.items():
+        ids = model.wrap_objid[model.wrap_type == int(kind)]
+        if np.any(model.body_rootid[bodies[ids]] != root):
+            return "ties the body 'robot' to the world by a tendon"
+    return None
+
+
+def _wrong_actuators(robot: Robot, model: mujoco.MjModel) -> str | None:
+    if model.nu == 0:
+        return "has no actuator"
+    users = {_DYN.mjDYN_USER: model.actuator_dyntype, mujoco.mjtGain.mjGAIN_USER: model.actuator_gaintype}
+    users |= {mujoco.mjtBias.mjBIAS_USER: model.actuator_biastype}
+    for index in range(model.nu):
+        name = model.actuator(index).name or f"number {index}"
+        if not model.actuator_ctrllimited[index]:
+            return f"has no ctrlrange for its actuator {name!r}"
+        if any(types[index] == int(user) for user, types in users.items()):
+            return f"has an actuator {name!r} of type user, which depends on functions of the program"
+    if model.opt.disableactuator:
+        return "switches actuators off (<option actuatorgroupdisable>): leave them out instead"
+    return None
+
+
+def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
+    known = {model.sensor(index).name for index in range(model.nsensor)}
+    missing = sorted(set(robot.sensors) - known)
+    if missing:
+        return f"has no sensor named {missing[0]!r}"
+    root = model.body("robot").id
+    for index in range(model.nsensor):
+        name, kind = model.sensor(index).name or f"number {index}", mujoco.mjtSensor(model.sensor_type[index])
+        if kind not in SENSED_ALONE:
+            word = kind.name.removeprefix("mjSENS_").lower()
+            return f"has a sensor {name!r} of type {word}, which may see more than the robot: leave it out"
+        if kind in SUBTREES and model.body_rootid[model.sensor_objid[index]] != root:
+            return f"has a sensor {name!r} of a subtree that is not the robot's"
+    return None
+
+
+def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
+    """Raise ValueError where a robot that is said not to touch the floor lies in it, in its reference position."""
+    if robot.touches_floor:
+        return
+    spec = spec.copy()
+    floor = spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], contype=1, conaffinity=1)
+    data = mujoco.MjData(spec.compile())
+    mujoco.mj_forward(data.model, data)
+    pressed = [contact for contact in data.contact if floor.id in contact.geom and contact.dist < -1e-6]
+    if pressed:
+        raise ValueError(f"{describe(robot)} lies {-pressed[0].dist:g} m in the floor, but touches_floor is False")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())
