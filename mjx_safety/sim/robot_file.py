@@ -160,9 +160,7 @@ def _wrong_planar_root(robot: Robot, model: mujoco.MjModel) -> str | None:
             f"has its body 'robot' at pos {root.pos.tolist()}, or turned; x and y must be 0, and it must not be turned"
         )
     if abs(root.pos[2] - robot.start_height) > 1e-6:
-        return (
-            f"has its body 'robot' at z = {root.pos[2]:g} m; start_height is {robot.start_height:g} m"
-        )
+        return f"has its body 'robot' at z = {root.pos[2]:g} m; start_height is {robot.start_height:g} m"
     return None
 
 
