@@ -49,6 +49,7 @@ class EpisodeSums:
     episode_costs: jax.Array  # [1 + C] sum over those episodes
     episode_goals: jax.Array  # [] sum over those episodes
     episode_length: jax.Array  # [] sum over those episodes, steps
+    placement_failures: jax.Array | float = 0.0  # [] float32, episodes that ended because something found no place
 
 
 @struct.dataclass

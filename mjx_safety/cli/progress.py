@@ -15,7 +15,7 @@ class Progress:
     def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
         self.title, self.total_steps, self.cost_limit = title, total_steps, cost_limit
         self.console = console or Console()
-        self._compiled = False
+        self._compiled, self._warnings = False, set[str]()
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
     def __enter__(self) -> Progress:
@@ -44,6 +44,12 @@ class Progress:
             over = name == "cost" and (_first(row, "violation") or 0.0) > 0.0
             table.add_row(name, text, style="red" if over else None)
         self._live.update(table, refresh=True)
+
+    def warn(self, text: str) -> None:
+        """Show a warning, once."""
+        if text not in self._warnings:
+            self._warnings.add(text)
+            self.console.print(f"[yellow]warning:[/] {text}", highlight=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
         if self._live:

@@ -25,6 +25,7 @@ from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
 
+CROWDED = "episodes ended because something found no free place (placement_failures in the metrics); take fewer objects"
 SAVE_EVERY = 60.0  # s between checkpoints
 
 
@@ -197,6 +198,8 @@ def _loop(
             for index, folder in enumerate(folders):
                 rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
                 newest.append(folder.record(rows, chunk.seconds)[-1])
+                if any(row["placement_failures"] for row in rows):
+                    progress.warn(CROWDED)
                 _check_finite(rows)
             if newest:
                 progress.update(run_folder.mean_row(newest))

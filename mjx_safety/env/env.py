@@ -345,9 +345,8 @@ class Env:
 def build_env(config: EnvConfig, physics: Physics) -> Env:
     """Build the environment. Raises ValueError if a kind of object has no room."""
     table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
-    env = Env(config=config, placement=table, physics=physics)
-    require_room(table, env._goal_row)
-    return env
+    require_room(table)
+    return Env(config=config, placement=table, physics=physics)
 
 
 def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:

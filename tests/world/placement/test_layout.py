@@ -146,6 +146,7 @@ def test_a_layout_that_is_not_flagged_keeps_its_distances(crowded, monkeypatch):
 
 def test_a_failed_layout_ends_the_world_it_belongs_to(key, monkeypatch):
     monkeypatch.setattr(layout, "MAX_LAYOUTS", 2)
+    monkeypatch.setattr("mjx_safety.env.env.require_room", lambda table: None)  # `make` would refuse the crowd
     crowd = Hazards(num=8, keepout=0.5)
     env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", hazards=crowd)
     state = jax.jit(env.reset)(key)
