@@ -9,6 +9,7 @@ the result counts them by name.
     python benchmarks/parity.py --all --engines mujoco           # all 27 recordings in tests/data
     python benchmarks/parity.py --envs CarPush1 DoggoGoal2
     python benchmarks/parity.py --all --json benchmarks/results/parity.json    # keeps its other rows
+    python benchmarks/parity.py --velocity --engines mujoco      # the velocity environments (velocity_parity.py)
     python benchmarks/parity.py --engines warp                   # with the extra warp; on a GPU, or slowly on a CPU
 """
 
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import record
 import tyro
+import velocity_parity
 from contacts import CHANGED, Contacts
 from rich.console import Console
 from rich.table import Table
@@ -76,12 +78,14 @@ SHARES: dict[str, dict[str, float]] = {  # smallest allowed shares of agreement,
 class Args:
     """Recordings and engines to compare."""
 
-    data: Path = DATA
-    """Folder with the recordings, <Robot><Task><Level>.npz."""
+    data: Path | None = None
+    """Folder with the recordings, <Robot><Task><Level>.npz or <Robot>.npz; by default those in tests/data."""
     envs: tuple[str, ...] = DEFAULT
     """Recordings to compare with."""
     all: bool = False
     """Compare with all recordings of the folder."""
+    velocity: bool = False
+    """Compare the velocity environments instead, with all their recordings."""
     engines: tuple[str, ...] = ("mujoco", "mjx")
     """Engines to test."""
     json: Path | None = None
@@ -335,11 +339,34 @@ def _text(numbers: dict[str, float]) -> str:
 
 def main(args: Args) -> None:
     """Print the tables and all missed bars."""
-    names = sorted(path.stem for path in args.data.glob("*.npz")) if args.all else args.envs
+    (main_velocity if args.velocity else main_navigation)(args)
+
+
+def main_velocity(args: Args) -> None:
+    """Do so for the velocity environments."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in velocity_parity.NAMES:
+        for engine in args.engines:
+            print(f"{name} {engine} ...", flush=True)
+            path = (args.data or velocity_parity.DATA) / f"{name}.npz"
+            rows[f"{name} {engine}"] = velocity_parity.compare(path, engine)
+    Console(width=200).print(velocity_parity.table(rows))
+    misses = [f"{key} {miss}" for key, row in rows.items() for miss in velocity_parity.missed(row, *key.split())]
+    print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
+    if args.json:
+        rows = record.read(args.json).get("rows", {}) | rows
+        bars = {"bars": velocity_parity.BARS, "costs": velocity_parity.COSTS}
+        record.write(args.json, bars | {"rows": rows, "missed": misses})
+
+
+def main_navigation(args: Args) -> None:
+    """Do so for the navigation environments."""
+    data = args.data or DATA
+    names = sorted(path.stem for path in data.glob("*.npz")) if args.all else args.envs
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         print(f"{name} ...", flush=True)
-        for engine, result in compare(args.data / f"{name}.npz", args.engines).items():
+        for engine, result in compare(data / f"{name}.npz", args.engines).items():
             rows[f"{name} {engine}"] = result
     console = Console(width=200)
     console.print(worlds_table(rows))

@@ -26,6 +26,11 @@ def rows() -> dict[str, dict[str, Row]]:
     return found
 
 
+def velocity_speed_error(robot: str) -> list[float]:
+    """Return how far the speeds of a velocity environment are from the recorded ones, m/s: median and 95 %."""
+    return json.loads((RESULTS / "velocity_parity.json").read_text())["rows"][f"{robot} mujoco"]["speed"][:2]
+
+
 def at_most(values: Iterable[float | None]) -> float | None:
     """Return the largest known value."""
     known = [value for value in values if value is not None]

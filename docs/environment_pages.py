@@ -18,11 +18,12 @@ from typing import Any
 import jax
 import mujoco
 import numpy as np
+import velocity_pages
 import words
 from tabular import number, table
 
 import mjx_safety
-from mjx_safety import BENCHMARK_IDS, ENV_IDS, Env
+from mjx_safety import BENCHMARK_IDS, NAVIGATION_IDS, VELOCITY_IDS, Env
 from mjx_safety.core.shapes import Shape
 from mjx_safety.viz import draw_top_view, heading
 from mjx_safety.world.objects import AbstractObject
@@ -298,8 +299,13 @@ HEAD = f"""# Environments
 
 {NOTE}
 
-All {{num}} ids of `mjx_safety.ENV_IDS`. The first {{num_benchmark}} are those of the benchmark, `BENCHMARK_IDS`.
-Each id links to a page with a picture and tables of observation, action, reward and cost.
+`mjx_safety.ENV_IDS` holds two families: {{num}} ids of [navigation](#navigation), robots among objects, and
+{{num_velocity}} ids of [velocity](#velocity), robots that are the whole world. Each id links to a page with a picture
+and tables of observation, action, reward and cost.
+
+## Navigation
+
+All {{num}} ids of `NAVIGATION_IDS`. The first {{num_benchmark}} are those of the benchmark, `BENCHMARK_IDS`.
 
 - Units are SI, angles are in radians, and (1) means unitless. Sensors are in the frame of the robot's root. Positions
   are in the world frame.
@@ -309,6 +315,11 @@ Each id links to a page with a picture and tables of observation, action, reward
   for placement.
 - `Safexp-PointGoal1-v0` and its siblings (`ENV_IDS_2019`) are the environments of Safety Gym (2019). The
   [questions](../faq.md#what-are-the-ids-of-2019) list the differences.
+"""
+VELOCITY = """## Velocity
+
+All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots, which are charged for every step above a speed. Results are
+published for version 1; version 0 has other thresholds.
 """
 
 
@@ -359,24 +370,28 @@ def section(title: str, levels: Levels) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def pages(env_ids: tuple[str, ...] = ENV_IDS) -> dict[str, str]:
+def pages(env_ids: tuple[str, ...] = NAVIGATION_IDS) -> dict[str, str]:
     """Return the text of each page, by its path below docs/."""
     groups = sections(env_ids)
-    head = HEAD.format(num=len(env_ids), num_benchmark=len(BENCHMARK_IDS))
-    texts = {f"{FOLDER}/index.md": f"{head}\n{index(groups)}\n"}
+    sizes = {"num": len(env_ids), "num_benchmark": len(BENCHMARK_IDS), "num_velocity": len(VELOCITY_IDS)}
+    velocity = f"{VELOCITY.format(num=len(VELOCITY_IDS))}\n{velocity_pages.index()}"
+    texts = {f"{FOLDER}/index.md": f"{HEAD.format(**sizes)}\n{index(groups)}\n\n{velocity}\n"}
+    for robot, envs in velocity_pages.robots().items():
+        texts[f"{FOLDER}/{velocity_pages.file_name(robot)}"] = velocity_pages.page(robot, envs, NOTE)
     return texts | {f"{FOLDER}/{file_name(title)}": section(title, levels) for title, levels in groups.items()}
 
 
-def missing_images(env_ids: tuple[str, ...] = ENV_IDS) -> list[str]:
+def missing_images(env_ids: tuple[str, ...] = NAVIGATION_IDS) -> list[str]:
     """Return the names of environments without a picture."""
-    return [env_id for env_id in env_ids if not (IMAGES / f"{env_id}.png").is_file()]
+    missing = [env_id for env_id in env_ids if not (IMAGES / f"{env_id}.png").is_file()]
+    return [*missing, *velocity_pages.missing_images()]
 
 
 def draw(env_id: str) -> None:
     """Write the picture of one environment."""
     env = mjx_safety.make(env_id, physics="mujoco")
     reset = jax.jit(env.reset, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster, runs once
-    key = jax.random.fold_in(jax.random.key(KEY), ENV_IDS.index(env_id))
+    key = jax.random.fold_in(jax.random.key(KEY), NAVIGATION_IDS.index(env_id))
     figure = draw_top_view(env, reset(key)).figure
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / f"{env_id}.png", dpi=DPI, metadata={"Software": None})

@@ -20,8 +20,9 @@ import environment_pages
 import headline
 import speed_tables
 import tyro
+import velocity_pages
 
-from mjx_safety import ENV_IDS
+from mjx_safety import NAVIGATION_IDS
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
@@ -77,13 +78,13 @@ def out_of_date() -> list[str]:
     ]
 
 
-def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = ENV_IDS) -> None:
+def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = NAVIGATION_IDS) -> None:
     """Write or check the generated parts of the documentation.
 
     Args:
         check: Write nothing; fail where a text is out of date or a picture is missing.
         pictures: Draw the environments too.
-        envs: Environments to draw.
+        envs: Environments of navigation to draw.
     """
     if check:
         if out_of_date():
@@ -98,6 +99,8 @@ def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = ENV
         path.write_text(text)
     for env_id in envs if pictures else ():
         environment_pages.draw(env_id)
+    for robot in velocity_pages.robots() if pictures else ():
+        velocity_pages.draw(robot)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Safety Gym for accelerators: pure functional environments with costs on MuJoCo MJX, and safe-RL agents."""
 
 from mjx_safety.core.settings import settings
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env
+from mjx_safety.env.locomotion import LocomotionEnv
 from mjx_safety.env.vector import VecEnv, VecState, vectorize
-from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, make, register
+from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, NAVIGATION_IDS, VELOCITY_IDS, make, register
 from mjx_safety.types import Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.lidar import Lidar
+from mjx_safety.world.locomotion.config import LocomotionConfig
 from mjx_safety.world.objects import (
     Boundary,
     Buttons,
@@ -33,7 +36,9 @@ from mjx_safety.world.tasks.run import Run
 __version__ = "0.1.0"
 
 
-def render(env: Env, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True):
+def render(
+    env: AbstractEnv, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True
+):
     """Draw a state with MuJoCo's renderer. Returns a Pillow image, which a notebook shows.
 
     state: of one world, or of a batch [B] of up to 64 worlds, which are put side by side; camera: one of
@@ -49,6 +54,9 @@ __all__ = [
     "BENCHMARK_IDS",
     "ENV_IDS",
     "ENV_IDS_2019",
+    "NAVIGATION_IDS",
+    "VELOCITY_IDS",
+    "AbstractEnv",
     "AbstractTask",
     "Boundary",
     "Button",
@@ -65,6 +73,8 @@ __all__ = [
     "Gremlins",
     "Hazards",
     "Lidar",
+    "LocomotionConfig",
+    "LocomotionEnv",
     "Pillars",
     "Point",
     "Push",

@@ -18,11 +18,16 @@ from typing import Any, cast
 import jax
 
 from mjx_safety.core.settings import from_mapping
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env, build_env
-from mjx_safety.sim.engines.base import Physics
+from mjx_safety.env.locomotion import LocomotionEnv
+from mjx_safety.sim.engines.base import EngineScene, Physics
+from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
 from mjx_safety.sim.scene import build_scene
 from mjx_safety.world.config import EnvConfig
+from mjx_safety.world.locomotion.config import LocomotionConfig
+from mjx_safety.world.locomotion.robots import presets as velocity_presets
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.car import CAR
 from mjx_safety.world.robots.doggo import DOGGO, DOGGO_2019
@@ -33,6 +38,8 @@ ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
 ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
 TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each has `presets(robot)`, one per level
 MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
+
+Config = EnvConfig | LocomotionConfig  # one type for each family of environments
 
 ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
@@ -52,15 +59,18 @@ def _presets(prefix: str, robots: tuple[Robot, ...], tasks: tuple[ModuleType, ..
 _BENCHMARK = _presets("Safety", ROBOTS, TASKS, "1.0.0")
 _MORE = _presets("Safety", ROBOTS, MORE_TASKS, "1.0.0")
 _BENCHMARK_2019 = _presets("Safexp-", ROBOTS_2019, TASKS, "2019")
-_FACTORIES: dict[str, Callable[[], EnvConfig]] = {**_BENCHMARK, **_MORE, **_BENCHMARK_2019}
+_VELOCITY = {name: functools.partial(dataclasses.replace, config) for name, config in velocity_presets().items()}
+_FACTORIES: dict[str, Callable[[], Config]] = {**_BENCHMARK, **_MORE, **_VELOCITY, **_BENCHMARK_2019}
 
 BENCHMARK_IDS: tuple[str, ...] = tuple(_BENCHMARK)  # the 27 of the benchmark
-ENV_IDS: tuple[str, ...] = (*_BENCHMARK, *_MORE)  # all presets; ENV_IDS_2019 has the `Safexp-...` ids
+VELOCITY_IDS: tuple[str, ...] = tuple(_VELOCITY)  # robots that are the whole world, and pay for speed
+NAVIGATION_IDS: tuple[str, ...] = (*_BENCHMARK, *_MORE)  # robots in an arena of objects
+ENV_IDS: tuple[str, ...] = (*NAVIGATION_IDS, *VELOCITY_IDS)  # all presets; ENV_IDS_2019 has the `Safexp-...` ids
 ENV_IDS_2019: tuple[str, ...] = tuple(_BENCHMARK_2019)  # the 27 of Safety Gym (2019)
 
 
-def register(env_id: str, factory: Callable[[], EnvConfig]) -> None:
-    """Give a name to a function that returns an `EnvConfig`. Raises ValueError if the name is taken."""
+def register(env_id: str, factory: Callable[[], Config]) -> None:
+    """Give a name to a function that returns settings (see `make`). Raises ValueError if the name is taken."""
     if env_id in _FACTORIES:
         raise ValueError(f"the environment id {env_id!r} is already registered")
     _FACTORIES[env_id] = factory
@@ -72,35 +82,34 @@ def other_ids() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
 
 
-def make(env: str | EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Env:
+def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Any:
     """Build an environment.
 
-    env: an `EnvConfig`; or an id of `ENV_IDS`, `register` or an entry point in the group "mjx_safety.envs"; or
-      "package.module:factory", a function that returns an `EnvConfig`.
+    env: an `EnvConfig`, which makes an `Env`, or a `LocomotionConfig`, which makes a `LocomotionEnv`; or an id of
+      `ENV_IDS`, `register` or an entry point in the group "mjx_safety.envs"; or "package.module:factory", a function
+      that returns such settings.
     physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
       "auto": mjx on an accelerator, mujoco on a CPU.
     accuracy: "fast" solves only for what can touch something. "reference" solves for every object, pair and contact,
       to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything.
-    overrides: fields of `EnvConfig` to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
+    overrides: fields of the settings to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
       for `task` changes fields of the environment's task.
 
     Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for wrong
     values.
     """
-    if not isinstance(env, (str, EnvConfig)):
-        raise ValueError(f"make got {env!r}; it takes an environment id or an EnvConfig")
-    config = env if isinstance(env, EnvConfig) else config_of(env, find_factory(env)())
-    unknown = set(overrides) - {field.name for field in dataclasses.fields(EnvConfig)}
-    if unknown:
-        name = sorted(unknown)[0]
-        allowed = [field.name for field in dataclasses.fields(EnvConfig)]
-        raise ValueError(f"EnvConfig has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
+    if not isinstance(env, (str, *_FAMILIES)):
+        raise ValueError(f"make got {env!r}; it takes an environment id or {_SETTINGS}")
+    config = config_of(env, find_factory(env)()) if isinstance(env, str) else env
+    kind, allowed = type(config).__name__, [field.name for field in dataclasses.fields(config)]
+    for name in sorted(set(overrides) - set(allowed)):
+        raise ValueError(f"{kind} has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
     if accuracy not in ACCURACIES:
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):
         overrides["task"] = from_mapping(type(config.task), overrides["task"], "EnvConfig.task")
     config = dataclasses.replace(config, **overrides)
-    return build_env(config, _build_physics(config, resolve_physics(physics), cast(Accuracy, accuracy)))
+    return _FAMILIES[type(config)](config, resolve_physics(physics), cast(Accuracy, accuracy))
 
 
 def resolve_physics(physics: str) -> Engine:
@@ -127,11 +136,29 @@ def _require_warp() -> None:
         )
 
 
-def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Physics:
+def _build_arena(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Env:
     com = "com" in config.extras
     build = functools.partial(build_scene, config.robot, engine=engine, accuracy=accuracy, com=com)
     scene = build(config.objects)
     alone = build({}) if scene.solid_bodies and accuracy == "fast" else None
+    near = build(with_slots(config.objects)) if engine == "mjx" and accuracy == "fast" else scene
+    return build_env(config, _put_on(engine, scene, near, alone))
+
+
+def _build_lone_robot(config: LocomotionConfig, engine: Engine, accuracy: Accuracy) -> LocomotionEnv:
+    scene = build_lone_robot(config, engine=engine, accuracy=accuracy)
+    return LocomotionEnv(config=config, physics=_put_on(engine, scene, scene, None))
+
+
+_FAMILIES: dict[type, Callable[[Any, Engine, Accuracy], AbstractEnv]] = {  # settings -> what makes an environment
+    EnvConfig: _build_arena,
+    LocomotionConfig: _build_lone_robot,
+}
+_SETTINGS = "an EnvConfig or a LocomotionConfig"
+
+
+def _put_on(engine: Engine, scene: EngineScene, near: EngineScene, alone: EngineScene | None) -> Physics:
+    """Give a scene to an engine. near: what `mjx` has slots for; alone: the robot without objects (mjx, mujoco)."""
     if engine == "mujoco":
         from mjx_safety.sim.engines.mujoco import MujocoPhysics
 
@@ -144,18 +171,18 @@ def _build_physics(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Phy
         from mjx_safety.sim.engines.mjx import MjxPhysics
         from mjx_safety.sim.relevance.slots import Nearby
 
-    near = build(with_slots(config.objects)) if accuracy == "fast" else scene
-    return MjxPhysics.create(Nearby(full=scene, near=near), alone and Nearby(full=scene, near=alone))
+    without = None if alone is None else Nearby(full=scene, near=alone)
+    return MjxPhysics.create(Nearby(full=scene, near=near), without)
 
 
-def config_of(env_id: str, made: Any) -> EnvConfig:
-    """Return what the factory of an id has made. Raises ValueError if it is no EnvConfig."""
-    if not isinstance(made, EnvConfig):
-        raise ValueError(f"the factory of {env_id!r} returned {type(made).__name__}; it must return an EnvConfig")
+def config_of(env_id: str, made: Any) -> Config:
+    """Return what the factory of an id has made. Raises ValueError if it is no settings."""
+    if not isinstance(made, tuple(_FAMILIES)):
+        raise ValueError(f"the factory of {env_id!r} returned {type(made).__name__}; it must return {_SETTINGS}")
     return made
 
 
-def find_factory(env_id: str) -> Callable[[], EnvConfig]:
+def find_factory(env_id: str) -> Callable[[], Config]:
     """Find the function behind an id. Raises ValueError if there is none; errors in its module are passed on."""
     if env_id in _FACTORIES:
         return _FACTORIES[env_id]
@@ -169,7 +196,7 @@ def find_factory(env_id: str) -> Callable[[], EnvConfig]:
     raise ValueError(f"unknown environment id {env_id!r}{hint}; `python -m mjx_safety` lists all {len(known)}")
 
 
-def _import_factory(path: str) -> Callable[[], EnvConfig]:
+def _import_factory(path: str) -> Callable[[], Config]:
     module_name, _, name = path.partition(":")
     if not module_name or module_name.startswith("."):
         raise ValueError(f"cannot import {module_name!r} of environment {path!r}: it must be the name of a module")
@@ -183,8 +210,8 @@ def _import_factory(path: str) -> Callable[[], EnvConfig]:
     if factory is None:
         raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}")
     if not callable(factory):
-        raise ValueError(f"{path!r} is not a function that returns an EnvConfig")
-    return cast(Callable[[], EnvConfig], factory)
+        raise ValueError(f"{path!r} is not a function that returns {_SETTINGS}")
+    return cast(Callable[[], Config], factory)
 
 
 def _did_you_mean(name: str, known: Any) -> str:

@@ -40,6 +40,9 @@ class Snapshot:
     time: Any = None  # [] s
     ctrl: Any = None  # [A] the last control, in the units of the actuators
     act: Any = None  # [na] activations of actuators that have a state
+    qpos: Any = None  # [nq] all coordinates, and so on: of robots that are the whole world
+    qvel: Any = None  # [nv]
+    qacc_warmstart: Any = None  # [nv] first guess of the constraint solver
     root_pos: Any = None  # [3] m
     root_quat: Any = None  # [4]
     root_linvel: Any = None  # [3] m/s

@@ -9,12 +9,23 @@ import jax
 import pytest
 
 import mjx_safety
-from mjx_safety import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, EnvConfig, Hazards, Vases, registry
+from mjx_safety import (
+    BENCHMARK_IDS,
+    ENV_IDS,
+    ENV_IDS_2019,
+    NAVIGATION_IDS,
+    VELOCITY_IDS,
+    EnvConfig,
+    Hazards,
+    Vases,
+    registry,
+)
 from mjx_safety.cli.common import build_env
 from mjx_safety.runs.training_options import UsageError
 from mjx_safety.sim.engines.mujoco import MujocoPhysics
 
 ROBOTS, TASKS = ("Point", "Car", "Doggo"), ("Goal", "Button", "Push")
+RUNNERS = ("HalfCheetah", "Hopper", "Walker2d", "Swimmer", "Ant", "Humanoid")
 
 
 def made(env_id, **overrides):
@@ -43,7 +54,9 @@ def test_ids_are_robots_times_tasks_times_levels():
     assert sorted(BENCHMARK_IDS) == sorted(f"Safety{name}" for name in names)
     assert sorted(ENV_IDS_2019) == sorted(f"Safexp-{name}" for name in names)
     more = [f"Safety{robot}{task}-v0" for robot in ROBOTS for task in ("Circle0", "Circle1", "Circle2", "Run0")]
-    assert sorted(ENV_IDS) == sorted([*BENCHMARK_IDS, *more])
+    assert sorted(NAVIGATION_IDS) == sorted([*BENCHMARK_IDS, *more])
+    velocity = [f"Safety{runner}Velocity-v{version}" for runner in RUNNERS for version in (0, 1)]
+    assert VELOCITY_IDS == tuple(velocity) and ENV_IDS == (*NAVIGATION_IDS, *VELOCITY_IDS)
 
 
 @pytest.mark.parametrize(

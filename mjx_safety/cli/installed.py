@@ -51,12 +51,21 @@ def engine_problem(name: str) -> str:
 
 
 def levels() -> dict[str, dict[str, list[str]]]:
-    """Levels of the preset environments, by task and robot."""
+    """Levels of the navigation environments, by task and robot."""
     robots = "|".join(robot.name for robot in registry.ROBOTS)
     table: dict[str, dict[str, list[str]]] = {}
-    for env_id in registry.ENV_IDS:
+    for env_id in registry.NAVIGATION_IDS:
         robot, task, level = re.fullmatch(rf"Safety({robots})(.+)(\d+)-v\d+", env_id).groups()  # pyright: ignore[reportOptionalMemberAccess]
         table.setdefault(task, {}).setdefault(robot, []).append(level)
+    return table
+
+
+def versions_of_velocity() -> dict[str, list[str]]:
+    """Versions of the velocity environments, by robot."""
+    table: dict[str, list[str]] = {}
+    for env_id in registry.VELOCITY_IDS:
+        robot, _, number = env_id.removeprefix("Safety").partition("Velocity-")
+        table.setdefault(robot, []).append(number)
     return table
 
 

@@ -58,7 +58,9 @@ def overview() -> Group:
     versions = ", ".join(f"{name} {number}" for name, number in installed.versions().items())
     head = Text.assemble((f"mjx_safety {mjx_safety.__version__}", "bold"), f"\n{versions}\n{installed.devices()}")
     parts: dict[str, list[RenderableType]] = {
-        "Environments: Safety<Robot><Task><Level>-v0, such as SafetyPointGoal1-v0": environments(),
+        "Navigation: Safety<Robot><Task><Level>-v0, such as SafetyPointGoal1-v0": navigation(),
+        "Velocity: Safety<Robot>Velocity-<version>, such as SafetyHopperVelocity-v1": [velocity()],
+        "More environments": other_environments(),
         "Engines: make(..., physics=NAME), --physics NAME": [engines()],
         "Algorithms: --algo NAME": [algorithms()],
         "Extras": [extras()],
@@ -68,9 +70,8 @@ def overview() -> Group:
     return Group(head, *lines)
 
 
-def environments() -> list[RenderableType]:
-    """Preset environments by task and robot, and those of other packages."""
-    from mjx_safety import registry
+def navigation() -> list[RenderableType]:
+    """Navigation environments by task and robot."""
     from mjx_safety.cli import installed
 
     levels = installed.levels()
@@ -78,11 +79,29 @@ def environments() -> list[RenderableType]:
     table = _table("", *robots)
     for task, row in levels.items():
         table.add_row(task, *(" ".join(row.get(robot, ())) for robot in robots))
+    return [table]
+
+
+def velocity() -> Table:
+    """Velocity environments by robot."""
+    from mjx_safety.cli import installed
+
+    table = _table()
+    for robot, versions in installed.versions_of_velocity().items():
+        table.add_row(robot, " ".join(versions))
+    return table
+
+
+def other_environments() -> list[RenderableType]:
+    """Environments by other names, of other packages, and of one's own."""
+    from mjx_safety import registry
+
     notes = [f"As in 2019: Safexp-<Robot><Task><Level>-v0, {len(registry.ENV_IDS_2019)} of them."]
     if others := registry.other_ids():
         notes.append(f"From other packages: {', '.join(others)}.")
-    notes.append("Your own: an EnvConfig, mjx_safety.register, --env package.module:factory.")
-    return [table, *(Padding(note, (0, 0, 0, 2)) for note in notes)]
+    notes.append("Your own: an EnvConfig or a LocomotionConfig, mjx_safety.register,")
+    notes.append("--env package.module:factory.")
+    return [Padding(note, (0, 0, 0, 2)) for note in notes]
 
 
 def engines() -> Table:

@@ -18,11 +18,11 @@ import numpy as np
 import tyro
 
 from mjx_safety.cli import common
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.runs.training_options import UsageError
 from mjx_safety.types import State
 from mjx_safety.viz import frames
-from mjx_safety.viz.solids import markers, pose, true_model
+from mjx_safety.viz.solids import markers, pose
 
 ENGINE = "mujoco"  # compiles in seconds, and is exact
 RIGHT, LEFT, DOWN, UP, ENTER, ESCAPE = 262, 263, 264, 265, 257, 256  # GLFW's key codes
@@ -99,9 +99,9 @@ class Score:
 class Stage:
     """The viewer's model and data. Solids without a body go into the user's scene."""
 
-    def __init__(self, env: Env, *, halo: bool):
+    def __init__(self, env: AbstractEnv, *, halo: bool):
         self.env, self._halo = env, halo
-        self.model = copy.copy(true_model(env.scene))
+        self.model = copy.copy(env.scene.true_model)
         frames.furnish(self.model, 1280, 960)
         self.model.vis.headlight.diffuse[:] = 0.55  # the only lamp
         self.data = mujoco.MjData(self.model)
@@ -135,7 +135,7 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.play", args=list(argv))
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
-    env: Env = common.build_env(flags.env, ENGINE)
+    env: AbstractEnv = common.build_env(flags.env, ENGINE)
     drive = drive_of(env)
     check_display()
     common.set_up_jax(compilation_cache=True)
@@ -160,14 +160,14 @@ def _main(argv: Sequence[str]) -> None:
             thread.join(CLOSING)
 
 
-def drive_of(env: Env) -> DriveFn:
+def drive_of(env: AbstractEnv) -> DriveFn:
     """Return the map from (forward, left) to an action. Raises UsageError if arrow keys cannot drive the robot."""
     model = env.mj_model
     actuators = tuple(model.actuator(i).name for i in range(model.nu))
     if actuators not in _DRIVES:
         known = " or ".join(f"({', '.join(names)})" for names in _DRIVES)
         raise UsageError(
-            f"the arrow keys cannot drive {env.config.robot.name}, which has {model.nu} actuators; they drive robots"
+            f"the arrow keys cannot drive {env.robot_name}, which has {model.nu} actuators; they drive robots"
             f" whose actuators are named {known}, such as Point and Car"
         )
     return _DRIVES[actuators]

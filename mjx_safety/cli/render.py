@@ -17,7 +17,7 @@ from rich.progress import track
 from mjx_safety.agents import running_stats
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import Evaluator, Trained, evaluation_key
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.runs import run_folder, sweeps
 from mjx_safety.runs.training_options import UsageError
 from mjx_safety.viz import episodes, film, frames, opengl, replay
@@ -122,7 +122,7 @@ def record(flags: Flags, news: Console) -> Recording:
     path = Path(flags.target)
     if run_folder.holds_run(path):
         trained = Evaluator(flags.num_worlds, flags.seed).load(path, ENGINE)
-        env: Env = common.build_env(trained.options.run.env, ENGINE)
+        env: AbstractEnv = common.build_env(trained.options.run.env, ENGINE)
         act_fn, limit = (
             policy_of(trained, env.action_size if flags.policy == "sampled" else None),
             trained.options.run.cost_limit,

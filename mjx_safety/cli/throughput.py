@@ -18,7 +18,7 @@ from mujoco.rollout import Rollout
 
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.types import TrainConfig
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.vector import VecEnv, VecState, vectorize
 from mjx_safety.registry import make
 from mjx_safety.sim.state import PhysicsState
@@ -55,7 +55,7 @@ def time_in_turns(repeats: int, **calls: Callable[[], Any]) -> dict[str, list[fl
 class Program:
     """A compiled program that steps or trains many worlds."""
 
-    env: Env
+    env: AbstractEnv
     num_envs: int
     num_steps: int  # of each world in one call
     mode: str
@@ -64,7 +64,7 @@ class Program:
     compile_seconds: float  # tracing and compiling `advance`
 
 
-def prepare(env: Env, num_envs: int, mode: str, num_steps: int) -> Program:
+def prepare(env: AbstractEnv, num_envs: int, mode: str, num_steps: int) -> Program:
     """Compile `num_steps` steps of `num_envs` worlds with auto-reset. Threads may call this side by side."""
     venv = vectorize(env, num_envs, stagger=True)
     advance, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
@@ -111,7 +111,7 @@ def driving(key: jax.Array, num_steps: int, num_envs: int, action_size: int) -> 
     return jnp.repeat(drawn, HOLD, axis=0)[:num_steps]
 
 
-def in_mid_episode(env: Env, num_envs: int) -> VecState:
+def in_mid_episode(env: AbstractEnv, num_envs: int) -> VecState:
     """Return worlds after `WARM_UP` steps of random driving, some with robots at objects.
 
     The C engine steps them on the CPU, because it compiles no physics. States are the same on all engines.
@@ -126,7 +126,7 @@ def in_mid_episode(env: Env, num_envs: int) -> VecState:
     return run(jax.random.key(0))
 
 
-def _stepping(env: Env, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Callable[[], Any]]:
+def _stepping(env: AbstractEnv, venv: VecEnv, mode: str, num_steps: int) -> tuple[Any, Callable[[], Any]]:
     """Step by held random actions, or by a default-sized policy with such noise. Carry: worlds and key."""
     networks = make_networks((64, 64))
     params = networks.init(jax.random.key(1), venv.obs_size, venv.action_size).policy
@@ -173,13 +173,13 @@ def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
     return figures
 
 
-def share_with_objects(env: Env, physics: PhysicsState) -> float:
+def share_with_objects(env: AbstractEnv, physics: PhysicsState) -> float:
     """Share of the worlds [B] in which an object moves or can be touched within a step. env: not on `warp`."""
     needs = jax.jit(jax.vmap(lambda data: env.physics.nearby.needs_objects(data, env.dt)))
     return float(jnp.mean(needs(physics)))
 
 
-def buffers(env: Env) -> dict[str, int]:
+def buffers(env: AbstractEnv) -> dict[str, int]:
     """Sizes of the physics in every world: degrees of freedom, contact points, constraint rows."""
     model = env.physics.scene.model
     if env.physics.name == "mujoco":
@@ -197,7 +197,7 @@ def buffers(env: Env) -> dict[str, int]:
     }
 
 
-def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
+def bare_rollout(env: AbstractEnv, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
     """Return MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], with `rows` physics steps per action.
 
     env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets do not move.
@@ -225,7 +225,7 @@ def bare_rollout(env: Env, physics: PhysicsState, actions: np.ndarray, rows: int
     return run
 
 
-def rollout_of(env: Env, num_envs: int, num_steps: int) -> Callable[[], Any]:
+def rollout_of(env: AbstractEnv, num_envs: int, num_steps: int) -> Callable[[], Any]:
     """Prepare the bare rollout of worlds in mid-episode under random actions. env: on the engine `mujoco`."""
     with jax.default_device(jax.devices("cpu")[0]):
         physics = jax.tree.map(np.asarray, in_mid_episode(env, num_envs).env_state.data)
@@ -233,7 +233,7 @@ def rollout_of(env: Env, num_envs: int, num_steps: int) -> Callable[[], Any]:
     return bare_rollout(env, physics, actions, env.config.frameskip)
 
 
-def measure_rollout(env: Env, num_envs: int, num_steps: int, repeats: int) -> Timing:
+def measure_rollout(env: AbstractEnv, num_envs: int, num_steps: int, repeats: int) -> Timing:
     """Time the bare rollout alone. env: on the engine `mujoco`."""
     run = rollout_of(env, num_envs, num_steps)
     return _timing(num_steps * num_envs, time_in_turns(repeats, run=run)["run"])

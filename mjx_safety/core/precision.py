@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import numpy as np
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def single_precision(function: Callable[P, T]) -> Callable[P, T]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mujoco
 from flax import struct
 
-from mjx_safety.core.arguments import check_action, typed_key
+from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
+from mjx_safety.core.settings import Rectangle
+from mjx_safety.env.base import AbstractEnv, check_action, overlay, to_control, undo_blow_up
 from mjx_safety.env.observation import observation_sizes, observe
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
@@ -27,11 +29,10 @@ from mjx_safety.world.readings import Readings
 from mjx_safety.world.tasks.costs import CostFn, sources
 
 PLACES, YAWS, MEMORY, WORLDS = range(4)  # folded into the layout's key, one number per use
-HUGE = 1e10  # m, rad or their rates; MuJoCo itself calls larger values bad (mjMAXVAL)
 
 
 @struct.dataclass
-class Env:
+class Env(AbstractEnv):
     """One environment on one engine. Its functions are pure and work under jit, vmap and scan.
 
     They compile on first use, also outside `jax.jit`. The environment is a pytree. Its leaves are the float settings
@@ -55,28 +56,24 @@ class Env:
         return self.physics.scene
 
     @property
-    def mj_model(self) -> mujoco.MjModel:
-        """The engine's model, compiled by MuJoCo."""
-        return self.scene.model
+    def entry_sizes(self) -> dict[str, int]:
+        """Entries of the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
+        return observation_sizes(self.config, self.scene)
 
     @property
-    def obs_slices(self) -> dict[str, slice]:
-        """Slice of each entry in the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
-        slices, start = {}, 0
-        for name, size in observation_sizes(self.config, self.scene).items():
-            slices[name] = slice(start, start + size)
-            start += size
-        return slices
+    def objects(self) -> Mapping[str, AbstractObject]:
+        """See `AbstractEnv.objects`."""
+        return self.config.objects
 
     @property
-    def obs_size(self) -> int:
-        """O."""
-        return sum(observation_sizes(self.config, self.scene).values())
+    def extents(self) -> Rectangle:
+        """See `AbstractEnv.extents`."""
+        return self.config.extents
 
     @property
-    def action_size(self) -> int:
-        """A."""
-        return self.mj_model.nu
+    def robot_name(self) -> str:
+        """See `AbstractEnv.robot_name`."""
+        return self.config.robot.name
 
     @property
     def cost_names(self) -> tuple[str, ...]:
@@ -87,11 +84,6 @@ class Env:
     def dt(self) -> float:
         """Length of a step, s. It is a mean if the number of physics steps is random."""
         return float(self.mj_model.opt.timestep) * self.config.frameskip * self.config.frameskip_prob
-
-    @property
-    def episode_length(self) -> int:
-        """Steps until `truncated`."""
-        return self.config.episode_length
 
     @property
     def _goal_row(self) -> int | None:
@@ -134,8 +126,7 @@ class Env:
     @single_precision
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
-        taker = f"{self.config.robot.name} takes ({self.action_size},), one number per actuator (for a batch of worlds,"
-        check_action(action, (self.action_size,), f"{taker} use jax.vmap(env.step))")
+        check_action(self, action)
         config, task = self.config, self.config.task
         redraw_key, memory_key, noise_key, skip_key = jax.random.split(
             jax.random.fold_in(state.key, state.step_count), 4
@@ -143,7 +134,7 @@ class Env:
         data, reading = self.physics.step(
             state.data, self._control(action, noise_key), config.frameskip, self._num_substeps(skip_key)
         )
-        data, reading, exception = _undo_blow_up(state.data, data, reading)
+        data, reading, exception = undo_blow_up(state.data, data, reading)
         readings = self.scene.read(data, reading, state.scene)
 
         progress, goal_met = task.reward(readings, state.memory)
@@ -215,17 +206,12 @@ class Env:
         given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
         if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):
             xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement)
-        snapshot = _overlay(self._default_snapshot(yaw_key, xy), given)
+        default = self._default_snapshot(yaw_key, xy)
+        snapshot = overlay(default, given, _optional_fields(default))
         data, reading = self.physics.forward(self.scene.to_physics(snapshot))
         readings = self.scene.read(data, reading, self._episode_of(snapshot))
         memory = self.config.task.from_snapshot(readings, given, memory_key)
         return self._first_state(data, readings, memory, next_key, failed)
-
-    @jax.jit
-    @single_precision
-    def data(self, state: State) -> Any:
-        """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""
-        return self.physics.data(state.data)
 
     def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys for the layout and for everything else."""
@@ -293,18 +279,10 @@ class Env:
         )
 
     def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
-        """Return controls [A]: the action clipped to [-1, 1], noisy, scaled to the actuators' ranges.
-
-        A NaN stops all actuators, as the C engine does: their controls are 0, or what comes nearest to it.
-        """
-        low, high = jnp.asarray(self.mj_model.actuator_ctrlrange.T, jnp.float32)
-        is_finite = jnp.all(jnp.isfinite(action))
-        action = jnp.clip(action.astype(jnp.float32), -1.0, 1.0)
-        if self.config.action_noise:
-            action = jnp.where(is_finite, action, 0.0)
-            action = action + self.config.action_noise * jax.random.normal(key, action.shape)
-        scaled = 0.5 * (low + high) + 0.5 * (high - low) * action
-        return jnp.where(is_finite, scaled, jnp.clip(0.0, low, high))
+        """Return controls [A] for an action, with the noise that the settings ask for."""
+        if not self.config.action_noise:
+            return to_control(self, action)
+        return to_control(self, action, self.config.action_noise * jax.random.normal(key, action.shape))
 
     def _num_substeps(self, key: jax.Array) -> jax.Array | None:
         """Draw the number [] of physics steps. None means all."""
@@ -349,39 +327,16 @@ def build_env(config: EnvConfig, physics: Physics) -> Env:
     return Env(config=config, placement=table, physics=physics)
 
 
-def _undo_blow_up(before: PhysicsState, after: PhysicsState, reading: PhysicsReading) -> tuple:
-    """Return to the state before the step if the physics blew up. Returns also whether it did [] bool."""
-    values = jnp.concatenate([after.qpos, after.qvel, reading.sensors])
-    sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
-    data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
-    reading = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), reading)
-    return data, reading, ~sane
-
-
-def _overlay(default: Snapshot, given: Snapshot) -> Snapshot:
-    """Replace the fields of the default by the given ones. Raises ValueError for a wrong shape or kind."""
-    known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
-    known |= {name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")}
-    known["last_root_pos"] = (3,)
+def _optional_fields(default: Snapshot) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a snapshot may hold besides the default's fields: memories, and where moving things started."""
+    shapes = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
+    found: dict[str, tuple[int, ...]] = {
+        name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")
+    }
+    found["last_root_pos"] = (3,)
     for kind in ("vases", "gremlins"):
-        if f"{kind}_pos" in known:
-            known |= {f"{kind}_start_pos": known[f"{kind}_pos"], f"{kind}_start_quat": known[f"{kind}_quat"]}
-    if "gremlins_pos" in known:
-        mocaps = {f"gremlin_mocaps_{part}": known[f"gremlins_{part}"] for part in ("pos", "quat")}
-        known |= mocaps
-    changes = {}
-    for name, value in vars(given).items():
-        if value is None:
-            continue
-        if name == "memory":
-            changes[name] = value
-            continue
-        if name not in known:
-            raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
-        value = jnp.asarray(value, jnp.float32)
-        if name == "goal_pos" and value.ndim == 1:
-            value = value[None]
-        if value.shape != known[name]:
-            raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
-        changes[name] = value
-    return default.replace(**changes)
+        if f"{kind}_pos" in shapes:
+            found |= {f"{kind}_start_pos": shapes[f"{kind}_pos"], f"{kind}_start_quat": shapes[f"{kind}_quat"]}
+    if "gremlins_pos" in shapes:
+        found |= {f"gremlin_mocaps_{part}": shapes[f"gremlins_{part}"] for part in ("pos", "quat")}
+    return found

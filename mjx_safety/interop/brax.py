@@ -21,7 +21,7 @@ from brax.envs.base import Wrapper
 from flax import struct
 
 import mjx_safety
-from mjx_safety import Env, VecState
+from mjx_safety import AbstractEnv, VecState
 
 
 class BraxEnv(AbstractBraxEnv):
@@ -32,7 +32,7 @@ class BraxEnv(AbstractBraxEnv):
     ("eval/episode_cost"). `info` has "cost", "truncation" and "time_out", which is 1.0 at the environment's time limit.
     """
 
-    def __init__(self, env: Env):
+    def __init__(self, env: AbstractEnv):
         self.world = env
 
     def reset(self, rng: jax.Array) -> BraxState:
@@ -66,7 +66,7 @@ class BraxEnv(AbstractBraxEnv):
     @property
     def backend(self) -> str:
         """Name of the engine."""
-        return self.world.physics.name if isinstance(self.world, Env) else "jax"
+        return self.world.physics.name if isinstance(self.world, AbstractEnv) else "jax"
 
     @property
     def dt(self) -> float:
@@ -109,7 +109,7 @@ class FreshLayouts(Wrapper):
         )
 
 
-def wrap(env: Env) -> BraxEnv:
+def wrap(env: AbstractEnv) -> BraxEnv:
     """Give one world Brax's interface."""
     return BraxEnv(env)
 
@@ -134,7 +134,7 @@ def wrap_for_training(
     return FreshLayouts(env)
 
 
-def step_metrics(env: Env, state: Any) -> dict[str, jax.Array]:
+def step_metrics(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
     """Return the metrics that Brax sums over an episode. state: of one world or of a batch."""
     sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
     return {"cost": state.cost, **sources, "goals": state.goal_met.astype(jnp.float32)}

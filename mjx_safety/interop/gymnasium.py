@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import jax
@@ -23,9 +23,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 import mjx_safety
-from mjx_safety import Env, EnvConfig, State, VecState
+from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig, State, VecState
 
 NAMESPACE = "mjx_safety"
+Settings = EnvConfig | LocomotionConfig
 OBSERVATIONS = ("flat", "dict")
 BACKENDS = ("numpy", "jax", "torch")
 
@@ -33,12 +34,12 @@ BACKENDS = ("numpy", "jax", "torch")
 class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     """One world.
 
-    env: an id of `mjx_safety.make`, an `EnvConfig`, or an environment, including a user's own (`types`).
+    env: an id of `mjx_safety.make`, settings, or an environment, including a user's own (`types`).
     physics: an engine, or "auto": `mjx` on an accelerator, `mujoco` on a CPU.
     observation: "flat", a vector [O], or "dict", entries by name; float32.
     render_mode: None, or "rgb_array": `render()` then returns a picture [height, width, 3] uint8.
     camera, width, height: of the pictures; one of `mjx_safety.viz.CAMERAS`, pixels.
-    overrides: fields of `EnvConfig` to change.
+    overrides: fields of the settings to change.
 
     The environment keeps its own time limit: `truncated` after `episode_length` steps. It needs no wrapper.
     `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment, `state` its state.
@@ -48,7 +49,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
 
     def __init__(
         self,
-        env: str | EnvConfig | Env,
+        env: str | Settings | AbstractEnv,
         *,
         physics: str = "auto",
         observation: str = "flat",
@@ -110,7 +111,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     def _check_render_mode(self) -> None:
         if self.render_mode not in self.metadata["render_modes"]:
             raise ValueError(f'unknown render_mode {self.render_mode!r}; it must be None or "rgb_array"')
-        if not isinstance(self.world, Env):
+        if not isinstance(self.world, AbstractEnv):
             raise ValueError("render_mode is for environments of mjx_safety.make; this one draws itself, if at all")
         from mjx_safety.viz.frames import check_camera
 
@@ -147,7 +148,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        env: str | EnvConfig | Env,
+        env: str | Settings | AbstractEnv,
         num_envs: int = 1,
         *,
         observation: str = "flat",
@@ -222,7 +223,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return obs if self._parts is None else {name: obs[:, part] for name, part in self._parts.items()}
 
 
-def observation_space(env: Env, observation: str) -> spaces.Box | spaces.Dict:
+def observation_space(env: AbstractEnv, observation: str) -> spaces.Box | spaces.Dict:
     """Describe one world's observation: float32 without bounds, as in the reference."""
     if observation not in OBSERVATIONS:
         raise ValueError(f"unknown observation {observation!r}; choose from {', '.join(OBSERVATIONS)}")
@@ -232,7 +233,7 @@ def observation_space(env: Env, observation: str) -> spaces.Box | spaces.Dict:
     return spaces.Dict(OrderedDict(parts))  # Gymnasium would sort a plain dict, and flatten it in that order
 
 
-def action_space(env: Env) -> spaces.Box:
+def action_space(env: AbstractEnv) -> spaces.Box:
     """Describe one world's action: float32 in [-1, 1]."""
     return spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
 
@@ -254,19 +255,19 @@ def register(*env_ids: str) -> None:
         )
 
 
-def _build(env: str | EnvConfig | Env, physics: str, overrides: dict[str, Any]) -> Env:
-    if isinstance(env, (str, EnvConfig)):
-        return mjx_safety.make(env, physics=physics, **overrides)
+def _build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, Any]) -> AbstractEnv:
+    if not hasattr(env, "step"):
+        return mjx_safety.make(cast(Settings, env), physics=physics, **overrides)
     if overrides:
         raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")
-    return env
+    return cast(AbstractEnv, env)
 
 
 def _unbounded(size: int) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
 
-def _parts(env: Env, observation: str) -> dict[str, slice] | None:
+def _parts(env: AbstractEnv, observation: str) -> dict[str, slice] | None:
     return env.obs_slices if observation == "dict" else None
 
 
@@ -278,7 +279,7 @@ def _read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dic
     return options or {}
 
 
-def _step_info(env: Env, state: Any) -> dict[str, jax.Array]:
+def _step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
     """Return the info of a step. state: of one world or of a batch."""
     sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
     return {"cost": state.cost, **sources, "goal_met": state.goal_met}

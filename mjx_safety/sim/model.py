@@ -105,7 +105,7 @@ def _add_scene(
     """Put the floor and the objects around the robot."""
     spec.option.gravity = [0, 0, -9.81]
     spec.option.magnetic = [0, -0.5, 0]
-    spec.option.disableflags |= _FLAGS[engine]
+    spec.option.disableflags |= FLAGS[engine]
     floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
     geoms = {FLOOR: [floor], ROBOT: list(spec.body("robot").find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}
     for name, kind in objects.items():
@@ -230,7 +230,7 @@ def _points(geoms: list[mujoco.MjsGeom]) -> int:
 
 
 _GEOM, _DISABLE = mujoco.mjtGeom, mujoco.mjtDisableBit
-_FLAGS = {  # a blow-up must show, not reset the world; convex shapes collide as in the reference
+FLAGS = {  # a blow-up must show, not reset the world; convex shapes collide as in the reference
     "mujoco": int(_DISABLE.mjDSBL_AUTORESET | _DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),
     "mjx": int(_DISABLE.mjDSBL_AUTORESET),
     "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # Warp never resets a world

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,12 @@ class Scene:
     robot: Robot
     objects: Mapping[str, AbstractObject]  # name of the kind -> kind, in the order of observation
     model: mujoco.MjModel
+    fields: tuple[str, ...] = ()  # sensors tell all there is to know
+
+    @functools.cached_property
+    def true_model(self) -> mujoco.MjModel:
+        """The model with the true shapes, whatever the engine, to be drawn. Its coordinates are the same."""
+        return build_model(self.robot, self.objects, engine="mujoco")
 
     def _kinds(self, *body_kinds: str) -> tuple[str, ...]:
         return tuple(name for name, kind in self.objects.items() if kind.body_kind in body_kinds and kind.num)

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw, to_frame
-from mjx_safety.sim.scene import Scene
+from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.state import PhysicsState
 
 _SENSOR = mujoco.mjtSensor
@@ -21,7 +21,7 @@ SAME_ANYWHERE = {  # sensors in the robot's own frame
 }
 
 
-def read_at_rest(scene: Scene, data: PhysicsState) -> jax.Array | None:
+def read_at_rest(scene: EngineScene, data: PhysicsState) -> jax.Array | None:
     """Sensors [S] of a robot at rest without contacts. None if one depends on more than the heading.
 
     C measures them once. The heading then turns the magnetometer.
@@ -32,7 +32,8 @@ def read_at_rest(scene: Scene, data: PhysicsState) -> jax.Array | None:
         return None
     at_origin = _measure_at_origin(model)
     sensors = jnp.asarray(at_origin.sensordata, jnp.float32)
-    heading = quat_from_yaw(data.qpos[2]) if scene.robot.root_joint == "planar" else data.qpos[3:7]
+    is_free = model.jnt_type[model.body("robot").jntadr[0]] == mujoco.mjtJoint.mjJNT_FREE
+    heading = data.qpos[3:7] if is_free else quat_from_yaw(data.qpos[2])
     field = to_frame(jnp.asarray(model.opt.magnetic, jnp.float32), mat_from_quat(heading))
     for index in np.flatnonzero(model.sensor_type == _SENSOR.mjSENS_MAGNETOMETER):
         site = jnp.asarray(at_origin.site_xmat[model.sensor_objid[index]].reshape(3, 3), jnp.float32)

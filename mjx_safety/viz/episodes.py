@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
 
 ActFn = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # obs [W, O], step [], key [] -> actions [W, A]
@@ -21,7 +21,7 @@ HOLD = 10  # steps that a random action lasts
 class Recording:
     """W worlds, T steps. After its episode a world stands still, without reward and cost."""
 
-    env: Env
+    env: AbstractEnv
     states: State  # numpy [T + 1, W, ...]; without keys
     title: str
     cost_limit: float
@@ -57,7 +57,7 @@ class Recording:
 
 
 def record(
-    env: Env, act_fn: ActFn, key: jax.Array, *, num_worlds: int, num_steps: int, title: str, cost_limit: float
+    env: AbstractEnv, act_fn: ActFn, key: jax.Array, *, num_worlds: int, num_steps: int, title: str, cost_limit: float
 ) -> Recording:
     """Run one episode in each fresh world, for at most `num_steps` steps."""
     reset_key, act_key = jax.random.split(key)
@@ -69,7 +69,7 @@ def record(
     return Recording(env, jax.tree.map(lambda leaf: leaf[: end + 1], both), title, cost_limit)
 
 
-def at_random(env: Env) -> ActFn:
+def at_random(env: AbstractEnv) -> ActFn:
     """Return a policy that draws a new random action every `HOLD` steps."""
 
     def act(obs: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ def at_random(env: Env) -> ActFn:
     return act
 
 
-def _run(env: Env, act_fn: ActFn, num_steps: int, first: State, key: jax.Array) -> State:
+def _run(env: AbstractEnv, act_fn: ActFn, num_steps: int, first: State, key: jax.Array) -> State:
     """States [T, W] after each step."""
 
     def step(states: State, number: jax.Array) -> tuple[State, State]:

@@ -9,19 +9,18 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.observation import NAMES_2019
 from mjx_safety.types import State
 from mjx_safety.viz import opengl
-from mjx_safety.viz.solids import Solid, markers, pose, true_model
+from mjx_safety.viz.solids import Solid, markers, pose
 
 CAMERAS = ("track", "fixednear", "fixedfar", "vision", "top")
 ON_BOARD = "vision"  # the robot's own camera, which does not see the halo and the cost marker
-VIEWS = {  # camera -> distance m, elevation degrees; `track` looks at the robot, others at the centre
-    "track": (math.hypot(2.0, 2.0), -45.0),
-    "fixednear": (math.hypot(2.0, 2.0), -45.0),
-    "fixedfar": (math.hypot(5.0, 5.0), -45.0),
-    "top": (10.0, -90.0),  # orthographic
+VIEWS = {  # camera -> distance m, elevation degrees, height m it looks at; `track` is the environment's own
+    "fixednear": (math.hypot(2.0, 2.0), -45.0, 0.0),
+    "fixedfar": (math.hypot(5.0, 5.0), -45.0, 0.0),
+    "top": (10.0, -90.0, 0.0),  # orthographic
 }
 FOVY = 45.0  # degrees, of all cameras but the robot's own
 MARGIN = 0.35  # m, seen from the top around the extents
@@ -44,9 +43,9 @@ class FrameDrawer:
     `opengl.NoOpenGLError` if this machine cannot draw.
     """
 
-    def __init__(self, env: Env, width: int, height: int):
+    def __init__(self, env: AbstractEnv, width: int, height: int):
         self.env, self.width, self.height = env, width, height
-        self._model = copy.copy(true_model(env.scene))
+        self._model = copy.copy(env.scene.true_model)
         furnish(self._model, width, height)
         self._context: Any = opengl.create_context(width, height)
         self._context.make_current()
@@ -99,10 +98,10 @@ class FrameDrawer:
         if name == ON_BOARD:
             camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(name).id
             return camera
-        distance, elevation = VIEWS[name]
+        distance, elevation, height = self.env.track if name == "track" else VIEWS[name]
         self._model.vis.global_.fovy = FOVY
-        low, high = np.reshape(self.env.config.extents, (2, 2))
-        camera.azimuth, camera.elevation, camera.distance = 90.0, elevation, distance
+        low, high = np.reshape(self.env.extents, (2, 2))
+        camera.azimuth, camera.elevation, camera.distance, camera.lookat[2] = 90.0, elevation, distance, height
         if name == "track":
             camera.lookat[:2] = data.body("robot").xpos[:2]
         if name == "top":
@@ -115,34 +114,34 @@ class FrameDrawer:
         return camera
 
 
-def check_camera(env: Env, name: str) -> None:
+def check_camera(env: AbstractEnv, name: str) -> None:
     """Raise ValueError for an unknown camera."""
     model = env.mj_model
     known = [c for c in CAMERAS if c != ON_BOARD or ON_BOARD in {model.camera(i).name for i in range(model.ncam)}]
     if name not in known:
-        own = "" if ON_BOARD in known else f" (the robot {env.config.robot.name} has no camera named {ON_BOARD!r})"
+        own = "" if ON_BOARD in known else f" (the robot {env.robot_name} has no camera named {ON_BOARD!r})"
         raise ValueError(f"camera is {name!r}; it must be one of {', '.join(known)}{own}")
 
 
-def lidar_readings(env: Env, state: State) -> dict[str, np.ndarray]:
+def lidar_readings(env: AbstractEnv, state: State) -> dict[str, np.ndarray]:
     """Readings [K] in [0, 1] of each lidar in the observation, by the kind of object."""
     obs, slices = np.asarray(state.obs), env.obs_slices
     readings = {}
-    for kind, settings in env.config.objects.items():
+    for kind, settings in env.objects.items():
         name = f"{kind}_lidar"
         if settings.observed:
             readings[kind] = obs[slices[name if name in slices else NAMES_2019[name]]]
     return readings
 
 
-def bin_angles(env: Env) -> np.ndarray:
+def bin_angles(env: AbstractEnv) -> np.ndarray:
     """Directions [K] rad, robot frame, of the readings: the middle of each sector, or each ray."""
     lidar = env.config.lidar
     return 2 * math.pi * (np.arange(lidar.num_bins) + (0.5 if lidar.kind == "pseudo" else 0.0)) / lidar.num_bins
 
 
 def decorate(
-    scene: mujoco.MjvScene, env: Env, state: State, root_pos: np.ndarray, root_mat: np.ndarray, *, halo: bool
+    scene: mujoco.MjvScene, env: AbstractEnv, state: State, root_pos: np.ndarray, root_mat: np.ndarray, *, halo: bool
 ) -> None:
     """Add the robot's lidar halo, one ring per kind of object, and the marker of a costly step."""
     if float(state.cost) > 0:
@@ -150,7 +149,7 @@ def decorate(
     if not halo:
         return
     for ring, (kind, readings) in enumerate(lidar_readings(env, state).items()):
-        rgb = np.array(env.config.objects[kind].rgba[:3])
+        rgb = np.array(env.objects[kind].rgba[:3])
         for angle, reading in zip(bin_angles(env), readings, strict=True):
             place = (HALO_RADIUS * math.cos(angle), HALO_RADIUS * math.sin(angle), HALO_START + HALO_STEP * ring)
             rgba = (*rgb, min(1.0, float(reading) + 0.1))

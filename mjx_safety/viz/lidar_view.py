@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
 from mjx_safety.viz.frames import bin_angles, lidar_readings
-from mjx_safety.viz.solids import pose, true_model
+from mjx_safety.viz.solids import pose
 from mjx_safety.viz.top_view import TOPMOST, draw_top_view
 from mjx_safety.world.lidar import Lidar
 
@@ -23,7 +23,7 @@ CARD = {"boxstyle": "round,pad=0.15", "facecolor": (1, 1, 1, 0.75), "edgecolor":
 LEAST = 1e-3  # a smaller reading counts as nothing seen
 
 
-def plot_lidar(env: Env, state: State) -> Figure:
+def plot_lidar(env: AbstractEnv, state: State) -> Figure:
     """Draw one world from above, with a ring of readings per kind of object around the robot, and bars beside it.
 
     A line leads to the nearest object in each direction. Its distance stands above the bar. Raises ValueError for a
@@ -31,17 +31,19 @@ def plot_lidar(env: Env, state: State) -> Figure:
     """
     readings = lidar_readings(env, state) if np.ndim(state.reward) == 0 else {}
     if np.ndim(state.reward) == 0 and not readings:
-        raise ValueError(f"plot_lidar: no kind of object has a lidar in this environment ({env.config.task.name})")
+        raise ValueError(
+            f"plot_lidar: no kind of object has a lidar in this environment (of the robot {env.robot_name})"
+        )
     figure = Figure(figsize=(12, 6.8), layout="constrained")
     left, right = np.ravel(np.array(figure.subfigures(1, 2, width_ratios=(1.15, 1.0))))
     view = draw_top_view(env, state, left.add_subplot())
-    model = true_model(env.scene)
+    model = env.scene.true_model
     root = pose(model, state).body("robot")
     pos, mat = root.xpos.copy(), root.xmat.reshape(3, 3).copy()
     _draw_directions(view, env.config.lidar, pos, _yaw(mat), len(readings))
     panels = np.atleast_1d(right.subplots(len(readings), 1, sharex=True, sharey=True))
     for ring, (panel, (kind, values)) in enumerate(zip(panels, readings.items(), strict=True)):
-        colour = env.config.objects[kind].rgba[:3]
+        colour = env.objects[kind].rgba[:3]
         nearest = _nearest(env.config.lidar, _positions(env, state, kind), pos, mat)
         if env.config.lidar.kind == "pseudo":
             _draw_ring(view, values, pos, _yaw(mat), RING + WIDTH * ring, colour)
@@ -129,12 +131,12 @@ def _nearest(lidar: Lidar, places: np.ndarray, pos: np.ndarray, mat: np.ndarray)
     return found
 
 
-def _positions(env: Env, state: State, kind: str) -> np.ndarray:
+def _positions(env: AbstractEnv, state: State, kind: str) -> np.ndarray:
     """Places [N, 3] m of a kind's objects."""
     if kind in state.scene["pos"]:
         return np.asarray(state.scene["pos"][kind], float)
-    data = pose(true_model(env.scene), state)
-    return np.array([data.body(f"{kind}{i}").xpos for i in range(env.config.objects[kind].num)])
+    data = pose(env.scene.true_model, state)
+    return np.array([data.body(f"{kind}{i}").xpos for i in range(env.objects[kind].num)])
 
 
 def _yaw(mat: np.ndarray) -> float:

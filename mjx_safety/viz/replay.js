@@ -143,7 +143,7 @@ function thingsOf(world) {
 const [west, south, east, north] = data.extents, centre = [(west + east) / 2, (south + north) / 2, 0];
 const wide = Math.max(east - west, north - south);
 const orbits = {
-  track: { azimuth: -Math.PI / 2, elevation: Math.PI / 4, distance: Math.hypot(2, 2) },
+  track: { azimuth: -Math.PI / 2, elevation: (-data.track[1] * Math.PI) / 180, distance: data.track[0] },
   free: { azimuth: -Math.PI / 2.6, elevation: 0.75, distance: 1.5 * wide, target: centre.slice() },
   top: { zoom: 1, shift: [0, 0] },
 };
@@ -156,7 +156,7 @@ function cameraOf(world, aspect) {
     const eye = [target[0], target[1], 20];
     return { eye, focus: target, matrix: times(orthographic(aspect, half, 40), lookAt(eye, target, [0, 1, 0])) };
   }
-  const target = state.camera === "track" ? [root[0], root[1], 0] : orbit.target;
+  const target = state.camera === "track" ? [root[0], root[1], data.track[2]] : orbit.target;
   const { azimuth, elevation, distance } = orbit;
   const eye = [target[0] + distance * Math.cos(elevation) * Math.cos(azimuth),
     target[1] + distance * Math.cos(elevation) * Math.sin(azimuth), target[2] + distance * Math.sin(elevation)];

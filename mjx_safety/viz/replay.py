@@ -23,7 +23,7 @@ from mjx_safety.viz.frames import (
     bin_angles,
     lidar_readings,
 )
-from mjx_safety.viz.solids import PRIMITIVES, Solid, geoms, markers, pose, true_model
+from mjx_safety.viz.solids import PRIMITIVES, Solid, geoms, markers, pose
 
 PARTS = Path(__file__)  # replay.html, replay.css and replay.js beside it become one file
 ROOM = 32767  # the largest number in 16 bits
@@ -45,18 +45,22 @@ def replay_page(recording: Recording) -> str:
 def _data(recording: Recording) -> dict[str, Any]:
     env = recording.env
     lidars = list(lidar_readings(env, recording.at(0, 0)))
-    angles = [round(float(angle), 4) for angle in bin_angles(env)]
     limit = recording.cost_limit
     return {
         "num_steps": recording.num_steps,
         "dt": env.dt,
         "cost_limit": limit if np.isfinite(limit) and env.cost_names else None,
         "note": f"{recording.num_worlds} world{'s' * (recording.num_worlds > 1)}, {env.dt:g} s per step",
-        "extents": [float(x) for x in env.config.extents],
+        "extents": [float(x) for x in env.extents],
+        "track": [float(x) for x in env.track],
         "halo": {"radius": HALO_RADIUS, "orb": HALO_ORB, "start": HALO_START, "rise": HALO_STEP},
         "cost_marker": {"radius": COST_RADIUS, "rgba": COST_RGBA},
         "lidars": [
-            {"name": kind.replace("_", " "), "rgb": list(env.config.objects[kind].rgba[:3]), "angles": angles}
+            {
+                "name": kind.replace("_", " "),
+                "rgb": list(env.objects[kind].rgba[:3]),
+                "angles": [round(float(angle), 4) for angle in bin_angles(env)],
+            }
             for kind in lidars
         ],
         "worlds": [_world(recording, world) for world in range(recording.num_worlds)],
@@ -65,7 +69,7 @@ def _data(recording: Recording) -> dict[str, Any]:
 
 def _world(recording: Recording, world: int) -> dict[str, Any]:
     """One world: its solids, and their poses at each step. Arrays are little-endian bytes as base64."""
-    model = true_model(recording.env.scene)
+    model = recording.env.scene.true_model
     states = [recording.at(step, world) for step in range(recording.num_steps + 1)]
     rows, solids = [], []
     for state in states:

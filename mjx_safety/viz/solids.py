@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import mujoco
 import numpy as np
 
 from mjx_safety.core.shapes import GEOMS
-from mjx_safety.env.env import Env
-from mjx_safety.sim.scene import Scene, build_scene
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
 
 MAX_GROUP = 2  # geoms of higher groups are helpers; MuJoCo's own viewer hides them too
@@ -33,12 +31,6 @@ class Solid:
     mat: np.ndarray  # [3, 3] own frame to world
     vertices: np.ndarray | None = None  # [V, 3] m, own frame, if its type is not a primitive
     geom: int = -1  # its index in the model; -1 for a marker
-
-
-@functools.lru_cache(maxsize=8)
-def true_model(scene: Scene) -> mujoco.MjModel:
-    """The model with the true shapes, for any engine. It has the same coordinates."""
-    return build_scene(scene.robot, scene.objects, engine="mujoco").model
 
 
 def pose(model: mujoco.MjModel, state: State) -> mujoco.MjData:
@@ -83,11 +75,11 @@ def _vertices(model: mujoco.MjModel, geom: int) -> np.ndarray:
     return centre + half * np.stack(np.meshgrid(*[(-1, 1)] * 3), axis=-1).reshape(-1, 3)
 
 
-def markers(env: Env, state: State) -> list[Solid]:
+def markers(env: AbstractEnv, state: State) -> list[Solid]:
     """Return the shapes of all kinds without a body in the physics."""
     solids = []
     for name, positions in state.scene["pos"].items():
-        kind = env.config.objects[name]
+        kind = env.objects[name]
         yaws = (0.0,) * kind.num if kind.turned else kind.yaws  # no state holds the heading of a marker
         for i, (position, yaw) in enumerate(zip(np.asarray(positions, float), yaws, strict=True)):
             mat = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
 from mjx_safety.viz.film import tile
 from mjx_safety.viz.frames import FrameDrawer, check_camera
@@ -15,7 +15,7 @@ MAX_WORLDS = 64  # in one picture
 
 
 def render(
-    env: Env, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True
+    env: AbstractEnv, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True
 ) -> Image.Image:
     """Draw a state by MuJoCo's renderer. Notebooks show the returned image.
 

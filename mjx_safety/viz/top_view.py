@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from mjx_safety.env.env import Env
+from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
 from mjx_safety.viz.solids import Solid, geoms, markers, pose
 
@@ -28,7 +28,7 @@ EDGE_SHADE, EDGE_ALPHA, EDGE_WIDTH = 0.6, 0.7, 0.6  # outlines: darker and less 
 LOWEST, TOPMOST = 2.0, 100.0  # drawing order: above the grid; above every object
 
 
-def draw_top_view(env: Env, state: State, axes: Axes | None = None) -> Axes:
+def draw_top_view(env: AbstractEnv, state: State, axes: Axes | None = None) -> Axes:
     """Draw one world from above, in metres, and return the axes (`axes.figure.savefig` writes a file).
 
     state: of one world, not of a batch; axes: by default those of a new figure. A thin line shows the extents. The
@@ -49,7 +49,7 @@ def draw_top_view(env: Env, state: State, axes: Axes | None = None) -> Axes:
     root = data.body("robot").xpos[:2].copy()
     robot = np.concatenate([outline(solid) for solid in solids if solid.name == "robot"] or [root[None]])
     axes.add_patch(_triangle(root, heading(model, data), float(np.linalg.norm(robot - root, axis=-1).max())))
-    _frame(axes, env.config.extents, root)
+    _frame(axes, env.extents, root)
     return axes
 
 

@@ -16,6 +16,7 @@ import mjx_safety
 from mjx_safety import registry
 from mjx_safety.agents import ALGORITHMS
 from mjx_safety.cli import installed, overview
+from mjx_safety.world.locomotion.robots import ROBOTS
 
 
 def shown():
@@ -28,7 +29,7 @@ def test_everything_is_listed():
     text = shown()
     for word in (*ALGORITHMS, *registry.ENGINES, *installed.versions().values(), mjx_safety.__version__):
         assert word in text
-    for robot in registry.ROBOTS:
+    for robot in (*registry.ROBOTS, *ROBOTS):
         assert robot.name in text
     for command in overview.COMMANDS:
         assert f"python -m mjx_safety.{command} " in text
@@ -42,7 +43,8 @@ def test_levels_name_every_preset():
         for robot, levels in row.items()
         for level in levels
     }
-    assert ids == set(mjx_safety.ENV_IDS)
+    velocity = {f"Safety{robot}Velocity-{v}" for robot, row in installed.versions_of_velocity().items() for v in row}
+    assert ids == set(mjx_safety.NAVIGATION_IDS) and velocity == set(mjx_safety.VELOCITY_IDS)
 
 
 def test_environments_of_others_are_listed(monkeypatch):

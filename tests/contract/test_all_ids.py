@@ -1,4 +1,4 @@
-"""What every environment promises, checked for all ids. One batch of each id serves all its tests."""
+"""What every navigation environment promises, checked for all ids. One batch of each id serves all its tests."""
 
 import functools
 import re
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from worlds import B, World, assert_same_snapshot
 
-from mjx_safety import BENCHMARK_IDS, ENV_IDS
+from mjx_safety import BENCHMARK_IDS, NAVIGATION_IDS
 
 T = 25  # random steps
 ROBOTS = {  # entries of the robot, actions, s per step, nq, nv
@@ -122,13 +122,13 @@ def keys(seed):
     return jax.random.split(jax.random.key(seed), B)
 
 
-@pytest.fixture(scope="module", params=ENV_IDS)
+@pytest.fixture(scope="module", params=NAVIGATION_IDS)
 def case(request):
     return Case(request.param)
 
 
 def test_the_27_of_the_benchmark_come_first():
-    assert len(BENCHMARK_IDS) == 27 and ENV_IDS[:27] == BENCHMARK_IDS and len(ENV_IDS) == 39
+    assert len(BENCHMARK_IDS) == 27 and NAVIGATION_IDS[:27] == BENCHMARK_IDS and len(NAVIGATION_IDS) == 39
 
 
 def test_sizes_are_the_references(case):

@@ -13,7 +13,6 @@ import mjx_safety
 from mjx_safety.sim.scene import build_scene
 from mjx_safety.viz import CAMERAS, render
 from mjx_safety.viz.frames import FrameDrawer, bin_angles, check_camera, lidar_readings
-from mjx_safety.viz.solids import true_model
 
 from .recordings import needs_opengl
 
@@ -108,11 +107,11 @@ def test_unknown_cameras_are_refused():
     with pytest.raises(ValueError, match="camera is 'side'; it must be one of track, fixednear"):
         check_camera(env, "side")
     blind = build_scene(env.config.robot, {}, engine="mujoco").model
-    stub = SimpleNamespace(mj_model=blind, config=env.config)
+    stub = SimpleNamespace(mj_model=blind, robot_name=env.robot_name)
     check_camera(stub, "vision")
     without = SimpleNamespace(ncam=0)
     with pytest.raises(ValueError, match="the robot Point has no camera named 'vision'"):
-        check_camera(SimpleNamespace(mj_model=without, config=env.config), "vision")
+        check_camera(SimpleNamespace(mj_model=without, robot_name=env.robot_name), "vision")
 
 
 @needs_opengl
@@ -142,7 +141,7 @@ def test_the_drawn_model_is_the_true_one_on_every_engine():
     env = world_of("SafetyCarPush2-v0").env
     stand_in = build_scene(env.config.robot, env.config.objects, engine="mjx")
     assert stand_in.model.ngeom > env.mj_model.ngeom
-    drawn = true_model(stand_in)
+    drawn = stand_in.true_model
     assert drawn.ngeom == env.mj_model.ngeom and drawn.nq == stand_in.model.nq and drawn.nmocap == stand_in.model.nmocap
     np.testing.assert_array_equal(drawn.geom_type, env.mj_model.geom_type)
 

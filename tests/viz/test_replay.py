@@ -12,7 +12,7 @@ from PIL import Image
 from worlds import world_of
 
 from mjx_safety.viz.replay import replay_page, write_replay
-from mjx_safety.viz.solids import geoms, markers, pose, true_model
+from mjx_safety.viz.solids import geoms, markers, pose
 
 from .recordings import STEPS, WORLDS, recording_of
 
@@ -37,7 +37,7 @@ def data():
 def test_poses_are_those_of_the_recording(env_id):
     recording = recording_of(env_id)
     data = data_of(replay_page(recording))
-    model = true_model(recording.env.scene)
+    model = recording.env.scene.true_model
     for index, world in enumerate(data["worlds"]):
         poses = numbers(world["poses"], "<i2").reshape(STEPS + 1, world["num_moving"], 7)
         for step in (0, 3, STEPS):

@@ -126,7 +126,7 @@ def test_helpers_of_the_mjx_model_are_not_drawn():
     state, config = world.reset(jax.random.key(0)), world.env.config
     scene = build_scene(config.robot, config.objects, engine="mjx")
     assert scene.model.ngeom > world.env.mj_model.ngeom
-    env = SimpleNamespace(config=config, mj_model=scene.model)
+    env = SimpleNamespace(extents=config.extents, objects=config.objects, mj_model=scene.model)
     gids = [sorted(patch.get_gid() for patch in draw_top_view(each, state).patches) for each in (world.env, env)]
     assert gids[0] == gids[1]
 

@@ -2,12 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import mujoco
 
-from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.world.objects import AbstractObject
+
+
+class EngineScene(Protocol):
+    """What an engine has to know of a scene: `Scene` (a robot among objects) and `LoneRobot` follow it.
+
+    The model's robot has a root body named `robot` and comes first in all vectors; a geom named `floor` lies below.
+    """
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The engine's model."""
+        ...
+
+    @property
+    def true_model(self) -> mujoco.MjModel:
+        """The model with the true shapes and the same coordinates, to be drawn."""
+        ...
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of fields of `mjData` to be read: `PhysicsReading.fields`."""
+        ...
+
+    @property
+    def objects(self) -> Mapping[str, AbstractObject]:
+        """Kinds of objects around the robot: name -> settings."""
+        ...
+
+    @property
+    def moving_kinds(self) -> tuple[str, ...]:
+        """Kinds with coordinates in qpos."""
+        ...
+
+    @property
+    def driven_kinds(self) -> tuple[str, ...]:
+        """Kinds that circle their place."""
+        ...
+
+    @property
+    def mocap_kinds(self) -> tuple[str, ...]:
+        """Kinds with a pose in mocap_pos."""
+        ...
+
+    @property
+    def solid_kinds(self) -> tuple[str, ...]:
+        """Kinds that the robot can touch, in the order of `PhysicsReading.contacts`."""
+        ...
+
+    @property
+    def solid_bodies(self) -> Sequence[str]:
+        """Names of the bodies behind `PhysicsReading.contacts`."""
+        ...
+
+    @property
+    def robot_nq(self) -> int:
+        """Coordinates of the robot in qpos."""
+        ...
+
+    @property
+    def robot_nv(self) -> int:
+        """Coordinates of the robot in qvel."""
+        ...
+
+    def split(self, kinds: tuple[str, ...], rows: Any) -> dict[str, Any]:
+        """Cut an array [sum of N, ...] into its kinds."""
+        ...
+
+    def travel(self, name: str) -> float:
+        """Radius of the circle that a driven kind follows, m."""
+        ...
+
+    def mocap_pos(self, data: PhysicsState, time: Any) -> Any:
+        """Positions [..., M, 3] m of the mocap bodies in a physics step that begins at `time` [...] s."""
+        ...
+
+    def last_mocap_pos(self, data: PhysicsState, time: Any) -> Any:
+        """Positions [..., M, 3] m in the physics step that led to `time` [...] s."""
+        ...
+
+
+def is_read(scene: EngineScene) -> bool:
+    """Whether anything is measured in the state after a step, so that it takes a forward pass of its own."""
+    return bool(scene.model.nsensordata or scene.solid_bodies or scene.fields)
+
+
+def field_sizes(scene: EngineScene) -> dict[str, int]:
+    """Length of each entry of `PhysicsReading.fields`."""
+    blank = mujoco.MjData(scene.model)
+    return {name: getattr(blank, name).size for name in scene.fields}
+
+
+def fields_of(scene: EngineScene, full: Any) -> dict[str, jax.Array]:
+    """Entries of `PhysicsReading.fields`. full: `mjx.Data` of one world, some of whose fields are private."""
+    homes = {name: full if name in full.__dataclass_fields__ else full._impl for name in scene.fields}
+    return {name: getattr(home, name).ravel() for name, home in homes.items()}
 
 
 class Physics(Protocol):
@@ -23,7 +120,7 @@ class Physics(Protocol):
         ...
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> EngineScene:
         """The scene with this engine's model."""
         ...
 

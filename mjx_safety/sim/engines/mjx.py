@@ -14,11 +14,11 @@ from flax import struct
 from mujoco import mjx
 
 from mjx_safety.core.precision import single_precision
+from mjx_safety.sim.engines.base import EngineScene, field_sizes, fields_of, is_read
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
-from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
@@ -58,12 +58,14 @@ class Part:
         wanted = max_substeps if num_substeps is None else num_substeps
         untouched = jnp.zeros(len(scene.solid_bodies), bool)
         nothing = PhysicsReading(
-            sensors=jnp.zeros(scene.model.nsensordata), contacts=jnp.zeros(len(scene.solid_bodies))
+            sensors=jnp.zeros(scene.model.nsensordata),
+            contacts=jnp.zeros(len(scene.solid_bodies)),
+            fields={name: jnp.zeros(size) for name, size in field_sizes(scene).items()},
         )
 
         def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading, jax.Array]) -> tuple:
             data, _, touched = carry
-            is_over = index >= wanted  # such rounds only read, the last one always does
+            is_over = index >= wanted  # such rounds only read, as the last one does where there is anything to read
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             with _corrections():
@@ -72,7 +74,8 @@ class Part:
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             return data, self._measure(full), touched | self._touched(full)
 
-        moved, reading, touched = jax.lax.fori_loop(0, max_substeps + 1, substep, (near, nothing, untouched))
+        rounds = max_substeps + is_read(scene)
+        moved, reading, touched = jax.lax.fori_loop(0, rounds, substep, (near, nothing, untouched))
         moved = self.nearby.keep_at_rest(near, moved, touched)
         after = moved if self.nearby.is_all else self.nearby.scatter(data, moved, chosen)
         return after, self._spread(reading, chosen)
@@ -88,7 +91,8 @@ class Part:
         return reading if self.nearby.is_all else self.nearby.spread(reading, chosen)
 
     def _measure(self, full: mjx.Data) -> PhysicsReading:
-        return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full))
+        fields = fields_of(self.nearby.near, full)
+        return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full), fields=fields)
 
     def _count_contacts(self, full: mjx.Data) -> jax.Array:
         """Contact points of the robot with each solid object [K]. A point counts from distance 0 on."""
@@ -146,7 +150,7 @@ class MjxPhysics:
         return cls(near=Part.create(near), alone=None if alone is None else Part.create(alone))
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> EngineScene:
         """The whole scene."""
         return self.near.nearby.full
 

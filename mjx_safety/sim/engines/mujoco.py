@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,8 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
+from mjx_safety.sim.engines.base import EngineScene, field_sizes, is_read
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
-from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
@@ -32,7 +33,7 @@ class MujocoPhysics:
 
     name = "mujoco"
 
-    def __init__(self, scene: Scene, alone: Scene | None = None):
+    def __init__(self, scene: EngineScene, alone: EngineScene | None = None):
         self.scene = scene
         self.nearby = Nearby(full=scene, near=scene if alone is None else alone, still=EXACT)
         self._batches: dict[tuple[int, bool], _HostBatch] = {}
@@ -74,18 +75,22 @@ class MujocoPhysics:
         needs_objects: jax.Array | None = None,
     ) -> tuple[PhysicsState, PhysicsReading]:
         """Advance one world; without `needs_objects` [] its robot only, and coordinates of objects mean nothing."""
-        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._sizes().items()}
+        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._sizes.items()}
         host_step = _HostStep(self, max_substeps)
         after = jax.pure_callback(host_step, out, data, num_substeps, needs_objects, vmap_method="broadcast_all")
         sensordata = after.pop("sensordata")
         sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(self.scene.solid_bodies)])
-        return data.replace(**after | {"time": after["time"][0]}), PhysicsReading(sensors=sensors, contacts=contacts)
+        reading = PhysicsReading(
+            sensors=sensors, contacts=contacts, fields={f: after.pop(f) for f in self.scene.fields}
+        )
+        return data.replace(**after | {"time": after["time"][0]}), reading
 
+    @functools.cached_property
     def _sizes(self) -> dict[str, int]:
         """How many numbers a world comes back with. In sensordata those of contacts stand last."""
         model = self.scene.model
         sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "qacc_warmstart": model.nv}
-        return sizes | {"sensordata": model.nsensordata, "time": 1}
+        return sizes | {"sensordata": model.nsensordata, "time": 1} | field_sizes(self.scene)
 
     def run_on_host(
         self,
@@ -101,7 +106,7 @@ class MujocoPhysics:
             lambda x: x.reshape((num_worlds, *x.shape[len(shape) :])), (data, num_substeps, needs_objects)
         )
         everything = np.ones(num_worlds, bool) if needs_objects is None else needs_objects
-        after = {name: np.zeros((num_worlds, size), np.float32) for name, size in self._sizes().items()}
+        after = {name: np.zeros((num_worlds, size), np.float32) for name, size in self._sizes.items()}
         with self._lock, np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
             for alone in (False, True):
                 worlds = np.flatnonzero(everything != alone)
@@ -140,7 +145,7 @@ class _HostStep:
 class _HostBatch:
     """MuJoCo's batch for one number of worlds, with live views of its fields."""
 
-    def __init__(self, scene: Scene, num_worlds: int):
+    def __init__(self, scene: EngineScene, num_worlds: int):
         self.scene = scene
         self.batch = Batch(scene.model, num_worlds)
         self.is_driven = bool(scene.driven_kinds)
@@ -148,8 +153,11 @@ class _HostBatch:
         moving_fields = ("qpos", "qvel", "act") if scene.model.na else ("qpos", "qvel")
         state_fields = [name for name in _STATE_FIELDS if name != "act" or scene.model.na]
         self.inputs = {name: self.batch.bind(name) for name in (*state_fields, *mocap_fields)}
-        self.outputs = {name: self.batch.bind(name) for name in (*moving_fields, "time", "sensordata")}
-        self.outputs["qacc_warmstart"] = self.batch.bind("qacc")  # of the final state: where the next solve begins
+        self.is_read = is_read(scene)
+        read_fields = (*moving_fields, "time", "sensordata", *scene.fields)
+        self.outputs = {name: self.batch.bind(name) for name in read_fields}
+        # where the next solve begins: the answer in the final state, where that is solved for
+        self.outputs["qacc_warmstart"] = self.batch.bind("qacc" if self.is_read else "qacc_warmstart")
 
     def run(
         self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, worlds: np.ndarray
@@ -167,10 +175,11 @@ class _HostBatch:
             yield name, view[worlds].reshape(len(worlds), -1)
 
     def _advance(self, num_substeps: int, worlds: np.ndarray) -> None:
-        """Step worlds at once and read their final state."""
+        """Step worlds at once and read their final state, where there is anything to read."""
         if num_substeps:
-            self.batch.step(ids=worlds, nstep=num_substeps, stage=mujoco.mjtStage.mjSTAGE_ACC)
-        else:
+            stage = mujoco.mjtStage.mjSTAGE_ACC if self.is_read else mujoco.mjtStage.mjSTAGE_NONE
+            self.batch.step(ids=worlds, nstep=num_substeps, stage=stage)
+        elif self.is_read:
             self.batch.forward(ids=worlds)
 
     def _advance_one_by_one(

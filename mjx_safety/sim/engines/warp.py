@@ -27,8 +27,8 @@ if warp.config.log_level == warp.LOG_INFO:  # Warp's default; before mujoco.mjx 
 from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
+from mjx_safety.sim.engines.base import EngineScene, fields_of
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
-from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
@@ -62,14 +62,14 @@ class WarpPhysics:
     """
 
     model: mjx.Model
-    scene: Scene = struct.field(pytree_node=False)
+    scene: EngineScene = struct.field(pytree_node=False)
     buffers: Buffers = struct.field(pytree_node=False)
     ranks: tuple[int, ...] = struct.field(pytree_node=False)  # of the model's leaves where all worlds share them
 
     name = "warp"
 
     @classmethod
-    def create(cls, scene: Scene) -> WarpPhysics:
+    def create(cls, scene: EngineScene) -> WarpPhysics:
         """Put the model on the device."""
         correct_colliders()
         model = mjx.put_model(scene.model, impl="warp")
@@ -83,18 +83,18 @@ class WarpPhysics:
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
         sensors = read_at_rest(self.scene, data)
-        return self.forward(data) if sensors is None else (data, self._reading(sensors))
+        return self.forward(data) if sensors is None else (data, self._reading(sensors, {}))
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.forward`."""
-        return data, self._reading(self._run(data, 0, None)[1])
+        return data, self._reading(*self._run(data, 0, None)[1:])
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`."""
-        after, sensors = self._run(data.replace(ctrl=ctrl), max_substeps, num_substeps)
-        return after, self._reading(sensors)
+        after, sensors, fields = self._run(data.replace(ctrl=ctrl), max_substeps, num_substeps)
+        return after, self._reading(sensors, fields)
 
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state.
@@ -106,8 +106,8 @@ class WarpPhysics:
 
     def _run(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, jax.Array]:
-        """Run one world as a batch of one."""
+    ) -> tuple[PhysicsState, jax.Array, dict[str, jax.Array]]:
+        """Run one world as a batch of one: its state after that, all sensors, further fields."""
         batch = jax.tree.map(lambda x: x[None], (data, num_substeps))
         return jax.tree.map(lambda x: x[0], _advance(max_substeps)(self, *batch))
 
@@ -116,12 +116,12 @@ class WarpPhysics:
         leaves, structure = jax.tree.flatten(model)
         return structure.unflatten(0 if x.ndim > rank else None for x, rank in zip(leaves, self.ranks, strict=True))
 
-    def _reading(self, sensordata: jax.Array) -> PhysicsReading:
+    def _reading(self, sensordata: jax.Array, fields: dict[str, jax.Array]) -> PhysicsReading:
         split = self.scene.model.nsensordata - len(self.scene.solid_bodies)  # contact sensors stand last
-        return PhysicsReading(sensors=sensordata[:split], contacts=sensordata[split:])
+        return PhysicsReading(sensors=sensordata[:split], contacts=sensordata[split:], fields=fields)
 
 
-def default_buffers(scene: Scene) -> Buffers:
+def default_buffers(scene: EngineScene) -> Buffers:
     """Room for all that can stand or lie on the floor, and for `SPARE_CONTACTS` more points."""
     model = scene.model
     moves = model.body_dofnum[model.body_rootid[model.geom_bodyid]] > 0
@@ -174,7 +174,7 @@ def _advance(max_substeps: int) -> Callable:
     @_over_worlds
     def advance(
         physics: WarpPhysics, data: PhysicsState, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, jax.Array]:
+    ) -> tuple[PhysicsState, jax.Array, dict[str, jax.Array]]:
         scene, num_worlds = physics.scene, len(data.time)
         model, blind = physics.model, _without_sensors(physics.model)
 
@@ -193,7 +193,7 @@ def _advance(max_substeps: int) -> Callable:
         full = full.replace(mocap_pos=scene.last_mocap_pos(data, full.time))
         read = jax.vmap(mjx.forward, in_axes=(physics.axes(model), 0))(model, full)
         needs.and_of(read).report(physics.buffers, num_worlds)
-        return after, read.sensordata
+        return after, read.sensordata, jax.vmap(functools.partial(fields_of, scene))(read)
 
     return advance
 
@@ -215,7 +215,7 @@ def _without_sensors(model: mjx.Model) -> mjx.Model:
     return model.replace(opt=model.opt.replace(disableflags=model.opt.disableflags | mjx.DisableBit.SENSOR))
 
 
-def _blank(scene: Scene, buffers: Buffers, num_worlds: int) -> mjx.Data:
+def _blank(scene: EngineScene, buffers: Buffers, num_worlds: int) -> mjx.Data:
     """Data of one world, with the contact buffers of a batch.
 
     Made small on the host and enlarged in the program: as constants the buffers would make it grow with the batch.

@@ -16,8 +16,8 @@ import mujoco
 import numpy as np
 
 from mjx_safety.core.geometry import planar_distance
+from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.gremlins import undisturbed_step
-from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
 FLAT = 1e-3  # m, a cube whose centre is higher than this above its height at reset leans on something
@@ -46,8 +46,8 @@ class Nearby:
     every environment step, in which nothing gets further than the gap to those that are left out.
     """
 
-    full: Scene
-    near: Scene
+    full: EngineScene
+    near: EngineScene
     still: Stillness = ROUNDING
 
     @property
@@ -195,7 +195,7 @@ class Nearby:
     def _parts(self, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
         return self._parts_of(self.full, data)
 
-    def _parts_of(self, scene: Scene, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
+    def _parts_of(self, scene: EngineScene, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
         """Each kind's rows of each field of the state."""
         nq, nv = scene.robot_nq, scene.robot_nv
         rows = {
@@ -209,7 +209,7 @@ class Nearby:
         }
 
 
-def _reach(scene: Scene) -> float:
+def _reach(scene: EngineScene) -> float:
     """Farthest that anything of the robot can be from its root's origin, m, whatever its joints do."""
     model = scene.model
     root, far = model.body("robot").id, np.zeros(model.nbody)

@@ -1,0 +1,173 @@
+"""What every environment of `make` is, whatever its family: the parts that adapters, viewers and programs rely on."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from mjx_safety.core import arguments
+from mjx_safety.core.precision import single_precision
+from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.types import Snapshot, State
+from mjx_safety.world.objects import AbstractObject
+
+HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
+
+
+class AbstractEnv(abc.ABC):
+    """One environment on one engine. `reset`, `step`, `snapshot` and `restore` are pure; the caller adds `jax.vmap`.
+
+    A family of environments is a class below this one, the type of its settings, and a line in `registry.py`.
+    """
+
+    config: Any  # the settings: a leaf or subtree for each float
+    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+
+    keeps_layout: Any = False  # whether a world of a batch starts all its episodes from the same layout
+    track: Any = (
+        math.hypot(2.0, 2.0),
+        -45.0,
+        0.0,
+    )  # of the camera that follows: m away, degrees up, height m it looks at
+    extents: Any = (-3.0, -3.0, 3.0, 3.0)  # m: xmin, ymin, xmax, ymax of what a picture from above shows
+
+    @property
+    @abc.abstractmethod
+    def entry_sizes(self) -> dict[str, int]:
+        """Entries of the observation in their order: name -> size."""
+
+    @property
+    @abc.abstractmethod
+    def cost_names(self) -> tuple[str, ...]:
+        """Names of the C entries of `State.costs`: the sources that this environment constrains."""
+
+    @property
+    @abc.abstractmethod
+    def dt(self) -> float:
+        """Length of a step, s."""
+
+    @property
+    @abc.abstractmethod
+    def robot_name(self) -> str:
+        """Name of the robot."""
+
+    @abc.abstractmethod
+    def reset(self, key: jax.Array) -> State:
+        """Start an episode. key: typed PRNG key []."""
+
+    @abc.abstractmethod
+    def step(self, state: State, action: jax.Array) -> State:
+        """Advance by one step. action: [A] in [-1, 1]."""
+
+    @abc.abstractmethod
+    def snapshot(self, state: State) -> Snapshot:
+        """Return the world as plain arrays (see `Snapshot`)."""
+
+    @abc.abstractmethod
+    def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
+        """Build the state of a snapshot, with reward 0 and a new episode ahead of it."""
+
+    @property
+    def scene(self) -> Any:
+        """What the engine steps, with its model."""
+        return self.physics.scene
+
+    @property
+    def objects(self) -> Mapping[str, AbstractObject]:
+        """Kinds of objects around the robot: name -> settings."""
+        return {}
+
+    @property
+    def mj_model(self) -> mujoco.MjModel:
+        """The engine's model, as MuJoCo compiled it."""
+        return self.scene.model
+
+    @property
+    def obs_slices(self) -> dict[str, slice]:
+        """Where each entry stands in the observation."""
+        slices, start = {}, 0
+        for name, size in self.entry_sizes.items():
+            slices[name] = slice(start, start + size)
+            start += size
+        return slices
+
+    @property
+    def obs_size(self) -> int:
+        """O."""
+        return sum(self.entry_sizes.values())
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return self.mj_model.nu
+
+    @property
+    def episode_length(self) -> int:
+        """Steps until `truncated`."""
+        return self.config.episode_length
+
+    @jax.jit
+    @single_precision
+    def data(self, state: State) -> Any:
+        """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
+        return self.physics.data(state.data)
+
+
+def check_action(env: AbstractEnv, action: Any) -> None:
+    """Raise ValueError unless an action is an array of the robot's shape [A]."""
+    taker = f"{env.robot_name} takes ({env.action_size},), one number per actuator"
+    arguments.check_action(action, (env.action_size,), f"{taker} (for a batch of worlds, use jax.vmap(env.step))")
+
+
+def to_control(env: AbstractEnv, action: jax.Array, noise: jax.Array | float = 0.0) -> jax.Array:
+    """Return controls [A]: the action clipped to [-1, 1], noisy, scaled to the actuators' ranges.
+
+    A NaN stops all actuators, as the C engine does: their controls are 0, or what comes nearest to it.
+    """
+    low, high = jnp.asarray(env.mj_model.actuator_ctrlrange.T, jnp.float32)
+    is_finite = jnp.all(jnp.isfinite(action))
+    action = jnp.where(is_finite, jnp.clip(action.astype(jnp.float32), -1.0, 1.0), 0.0) + noise
+    scaled = 0.5 * (low + high) + 0.5 * (high - low) * action
+    return jnp.where(is_finite, scaled, jnp.clip(0.0, low, high))
+
+
+def undo_blow_up(
+    before: PhysicsState, after: PhysicsState, reading: PhysicsReading
+) -> tuple[PhysicsState, PhysicsReading, jax.Array]:
+    """Return to the state before the step where the physics has blown up, and say so [] bool."""
+    values = jnp.concatenate([after.qpos, after.qvel, *(value.ravel() for value in jax.tree.leaves(reading))])
+    sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
+    data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
+    reading = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), reading)
+    return data, reading, ~sane
+
+
+def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ...]]) -> Snapshot:
+    """Replace each field of the default that is given.
+
+    more: shapes of fields that may be given though the default lacks them. Raises ValueError for a field of the wrong
+    shape or kind.
+    """
+    known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None} | dict(more)
+    changes = {}
+    for name, value in vars(given).items():
+        if value is None:
+            continue
+        if name == "memory":
+            changes[name] = value
+            continue
+        if name not in known:
+            raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
+        value = jnp.asarray(value, jnp.float32)
+        if name == "goal_pos" and value.ndim == 1:
+            value = value[None]
+        if value.shape != known[name]:
+            raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
+        changes[name] = value
+    return default.replace(**changes)

@@ -1,0 +1,224 @@
+"""LocomotionEnv: one robot that is the whole world, as pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+from flax import struct
+
+from mjx_safety.core.arguments import typed_key
+from mjx_safety.core.precision import single_precision
+from mjx_safety.env.base import AbstractEnv, check_action, overlay, to_control, undo_blow_up
+from mjx_safety.sim.lone_robot import STATE, LoneRobot
+from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.types import Snapshot, State
+from mjx_safety.world.locomotion.config import LocomotionConfig
+
+NOWHERE: dict[str, dict[str, jax.Array]] = {"pos": {}, "start_pos": {}}  # `State.scene`: there are no objects
+
+
+@struct.dataclass
+class LocomotionEnv(AbstractEnv):
+    """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
+
+    The floor is the same everywhere, so every step is taken near the origin and its result put back to where the robot
+    was: speeds and contacts stay as exact far away as at the start, in single precision too.
+    """
+
+    config: LocomotionConfig
+    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+
+    __hash__, __eq__ = object.__hash__, object.__eq__  # so that it may be a static argument of `jax.jit`
+
+    def __repr__(self) -> str:
+        """Say what is in it."""
+        return f"LocomotionEnv({self.config.name}, {self.physics.name}: {self.config.threshold} m/s)"
+
+    @property
+    def scene(self) -> LoneRobot:
+        """The robot, with the engine's model."""
+        return self.physics.scene
+
+    @property
+    def entry_sizes(self) -> dict[str, int]:
+        """See `AbstractEnv.entry_sizes`."""
+        model = self.mj_model
+        rows = {"cinert": 10 * model.nbody, "cvel": 6 * model.nbody, "cfrc_ext": 6 * model.nbody}
+        sizes = {"qpos": model.nq - self.config.travel, "qvel": model.nv, "qfrc_actuator": model.nv} | rows
+        return {name: sizes[name] for name in self.config.entries}
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """The one source of cost."""
+        return ("velocity",)
+
+    @property
+    def dt(self) -> float:
+        """Length of a step, s."""
+        return float(self.mj_model.opt.timestep) * self.config.frameskip
+
+    @property
+    def robot_name(self) -> str:
+        """See `AbstractEnv.robot_name`."""
+        return self.config.name
+
+    @property
+    def track(self) -> tuple[float, float, float]:
+        """See `AbstractEnv.track`: from the side, but from above where the robot lies flat."""
+        height = float(self.mj_model.body("robot").pos[2])
+        return 4.0, -15.0 if height > 0 else -60.0, 0.7 * height
+
+    @jax.jit
+    @single_precision
+    def reset(self, key: jax.Array) -> State:
+        """Start an episode near the model's own pose, with noise. key: typed PRNG key []."""
+        start_key, key = jax.random.split(typed_key("reset", key))
+        return self._first_state(self._start(start_key), key)
+
+    @jax.jit
+    @single_precision
+    def step(self, state: State, action: jax.Array) -> State:
+        """Advance by one step. action: [A] in [-1, 1], scaled to the actuators' range."""
+        config = self.config
+        check_action(self, action)
+        ctrl = to_control(self, action)
+        before = _moved(state.data, -state.data.qpos[: config.travel])
+        data, reading = self.physics.step(before, ctrl, config.frameskip)
+        data, reading, exception = undo_blow_up(before, data, reading)
+
+        offset = self._offset(data, reading)
+        moved = _padded(data.qpos[: config.travel])
+        velocity = (moved + offset - state.memory) / self.dt
+        reward = config.forward_reward * velocity[0] + config.healthy_reward
+        reward = reward - config.control_cost * jnp.sum(ctrl**2)
+        excess = jnp.where(exception, 0.0, jnp.maximum(self._speed(velocity) - config.threshold, 0.0))
+        cost = (excess > 0).astype(jnp.float32) if config.indicator else excess
+
+        data = _moved(data, state.data.qpos[: config.travel])
+        step_count = state.step_count + 1
+        ended = exception | ~self._is_healthy(data)
+        return state.replace(
+            obs=self._observe(data, reading),
+            reward=jnp.where(exception, config.reward_exception, reward),
+            cost=jnp.where(exception, 1.0, cost),
+            costs=excess[None],
+            terminated=ended,
+            truncated=(step_count >= config.episode_length) & ~ended,
+            step_count=step_count,
+            data=data,
+            memory=offset,
+        )
+
+    @jax.jit
+    @single_precision
+    def snapshot(self, state: State) -> Snapshot:
+        """Return the world as plain arrays (see `Snapshot`)."""
+        fields = ("time", "ctrl", "qpos", "qvel", "qacc_warmstart", *(["act"] if self.mj_model.na else []))
+        return Snapshot(**{name: getattr(state.data, name) for name in fields})
+
+    @jax.jit
+    @single_precision
+    def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
+        """Build the state of a snapshot, with its observation, cost 0, reward 0 and a new episode ahead of it.
+
+        Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given). Quaternions
+        are normalised.
+        """
+        start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
+        return self._first_state(overlay(self._start(start_key), snapshot, {}), next_key)
+
+    def _start(self, key: jax.Array) -> Snapshot:
+        """Draw the world at the start of an episode."""
+        model, noise = self.mj_model, self.config.reset_noise
+        qpos_key, qvel_key = jax.random.split(key)
+        shift = jax.random.uniform(qpos_key, (model.nq,), minval=-1.0, maxval=1.0)
+        if self.config.reset_velocity == "normal":
+            qvel = jax.random.normal(qvel_key, (model.nv,))
+        else:
+            qvel = jax.random.uniform(qvel_key, (model.nv,), minval=-1.0, maxval=1.0)
+        return Snapshot(
+            time=jnp.float32(0),
+            ctrl=jnp.zeros(model.nu),
+            act=jnp.zeros(model.na) if model.na else None,
+            qpos=jnp.asarray(model.qpos0, jnp.float32) + noise * shift,
+            qvel=noise * qvel,
+            qacc_warmstart=jnp.zeros(model.nv),
+        )
+
+    def _first_state(self, snapshot: Snapshot, key: jax.Array) -> State:
+        """State of a complete snapshot. The solver's first guess stays as given, for the first step."""
+        fields = ("time", "ctrl", "qvel", "qacc_warmstart")
+        data = PhysicsState(
+            qpos=self._normalised(snapshot.qpos),
+            act=jnp.zeros(0) if snapshot.act is None else snapshot.act,
+            mocap_pos=jnp.zeros((0, 3)),
+            mocap_quat=jnp.zeros((0, 4)),
+            **{name: getattr(snapshot, name) for name in fields},
+        )
+        place = data.qpos[: self.config.travel]
+        reading = self.physics.forward(_moved(data, -place))[1]
+        return State(
+            obs=self._observe(data, reading),
+            reward=jnp.float32(0),
+            cost=jnp.float32(0),
+            costs=jnp.zeros(1),
+            goal_met=jnp.bool_(False),
+            terminated=jnp.bool_(False),
+            truncated=jnp.bool_(False),
+            step_count=jnp.int32(0),
+            placement_failed=jnp.bool_(False),
+            data=data,
+            scene=NOWHERE,
+            memory=self._offset(_moved(data, -place), reading),
+            key=key,
+        )
+
+    def _offset(self, data: PhysicsState, reading: PhysicsReading) -> jax.Array:
+        """From the root to the point whose speed counts, [2] m."""
+        if self.config.point == "root":
+            return jnp.zeros(2)
+        return reading.sensors[:2] - _padded(data.qpos[: self.config.travel])
+
+    def _speed(self, velocity: jax.Array) -> jax.Array:
+        """Speed [] m/s that may cost. velocity: [2] m/s."""
+        return velocity[0] if self.config.direction == "ahead" else jnp.sqrt(jnp.sum(velocity**2))
+
+    def _is_healthy(self, data: PhysicsState) -> jax.Array:
+        """Whether the episode goes on, [] bool."""
+        config = self.config
+        shape = data.qpos[config.travel :]
+        healthy = (shape[0] > config.healthy_height[0]) & (shape[0] < config.healthy_height[1])
+        healthy &= (shape[1] > config.healthy_angle[0]) & (shape[1] < config.healthy_angle[1])
+        return healthy & jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
+
+    def _observe(self, data: PhysicsState, reading: PhysicsReading) -> jax.Array:
+        """Observation [O] float32."""
+        bound = self.config.velocity_clip
+        known = {"qpos": data.qpos[self.config.travel :], "qvel": jnp.clip(data.qvel, -bound, bound)}
+        return jnp.concatenate([known[name] if name in STATE else reading.fields[name] for name in self.config.entries])
+
+    def _normalised(self, qpos: jax.Array) -> jax.Array:
+        """Give the quaternions among the coordinates [nq] their length of 1."""
+        model = self.mj_model
+        for joint in range(model.njnt):
+            adr = int(model.jnt_qposadr[joint])
+            if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
+                adr += 3
+            elif model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_BALL:
+                continue
+            quat = qpos[adr : adr + 4]
+            qpos = qpos.at[adr : adr + 4].set(quat / jnp.linalg.norm(quat))
+        return qpos
+
+
+def _padded(place: jax.Array) -> jax.Array:
+    """A place on the floor [1 or 2] m as [2] m: a robot in a vertical plane stays at y = 0."""
+    return jnp.concatenate([place, jnp.zeros(2 - len(place))])
+
+
+def _moved(data: PhysicsState, shift: jax.Array) -> PhysicsState:
+    """The same world elsewhere on the floor. shift: [1 or 2] m."""
+    return data.replace(qpos=data.qpos.at[: len(shift)].add(shift))

@@ -1,0 +1,83 @@
+"""A robot that is the whole world, as the engines get it: its model, no objects, and what is to be measured.
+
+The model is the robot's own file. What differs between engines:
+
+- `mjx` and `warp` have no PGS solver. A model that asks for it (Humanoid) gets Newton's there, which converges.
+- MJX pays for every contact that could be; `_CONTACT_POINTS` says how many of them, the deepest, its solver is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import mujoco
+
+from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Accuracy, Engine
+from mjx_safety.sim.state import PhysicsState
+from mjx_safety.world.locomotion.config import LocomotionConfig, check_model
+
+STATE = ("qpos", "qvel")  # entries of an observation that every state holds
+FORCES = "forces"  # name of the sensor that makes the engines work out the forces between bodies
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoneRobot:
+    """See `engines.base.EngineScene`."""
+
+    model: mujoco.MjModel
+    fields: tuple[str, ...] = ()
+
+    moving_kinds = driven_kinds = mocap_kinds = solid_kinds = ()
+    solid_bodies = ()
+    objects = {}  # noqa: RUF012 - there are none
+
+    @property
+    def robot_nq(self) -> int:
+        """All coordinates are the robot's."""
+        return self.model.nq
+
+    @property
+    def robot_nv(self) -> int:
+        """All velocities are the robot's."""
+        return self.model.nv
+
+    @property
+    def true_model(self) -> mujoco.MjModel:
+        """The model with the true shapes, to be drawn."""
+        return self.model
+
+    def travel(self, name: str) -> float:
+        """Radius of the circle that a driven kind follows: none."""
+        raise KeyError(name)
+
+    def split(self, kinds: tuple[str, ...], rows: Any) -> dict[str, Any]:
+        """Cut an array into the kinds of objects."""
+        return {}
+
+    def mocap_pos(self, data: PhysicsState, time: Any) -> Any:
+        """Positions of mocap bodies: none."""
+        return data.mocap_pos
+
+    def last_mocap_pos(self, data: PhysicsState, time: Any) -> Any:
+        """Positions of mocap bodies: none."""
+        return data.mocap_pos
+
+
+def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accuracy = "fast") -> LoneRobot:
+    """Compile the model that an engine gets (see above)."""
+    spec = mujoco.MjSpec.from_file(str(config.xml))
+    spec.option.disableflags |= FLAGS[engine]
+    body = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
+    if config.point == "com":
+        spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **body)
+    if "cfrc_ext" in config.entries:
+        spec.add_sensor(name=FORCES, type=mujoco.mjtSensor.mjSENS_FRAMELINACC, **body)
+    if engine != "mujoco" and spec.option.solver == mujoco.mjtSolver.mjSOL_PGS:
+        spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    if engine == "mjx":
+        spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
+        spec.option.ls_iterations = LS_ITERATIONS
+    model = spec.compile()
+    check_model(config, model)
+    return LoneRobot(model=model, fields=tuple(name for name in config.entries if name not in STATE))

@@ -1,0 +1,99 @@
+"""LocomotionConfig: a robot that is the whole world, and what it is paid and charged for, as one value."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from mjx_safety.core.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
+
+ASSETS = Path(__file__).parent / "assets"
+ENTRIES = ("qpos", "qvel", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+ANYTHING = (-math.inf, math.inf)
+Range = tuple[float, float]
+
+
+@settings
+class LocomotionConfig:
+    """Everything that defines such an environment. Change a copy with `dataclasses.replace` or keywords of `make`.
+
+    The model holds its own floor, a geom named `floor`, the robot, whose root is a body named `robot`, and actuators
+    with control ranges, to which actions in [-1, 1] are scaled. The first coordinates of the root, `travel` of them,
+    say where it is on the floor; they are not observed. Where there is a height, it is the coordinate that follows.
+
+    The speed is that of a point over the whole step: its displacement divided by the step's length. A step costs where
+    the speed exceeds the threshold. Float fields are pytree leaves (see `settings`).
+    """
+
+    name: str  # of the robot
+    xml: str  # path of the MJCF model
+    frameskip: int  # physics steps in one environment step
+    travel: int = 1  # coordinates on the floor: 1, x, or 2, x and y
+    point: Literal["root", "com"] = "root"  # whose displacement counts: the root's origin or the centre of mass
+    entries: tuple[str, ...] = ("qpos", "qvel")  # of the observation, in this order, of `ENTRIES`
+    velocity_clip: float = static(default=math.inf)  # bound of the observed velocities
+
+    threshold: float  # m/s
+    direction: Literal["ahead", "any"] = "ahead"  # ahead: the speed is that along +x, with its sign; any: the norm
+    indicator: bool = True  # cost is 1 above the threshold, else 0; False: the excess in m/s
+
+    forward_reward: float = 1.0  # per m/s along +x
+    control_cost: float  # times the sum of the squared controls, taken off the reward
+    healthy_reward: float = 0.0  # of every step, the last one included
+    healthy_height: Range = ANYTHING  # m; outside of any healthy range the episode terminates
+    healthy_angle: Range = ANYTHING  # rad, of a root that moves in the vertical plane
+    healthy_state: float = static(default=math.inf)  # bound of all coordinates but those on the floor, and velocities
+    reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
+
+    reset_noise: float  # half width of the uniform noise on the coordinates at reset, and scale of that on velocities
+    reset_velocity: Literal["uniform", "normal"] = "uniform"  # distribution of the noise on velocities
+    episode_length: int = 1000  # steps until truncation
+
+    def __post_init__(self) -> None:
+        freeze(self, "entries", "healthy_height", "healthy_angle")
+        require(isinstance(self.name, str) and bool(self.name), self, "name", "a name")
+        require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
+        require(type(self.travel) is int and self.travel in (1, 2), self, "travel", "1 or 2")
+        require(self.point in ("root", "com"), self, "point", "'root' or 'com'")
+        known = isinstance(self.entries, tuple) and set(self.entries) <= set(ENTRIES)
+        unique = known and len(set(self.entries)) == len(self.entries) > 0
+        require(unique, self, "entries", f"some of {', '.join(ENTRIES)}")
+        require(self.direction in ("ahead", "any"), self, "direction", "'ahead' or 'any'")
+        require(self.reset_velocity in ("uniform", "normal"), self, "reset_velocity", "'uniform' or 'normal'")
+        for field in ("healthy_height", "healthy_angle"):
+            require(_is_range(getattr(self, field)), self, field, "(lowest, highest), two numbers in this order")
+        for field in ("velocity_clip", "healthy_state"):
+            require(_is_bound(getattr(self, field)), self, field, "a number above 0, or infinity")
+        for field in ("frameskip", "episode_length"):
+            require_count(self, field, 1)
+        require_bools(self, "indicator")
+        require_numbers(self, threshold=0.0, reset_noise=0.0, control_cost=0.0)
+        require_numbers(self, **dict.fromkeys(("forward_reward", "healthy_reward", "reward_exception"), -math.inf))
+
+
+def _is_range(value: object) -> bool:
+    numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, (int, float)) for x in value)
+    return numbers and value[0] < value[1]  # type: ignore[index]
+
+
+def _is_bound(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
+    """Raise ValueError where the robot's model is not what its value says."""
+    where = f"the model {config.xml} of robot {config.name}"
+    names = {"body": (model.nbody, model.body, "robot"), "geom": (model.ngeom, model.geom, "floor")}
+    for kind, (num, get, name) in names.items():
+        if name not in {get(i).name for i in range(num)}:
+            raise ValueError(f"{where} has no {kind} named {name!r}")
+    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
+        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")
+    root = model.jnt_type[model.body("robot").jntadr[0]]
+    slides = np.all(model.jnt_type[: config.travel] == mujoco.mjtJoint.mjJNT_SLIDE)
+    if root != mujoco.mjtJoint.mjJNT_FREE and not slides:
+        raise ValueError(f"{where} does not begin with a free joint or {config.travel} slides, as travel says")
