@@ -151,7 +151,9 @@ def measure_state(repeats: int) -> dict[str, Any]:
     model = env.physics.model
 
     def step_lean(data: PhysicsState, ctrl: jax.Array) -> PhysicsState:
-        return env.physics.near.step(data.replace(ctrl=ctrl), NUM_SUBSTEPS, None)[0]  # all worlds alike, as below
+        return env.physics.near.step(data.replace(ctrl=ctrl), NUM_SUBSTEPS, None, jnp.float32(jnp.nan))[
+            0
+        ]  # all worlds alike, as below
 
     def step_whole(data: mjx.Data, ctrl: jax.Array) -> mjx.Data:
         data = jax.lax.fori_loop(0, NUM_SUBSTEPS, lambda _, d: mjx.step(model, d), data.replace(ctrl=ctrl))

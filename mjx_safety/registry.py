@@ -21,7 +21,7 @@ from mjx_safety.core.settings import from_mapping
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env, build_env
 from mjx_safety.env.locomotion import LocomotionEnv
-from mjx_safety.sim.engines.base import EngineScene, Physics
+from mjx_safety.sim.engines.base import Physics, Scenes
 from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
 from mjx_safety.sim.scene import build_scene
@@ -140,14 +140,16 @@ def _build_arena(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Env:
     com = "com" in config.extras
     build = functools.partial(build_scene, config.robot, engine=engine, accuracy=accuracy, com=com)
     scene = build(config.objects)
-    alone = build({}) if scene.solid_bodies and accuracy == "fast" else None
-    near = build(with_slots(config.objects)) if engine == "mjx" and accuracy == "fast" else scene
-    return build_env(config, _put_on(engine, scene, near, alone))
+    if accuracy == "reference" or engine == "warp":
+        return build_env(config, _put_on(engine, Scenes(scene)))
+    near = build(with_slots(config.objects))
+    has_slots = near.solid_bodies != scene.solid_bodies or engine == "mjx"
+    return build_env(config, _put_on(engine, Scenes(scene, near if has_slots else None, build({}))))
 
 
 def _build_lone_robot(config: LocomotionConfig, engine: Engine, accuracy: Accuracy) -> LocomotionEnv:
     scene = build_lone_robot(config, engine=engine, accuracy=accuracy)
-    return LocomotionEnv(config=config, physics=_put_on(engine, scene, scene, None))
+    return LocomotionEnv(config=config, physics=_put_on(engine, Scenes(scene)))
 
 
 _FAMILIES: dict[type, Callable[[Any, Engine, Accuracy], AbstractEnv]] = {  # settings -> what makes an environment
@@ -157,22 +159,20 @@ _FAMILIES: dict[type, Callable[[Any, Engine, Accuracy], AbstractEnv]] = {  # set
 _SETTINGS = "an EnvConfig or a LocomotionConfig"
 
 
-def _put_on(engine: Engine, scene: EngineScene, near: EngineScene, alone: EngineScene | None) -> Physics:
-    """Give a scene to an engine. near: what `mjx` has slots for; alone: the robot without objects (mjx, mujoco)."""
+def _put_on(engine: Engine, scenes: Scenes) -> Physics:
+    """Give scenes to an engine."""
     if engine == "mujoco":
-        from mjx_safety.sim.engines.mujoco import MujocoPhysics
+        from mjx_safety.sim.engines.mujoco import physics_of
 
-        return MujocoPhysics(scene, alone)
+        return physics_of(scenes)
     if engine == "warp":
         from mjx_safety.sim.engines.warp import WarpPhysics
 
-        return WarpPhysics.create(scene)
+        return WarpPhysics.create(scenes.full)
     with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that Warp, which this engine does not use, is missing
         from mjx_safety.sim.engines.mjx import MjxPhysics
-        from mjx_safety.sim.relevance.slots import Nearby
 
-    without = None if alone is None else Nearby(full=scene, near=alone)
-    return MjxPhysics.create(Nearby(full=scene, near=near), without)
+    return MjxPhysics.create(scenes)
 
 
 def config_of(env_id: str, made: Any) -> Config:

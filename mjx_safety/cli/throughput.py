@@ -175,7 +175,8 @@ def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
 
 def share_with_objects(env: AbstractEnv, physics: PhysicsState) -> float:
     """Share of the worlds [B] in which an object moves or can be touched within a step. env: not on `warp`."""
-    needs = jax.jit(jax.vmap(lambda data: env.physics.nearby.needs_objects(data, env.dt)))
+    nearby = env.physics.nearby
+    needs = jax.jit(jax.vmap(lambda data: nearby.needs_objects(data, env.dt, nearby.guess_excursion(data, env.dt))))
     return float(jnp.mean(needs(physics)))
 
 

@@ -9,11 +9,12 @@ The model is the robot's own file. What differs between engines:
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from typing import Any
 
 import mujoco
 
-from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Accuracy, Engine
+from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Accuracy, Engine, digest
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.locomotion.config import LocomotionConfig, check_model
 
@@ -80,4 +81,8 @@ def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accu
         spec.option.ls_iterations = LS_ITERATIONS
     model = spec.compile()
     check_model(config, model)
-    return LoneRobot(model=model, fields=tuple(name for name in config.entries if name not in STATE))
+    fields = tuple(name for name in config.entries if name not in STATE)
+    return _SCENES.setdefault((digest(model), fields), LoneRobot(model=model, fields=fields))
+
+
+_SCENES: weakref.WeakValueDictionary[tuple, LoneRobot] = weakref.WeakValueDictionary()  # equal ones are one object

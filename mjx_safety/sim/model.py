@@ -5,26 +5,29 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
 
 `mujoco`:
 
-- * It solves for the robot alone in worlds where nothing else matters. There the robot cannot reach an object within
-  the step, and all objects are at rest or circle undisturbed. At rest means slower than 1e-6 m/s and 1e-3 m/s^2.
+- * An object matters in a step if the robot can reach it, if it moves, or if it can meet an object that moves or
+  matters (`relevance.slots`). The solver gets only those objects. At rest means slower than 1e-6 m/s and 1e-3 m/s^2.
+- * Where no object matters, a planar robot without inner joints takes the step in closed form (`sim.planar`), in single
+  precision. Positions differ from C by 1e-6 m. Rounding grows where the model is unstable: the Point's turn servo
+  multiplies it by five in a physics step, and its heading can differ by 1e-4 rad.
 
 `mjx`. MJX computes every pair of shapes that could ever touch, and cannot collide some pairs:
 
 - Collision masks leave out these pairs: the robot and the floor if the robot never presses on it (Point touches it at
   exactly zero distance, without a constraint row); the robot with itself, except `Robot.self_contacts`; fixed objects
-  with each other and the floor; driven objects with each other, with fixed objects and with the floor. Their places
-  keep driven objects apart from these, and they hover.
+  with each other and the floor; driven objects with the floor, above which they hover; driven objects with each other
+  and with fixed objects, if their keepouts keep them apart.
 - MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule that reaches into the floor down to its
   middle. Its surface is the same for all bodies lower than the pillar. A cylinder of the robot keeps its contact with
   the floor. Against everything else a stand-in inside the cylinder takes its place: a capsule of the same radius and
   length, or thin bars across the tread if the cylinder is flat like a wheel.
-- * The solver gets only the objects near the robot, or near a free object that moves (`AbstractObject.slots`,
-  `relevance.slots`). The others stay in place or follow the law of their weld. This is exact while nothing touches
-  them.
+- * The solver gets only objects that matter, as above, and a fixed number of each kind (`AbstractObject.slots`). If
+  more matter, the step is solved again for the others, without the robot. They do not meet the objects of the first
+  pass in that step. The remaining objects stay in place or follow the law of their weld.
 - A free object on the floor stays in place while nothing else touches it. In single precision it would tremble. At
   Doggo's time step it would tremble faster than the speed at which a vase costs.
-- * In a batch, the solver first takes the robot alone. It then solves again, with objects, in worlds where the robot
-  can reach an object or an object moves (`relevance.where_needed`).
+- * In a batch, the robot is stepped alone first, in closed form if it has one. The solver then takes the worlds in
+  which objects matter (`relevance.where_needed`).
 - * Of each pair of shape types, MJX examines the `MAX_GEOM_PAIRS` nearest pairs of geoms. The solver gets the deepest
   contact points: as many as bodies can have on the floor (`Robot.floor_points`), and `SPARE_CONTACTS` more.
 - Some of MJX's contact points differ from those in C. `fixes.mjx_colliders` computes those of C: for tilted capsules,
@@ -43,6 +46,7 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -69,6 +73,13 @@ LS_ITERATIONS = 10  # of MJX's own line search, for robots with friction loss; M
 FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
 OBJECTS_FLOOR = 1 << 30  # collision mask of the Warp model, a bit that no robot uses
 TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: ROBOT, DRIVEN: ROBOT | FREE, FLAT: FLOOR}
+
+
+def digest(model: mujoco.MjModel) -> bytes:
+    """A fingerprint of all that a model holds."""
+    content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return hashlib.sha256(content).digest()
 
 
 def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObject]:
@@ -117,7 +128,7 @@ def _add_scene(
     if engine == "mjx":
         if accuracy == "fast":
             _limit_contacts(spec, geoms, robot)
-        _adapt_to_mjx(spec, robot, geoms)
+        _adapt_to_mjx(spec, robot, geoms, _touches(objects))
     else:
         for name, kind in objects.items():
             for index in range(kind.num if kind.body_kind != "marker" else 0):
@@ -167,7 +178,25 @@ def _keep_off_the_floor(geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
         geom.contype, geom.conaffinity = geom.contype | OBJECTS_FLOOR, geom.conaffinity | OBJECTS_FLOOR
 
 
-def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
+def _touches(objects: Mapping[str, AbstractObject]) -> dict[int, int]:
+    """Collision masks of each mask. Driven objects also touch those that their places do not keep them apart from."""
+
+    def reach(kind: AbstractObject) -> float:
+        return max(shape.planar_radius for shape in kind.shapes) + getattr(kind, "travel", 0.0)
+
+    touches = dict(TOUCHES)
+    solid = [kind for kind in objects.values() if kind.body_kind != "marker" and kind.num]
+    for driven in (kind for kind in solid if kind.body_kind == "driven"):
+        for kind in solid:
+            alone = kind is driven and kind.num == 1
+            if not alone and driven.keepout + kind.keepout < reach(driven) + reach(kind):
+                touches[DRIVEN] |= _MASK_OF[kind.body_kind]
+    return touches
+
+
+def _adapt_to_mjx(
+    spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]], touches: dict[int, int]
+) -> None:
     """Set masks, replace cylinders and add the robot's own pairs, as the head of this file explains."""
     spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
     spec.option.ls_iterations = LS_ITERATIONS
@@ -188,7 +217,7 @@ def _adapt_to_mjx(spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoc
     for mask, members in geoms.items():
         for geom in members:
             if geom.contype or geom.conaffinity:
-                geom.contype, geom.conaffinity = mask, TOUCHES[mask]
+                geom.contype, geom.conaffinity = mask, touches[mask]
     for geom in [*stand_ins, *([] if robot.touches_floor else geoms[ROBOT])]:
         geom.contype, geom.conaffinity = ROBOT, 0
     for first, second in robot.self_contacts:

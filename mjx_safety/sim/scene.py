@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from mjx_safety.core.geometry import from_frame, mat_from_quat, quat_from_yaw, to_frame, yaw_from_quat
 from mjx_safety.sim.gremlins import target_offset, undisturbed_offset
-from mjx_safety.sim.model import COM, Accuracy, Engine, build_model
+from mjx_safety.sim.model import COM, Accuracy, Engine, build_model, digest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 from mjx_safety.types import Snapshot
 from mjx_safety.world.objects import AbstractObject, Gremlins
@@ -291,6 +292,13 @@ def build_scene(
     accuracy: Accuracy = "fast",
     com: bool = False,
 ) -> Scene:
-    """Compile the scene of an engine (see `sim.model`). com: add a sensor of the robot's centre of mass."""
+    """Compile the scene of an engine (see `sim.model`). com: add a sensor of the robot's centre of mass.
+
+    Equal scenes are the same object while somebody holds it, so that programs compiled for one serve the other.
+    """
     model = build_model(robot, objects, engine=engine, accuracy=accuracy, com=com)
-    return Scene(robot=robot, objects=objects, model=model)
+    key = (digest(model), repr(robot), repr(objects))
+    return _SCENES.setdefault(key, Scene(robot=robot, objects=objects, model=model))
+
+
+_SCENES: weakref.WeakValueDictionary[tuple, Scene] = weakref.WeakValueDictionary()

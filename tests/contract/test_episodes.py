@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +46,7 @@ def assert_same_world(state, expected):
     """Flags exactly, numbers up to rounding: XLA adds in another order in a batch."""
     for name in ("key", "goal_met", "terminated", "truncated", "step_count", "cost"):
         assert_equal(getattr(state, name), getattr(expected, name))
-    assert_close(plain(state), plain(expected), 1e-5)
+    chex.assert_trees_all_close(plain(state), plain(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_a_batch_equals_a_loop(world, batch_run):

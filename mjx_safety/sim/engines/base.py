@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import mujoco
@@ -105,6 +105,14 @@ def fields_of(scene: EngineScene, full: Any) -> dict[str, jax.Array]:
     """Entries of `PhysicsReading.fields`. full: `mjx.Data` of one world, some of whose fields are private."""
     homes = {name: full if name in full.__dataclass_fields__ else full._impl for name in scene.fields}
     return {name: getattr(home, name).ravel() for name, home in homes.items()}
+
+
+class Scenes(NamedTuple):
+    """What a solver may get of a world. Scenes of equal content are one object (`build_scene`)."""
+
+    full: EngineScene  # everything
+    near: EngineScene | None = None  # the robot, and slots for the objects that matter; None: all have one
+    alone: EngineScene | None = None  # the robot by itself; None: worlds are not sorted
 
 
 class Physics(Protocol):

@@ -13,8 +13,10 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
+from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.precision import single_precision
-from mjx_safety.sim.engines.base import EngineScene, field_sizes, fields_of, is_read
+from mjx_safety.sim.engines.alone import ClosedForm, closed_form
+from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_read
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.relevance.slots import Nearby
@@ -23,6 +25,7 @@ from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
 _MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # what a step changes of a `PhysicsState`
+SMALL = 32  # worlds; smaller batches are not worth a second program
 _TRACING = threading.RLock()
 
 
@@ -50,10 +53,57 @@ class Part:
         return self._spread(self._measure(_forward(self.model, near)), chosen)
 
     def step(
-        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array
     ) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.step`. One loop body serves the substeps and the last reading, which halves the compile time."""
-        near, chosen = self.gather(data)
+        """See `Physics.step`. excursion: [] m, see `Nearby.relevant`; NaN: not known.
+
+        Where more objects matter than have slots, the others have their turn in further passes, without the robot.
+        """
+        if self.nearby.is_all:
+            moved, reading, _ = self._advance(data, max_substeps, num_substeps)
+            return moved, reading
+        seconds = max_substeps * float(self.model.opt.timestep)
+        guess = self.nearby.guess_excursion(data, seconds)
+        left = self.nearby.relevant(data, seconds, jnp.where(jnp.isnan(excursion), guess, excursion))
+        nothing = PhysicsReading(
+            sensors=jnp.zeros(self.nearby.near.model.nsensordata),
+            contacts=jnp.zeros(len(self.nearby.full.solid_bodies)),
+        )
+
+        def next_pass(carry: tuple) -> tuple:
+            index, left, after, reading = carry
+            chosen = self.nearby.select(data, left)
+            near = self.nearby.gather(data, chosen)
+            parked = self.nearby.park(near)
+            is_first = index == 0
+            near = jax.tree.map(lambda here, away: jnp.where(is_first, here, away), near, parked)
+            moved, found, _ = self._advance(near, max_substeps, num_substeps)
+            found = self._spread(found, chosen)
+            whole, added = self.nearby.scatter(data, moved, chosen), self.nearby.put(after, moved, chosen)
+            after, reading = jax.tree.map(
+                lambda first, later: jnp.where(is_first, first, later), (whole, found), (added, reading)
+            )
+            return index + 1, self.nearby.without(left, chosen), after, reading
+
+        def is_unfinished(carry: tuple) -> jax.Array:
+            return (carry[0] == 0) | jnp.any(carry[1])
+
+        return jax.lax.while_loop(is_unfinished, next_pass, (jnp.int32(0), left, data, nothing))[2:]
+
+    def step_alone(
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
+    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+        """Step a model of the robot by itself. Also returns how far it got from its place on the way, [] m."""
+        moved, reading, excursion = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
+        return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), excursion
+
+    def _advance(
+        self, near: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
+    ) -> tuple[PhysicsState, PhysicsReading, jax.Array]:
+        """Step what is in the model. One loop body serves the substeps and the last reading: half the compile time.
+
+        Also returns how far the robot's root got from its place on the way, [] m.
+        """
         scene = self.nearby.near
         wanted = max_substeps if num_substeps is None else num_substeps
         untouched = jnp.zeros(len(scene.solid_bodies), bool)
@@ -63,28 +113,27 @@ class Part:
             fields={name: jnp.zeros(size) for name, size in field_sizes(scene).items()},
         )
 
-        def substep(index: jax.Array, carry: tuple[PhysicsState, PhysicsReading, jax.Array]) -> tuple:
-            data, _, touched = carry
-            is_over = index >= wanted  # such rounds only read, as the last one does where there is anything to read
+        def substep(index: jax.Array, carry: tuple) -> tuple:
+            data, _, touched, farthest = carry
+            is_over = index >= wanted  # such rounds only read, as the last one does if there is anything to read
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             with _corrections():
                 moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
             after = data.replace(**{name: getattr(moved, name) for name in _MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
-            return data, self._measure(full), touched | self._touched(full)
+            farthest = jnp.maximum(farthest, planar_distance(data.qpos[:2], near.qpos[:2]))
+            return data, self._measure(full), touched | self._touched(full), farthest
 
-        rounds = max_substeps + is_read(scene)
-        moved, reading, touched = jax.lax.fori_loop(0, rounds, substep, (near, nothing, untouched))
-        moved = self.nearby.keep_at_rest(near, moved, touched)
-        after = moved if self.nearby.is_all else self.nearby.scatter(data, moved, chosen)
-        return after, self._spread(reading, chosen)
+        start = near, nothing, untouched, jnp.float32(0)
+        moved, reading, touched, farthest = jax.lax.fori_loop(0, max_substeps + is_read(scene), substep, start)
+        return self.nearby.keep_at_rest(near, moved, touched), reading, farthest
 
     def gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
-        """Return the state of what has a slot, and which objects these are."""
+        """Return the state of what has a slot, and which objects these are: the nearest, and those that move."""
         if self.nearby.is_all:
             return data, {}
-        chosen = self.nearby.select(data)
+        chosen = self.nearby.select(data, self.nearby.relevant(data, 0.0, jnp.float32(0)))
         return self.nearby.gather(data, chosen), chosen
 
     def _spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
@@ -136,18 +185,25 @@ class MjxPhysics:
     A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
     `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway. Such states are cheap
     to move, so a batch is sorted: all worlds are stepped with the robot alone, and again, with the objects near it,
-    those in which objects matter (`physics.compaction`).
+    those in which objects matter (`relevance.where_needed`).
     """
 
     near: Part  # the robot and the objects near it
-    alone: Part | None  # the robot by itself; None: `near` serves all worlds. It has to fit the model in `near`
+    # The robot by itself, in closed form if it has one; None: `near` serves all worlds. Has to fit the model in `near`.
+    alone: Part | ClosedForm | None
 
     name = "mjx"
 
     @classmethod
-    def create(cls, near: Nearby, alone: Nearby | None = None) -> MjxPhysics:
+    def create(cls, scenes: Scenes) -> MjxPhysics:
         """Put the models on the device."""
-        return cls(near=Part.create(near), alone=None if alone is None else Part.create(alone))
+        near, alone = (Nearby(full=scenes.full, near=scene or scenes.full) for scene in (scenes.near, scenes.alone))
+        if scenes.alone is None:
+            return cls(near=Part.create(near), alone=None)
+        form = closed_form(alone)
+        if form is None and alone.is_all:  # `near` is the robot alone
+            return cls(near=Part.create(near), alone=None)
+        return cls(near=Part.create(near), alone=form or Part.create(alone))
 
     @property
     def scene(self) -> EngineScene:
@@ -183,21 +239,31 @@ class MjxPhysics:
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`."""
-        data = data.replace(ctrl=ctrl)
-        if self.alone is None:
-            return self.near.step(data, max_substeps, num_substeps)
+        data, alone = data.replace(ctrl=ctrl), self.alone
+        if alone is None:
+            return self.near.step(data, max_substeps, num_substeps, jnp.float32(jnp.nan))
+        if not self.scene.solid_bodies:
+            return _step_alone(alone, data, max_substeps, num_substeps)[0]
         seconds = max_substeps * float(self.scene.model.opt.timestep)
         choose = where_needed(
-            needs=lambda parts, data, _: parts[0].nearby.needs_objects(data, seconds),
-            full=lambda parts, data, num: parts[0].step(data, max_substeps, num),
-            cheap=lambda parts, data, num: parts[1].step(data, max_substeps, num),
+            needs=lambda parts, hint, data, _: parts[0].nearby.needs_objects(data, seconds, hint),
+            full=lambda parts, _, hint, data, num: parts[0].step(data, max_substeps, num, hint),
+            cheap=lambda parts, _, data, num: _step_alone(parts[1], data, max_substeps, num),
+            smallest=SMALL,
         )
-        return choose((self.near, self.alone), data, num_substeps)
+        return choose((self.near, alone), jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state, all objects included."""
         model = self.model if self.near.nearby.is_all else mjx.put_model(self.scene.model)
         return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
+
+
+def _step_alone(
+    alone: Part | ClosedForm, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
+) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+    step = alone.step if isinstance(alone, ClosedForm) else alone.step_alone
+    return step(data, max_substeps, num_substeps)
 
 
 def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:

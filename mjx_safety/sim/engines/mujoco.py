@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
+import collections
+import dataclasses
 import threading
-from collections.abc import Iterator
+import weakref
 from typing import Any
 
 import jax
@@ -13,52 +14,65 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from mjx_safety.sim.engines.base import EngineScene, field_sizes, is_read
+from mjx_safety.sim.engines.alone import closed_form
+from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_read
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
+from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
+NEWEST = 4  # sizes of batches whose scratch space and threads are kept, for each scene
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
 
 
-@jax.tree_util.register_static
 class MujocoPhysics:
     """MuJoCo's own solver in double precision. States live in JAX arrays, in single precision, between steps.
 
-    Under `jax.vmap` all worlds of a batch go to the host in one call, where MuJoCo's thread pool steps them. The batch
-    objects kept here are scratch space: no result depends on an earlier call.
+    Under `jax.vmap` the worlds of a batch are sorted (`relevance.where_needed`). Where no object matters, the robot is
+    stepped alone: in closed form if it has one, else by the solver. The other worlds go to the host, where MuJoCo's
+    thread pool steps them with the objects that matter, or with all, where more matter than have slots.
 
-    alone: the same robot in a scene without solid objects. Where it is given, it is all that the solver gets of worlds
-    in which the robot cannot reach an object within the step and all objects are at rest (`Nearby.needs_objects`).
+    As a pytree it has no leaves; programs compiled for it keep its scenes, not its threads.
     """
 
     name = "mujoco"
 
-    def __init__(self, scene: EngineScene, alone: EngineScene | None = None):
-        self.scene = scene
-        self.nearby = Nearby(full=scene, near=scene if alone is None else alone, still=EXACT)
-        self._batches: dict[tuple[int, bool], _HostBatch] = {}
-        self._lock = threading.Lock()
+    def __init__(self, scenes: Scenes):
+        self.scenes = scenes
+        self.scene = scenes.full
+        self.nearby = Nearby(full=self.scene, near=scenes.near or self.scene, still=EXACT)
+        self._alone = Nearby(full=self.scene, near=scenes.alone or self.scene, still=EXACT)
+        self._closed_form = closed_form(self._alone) if scenes.alone is not None else None
+        self._solvers = {scene: _Solver(scene) for scene in scenes if scene is not None}
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.start`."""
-        return self._run(data, 0)
+        return self.forward(data)
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.forward`."""
-        return self._run(data, 0)
+        return self._solve(self.scene, data, jnp.bool_(True), 0, None)[0]
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`."""
         data = data.replace(ctrl=ctrl)
-        if self.nearby.is_all:
-            return self._run(data, max_substeps, num_substeps)
         seconds = max_substeps * float(self.scene.model.opt.timestep)
-        needed = self.nearby.needs_objects(data, seconds)
-        after, reading = self._run(data, max_substeps, num_substeps, needed)
-        alone = self.nearby.scatter(data, self.nearby.gather(after, {}).replace(time=after.time), {})
-        return jax.tree.map(lambda full, rest: jnp.where(needed, full, rest), after, alone), reading
+        if self.scenes.alone is None:
+            return self._solve(self.scene, data, jnp.bool_(True), max_substeps, num_substeps)[0]
+
+        def cheap(_: None, active: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
+            return self._step_alone(data, active, max_substeps, num)
+
+        def full(_: None, active: jax.Array, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
+            return self._step_with_objects(data, active, hint, max_substeps, num)
+
+        def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
+            return self.nearby.needs_objects(data, seconds, hint)
+
+        if not self.scene.solid_bodies:
+            return self._step_alone(data, jnp.bool_(True), max_substeps, num_substeps)[0]
+        return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> Any:
         """Refuse: complete data in JAX exist on `mjx` only."""
@@ -67,79 +81,133 @@ class MujocoPhysics:
             " env.mj_model with env.snapshot(state)"
         )
 
-    def _run(
-        self,
-        data: PhysicsState,
-        max_substeps: int,
-        num_substeps: jax.Array | None = None,
-        needs_objects: jax.Array | None = None,
+    def _step_alone(
+        self, data: PhysicsState, active: jax.Array, max_substeps: int, num_substeps: jax.Array | None
+    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+        """Step the robot by itself. Also returns how far it got on the way, [] m."""
+        if self._closed_form is not None:
+            return self._closed_form.step(data, max_substeps, num_substeps)
+        nearby, robot = self._alone, self._alone.gather(data, {})
+        (moved, reading), excursion = self._solve(nearby.near, robot, active, max_substeps, num_substeps, tracks=True)
+        return (nearby.scatter(data, moved, {}), nearby.spread(reading, {})), excursion
+
+    def _step_with_objects(
+        self, data: PhysicsState, active: jax.Array, hint: jax.Array, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, PhysicsReading]:
-        """Advance one world; without `needs_objects` [] its robot only, and coordinates of objects mean nothing."""
-        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._sizes.items()}
-        host_step = _HostStep(self, max_substeps)
-        after = jax.pure_callback(host_step, out, data, num_substeps, needs_objects, vmap_method="broadcast_all")
-        sensordata = after.pop("sensordata")
-        sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(self.scene.solid_bodies)])
-        reading = PhysicsReading(
-            sensors=sensors, contacts=contacts, fields={f: after.pop(f) for f in self.scene.fields}
-        )
-        return data.replace(**after | {"time": after["time"][0]}), reading
+        """Step the robot and the objects that matter; all objects, where more matter than have slots."""
+        nearby, args = self.nearby, (max_substeps, num_substeps)
+        if nearby.is_all:
+            return self._solve(self.scene, data, active, *args)[0]
+        relevant = nearby.relevant(data, max_substeps * float(self.scene.model.opt.timestep), hint)
+        fits, chosen = nearby.fits(relevant), nearby.select(data, relevant)
+        (moved, reading), _ = self._solve(nearby.near, nearby.gather(data, chosen), active & fits, *args)
+        some = nearby.scatter(data, moved, chosen), nearby.spread(reading, chosen)
+        everything = self._solve(self.scene, data, active & ~fits, *args)[0]
+        return jax.tree.map(lambda whole, part: jnp.where(fits, part, whole), everything, some)
 
-    @functools.cached_property
-    def _sizes(self) -> dict[str, int]:
-        """How many numbers a world comes back with. In sensordata those of contacts stand last."""
-        model = self.scene.model
-        sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "qacc_warmstart": model.nv}
-        return sizes | {"sensordata": model.nsensordata, "time": 1} | field_sizes(self.scene)
-
-    def run_on_host(
+    def _solve(
         self,
+        scene: EngineScene,
         data: PhysicsState,
+        active: jax.Array,
         max_substeps: int,
-        num_substeps: np.ndarray | None,
-        needs_objects: np.ndarray | None,
-    ) -> dict[str, np.ndarray]:
-        """Advance worlds in host memory. Any leading axes of the state's fields, [..., n], are worlds."""
-        shape = data.time.shape
-        num_worlds = int(np.prod(shape))
-        data, num_substeps, needs_objects = jax.tree.map(
-            lambda x: x.reshape((num_worlds, *x.shape[len(shape) :])), (data, num_substeps, needs_objects)
-        )
-        everything = np.ones(num_worlds, bool) if needs_objects is None else needs_objects
-        after = {name: np.zeros((num_worlds, size), np.float32) for name, size in self._sizes.items()}
-        with self._lock, np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
-            for alone in (False, True):
-                worlds = np.flatnonzero(everything != alone)
-                if len(worlds):
-                    for name, values in self._batch(num_worlds, alone).run(data, max_substeps, num_substeps, worlds):
-                        after[name][worlds, : values.shape[-1]] = values
+        num_substeps: jax.Array | None,
+        tracks: bool = False,
+    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+        """Advance one world on the host, if it is active.
+
+        tracks: also return how far the robot got on the way, [] m; else that is 0.
+        """
+        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._solvers[scene].sizes.items()}
+        on_host = _OnHost(self.scenes, scene, max_substeps, tracks)
+        after = jax.pure_callback(on_host, out, data, active, num_substeps, vmap_method="broadcast_all")
+        sensordata, excursion = after.pop("sensordata"), after.pop("excursion")[0]
+        sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(scene.solid_bodies)])
+        fields = {name: after.pop(name) for name in scene.fields}
+        moved = data.replace(**after | {"time": after["time"][0]})
+        return (moved, PhysicsReading(sensors=sensors, contacts=contacts, fields=fields)), excursion
+
+    def solver(self, scene: EngineScene) -> _Solver:
+        """What steps worlds of one of the scenes."""
+        return self._solvers[scene]
+
+    def __reduce__(self) -> tuple:
+        return physics_of, (self.scenes,)
+
+    def __deepcopy__(self, _: dict) -> MujocoPhysics:
+        return self
+
+
+_LIVE: weakref.WeakValueDictionary[Scenes, MujocoPhysics] = weakref.WeakValueDictionary()
+
+
+def physics_of(scenes: Scenes) -> MujocoPhysics:
+    """Return the physics of some scenes, the same object for as long as somebody holds it."""
+    physics = _LIVE.get(scenes)
+    if physics is None:
+        physics = _LIVE.setdefault(scenes, MujocoPhysics(scenes))
+    return physics
+
+
+jax.tree_util.register_pytree_node(
+    MujocoPhysics, lambda physics: ((), physics.scenes), lambda scenes, _: physics_of(scenes)
+)
+
+
+def _sizes(scene: EngineScene) -> dict[str, int]:
+    """How many numbers a world comes back with. In sensordata those of contacts stand last."""
+    model = scene.model
+    sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "qacc_warmstart": model.nv}
+    return sizes | {"sensordata": model.nsensordata, "time": 1, "excursion": 1} | field_sizes(scene)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnHost:
+    """The host side of a call. Equal to others of its kind, so that JAX compiles it once."""
+
+    scenes: Scenes
+    scene: EngineScene
+    max_substeps: int
+    tracks: bool
+
+    def __call__(self, data: PhysicsState, active: jax.Array, num_substeps: jax.Array | None) -> dict[str, np.ndarray]:
+        data, wanted, num = jax.tree.map(np.asarray, (data, active, num_substeps))
+        shape = data.time.shape  # any leading axes are worlds
+        worlds = (int(np.prod(shape)),)
+        data, wanted, num = jax.tree.map(lambda x: x.reshape(worlds + x.shape[len(shape) :]), (data, wanted, num))
+        with np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
+            after = physics_of(self.scenes).solver(self.scene).run(data, wanted, num, self)
         return {name: values.reshape(shape + values.shape[1:]) for name, values in after.items()}
 
-    def _batch(self, num_worlds: int, alone: bool) -> _HostBatch:
-        if (num_worlds, alone) not in self._batches:
-            scene = self.nearby.near if alone else self.scene
-            self._batches[num_worlds, alone] = _HostBatch(scene, num_worlds)
-        return self._batches[num_worlds, alone]
 
+class _Solver:
+    """Steps worlds of one scene. What it keeps is scratch space: no result depends on an earlier call."""
 
-class _HostStep:
-    """The host side of one call. Equal to others of its kind, so that JAX compiles it once."""
+    def __init__(self, scene: EngineScene):
+        self.scene, self.sizes = scene, _sizes(scene)
+        self._batches: collections.OrderedDict[int, _HostBatch] = collections.OrderedDict()
+        self._lock = threading.Lock()
 
-    def __init__(self, physics: MujocoPhysics, max_substeps: int):
-        self.physics, self.max_substeps = physics, max_substeps
-
-    def __call__(
-        self, data: PhysicsState, num_substeps: jax.Array | None, needs_objects: jax.Array | None
+    def run(
+        self, data: PhysicsState, wanted: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost
     ) -> dict[str, np.ndarray]:
-        data, num, needs = jax.tree.map(np.asarray, (data, num_substeps, needs_objects))
-        return self.physics.run_on_host(data, self.max_substeps, num, needs)
+        """Advance those of the worlds that are wanted [B] bool; the rest comes back as zeros. Fields: [B, n]."""
+        worlds = np.flatnonzero(wanted)
+        after = {name: np.zeros((len(wanted), size), np.float32) for name, size in self.sizes.items()}
+        if len(worlds):
+            with self._lock:
+                found = self._batch(len(wanted)).run(data, worlds, num_substeps, call)
+                for name, values in found.items():
+                    after[name][worlds] = values
+        return after
 
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _HostStep) and other.physics is self.physics
-        return same and other.max_substeps == self.max_substeps
-
-    def __hash__(self) -> int:
-        return hash((id(self.physics), self.max_substeps))
+    def _batch(self, num_worlds: int) -> _HostBatch:
+        """The batch for so many worlds; the newest few are kept."""
+        batch = self._batches.pop(num_worlds, None) or _HostBatch(self.scene, num_worlds)
+        self._batches[num_worlds] = batch
+        while len(self._batches) > NEWEST:
+            self._batches.popitem(last=False)
+        return batch
 
 
 class _HostBatch:
@@ -156,45 +224,55 @@ class _HostBatch:
         self.is_read = is_read(scene)
         read_fields = (*moving_fields, "time", "sensordata", *scene.fields)
         self.outputs = {name: self.batch.bind(name) for name in read_fields}
-        # where the next solve begins: the answer in the final state, where that is solved for
+        # Where the next solve begins: the answer in the final state, if that is solved for.
         self.outputs["qacc_warmstart"] = self.batch.bind("qacc" if self.is_read else "qacc_warmstart")
 
     def run(
-        self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, worlds: np.ndarray
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Advance some worlds, by index [W]. Yields what they come back with, [W, n]: less if the scene is smaller."""
+        self, data: PhysicsState, worlds: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost
+    ) -> dict[str, np.ndarray]:
+        """Advance some worlds, by index [W]. Returns what they come back with, [W, n]."""
+        rows = np.arange(len(worlds))
+        start = jax.tree.map(lambda x: x[worlds], data)
         for name, view in self.inputs.items():
-            rows = getattr(data, name)[worlds]
-            view[worlds] = rows[:, : view.shape[1]] if view.ndim == 2 else rows
-        if max_substeps == 0 or (num_substeps is None and not self.is_driven):
-            self._set_targets(data, np.asarray(data.time), worlds, before=True)
-            self._advance(max_substeps, worlds)
+            view[rows] = getattr(start, name)
+        farthest = np.zeros(len(worlds))
+        if call.max_substeps == 0 or not (self.is_driven or call.tracks or num_substeps is not None):
+            self._set_targets(start, start.time, rows, before=True)
+            self._advance(call.max_substeps, rows)
         else:
-            self._advance_one_by_one(data, max_substeps, num_substeps, worlds)
-        for name, view in self.outputs.items():
-            yield name, view[worlds].reshape(len(worlds), -1)
+            num = None if num_substeps is None else num_substeps[worlds]
+            farthest = self._advance_one_by_one(start, call.max_substeps, num, rows)
+        after = {name: view[rows].reshape(len(worlds), -1) for name, view in self.outputs.items()}
+        return after | {"excursion": farthest[:, None]}
 
-    def _advance(self, num_substeps: int, worlds: np.ndarray) -> None:
-        """Step worlds at once and read their final state, where there is anything to read."""
+    def _advance(self, num_substeps: int, rows: np.ndarray) -> None:
+        """Step worlds at once and read their final state, if there is anything to read."""
         if num_substeps:
             stage = mujoco.mjtStage.mjSTAGE_ACC if self.is_read else mujoco.mjtStage.mjSTAGE_NONE
-            self.batch.step(ids=worlds, nstep=num_substeps, stage=stage)
+            self.batch.step(ids=rows, nstep=num_substeps, stage=stage)
         elif self.is_read:
-            self.batch.forward(ids=worlds)
+            self.batch.forward(ids=rows)
 
     def _advance_one_by_one(
-        self, data: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, worlds: np.ndarray
-    ) -> None:
-        """Step worlds, each as often as it wants, with new targets before each step; read their final state."""
-        for index in range(max_substeps):
-            running = worlds if num_substeps is None else worlds[index < num_substeps[worlds]]
-            if len(running):
-                self._set_targets(data, self.inputs["time"].reshape(-1), running)
-                self.batch.step(ids=running, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        self.batch.forward(ids=worlds)
+        self, start: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, rows: np.ndarray
+    ) -> np.ndarray:
+        """Step worlds, each as often as it wants, with new targets before each step; read their final state.
 
-    def _set_targets(self, data: PhysicsState, time: np.ndarray, worlds: np.ndarray, before: bool = False) -> None:
-        """Put what is driven where it is to be at `time` [B] s, or (before) where it was one physics step earlier."""
+        Returns how far each robot got from its place on the way, [W] m.
+        """
+        farthest, qpos, time = np.zeros(len(rows)), self.inputs["qpos"], self.inputs["time"].reshape(-1)
+        place = qpos[rows, :2].copy()
+        for index in range(max_substeps):
+            running = rows if num_substeps is None else rows[index < num_substeps]
+            if len(running):
+                self._set_targets(start, time[rows], running)
+                self.batch.step(ids=running, stage=mujoco.mjtStage.mjSTAGE_NONE)
+                farthest = np.maximum(farthest, np.linalg.norm(qpos[rows, :2] - place, axis=-1))
+        self._advance(0, rows)
+        return farthest
+
+    def _set_targets(self, start: PhysicsState, time: np.ndarray, rows: np.ndarray, before: bool = False) -> None:
+        """Put what is driven where it is to be at `time` [W] s, or (before) where it was one physics step earlier."""
         if self.is_driven:
-            targets = self.scene.last_mocap_pos(data, time) if before else self.scene.mocap_pos(data, time)
-            self.inputs["mocap_pos"][worlds] = targets[worlds].reshape(-1, *self.inputs["mocap_pos"].shape[1:])
+            targets = self.scene.last_mocap_pos(start, time) if before else self.scene.mocap_pos(start, time)
+            self.inputs["mocap_pos"][rows] = targets[rows].reshape(-1, *self.inputs["mocap_pos"].shape[1:])

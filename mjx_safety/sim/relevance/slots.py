@@ -1,13 +1,20 @@
-"""Physics for what is near: a model with a few slots per kind of object, filled with those that can touch something.
+"""Which objects the solver has to see in a step, and a model with a few slots per kind that is filled with them.
 
 A solver pays for every body it holds, but of ten vases at most a few are near the robot or still move. The others need
 no solver: fixed things do nothing, free things lie at rest, driven things follow the law of their weld. In most steps
 that is true of all objects, and the robot can be solved for by itself.
+
+An object matters in a step if the robot can reach it, if it moves, or if it can meet something that does. The robot is
+first stepped alone. How far it got on the way is how far it gets as long as it touches nothing, whatever its motors can
+do; so the test needs no bound on its acceleration.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,10 +26,12 @@ from mjx_safety.core.geometry import planar_distance
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.gremlins import undisturbed_step
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.world.objects import AbstractObject
 
 FLAT = 1e-3  # m, a cube whose centre is higher than this above its height at reset leans on something
-FIRST = 1e3  # m, head start of what must not leave the solver
-FASTEST_START = 20.0  # m/s^2, more than any robot accelerates by
+LAST = 1e3  # m, by which objects that do not matter come after those that do
+SLOWEST = 0.5  # m/s, added to every bound on a speed
+PARKED = 1e3  # m, where the robot is put in passes that are not about it
 
 
 class Stillness(NamedTuple):
@@ -38,12 +47,12 @@ ROUNDING = Stillness(speed=1e-4, turning=1e-4, pull=np.inf, turned=1e-4)  # sing
 EXACT = Stillness(speed=1e-6, turning=1e-5, pull=1e-3, turned=1e-6)  # double precision has come to rest by then
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Nearby:
-    """The way between a scene and the smaller one with slots. Slots go to what moves, then by distance.
+    """Maps a scene to a reduced one with a fixed number of slots per object kind, and back.
 
-    Distance is that to the robot or to the nearest free object that moves (or that always has a slot). Chosen before
-    every environment step, in which nothing gets further than the gap to those that are left out.
+    Objects that matter get slots first, the nearest to the robot before the others. Chosen before every environment
+    step. K: the solid objects, in the order of `EngineScene.solid_kinds`.
     """
 
     full: EngineScene
@@ -55,22 +64,61 @@ class Nearby:
         """Whether every object has a slot."""
         return self.near.solid_bodies == self.full.solid_bodies
 
-    def select(self, data: PhysicsState) -> dict[str, jax.Array]:
-        """Choose, for each solid kind, the objects that get its slots: kind -> [slots] int32."""
-        parts = self._parts(data)
-        movers, moves = [data.qpos[None, :2]], [jnp.ones(1, bool)]
-        for name in self._kinds("free"):
-            q, v = parts["qpos"][name], parts["qvel"][name]
-            movers.append(q[:, :2])
-            moves.append(~self._rests(name, q, v) | (self.full.objects[name].slots is None))
-        where, active = jnp.concatenate(movers), jnp.concatenate(moves)
-        chosen = {}
-        for name in self.near.solid_kinds:
-            xy = (parts["qpos"][name] if name in parts["qpos"] else parts["mocap_pos"][name])[:, :2]
-            gaps = planar_distance(xy[:, None], where)  # [N, movers]; 0 to itself puts a mover first
-            score = jnp.min(jnp.where(active, gaps, FIRST), axis=-1)
-            chosen[name] = jax.lax.top_k(-score, self.near.objects[name].num)[1]
-        return chosen
+    def relevant(self, data: PhysicsState, seconds: float, excursion: jax.Array) -> jax.Array:
+        """Tell which objects matter within `seconds` from now, [K] bool.
+
+        excursion: [] m, how far the robot's root gets from its place in that time if it touches nothing.
+        """
+        xy, gaps, matters = self._first_to_matter(data, seconds, excursion)
+        if not len(xy):
+            return matters
+        kinds = self._rows_of(lambda kind: kind.body_kind != "fixed").astype(bool)
+        size = self._rows_of(_bounding_radius)
+        moves = jnp.asarray(kinds) * self._speed(data) * seconds
+        meets = jnp.asarray(kinds)[:, None] & (gaps < size[:, None] + size + moves[:, None] + moves)
+
+        def spread(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            old, _ = carry
+            new = old | jnp.any(old[:, None] & meets, axis=0)
+            return new, jnp.any(new != old)
+
+        return jax.lax.while_loop(lambda carry: carry[1], spread, (matters, jnp.any(matters)))[0]
+
+    def needs_objects(self, data: PhysicsState, seconds: float, excursion: jax.Array | float) -> jax.Array:
+        """Whether any object matters within `seconds` from now, [] bool. excursion: as in `relevant`."""
+        return jnp.any(self._first_to_matter(data, seconds, excursion)[2])
+
+    def guess_excursion(self, data: PhysicsState, seconds: float) -> jax.Array:
+        """Tell about how far the robot gets in `seconds`, [] m, where it has not been stepped alone."""
+        return 1.5 * jnp.linalg.norm(data.qvel[:2]) * seconds + 10.0 * seconds**2
+
+    def fits(self, relevant: jax.Array) -> jax.Array:
+        """Whether the objects that matter [K] have a slot each, [] bool."""
+        counts = [
+            jnp.sum(rows) <= self.near.objects[name].num
+            for name, rows in self.full.split(self.full.solid_kinds, relevant).items()
+        ]
+        return jnp.all(jnp.stack([jnp.bool_(True), *counts]))
+
+    def select(self, data: PhysicsState, relevant: jax.Array) -> dict[str, jax.Array]:
+        """Choose, for each solid kind, the objects that get its slots: kind -> [slots] int32. relevant: [K] bool."""
+        gaps = planar_distance(self._places(self._parts(data)), data.qpos[:2])
+        score = jnp.where(relevant, 0.0, LAST) + jnp.minimum(gaps, 0.5 * LAST)
+        rows = self.full.split(self.full.solid_kinds, score)
+        return {name: jax.lax.top_k(-rows[name], self.near.objects[name].num)[1] for name in self.near.solid_kinds}
+
+    def without(self, relevant: jax.Array, chosen: dict[str, jax.Array]) -> jax.Array:
+        """Strike the chosen objects off those that matter, [K] bool."""
+        rows = self.full.split(self.full.solid_kinds, relevant)
+        rows |= {name: rows[name].at[index].set(False) for name, index in chosen.items()}
+        return jnp.concatenate([jnp.zeros(0, bool), *rows.values()])
+
+    def park(self, near: PhysicsState) -> PhysicsState:
+        """Put the robot of a state where it touches nothing."""
+        nv = self.near.robot_nv
+        return near.replace(
+            qpos=near.qpos.at[0].add(PARKED), qvel=near.qvel.at[:nv].set(0.0), ctrl=jnp.zeros_like(near.ctrl)
+        )
 
     def gather(self, data: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
         """Return the state of the robot and the chosen objects."""
@@ -109,26 +157,32 @@ class Nearby:
 
     def scatter(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
         """Return the whole state after the chosen objects have `moved`, from `data`, the whole state before."""
-        old, new = self._parts(data), self._parts_of(self.near, moved)
-        nq, nv = self.full.robot_nq, self.full.robot_nv
-        qpos, qvel, warm = [moved.qpos[:nq]], [moved.qvel[:nv]], [moved.qacc_warmstart[:nv]]
-        for name in self.full.moving_kinds:
-            q, v = self._left_alone(name, old, data.time, moved.time)
-            w = old["qacc_warmstart"][name]
-            if name in chosen:
-                index = chosen[name]
-                q, v = q.at[index].set(new["qpos"][name]), v.at[index].set(new["qvel"][name])
-                w = w.at[index].set(new["qacc_warmstart"][name])
-            for whole, rows in ((qpos, q), (qvel, v), (warm, w)):
-                whole.append(rows.ravel())
-        return data.replace(
-            qpos=jnp.concatenate(qpos),
-            qvel=jnp.concatenate(qvel),
-            act=moved.act,
-            qacc_warmstart=jnp.concatenate(warm),
-            time=moved.time,
-            ctrl=moved.ctrl,
-        )
+        old = self._parts(data)
+        rest = {name: self._left_alone(name, old, data.time, moved.time) for name in self.full.moving_kinds}
+        fields = {
+            "qpos": jnp.concatenate([moved.qpos[: self.full.robot_nq], *(q.ravel() for q, _ in rest.values())]),
+            "qvel": jnp.concatenate([moved.qvel[: self.full.robot_nv], *(v.ravel() for _, v in rest.values())]),
+            "qacc_warmstart": data.qacc_warmstart.at[: self.full.robot_nv].set(
+                moved.qacc_warmstart[: self.full.robot_nv]
+            ),
+        }
+        return self.put(data.replace(**fields, act=moved.act, time=moved.time, ctrl=moved.ctrl), moved, chosen)
+
+    def put(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
+        """Return the whole state with the chosen objects as they are in `moved`."""
+        parts, new = self._parts(data), self._parts_of(self.near, moved)
+        fields = {}
+        for field, start in (
+            ("qpos", self.full.robot_nq),
+            ("qvel", self.full.robot_nv),
+            ("qacc_warmstart", self.full.robot_nv),
+        ):
+            rows = [
+                (part.at[chosen[name]].set(new[field][name]) if name in chosen else part).ravel()
+                for name, part in parts[field].items()
+            ]
+            fields[field] = jnp.concatenate([getattr(data, field)[:start], *rows])
+        return data.replace(**fields)
 
     def spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
         """Give the contacts [K] of all solid objects; those without a slot have none."""
@@ -137,25 +191,51 @@ class Nearby:
         rows |= {name: rows[name].at[chosen[name]].set(near[name]) for name in near}
         return reading.replace(contacts=jnp.concatenate([jnp.zeros(0), *rows.values()]))
 
-    def needs_objects(self, data: PhysicsState, seconds: float) -> jax.Array:
-        """Whether any object can touch something, or has not come to rest, within `seconds` from now. [] bool."""
+    def _first_to_matter(
+        self, data: PhysicsState, seconds: float, excursion: jax.Array | float
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Places [K, 2] m, gaps [K, K] m, and what the robot reaches, what moves and what gremlins meet, [K] bool."""
         scene, parts = self.full, self._parts(data)
-        speed = jnp.linalg.norm(data.qvel[:2])
-        reach = _reach(scene) + (speed + 0.5 * FASTEST_START * seconds) * seconds
-        needed = (data.time <= 0) & bool(self._kinds("free"))  # what has just been put down has yet to come to rest
-        for name in scene.solid_kinds:
-            moves = name in parts["qpos"]
-            xy = (parts["qpos"][name] if moves else parts["mocap_pos"][name])[:, :2]
-            radius = max(shape.planar_radius for shape in scene.objects[name].shapes)
-            radius += 2 * scene.travel(name) * seconds  # a driven object follows its target, which takes 2 pi s a turn
-            needed |= jnp.any(planar_distance(xy, data.qpos[:2]) < reach + radius)
-            if moves:
-                needed |= ~jnp.all(self._is_settled(name, parts))
-            for driven in scene.driven_kinds if scene.objects[name].body_kind == "free" else ():
-                gaps = planar_distance(xy[:, None], parts["qpos"][driven][:, :2])
-                size = max(shape.planar_radius for shape in scene.objects[driven].shapes)
-                needed |= jnp.any(gaps < radius + size + 2 * scene.travel(driven) * seconds)
-        return needed
+        xy = self._places(parts)
+        if not len(xy):
+            return xy, jnp.zeros((0, 0)), jnp.zeros(0, bool)
+        radius = self._rows_of(lambda kind: max(shape.planar_radius for shape in kind.shapes))
+        # a driven object follows its target, which takes 2 pi s a turn
+        moves = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
+        moves = 2 * moves * seconds
+        matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + moves
+        just_begun = data.time <= 0  # what has just been put down has yet to come to rest
+        settled = [
+            self._is_settled(name, parts) & ~(just_begun & (scene.objects[name].body_kind == "free"))
+            if name in parts["qpos"]
+            else jnp.ones(scene.objects[name].num, bool)
+            for name in scene.solid_kinds
+        ]
+        matters |= ~jnp.concatenate(settled)
+        gaps = planar_distance(xy[:, None], xy) + np.diag(np.full(len(radius), LAST))
+        is_driven = self._rows_of(lambda kind: kind.body_kind == "driven").astype(bool)
+        if is_driven.any():
+            meets = (gaps < radius[:, None] + radius + moves[:, None] + moves) & (is_driven[:, None] | is_driven)
+            matters |= jnp.any(meets, axis=-1)
+        return xy, gaps, matters
+
+    def _places(self, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
+        """Where the solid objects are, [K, 2] m."""
+        rows = [(parts["mocap_pos"] | parts["qpos"])[name][:, :2] for name in self.full.solid_kinds]
+        return jnp.concatenate([jnp.zeros((0, 2)), *rows])
+
+    def _rows_of(self, value: Callable[[AbstractObject], float]) -> np.ndarray:
+        """A number of each solid object, [K]."""
+        kinds = [self.full.objects[name] for name in self.full.solid_kinds]
+        return np.concatenate([np.zeros(0), *(np.full(kind.num, value(kind), float) for kind in kinds)])
+
+    def _speed(self, data: PhysicsState) -> jax.Array:
+        """Bound on the speed of what the robot hits or has hit, [] m/s: twice that of its fastest point."""
+        nv, scene = self.full.robot_nv, self.full
+        reach = min(_reach(scene), LAST)
+        robot = jnp.linalg.norm(data.qvel[:2]) + reach * jnp.sum(jnp.abs(data.qvel[2:nv]))
+        objects = jnp.linalg.norm(data.qvel[nv:].reshape(-1, 6)[:, :3], axis=-1)
+        return 2 * robot + jnp.max(objects, initial=0.0) + SLOWEST
 
     def _is_settled(self, name: str, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
         """Which objects of a kind that moves do what `_left_alone` says, [N] bool."""
@@ -189,9 +269,6 @@ class Nearby:
         offset, velocity = jax.lax.fori_loop(0, num_steps, step, (q[:, :3] - start, old["qvel"][name][:, :3]))
         return q.at[:, :3].set(start + offset), v.at[:, :3].set(velocity)
 
-    def _kinds(self, body_kind: str) -> list[str]:
-        return [name for name in self.full.moving_kinds if self.full.objects[name].body_kind == body_kind]
-
     def _parts(self, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
         return self._parts_of(self.full, data)
 
@@ -209,6 +286,14 @@ class Nearby:
         }
 
 
+def _bounding_radius(kind: AbstractObject) -> float:
+    """Farthest that an object's surface is from its centre, m, seen from above and however it is turned."""
+    if kind.body_kind == "fixed":
+        return max(shape.planar_radius for shape in kind.shapes)
+    return max(math.hypot(*shape.pos) + math.hypot(*shape.size) for shape in kind.shapes)
+
+
+@functools.cache
 def _reach(scene: EngineScene) -> float:
     """Farthest that anything of the robot can be from its root's origin, m, whatever its joints do."""
     model = scene.model

@@ -15,33 +15,48 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-SMALL = 32  # worlds; smaller batches are not worth a second program
 CHUNKS = 8  # of a batch; few are quick where each has its launches to pay for, many where little is needed
 
 
-def where_needed(needs: Callable, full: Callable, cheap: Callable) -> Callable:
-    """Make a function `f(context, *world)` that is `full` for worlds that need it and `cheap` for the others.
+def where_needed(needs: Callable, full: Callable, cheap: Callable, smallest: int) -> Callable:
+    """Make a function `f(context, active, *world)` that is `full` for worlds that need it and `cheap` for the others.
 
-    All take `(context, *world)`, for one world; `needs` returns [] bool, the others the same tree. For a single world,
-    for a small batch, and where worlds have contexts of their own, it is `full`.
+    All are written for one world:
+    - `cheap(context, active, *world)` returns the result and a hint [], some number that it has found out;
+    - `needs(context, hint, *world)` returns [] bool. With the hint 0 it may only be true where it is with any other;
+    - `full(context, active, hint, *world)` returns the result.
+
+    active: [] bool; False where the result does not matter, so that a host may skip the work. smallest: batches of
+    fewer worlds, and worlds with contexts of their own, all go through `full`, which gets the hint NaN: one program
+    less to compile. With 1, single worlds are sorted too.
     """
 
     @custom_vmap
-    def choose(context: Any, *world: Any) -> Any:
-        return full(context, *world)
+    def choose(context: Any, active: jax.Array, *world: Any) -> Any:
+        if smallest > 1:
+            return full(context, active, jnp.float32(jnp.nan), *world)
+        sure = needs(context, jnp.float32(0), *world)
+        out, hint = cheap(context, active & ~sure, *world)
+        needed = active & (sure | needs(context, hint, *world))
+        return jax.lax.cond(needed, lambda: full(context, active, hint, *world), lambda: out)
 
     @choose.def_vmap
     def choose_each(axis_size: int, in_batched: list, context: Any, *worlds: Any) -> tuple[Any, Any]:
         axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(in_batched))
-        if axis_size < SMALL or any(jax.tree.leaves(in_batched[0])):
-            out = jax.vmap(full, in_axes=axes, axis_size=axis_size)(context, *worlds)
+        if axis_size < smallest or any(jax.tree.leaves(in_batched[0])):
+            everyone = jax.vmap(
+                lambda context, active, *world: full(context, active, jnp.float32(jnp.nan), *world),
+                in_axes=axes,
+                axis_size=axis_size,
+            )
+            out = everyone(context, *worlds)
         else:
             worlds = jax.tree.map(
                 lambda x, is_batched: x if is_batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
                 worlds,
                 tuple(in_batched[1:]),
             )
-            out = _by_device(lambda *group: _step_group(needs, full, cheap, context, group), worlds, axis_size)
+            out = _by_device(lambda *group: _step_group(needs, full, cheap, context, *group), worlds, axis_size)
         return out, jax.tree.map(lambda _: True, out)
 
     return choose
@@ -56,10 +71,11 @@ def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(num, *x.shape[2:]), jax.vmap(run)(*worlds))
 
 
-def _step_group(needs: Callable, full: Callable, cheap: Callable, context: Any, worlds: tuple) -> Any:
+def _step_group(needs: Callable, full: Callable, cheap: Callable, context: Any, active: jax.Array, *worlds: Any) -> Any:
     """Run `cheap` for all worlds [n, ...], then `full` for those that need it, chunk by chunk."""
-    in_axes = (None, *[0] * len(worlds))
-    needed = jax.vmap(needs, in_axes)(context, *worlds)
+    sure = jax.vmap(lambda *world: needs(context, jnp.float32(0), *world))(*worlds)
+    first, hints = jax.vmap(lambda active, *world: cheap(context, active, *world))(active & ~sure, *worlds)
+    needed = active & (sure | jax.vmap(lambda hint, *world: needs(context, hint, *world))(hints, *worlds))
     num = len(needed)
     size = -(-num // CHUNKS)
     rows = jnp.nonzero(needed, size=num + size, fill_value=num)[0]
@@ -71,8 +87,8 @@ def _step_group(needs: Callable, full: Callable, cheap: Callable, context: Any, 
     def run_chunk(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         start, out = carry
         index = jax.lax.dynamic_slice(rows, (start,), (size,))
-        chunk = jax.tree.map(lambda x: x[jnp.minimum(index, num - 1)], worlds)
-        done = jax.vmap(full, in_axes)(context, *chunk)
+        chunk = jax.tree.map(lambda x: x[jnp.minimum(index, num - 1)], (hints, *worlds))
+        done = jax.vmap(lambda active, *world: full(context, active, *world))(index < num, *chunk)
         return start + size, jax.tree.map(lambda old, new: old.at[index].set(new, mode="drop"), out, done)
 
-    return jax.lax.while_loop(is_left, run_chunk, (jnp.int32(0), jax.vmap(cheap, in_axes)(context, *worlds)))[1]
+    return jax.lax.while_loop(is_left, run_chunk, (jnp.int32(0), first))[1]

@@ -11,7 +11,7 @@ from mujoco import mjx
 import mjx_safety
 from mjx_safety import Snapshot
 from mjx_safety.cli.throughput import driving, in_mid_episode, share_with_objects
-from mjx_safety.sim.relevance.where_needed import SMALL
+from mjx_safety.sim.engines.mjx import SMALL
 
 B, T = 2, 30
 

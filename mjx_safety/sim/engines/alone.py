@@ -1,0 +1,56 @@
+"""The robot stepped by itself in closed form, for the worlds of any engine in which no object matters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
+from mjx_safety.sim.relevance.slots import Nearby
+from mjx_safety.sim.state import PhysicsReading, PhysicsState
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class ClosedForm:
+    """Steps of a planar robot without inner joints. Objects stay at rest or follow their law."""
+
+    nearby: Nearby  # between the whole scene and the robot alone
+
+    @functools.cached_property
+    def robot(self) -> PlanarRobot:
+        """The equations of motion."""
+        return PlanarRobot.derive(self.nearby.near.model)
+
+    def step(
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
+    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+        """See `Physics.step`. Also returns how far the robot got from its place on the way, [] m."""
+        start = Motion(*data.qpos[:3], *data.qvel[:3])
+        motion, excursion = self.robot.advance(start, data.ctrl, max_substeps, num_substeps, jnp)
+        sensors, acceleration = self.robot.read(motion, data.ctrl, jnp)
+        steps = max_substeps if num_substeps is None else jnp.asarray(num_substeps, jnp.float32)
+        moved = self.nearby.gather(data, {}).replace(
+            qpos=jnp.stack(motion[:3]),
+            qvel=jnp.stack(motion[3:]),
+            qacc_warmstart=acceleration,
+            time=data.time + steps * jnp.float32(self.robot.timestep),
+        )
+        contacts = jnp.zeros(len(self.nearby.full.solid_bodies))
+        reading = PhysicsReading(sensors=sensors.astype(jnp.float32), contacts=contacts)
+        return (self.nearby.scatter(data, moved, {}), reading), excursion
+
+
+def closed_form(nearby: Nearby) -> ClosedForm | None:
+    """Make the robot's closed form; None where its model has none (`planar.why_not`)."""
+    if why_not(nearby.near.model):
+        return None
+    form = ClosedForm(nearby)
+    try:
+        form.robot  # noqa: B018  tries its equations on the C engine
+    except ValueError:
+        return None
+    return form
