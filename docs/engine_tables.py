@@ -27,7 +27,7 @@ def rows() -> dict[str, dict[str, Row]]:
 
 
 def velocity_speed_error(robot: str) -> list[float]:
-    """Return how far the speeds of a velocity environment are from the recorded ones, m/s: median and 95 %."""
+    """Return the errors of a velocity environment's speeds against recordings, m/s: median and 95 % quantile."""
     return json.loads((RESULTS / "velocity_parity.json").read_text())["rows"][f"{robot} mujoco"]["speed"][:2]
 
 

@@ -299,9 +299,9 @@ HEAD = f"""# Environments
 
 {NOTE}
 
-`mjx_safety.ENV_IDS` holds two families: {{num}} ids of [navigation](#navigation), robots among objects, and
-{{num_velocity}} ids of [velocity](#velocity), robots that are the whole world. Each id links to a page with a picture
-and tables of observation, action, reward and cost.
+`mjx_safety.ENV_IDS` holds two families. The {{num}} ids of [navigation](#navigation) are robots among objects. The
+{{num_velocity}} ids of [velocity](#velocity) are robots without objects. Each id links to a page with a picture and
+tables of observation, action, reward and cost.
 
 ## Navigation
 
@@ -318,8 +318,8 @@ All {{num}} ids of `NAVIGATION_IDS`. The first {{num_benchmark}} are those of th
 """
 VELOCITY = """## Velocity
 
-All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots, which are charged for every step above a speed. Results are
-published for version 1; version 0 has other thresholds.
+All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots. Each step above a speed costs. Published results use version 1.
+Version 0 has other thresholds.
 """
 
 

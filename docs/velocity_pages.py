@@ -1,4 +1,4 @@
-"""The pages of the velocity environments, one for each robot: numbers come from a `LocomotionEnv`, words are here."""
+"""The pages of the velocity environments, one per robot. Numbers come from a `LocomotionEnv`, words are here."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ SIZE = (480, 360)  # pixels of a picture
 STEPS = 12  # before the picture is taken
 
 AIMS = {
-    "HalfCheetah": "Run ahead on two legs, in the vertical plane.",
-    "Hopper": "Hop ahead on one leg, in the vertical plane, without falling.",
-    "Walker2d": "Walk ahead on two legs, in the vertical plane, without falling.",
-    "Swimmer": "Swim ahead with a body of three links, in the horizontal plane.",
-    "Ant": "Walk ahead on four legs, without falling or jumping.",
-    "Humanoid": "Walk ahead on two legs, without falling.",
+    "HalfCheetah": "Run forwards on two legs, in the vertical plane.",
+    "Hopper": "Hop forwards on one leg, in the vertical plane, without falling.",
+    "Walker2d": "Walk forwards on two legs, in the vertical plane, without falling.",
+    "Swimmer": "Swim forwards with a body of three links, in the horizontal plane.",
+    "Ant": "Walk forwards on four legs, without falling or jumping.",
+    "Humanoid": "Walk forwards on two legs, without falling.",
 }
 FIELDS = {  # entry -> unit, meaning
     "cinert": (
         "kg m^2, kg m, kg",
-        "inertia of each body about the centre of mass: 6 moments, 3 of mass times place, mass",
+        "inertia of each body about the centre of mass: 6 moments, mass times position (3), mass",
     ),
-    "cvel": ("rad/s, m/s", "velocity of each body at the centre of mass: 3 of turning, 3 of motion"),
-    "qfrc_actuator": ("N m", "torque of the actuators on each velocity's coordinate"),
-    "cfrc_ext": ("N m, N", "force from outside on each body at the centre of mass: 3 of torque, 3 of force"),
+    "cvel": ("rad/s, m/s", "velocity of each body at the centre of mass: angular (3), linear (3)"),
+    "qfrc_actuator": ("N m", "torque of the actuators on each degree of freedom"),
+    "cfrc_ext": ("N m, N", "external force on each body at the centre of mass: torque (3), force (3)"),
 }
 ROOT = {  # type and axis of a joint of the root -> unit, meaning of its coordinate, of its velocity
-    ("slide", 0): ("m", "place along x"),
-    ("slide", 1): ("m", "place along y"),
+    ("slide", 0): ("m", "position along x"),
+    ("slide", 1): ("m", "position along y"),
     ("slide", 2): ("m", "height of the root"),
     ("hinge", 1): ("rad", "tilt of the root, about +y"),
     ("hinge", 2): ("rad", "heading of the root, about +z"),
 }
 LAG = (
-    "The reference measures in the last stage of the last physics step, here everything belongs to the final state. In"
-    " the recorded steps the speeds differ by {:.2g} m/s at the median and by {:.2g} m/s in 95 % of them."
+    "The reference measures in the last stage of the last physics step. Here everything belongs to the final state. In"
+    " the recorded steps the speeds differ by {:.2g} m/s at the median, and by at most {:.2g} m/s in 95 % of them."
 )
 
 
@@ -122,7 +122,7 @@ def facts(envs: dict[str, LocomotionEnv]) -> str:
 
 
 def observation_table(env: LocomotionEnv) -> str:
-    """Return place, unit and meaning of all entries."""
+    """Return slice, unit and meaning of all entries."""
     rows = []
     for entry, where in env.obs_slices.items():
         if entry in FIELDS:
@@ -182,8 +182,8 @@ def action_table(env: LocomotionEnv) -> str:
         largest = model.actuator_ctrlrange[i, 1] * model.actuator_gear[i, 0]
         low, high = model.jnt_range[model.actuator_trnid[i, 0]]
         rows.append([str(i), f"`{model.actuator(i).name}`", f"{number(largest)} N m", f"{low:.3g} to {high:.3g} rad"])
-    text = "Torques of the joints: an action of 1 gives the largest. Joints stop softly at their range."
-    return f"{text}\n\n{table(['Index', 'Joint', 'At most', 'Range of the joint'], rows)}"
+    text = "Actions are torques of the joints. An action of 1 gives the maximum. Joints have soft limits."
+    return f"{text}\n\n{table(['Index', 'Joint', 'Maximum', 'Range of the joint'], rows)}"
 
 
 def reward_text(env: LocomotionEnv) -> str:
@@ -192,11 +192,10 @@ def reward_text(env: LocomotionEnv) -> str:
     point = "root" if config.point == "root" else "centre of mass"
     healthy = f" + {number(config.healthy_reward)}" if config.healthy_reward else ""
     formula = f"{number(config.forward_reward)} * v{healthy} - {number(config.control_cost)} * sum(u^2)"
-    controls = "u the actions" if high == "1" else f"u the actions times {high}"
-    where = f"v is the displacement of the {point} along x over the step, divided by its length, in m/s; {controls}"
-    return (
-        f"```\n{formula}\n```\n\nHere {where}. The settings are `forward_reward`, `healthy_reward` and `control_cost`."
-    )
+    controls = "The actions are u." if high == "1" else f"The actions times {high} are u."
+    where = f"v is the displacement of the {point} along x in a step, divided by the length of the step, in m/s"
+    settings = "The settings are `forward_reward`, `healthy_reward` and `control_cost`."
+    return f"```\n{formula}\n```\n\nHere {where}. {controls} {settings}"
 
 
 def cost_text(envs: dict[str, LocomotionEnv]) -> str:
@@ -207,7 +206,7 @@ def cost_text(envs: dict[str, LocomotionEnv]) -> str:
     else:
         speed = " ".join(f"In version {env_id[-1]} the speed is {text}." for env_id, text in texts.items())
     return (
-        f"`cost` is 1 where the speed is above the threshold, else 0. {speed} `costs` holds the excess in m/s, the one"
+        f"`cost` is 1 if the speed is above the threshold, else 0. {speed} `costs` holds the excess in m/s, of the only"
         " source `velocity`."
     )
 
@@ -215,7 +214,7 @@ def cost_text(envs: dict[str, LocomotionEnv]) -> str:
 def _speed_text(env: LocomotionEnv) -> str:
     point = "root" if env.config.point == "root" else "centre of mass"
     if env.config.direction == "ahead":
-        return "v with its sign, so that going backwards never costs"
+        return "v with its sign, so moving backwards never costs"
     return f"the displacement of the {point} on the floor, in any direction, divided by the step's length"
 
 
@@ -224,8 +223,8 @@ def start_text(env: LocomotionEnv) -> str:
     noise = number(env.config.reset_noise)
     rates = {"uniform": f"uniform in +-{noise}", "normal": f"normal, with a standard deviation of {noise}"}
     return (
-        f"At reset the robot is in the model's own pose, with noise: on coordinates uniform in +-{noise}, on velocities"
-        f" {rates[env.config.reset_velocity]}."
+        "At reset the robot is in the model's own pose, with noise. The noise on coordinates is uniform in"
+        f" +-{noise}. The noise on velocities is {rates[env.config.reset_velocity]}."
     )
 
 
@@ -239,9 +238,9 @@ def end_text(env: LocomotionEnv) -> str:
         conditions.append(f"the tilt leaves {interval(config.healthy_angle)} rad")
     if math.isfinite(config.healthy_state):
         conditions.append(f"another coordinate or velocity leaves +-{number(config.healthy_state)}")
-    blow_up = f"where the physics blows up: reward {number(config.reward_exception)}, cost 1"
-    ends = f"`terminated` where {', or '.join(conditions)}, and {blow_up}" if conditions else f"`terminated` {blow_up}"
-    return f"`truncated` after {env.episode_length} steps. {ends}."
+    conditions.append(f"the physics blows up (reward {number(config.reward_exception)}, cost 1)")
+    ends = ", or ".join(conditions)
+    return f"An episode is `truncated` after {env.episode_length} steps. It is `terminated` if {ends}."
 
 
 def interval(bounds: Iterable[float]) -> str:
@@ -251,21 +250,22 @@ def interval(bounds: Iterable[float]) -> str:
 
 
 def reference_text(env: LocomotionEnv) -> str:
-    """Say what departs from the reference, with its measured size."""
+    """Return the differences from the reference, with their measured size."""
     from engine_tables import velocity_speed_error
 
     solver = mujoco.mjtSolver(env.mj_model.opt.solver)
     texts = [
-        "Observation, reward, end and reset are those of Gymnasium's v4 environment, the cost is safety-gymnasium's."
+        "Observation, reward, end and reset are those of Gymnasium's v4 environment.",
+        "The cost is that of safety-gymnasium.",
     ]
     if env.config.direction == "any":
         texts.append(LAG.format(*velocity_speed_error(env.config.name)))
     if env.mj_model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:
         texts.append(
-            "MuJoCo turns free bodies a little differently within a step than when the reference was recorded."
+            "MuJoCo now rotates free bodies slightly differently within a step than in the reference's recordings."
         )
     if solver == mujoco.mjtSolver.mjSOL_PGS:
-        texts.append("`mjx` and `warp` solve for contacts by Newton's method, since they have no PGS.")
+        texts.append("`mjx` and `warp` lack the PGS solver and use Newton's method for contacts.")
     return " ".join(texts)
 
 

@@ -39,7 +39,7 @@ ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
 TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each has `presets(robot)`, one per level
 MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
 
-Config = EnvConfig | LocomotionConfig  # one type for each family of environments
+Config = EnvConfig | LocomotionConfig  # one type per family of environments
 
 ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
@@ -63,7 +63,7 @@ _VELOCITY = {name: functools.partial(dataclasses.replace, config) for name, conf
 _FACTORIES: dict[str, Callable[[], Config]] = {**_BENCHMARK, **_MORE, **_VELOCITY, **_BENCHMARK_2019}
 
 BENCHMARK_IDS: tuple[str, ...] = tuple(_BENCHMARK)  # the 27 of the benchmark
-VELOCITY_IDS: tuple[str, ...] = tuple(_VELOCITY)  # robots that are the whole world, and pay for speed
+VELOCITY_IDS: tuple[str, ...] = tuple(_VELOCITY)  # robots without objects, whose speed costs
 NAVIGATION_IDS: tuple[str, ...] = (*_BENCHMARK, *_MORE)  # robots in an arena of objects
 ENV_IDS: tuple[str, ...] = (*NAVIGATION_IDS, *VELOCITY_IDS)  # all presets; ENV_IDS_2019 has the `Safexp-...` ids
 ENV_IDS_2019: tuple[str, ...] = tuple(_BENCHMARK_2019)  # the 27 of Safety Gym (2019)
@@ -152,7 +152,7 @@ def _build_lone_robot(config: LocomotionConfig, engine: Engine, accuracy: Accura
     return LocomotionEnv(config=config, physics=_put_on(engine, Scenes(scene)))
 
 
-_FAMILIES: dict[type, Callable[[Any, Engine, Accuracy], AbstractEnv]] = {  # settings -> what makes an environment
+_FAMILIES: dict[type, Callable[[Any, Engine, Accuracy], AbstractEnv]] = {  # settings -> builder of the environment
     EnvConfig: _build_arena,
     LocomotionConfig: _build_lone_robot,
 }
@@ -160,7 +160,7 @@ _SETTINGS = "an EnvConfig or a LocomotionConfig"
 
 
 def _put_on(engine: Engine, scenes: Scenes) -> Physics:
-    """Give scenes to an engine."""
+    """Build the physics of the scenes on an engine."""
     if engine == "mujoco":
         from mjx_safety.sim.engines.mujoco import physics_of
 
@@ -176,7 +176,7 @@ def _put_on(engine: Engine, scenes: Scenes) -> Physics:
 
 
 def config_of(env_id: str, made: Any) -> Config:
-    """Return what the factory of an id has made. Raises ValueError if it is no settings."""
+    """Return the settings of an id's factory. Raises ValueError if it returns something else."""
     if not isinstance(made, tuple(_FAMILIES)):
         raise ValueError(f"the factory of {env_id!r} returned {type(made).__name__}; it must return {_SETTINGS}")
     return made

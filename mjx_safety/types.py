@@ -40,7 +40,7 @@ class Snapshot:
     time: Any = None  # [] s
     ctrl: Any = None  # [A] the last control, in the units of the actuators
     act: Any = None  # [na] activations of actuators that have a state
-    qpos: Any = None  # [nq] all coordinates, and so on: of robots that are the whole world
+    qpos: Any = None  # [nq] all coordinates; this and the next two: of robots without objects
     qvel: Any = None  # [nv]
     qacc_warmstart: Any = None  # [nv] first guess of the constraint solver
     root_pos: Any = None  # [3] m

@@ -1,4 +1,4 @@
-"""The numeric settings that the package is written for, whatever the program around it has chosen."""
+"""The numeric settings of this package, independent of the settings of the program around it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 def single_precision(function: Callable[P, T]) -> Callable[P, T]:
     """Trace a function with float32 and int32, and with NumPy's rules for mixed types and ranks.
 
-    So results do not depend on `jax_enable_x64`, `jax_numpy_dtype_promotion` or `jax_numpy_rank_promotion`. 64-bit
-    arrays among the arguments are rounded. Put it below `jax.jit`, where it costs nothing at run time.
+    Results then do not depend on `jax_enable_x64`, `jax_numpy_dtype_promotion` or `jax_numpy_rank_promotion`. 64-bit
+    arguments are rounded. Put this decorator below `jax.jit`, where it takes no time at run time.
     """
 
     @functools.wraps(function)

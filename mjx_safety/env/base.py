@@ -1,4 +1,4 @@
-"""What every environment of `make` is, whatever its family: the parts that adapters, viewers and programs rely on."""
+"""The interface of all environments of `make`, for adapters, viewers and programs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from mjx_safety.sim.state import PhysicsReading, PhysicsState
 from mjx_safety.types import Snapshot, State
 from mjx_safety.world.objects import AbstractObject
 
-HUGE = 1e10  # m, rad or their rates: from here on MuJoCo itself calls a value bad (mjMAXVAL)
+HUGE = 1e10  # m, rad or their rates; MuJoCo itself calls larger values bad (mjMAXVAL)
 
 
 class AbstractEnv(abc.ABC):
-    """One environment on one engine. `reset`, `step`, `snapshot` and `restore` are pure; the caller adds `jax.vmap`.
+    """One environment on one engine. `reset`, `step`, `snapshot` and `restore` are pure. The caller adds `jax.vmap`.
 
-    A family of environments is a class below this one, the type of its settings, and a line in `registry.py`.
+    A family of environments is a subclass, a settings class, and a line in `registry.py`.
     """
 
-    config: Any  # the settings: a leaf or subtree for each float
+    config: Any  # the settings, whose floats are leaves
     physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
-    keeps_layout: Any = False  # whether a world of a batch starts all its episodes from the same layout
+    keeps_layout: Any = False  # whether each world of a batch keeps one layout for all its episodes
     track: Any = (
         math.hypot(2.0, 2.0),
         -45.0,
         0.0,
-    )  # of the camera that follows: m away, degrees up, height m it looks at
-    extents: Any = (-3.0, -3.0, 3.0, 3.0)  # m: xmin, ymin, xmax, ymax of what a picture from above shows
+    )  # of the following camera: distance m, elevation degrees, height m of its target
+    extents: Any = (-3.0, -3.0, 3.0, 3.0)  # m: xmin, ymin, xmax, ymax of the view from above
 
     @property
     @abc.abstractmethod
     def entry_sizes(self) -> dict[str, int]:
-        """Entries of the observation in their order: name -> size."""
+        """Entries of the observation in order: name -> size."""
 
     @property
     @abc.abstractmethod
@@ -71,11 +71,11 @@ class AbstractEnv(abc.ABC):
 
     @abc.abstractmethod
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
-        """Build the state of a snapshot, with reward 0 and a new episode ahead of it."""
+        """Build the state of a snapshot at the start of a new episode, with reward 0."""
 
     @property
     def scene(self) -> Any:
-        """What the engine steps, with its model."""
+        """The scene with the engine's model."""
         return self.physics.scene
 
     @property
@@ -85,12 +85,12 @@ class AbstractEnv(abc.ABC):
 
     @property
     def mj_model(self) -> mujoco.MjModel:
-        """The engine's model, as MuJoCo compiled it."""
+        """The engine's model, compiled by MuJoCo."""
         return self.scene.model
 
     @property
     def obs_slices(self) -> dict[str, slice]:
-        """Where each entry stands in the observation."""
+        """Slice of each entry in the observation."""
         slices, start = {}, 0
         for name, size in self.entry_sizes.items():
             slices[name] = slice(start, start + size)
@@ -115,12 +115,12 @@ class AbstractEnv(abc.ABC):
     @jax.jit
     @single_precision
     def data(self, state: State) -> Any:
-        """Return the engine's complete data of a state: `mjx.Data` on `mjx` and `warp`, current to the last entry."""
+        """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""
         return self.physics.data(state.data)
 
 
 def check_action(env: AbstractEnv, action: Any) -> None:
-    """Raise ValueError unless an action is an array of the robot's shape [A]."""
+    """Raise ValueError unless an action has the robot's shape [A]."""
     taker = f"{env.robot_name} takes ({env.action_size},), one number per actuator"
     arguments.check_action(action, (env.action_size,), f"{taker} (for a batch of worlds, use jax.vmap(env.step))")
 
@@ -128,7 +128,7 @@ def check_action(env: AbstractEnv, action: Any) -> None:
 def to_control(env: AbstractEnv, action: jax.Array, noise: jax.Array | float = 0.0) -> jax.Array:
     """Return controls [A]: the action clipped to [-1, 1], noisy, scaled to the actuators' ranges.
 
-    A NaN stops all actuators, as the C engine does: their controls are 0, or what comes nearest to it.
+    A NaN stops all actuators, as in the C engine: each control becomes 0, or the nearest value in its range.
     """
     low, high = jnp.asarray(env.mj_model.actuator_ctrlrange.T, jnp.float32)
     is_finite = jnp.all(jnp.isfinite(action))
@@ -140,7 +140,7 @@ def to_control(env: AbstractEnv, action: jax.Array, noise: jax.Array | float = 0
 def undo_blow_up(
     before: PhysicsState, after: PhysicsState, reading: PhysicsReading
 ) -> tuple[PhysicsState, PhysicsReading, jax.Array]:
-    """Return to the state before the step where the physics has blown up, and say so [] bool."""
+    """Return to the state before the step if the physics blew up. Returns also whether it did [] bool."""
     values = jnp.concatenate([after.qpos, after.qvel, *(value.ravel() for value in jax.tree.leaves(reading))])
     sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
     data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
@@ -149,10 +149,9 @@ def undo_blow_up(
 
 
 def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ...]]) -> Snapshot:
-    """Replace each field of the default that is given.
+    """Replace the fields of the default by the given ones.
 
-    more: shapes of fields that may be given though the default lacks them. Raises ValueError for a field of the wrong
-    shape or kind.
+    more: shapes of allowed fields that the default lacks. Raises ValueError for a field of the wrong shape or kind.
     """
     known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None} | dict(more)
     changes = {}

@@ -279,7 +279,7 @@ class Env(AbstractEnv):
         )
 
     def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
-        """Return controls [A] for an action, with the noise that the settings ask for."""
+        """Return controls [A] for an action, with the noise of the settings."""
         if not self.config.action_noise:
             return to_control(self, action)
         return to_control(self, action, self.config.action_noise * jax.random.normal(key, action.shape))
@@ -328,7 +328,7 @@ def build_env(config: EnvConfig, physics: Physics) -> Env:
 
 
 def _optional_fields(default: Snapshot) -> dict[str, tuple[int, ...]]:
-    """Shapes of what a snapshot may hold besides the default's fields: memories, and where moving things started."""
+    """Shapes of further fields of a snapshot: memories, and the starts of moving objects."""
     shapes = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
     found: dict[str, tuple[int, ...]] = {
         name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")

@@ -1,4 +1,4 @@
-"""LocomotionEnv: one robot that is the whole world, as pure functions."""
+"""LocomotionEnv: one robot without objects, as pure functions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NOWHERE: dict[str, dict[str, jax.Array]] = {"pos": {}, "start_pos": {}}  # `Stat
 
 @struct.dataclass
 class LocomotionEnv(AbstractEnv):
-    """One environment on one engine: `reset`, `step` and friends are pure and work under jit, vmap and scan.
+    """One environment on one engine. Its functions are pure and work under jit, vmap and scan.
 
-    The floor is the same everywhere, so every step is taken near the origin and its result put back to where the robot
-    was: speeds and contacts stay as exact far away as at the start, in single precision too.
+    The floor is the same everywhere. Each step runs near the origin, and the result moves back to the robot's place. In
+    single precision, speeds and contacts far away are then as exact as at the start.
     """
 
     config: LocomotionConfig
@@ -34,7 +34,7 @@ class LocomotionEnv(AbstractEnv):
     __hash__, __eq__ = object.__hash__, object.__eq__  # so that it may be a static argument of `jax.jit`
 
     def __repr__(self) -> str:
-        """Say what is in it."""
+        """Return a short description."""
         return f"LocomotionEnv({self.config.name}, {self.physics.name}: {self.config.threshold} m/s)"
 
     @property
@@ -67,7 +67,7 @@ class LocomotionEnv(AbstractEnv):
 
     @property
     def track(self) -> tuple[float, float, float]:
-        """See `AbstractEnv.track`: from the side, but from above where the robot lies flat."""
+        """See `AbstractEnv.track`: from the side, or from above if the robot lies flat."""
         height = float(self.mj_model.body("robot").pos[2])
         return 4.0, -15.0 if height > 0 else -60.0, 0.7 * height
 
@@ -122,9 +122,9 @@ class LocomotionEnv(AbstractEnv):
     @jax.jit
     @single_precision
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
-        """Build the state of a snapshot, with its observation, cost 0, reward 0 and a new episode ahead of it.
+        """Build the state of a snapshot at the start of a new episode, with its observation, cost 0 and reward 0.
 
-        Fields that are None keep the value of a default reset (drawn with `key`, a fixed one if not given). Quaternions
+        Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Quaternions
         are normalised.
         """
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
@@ -149,7 +149,7 @@ class LocomotionEnv(AbstractEnv):
         )
 
     def _first_state(self, snapshot: Snapshot, key: jax.Array) -> State:
-        """State of a complete snapshot. The solver's first guess stays as given, for the first step."""
+        """State of a complete snapshot. The solver's first guess stays for the first step."""
         fields = ("time", "ctrl", "qvel", "qacc_warmstart")
         data = PhysicsState(
             qpos=self._normalised(snapshot.qpos),
@@ -177,7 +177,7 @@ class LocomotionEnv(AbstractEnv):
         )
 
     def _offset(self, data: PhysicsState, reading: PhysicsReading) -> jax.Array:
-        """From the root to the point whose speed counts, [2] m."""
+        """Offset [2] m from the root to the point whose speed counts."""
         if self.config.point == "root":
             return jnp.zeros(2)
         return reading.sensors[:2] - _padded(data.qpos[: self.config.travel])
@@ -201,7 +201,7 @@ class LocomotionEnv(AbstractEnv):
         return jnp.concatenate([known[name] if name in STATE else reading.fields[name] for name in self.config.entries])
 
     def _normalised(self, qpos: jax.Array) -> jax.Array:
-        """Give the quaternions among the coordinates [nq] their length of 1."""
+        """Normalise the quaternions among the coordinates [nq]."""
         model = self.mj_model
         for joint in range(model.njnt):
             adr = int(model.jnt_qposadr[joint])
@@ -215,10 +215,10 @@ class LocomotionEnv(AbstractEnv):
 
 
 def _padded(place: jax.Array) -> jax.Array:
-    """A place on the floor [1 or 2] m as [2] m: a robot in a vertical plane stays at y = 0."""
+    """Return a place on the floor [1 or 2] m as [2] m. A robot in a vertical plane stays at y = 0."""
     return jnp.concatenate([place, jnp.zeros(2 - len(place))])
 
 
 def _moved(data: PhysicsState, shift: jax.Array) -> PhysicsState:
-    """The same world elsewhere on the floor. shift: [1 or 2] m."""
+    """Return the same world elsewhere on the floor. shift: [1 or 2] m."""
     return data.replace(qpos=data.qpos.at[: len(shift)].add(shift))

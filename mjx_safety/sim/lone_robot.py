@@ -1,9 +1,9 @@
-"""A robot that is the whole world, as the engines get it: its model, no objects, and what is to be measured.
+"""A robot without objects, as a scene for the engines: its model, and the quantities to measure.
 
-The model is the robot's own file. What differs between engines:
+The model is the robot's own file. The engines differ in two points:
 
-- `mjx` and `warp` have no PGS solver. A model that asks for it (Humanoid) gets Newton's there, which converges.
-- MJX pays for every contact that could be; `_CONTACT_POINTS` says how many of them, the deepest, its solver is given.
+- `mjx` and `warp` have no PGS solver. A model with PGS (Humanoid) gets Newton's method there, which converges.
+- MJX computes every possible contact. `_CONTACT_POINTS` limits its solver to the deepest ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.locomotion.config import LocomotionConfig, check_model
 
 STATE = ("qpos", "qvel")  # entries of an observation that every state holds
-FORCES = "forces"  # name of the sensor that makes the engines work out the forces between bodies
+FORCES = "forces"  # sensor that makes the engines compute the forces between bodies
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class LoneRobot:
 
     @property
     def true_model(self) -> mujoco.MjModel:
-        """The model with the true shapes, to be drawn."""
+        """The model with the true shapes, for drawing."""
         return self.model
 
     def travel(self, name: str) -> float:
@@ -66,7 +66,7 @@ class LoneRobot:
 
 
 def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accuracy = "fast") -> LoneRobot:
-    """Compile the model that an engine gets (see above)."""
+    """Compile the model of an engine (see above)."""
     spec = mujoco.MjSpec.from_file(str(config.xml))
     spec.option.disableflags |= FLAGS[engine]
     body = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}

@@ -1,7 +1,7 @@
-"""A robot's MJCF file: read, and refused with a sentence where it holds what a scene cannot vouch for.
+"""Reads a robot's MJCF file, and refuses parts that a scene cannot simulate.
 
-Every state of an episode has to follow from `PhysicsState`, the robot has to be where its layout puts it, and leaving
-objects out of the solver must not change what it senses. A file that breaks one of these is refused by name.
+A file must meet three conditions. Every state of an episode follows from `PhysicsState`. The robot is where its layout
+puts it. Its sensors do not depend on objects, which the solver may leave out. An error names the part that breaks one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GEOM_DEFAULTS = (
     "priority",
     "mass",
 )
-NO_FLAGS = {  # of <flag>: what would change the objects or what they cost
+NO_FLAGS = {  # flags that would change the objects or their cost
     "constraint": _DISABLE.mjDSBL_CONSTRAINT,
     "equality": _DISABLE.mjDSBL_EQUALITY,
     "contact": _DISABLE.mjDSBL_CONTACT,
@@ -39,7 +39,7 @@ NO_FLAGS = {  # of <flag>: what would change the objects or what they cost
     "sensor": _DISABLE.mjDSBL_SENSOR,
 }
 NO_EXTRA_FLAGS = {"override": _ENABLE.mjENBL_OVERRIDE, "sleep": _ENABLE.mjENBL_SLEEP}
-SENSED_ALONE = {  # sensors that need nothing but the robot
+SENSED_ALONE = {  # sensors that depend on the robot alone
     *(_SENS.mjSENS_TOUCH, _SENS.mjSENS_ACCELEROMETER, _SENS.mjSENS_VELOCIMETER, _SENS.mjSENS_GYRO, _SENS.mjSENS_FORCE),
     *(_SENS.mjSENS_TORQUE, _SENS.mjSENS_MAGNETOMETER, _SENS.mjSENS_JOINTPOS, _SENS.mjSENS_JOINTVEL),
     *(_SENS.mjSENS_TENDONPOS, _SENS.mjSENS_TENDONVEL, _SENS.mjSENS_ACTUATORPOS, _SENS.mjSENS_ACTUATORVEL),
@@ -54,7 +54,7 @@ SUBTREES = (_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SU
 
 
 def read_robot(robot: Robot) -> mujoco.MjSpec:
-    """Read and check a robot's file. What it declares as defaults holds for its own parts, not for the objects."""
+    """Read and check a robot's file. Its defaults apply to its own parts, not to the objects."""
     where = describe(robot)
     try:
         spec = mujoco.MjSpec.from_file(str(robot.xml))
@@ -76,7 +76,7 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
 
 @contextlib.contextmanager
 def fitting(robot: Robot) -> Iterator[None]:
-    """Name the robot's file where MuJoCo finds that its parts clash with the floor or the objects."""
+    """Name the robot's file in MuJoCo's errors about clashes with the floor or the objects."""
     try:
         yield
     except ValueError as error:
@@ -84,12 +84,12 @@ def fitting(robot: Robot) -> Iterator[None]:
 
 
 def describe(robot: Robot) -> str:
-    """Name the file in a message."""
+    """Return the robot and its file for a message."""
     return f"the model {robot.xml} of robot {robot.name}"
 
 
 def check_model(robot: Robot, model: mujoco.MjModel) -> None:
-    """Raise ValueError where the robot's own model is not what its value says, or holds what no scene can carry."""
+    """Raise ValueError if the robot's model does not match its value, or has parts that no scene can simulate."""
     checks: tuple[Callable[[Robot, mujoco.MjModel], str | None], ...] = (
         *(_wrong_options, _wrong_bodies, _wrong_root, _wrong_planar_root, _wrong_geoms, _wrong_ties),
         *(_wrong_actuators, _wrong_sensors),
@@ -146,7 +146,7 @@ def _wrong_root(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_planar_root(robot: Robot, model: mujoco.MjModel) -> str | None:
-    """Coordinates of a planar root are those of the world only if nothing shifts or turns them."""
+    """Find shifts and turns of a planar root, whose coordinates must be those of the world."""
     if robot.root_joint != "planar":
         return None
     root = model.body("robot")
@@ -185,7 +185,7 @@ def _wrong_geoms(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_ties(robot: Robot, model: mujoco.MjModel) -> str | None:
-    """Equalities and tendons that tie the robot to a place."""
+    """Find equalities and tendons that tie the robot to a place."""
     root, site_body = model.body("robot").id, model.site_bodyid
     for index in range(model.neq):
         if int(model.eq_type[index]) not in (int(_EQ.mjEQ_CONNECT), int(_EQ.mjEQ_WELD)):
@@ -237,7 +237,7 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
-    """Raise ValueError where a robot that is said not to touch the floor lies in it, in its reference position."""
+    """Raise ValueError if a robot with `touches_floor=False` lies in the floor in its reference position."""
     if robot.touches_floor:
         return
     spec = spec.copy()

@@ -31,11 +31,11 @@ class Scene:
     robot: Robot
     objects: Mapping[str, AbstractObject]  # name of the kind -> kind, in the order of observation
     model: mujoco.MjModel
-    fields: tuple[str, ...] = ()  # sensors tell all there is to know
+    fields: tuple[str, ...] = ()  # sensors suffice
 
     @functools.cached_property
     def true_model(self) -> mujoco.MjModel:
-        """The model with the true shapes, whatever the engine, to be drawn. Its coordinates are the same."""
+        """The model with the true shapes, for drawing. It has the same coordinates on every engine."""
         return build_model(self.robot, self.objects, engine="mujoco")
 
     def _kinds(self, *body_kinds: str) -> tuple[str, ...]:

@@ -26,4 +26,4 @@ class PhysicsReading:
 
     sensors: jax.Array  # [S] the sensors in the order of the model
     contacts: jax.Array  # [K] float32, contact points between the robot and each solid object
-    fields: dict[str, jax.Array] = struct.field(default_factory=dict)  # of `mjData`, by name, those the scene asks for
+    fields: dict[str, jax.Array] = struct.field(default_factory=dict)  # requested fields of `mjData`, by name

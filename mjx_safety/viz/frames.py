@@ -17,7 +17,7 @@ from mjx_safety.viz.solids import Solid, markers, pose
 
 CAMERAS = ("track", "fixednear", "fixedfar", "vision", "top")
 ON_BOARD = "vision"  # the robot's own camera, which does not see the halo and the cost marker
-VIEWS = {  # camera -> distance m, elevation degrees, height m it looks at; `track` is the environment's own
+VIEWS = {  # camera -> distance m, elevation degrees, height m of its target; `track` is the environment's own
     "fixednear": (math.hypot(2.0, 2.0), -45.0, 0.0),
     "fixedfar": (math.hypot(5.0, 5.0), -45.0, 0.0),
     "top": (10.0, -90.0, 0.0),  # orthographic

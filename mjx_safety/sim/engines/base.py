@@ -13,9 +13,9 @@ from mjx_safety.world.objects import AbstractObject
 
 
 class EngineScene(Protocol):
-    """What an engine has to know of a scene: `Scene` (a robot among objects) and `LoneRobot` follow it.
+    """The part of a scene that an engine needs. `Scene` (a robot among objects) and `LoneRobot` implement it.
 
-    The model's robot has a root body named `robot` and comes first in all vectors; a geom named `floor` lies below.
+    The robot comes first in all vectors of the model, and its root body is named `robot`. A geom `floor` lies below.
     """
 
     @property
@@ -25,12 +25,12 @@ class EngineScene(Protocol):
 
     @property
     def true_model(self) -> mujoco.MjModel:
-        """The model with the true shapes and the same coordinates, to be drawn."""
+        """The model with the true shapes and the same coordinates, for drawing."""
         ...
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of fields of `mjData` to be read: `PhysicsReading.fields`."""
+        """Names of the fields of `mjData` to read into `PhysicsReading.fields`."""
         ...
 
     @property
@@ -45,7 +45,7 @@ class EngineScene(Protocol):
 
     @property
     def driven_kinds(self) -> tuple[str, ...]:
-        """Kinds that circle their place."""
+        """Kinds that circle their places."""
         ...
 
     @property
@@ -91,7 +91,7 @@ class EngineScene(Protocol):
 
 
 def is_read(scene: EngineScene) -> bool:
-    """Whether anything is measured in the state after a step, so that it takes a forward pass of its own."""
+    """Whether the state after a step is measured, which takes an extra forward pass."""
     return bool(scene.model.nsensordata or scene.solid_bodies or scene.fields)
 
 
@@ -102,7 +102,7 @@ def field_sizes(scene: EngineScene) -> dict[str, int]:
 
 
 def fields_of(scene: EngineScene, full: Any) -> dict[str, jax.Array]:
-    """Entries of `PhysicsReading.fields`. full: `mjx.Data` of one world, some of whose fields are private."""
+    """Entries of `PhysicsReading.fields`. full: `mjx.Data` of one world. Some fields are private in MJX."""
     homes = {name: full if name in full.__dataclass_fields__ else full._impl for name in scene.fields}
     return {name: getattr(home, name).ravel() for name, home in homes.items()}
 

@@ -1,1 +1,1 @@
-"""Robots that are the whole world: no arena, no objects, no lidar. The task is to run, not too fast."""
+"""Robots without objects: no arena, no lidar. The task is to run, but not too fast."""

@@ -1,4 +1,4 @@
-"""LocomotionConfig: a robot that is the whole world, and what it is paid and charged for, as one value."""
+"""LocomotionConfig: a robot without objects, its reward and its cost, as one value."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ Range = tuple[float, float]
 
 @settings
 class LocomotionConfig:
-    """Everything that defines such an environment. Change a copy with `dataclasses.replace` or keywords of `make`.
+    """Everything that defines a velocity environment. Change a copy with `dataclasses.replace` or keywords of `make`.
 
-    The model holds its own floor, a geom named `floor`, the robot, whose root is a body named `robot`, and actuators
-    with control ranges, to which actions in [-1, 1] are scaled. The first coordinates of the root, `travel` of them,
-    say where it is on the floor; they are not observed. Where there is a height, it is the coordinate that follows.
+    The model has a floor geom named `floor`, a robot whose root body is named `robot`, and actuators with control
+    ranges. Actions in [-1, 1] are scaled to these ranges. The first `travel` coordinates of the root are its place on
+    the floor, and are not observed. If the root has a height, it is the next coordinate.
 
-    The speed is that of a point over the whole step: its displacement divided by the step's length. A step costs where
-    the speed exceeds the threshold. Float fields are pytree leaves (see `settings`).
+    The speed is the displacement of a point in a step, divided by the length of the step. A step costs if the speed
+    exceeds the threshold. Float fields are pytree leaves (see `settings`).
     """
 
     name: str  # of the robot
     xml: str  # path of the MJCF model
     frameskip: int  # physics steps in one environment step
-    travel: int = 1  # coordinates on the floor: 1, x, or 2, x and y
-    point: Literal["root", "com"] = "root"  # whose displacement counts: the root's origin or the centre of mass
-    entries: tuple[str, ...] = ("qpos", "qvel")  # of the observation, in this order, of `ENTRIES`
+    travel: int = 1  # number of coordinates on the floor: 1 for x, 2 for x and y
+    point: Literal["root", "com"] = "root"  # point of the displacement: the root's origin or the centre of mass
+    entries: tuple[str, ...] = ("qpos", "qvel")  # entries of the observation, in this order, from `ENTRIES`
     velocity_clip: float = static(default=math.inf)  # bound of the observed velocities
 
     threshold: float  # m/s
-    direction: Literal["ahead", "any"] = "ahead"  # ahead: the speed is that along +x, with its sign; any: the norm
+    direction: Literal["ahead", "any"] = "ahead"  # ahead: speed along +x, with its sign; any: the norm
     indicator: bool = True  # cost is 1 above the threshold, else 0; False: the excess in m/s
 
     forward_reward: float = 1.0  # per m/s along +x
-    control_cost: float  # times the sum of the squared controls, taken off the reward
-    healthy_reward: float = 0.0  # of every step, the last one included
-    healthy_height: Range = ANYTHING  # m; outside of any healthy range the episode terminates
+    control_cost: float  # weight of the sum of squared controls, subtracted from the reward
+    healthy_reward: float = 0.0  # reward of every step, including the last
+    healthy_height: Range = ANYTHING  # m; the episode terminates outside of any healthy range
     healthy_angle: Range = ANYTHING  # rad, of a root that moves in the vertical plane
-    healthy_state: float = static(default=math.inf)  # bound of all coordinates but those on the floor, and velocities
+    healthy_state: float = static(default=math.inf)  # bound of velocities, and of coordinates except those on the floor
     reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
 
-    reset_noise: float  # half width of the uniform noise on the coordinates at reset, and scale of that on velocities
+    reset_noise: float  # half width of the uniform noise on coordinates at reset, and scale of the noise on velocities
     reset_velocity: Literal["uniform", "normal"] = "uniform"  # distribution of the noise on velocities
     episode_length: int = 1000  # steps until truncation
 
@@ -85,7 +85,7 @@ def _is_bound(value: object) -> bool:
 
 
 def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
-    """Raise ValueError where the robot's model is not what its value says."""
+    """Raise ValueError if the robot's model does not match its value."""
     where = f"the model {config.xml} of robot {config.name}"
     names = {"body": (model.nbody, model.body, "robot"), "geom": (model.ngeom, model.geom, "floor")}
     for kind, (num, get, name) in names.items():

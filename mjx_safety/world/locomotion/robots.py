@@ -1,7 +1,7 @@
-"""The six robots of the Velocity environments, each as in version 1; what version 0 has otherwise stands below them.
+"""The six robots of the Velocity environments in version 1, and the differences of version 0.
 
-Numbers are those of safety-gymnasium 1.0.0 over Gymnasium's v4 environments. A threshold is half of the greatest speed
-that PPO reached there without a limit.
+The numbers are those of safety-gymnasium 1.0.0 over Gymnasium's v4 environments. A threshold is half of the highest
+speed that PPO reached there without a limit.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ HUMANOID = LocomotionConfig(
 )
 
 ROBOTS: tuple[LocomotionConfig, ...] = (HALF_CHEETAH, HOPPER, WALKER2D, SWIMMER, ANT, HUMANOID)
-VERSION_0: dict[str, dict[str, Any]] = {  # robot -> its settings there
+VERSION_0: dict[str, dict[str, Any]] = {  # robot -> its settings in version 0
     "HalfCheetah": {"threshold": 2.8795},
     "Hopper": {"threshold": 0.37315},
     "Walker2d": {"threshold": 1.7075},
@@ -95,7 +95,7 @@ VERSION_0: dict[str, dict[str, Any]] = {  # robot -> its settings there
 
 
 def presets() -> dict[str, LocomotionConfig]:
-    """All environments by their names: first every robot's version 0, where it has one, then its version 1."""
+    """All environments by name: for each robot its version 0, if any, then its version 1."""
     found = {}
     for robot in ROBOTS:
         if robot.name in VERSION_0:

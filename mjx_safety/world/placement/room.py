@@ -1,4 +1,4 @@
-"""Whether a layout can be found at all: tried on the host when an environment is built, so that none is crowded."""
+"""Checks on the host, at build time, that an environment has room for a layout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from mjx_safety.world.placement.layout import TRIES_PER_OBJECT
 from mjx_safety.world.placement.table import PlacementTable
 
-ROUNDS = (8, 56, 448, 512)  # layouts tried side by side; most environments find one in the first round
+ROUNDS = (8, 56, 448, 512)  # layouts tried side by side; most environments need only the first round
 
 
 def require_room(table: PlacementTable) -> None:
-    """Raise a ValueError that names what found no place, if none of a thousand tried layouts is complete."""
+    """Raise a ValueError that names the object without a place, if all of a thousand layouts fail."""
     things = _Things(table)
     random, deepest, xy = np.random.default_rng(0), -1, np.zeros((1, 0, 2))
     for num_layouts in ROUNDS:
@@ -33,7 +33,7 @@ class _Things:
         self.keepout, self.slices, self.num = np.asarray(table.keepout), table.slices, len(table.keepout)
 
     def place_all(self, random: np.random.Generator, num_layouts: int) -> np.ndarray:
-        """Try layouts side by side. Returns the places [L, n, 2] m of those that got furthest, n of N objects."""
+        """Try layouts side by side. Returns the places [L, n, 2] m of the furthest ones, with n of N objects."""
         xy = np.zeros((num_layouts, 0, 2))
         for row in range(self.num):
             spots, found = self._first_clear(random, row, xy)
@@ -43,7 +43,7 @@ class _Things:
         return xy
 
     def _first_clear(self, random: np.random.Generator, row: int, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First candidate [L, 2] m that is clear of what stands at xy [L, n, 2] m, and whether there is one [L]."""
+        """First candidate [L, 2] m clear of the objects at xy [L, n, 2] m, and whether there is one [L]."""
         choice = random.choice(len(self.probs[row]), size=(len(xy), TRIES_PER_OBJECT), p=self.probs[row])
         low, high = self.rectangles[row, choice, :2], self.rectangles[row, choice, 2:]
         candidates = low + random.random(low.shape) * (high - low)
@@ -53,7 +53,7 @@ class _Things:
         return candidates[np.arange(len(xy)), first], clear.any(axis=1)
 
     def describe(self, row: int, xy: np.ndarray) -> str:
-        """Say in a sentence that the object `row` found no place. xy: [L, row, 2] m, where those before it stand."""
+        """Return a sentence about the object `row` without a place. xy: [L, row, 2] m, places of earlier objects."""
         name, start, stop = next(part for part in self.slices if part[1] <= row < part[2])
         used = self.rectangles[row][self.probs[row] > 0]
         where = f"within {np.round(used, 3).tolist()} m"
