@@ -17,6 +17,7 @@ from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.precision import single_precision
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_read
+from mjx_safety.sim.engines.derivatives import forward_only
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.relevance.slots import Nearby
@@ -240,10 +241,16 @@ class MjxPhysics:
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`."""
         data, alone = data.replace(ctrl=ctrl), self.alone
-        if alone is None:
-            return self.near.step(data, max_substeps, num_substeps, jnp.float32(jnp.nan))
-        if not self.scene.solid_bodies:
-            return _step_alone(alone, data, max_substeps, num_substeps)[0]
+
+        def full(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, PhysicsReading]:
+            return parts[0].step(data, max_substeps, num, jnp.float32(jnp.nan))
+
+        def by_itself(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, PhysicsReading]:
+            return _step_alone(parts[1], data, max_substeps, num)[0]
+
+        if alone is None or not self.scene.solid_bodies:
+            step = full if alone is None else by_itself
+            return forward_only(step, step)((self.near, alone), data, num_substeps)
         seconds = max_substeps * float(self.scene.model.opt.timestep)
         choose = where_needed(
             needs=lambda parts, hint, data, _: parts[0].nearby.needs_objects(data, seconds, hint),
@@ -251,7 +258,8 @@ class MjxPhysics:
             cheap=lambda parts, _, data, num: _step_alone(parts[1], data, max_substeps, num),
             smallest=SMALL,
         )
-        return choose((self.near, alone), jnp.bool_(True), data, num_substeps)
+        step = forward_only(lambda parts, data, num: choose(parts, jnp.bool_(True), data, num), full)
+        return step((self.near, alone), data, num_substeps)
 
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state, all objects included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import threading
 import weakref
 from typing import Any
@@ -16,6 +17,8 @@ from mujoco.batch import Batch
 
 from mjx_safety.sim.engines.alone import closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_read
+from mjx_safety.sim.engines.derivatives import without_derivatives
+from mjx_safety.sim.engines.quiet import no_warnings
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
@@ -56,7 +59,12 @@ class MujocoPhysics:
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.step`."""
-        data = data.replace(ctrl=ctrl)
+        step = without_derivatives(functools.partial(self._step, max_substeps), self.name)
+        return step(data.replace(ctrl=ctrl), num_substeps)
+
+    def _step(
+        self, max_substeps: int, data: PhysicsState, num_substeps: jax.Array | None
+    ) -> tuple[PhysicsState, PhysicsReading]:
         seconds = max_substeps * float(self.scene.model.opt.timestep)
         if self.scenes.alone is None:
             return self._solve(self.scene, data, jnp.bool_(True), max_substeps, num_substeps)[0]
@@ -175,7 +183,7 @@ class _OnHost:
         shape = data.time.shape  # any leading axes are worlds
         worlds = (int(np.prod(shape)),)
         data, wanted, num = jax.tree.map(lambda x: x.reshape(worlds + x.shape[len(shape) :]), (data, wanted, num))
-        with np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
+        with no_warnings(), np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
             after = physics_of(self.scenes).solver(self.scene).run(data, wanted, num, self)
         return {name: values.reshape(shape + values.shape[1:]) for name, values in after.items()}
 

@@ -28,6 +28,7 @@ from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
 from mjx_safety.sim.engines.base import EngineScene, fields_of
+from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
@@ -109,7 +110,8 @@ class WarpPhysics:
     ) -> tuple[PhysicsState, jax.Array, dict[str, jax.Array]]:
         """Run one world as a batch of one: its state after that, all sensors, further fields."""
         batch = jax.tree.map(lambda x: x[None], (data, num_substeps))
-        return jax.tree.map(lambda x: x[0], _advance(max_substeps)(self, *batch))
+        advance = without_derivatives(_advance(max_substeps), self.name)
+        return jax.tree.map(lambda x: x[0], advance(self, *batch))
 
     def axes(self, model: mjx.Model) -> mjx.Model:
         """Axis of worlds of each leaf of a model for a batch, for `jax.vmap`: 0 where worlds differ, else None."""
