@@ -32,7 +32,7 @@ def test_copies_step_alike_on_mjx(again):
 
 def test_a_blow_up_writes_no_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    env = mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco")
+    env = mjx_safety.make("SafetyCarGoal0-v0", physics="mujoco")
     state = env.reset(jax.random.key(0))
     wild = state.replace(data=state.data.replace(qvel=state.data.qvel.at[0].set(1e30)))
     assert env.step(wild, jnp.ones(2)).terminated
@@ -43,7 +43,7 @@ def test_a_program_s_own_handler_of_warnings_is_heard():
     heard = []
     mujoco.set_mju_user_warning(heard.append)
     try:
-        env = mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco")
+        env = mjx_safety.make("SafetyCarGoal0-v0", physics="mujoco")
         state = env.reset(jax.random.key(0))
         wild = state.replace(data=state.data.replace(qvel=state.data.qvel.at[0].set(1e30)))
         jax.block_until_ready(env.step(wild, jnp.ones(2)))
