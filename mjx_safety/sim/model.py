@@ -7,8 +7,8 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
 
 - * An object matters in a step if the robot can reach it, if it moves, or if it can meet an object that moves or
   matters (`relevance.slots`). The solver gets only those objects. At rest means slower than 1e-6 m/s and 1e-3 m/s^2.
-- * Where no object matters, a planar robot without inner joints takes the step in closed form (`sim.planar`), in single
-  precision. Positions differ from C by 1e-6 m. Rounding grows where the model is unstable: the Point's turn servo
+- * If no object matters, a planar robot without inner joints takes the step in closed form (`sim.planar`), in single
+  precision. Positions differ from C by 1e-6 m. Rounding grows if the model is unstable: the Point's turn servo
   multiplies it by five in a physics step, and its heading can differ by 1e-4 rad.
 
 `mjx`. MJX computes every pair of shapes that could ever touch, and cannot collide some pairs:
@@ -76,7 +76,7 @@ TOUCHES = {FLOOR: 0, ROBOT: FLOOR, FREE: FLOOR | ROBOT | FREE | FIXED, FIXED: RO
 
 
 def digest(model: mujoco.MjModel) -> bytes:
-    """A fingerprint of all that a model holds."""
+    """Return a fingerprint of the whole model."""
     content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, content)
     return hashlib.sha256(content).digest()
@@ -179,7 +179,7 @@ def _keep_off_the_floor(geoms: dict[int, list[mujoco.MjsGeom]]) -> None:
 
 
 def _touches(objects: Mapping[str, AbstractObject]) -> dict[int, int]:
-    """Collision masks of each mask. Driven objects also touch those that their places do not keep them apart from."""
+    """Collision masks of each mask. Driven objects also touch objects that their keepouts do not keep apart."""
 
     def reach(kind: AbstractObject) -> float:
         return max(shape.planar_radius for shape in kind.shapes) + getattr(kind, "travel", 0.0)

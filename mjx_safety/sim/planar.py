@@ -1,8 +1,8 @@
-"""A robot that moves in the plane without inner joints, alone on the floor: its physics steps in closed form.
+"""Physics steps in closed form for a planar robot without inner joints, alone on the floor.
 
-Two slides and a hinge carry one rigid body, so the equations of motion are three and the mass matrix has an inverse
-that can be written down. The constants come from the compiled model. `why_not` names what a model has that is not
-covered here; such a robot keeps its engine.
+Two slides and a hinge carry one rigid body. There are three equations of motion, and the mass matrix has an explicit
+inverse. The constants come from the compiled model. `why_not` names features of a model that this module does not
+cover. A robot with such features keeps its engine.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _SENSOR, _DISABLE, _INTEGRATOR = mujoco.mjtSensor, mujoco.mjtDisableBit, mujoco.
 _AT_SITE = (_SENSOR.mjSENS_ACCELEROMETER, _SENSOR.mjSENS_VELOCIMETER, _SENSOR.mjSENS_GYRO, _SENSOR.mjSENS_MAGNETOMETER)
 _OF_JOINT = (_SENSOR.mjSENS_JOINTPOS, _SENSOR.mjSENS_JOINTVEL)
 _SENSORS = (*_AT_SITE, *_OF_JOINT, _SENSOR.mjSENS_TOUCH, _SENSOR.mjSENS_SUBTREECOM)
-_HARMLESS = (  # switches that change nothing here, or that are followed
+_HARMLESS = (  # switches without effect here, or that this module supports
     *(_DISABLE.mjDSBL_AUTORESET, _DISABLE.mjDSBL_NATIVECCD, _DISABLE.mjDSBL_MULTICCD, _DISABLE.mjDSBL_MIDPHASE),
     *(_DISABLE.mjDSBL_WARMSTART, _DISABLE.mjDSBL_EULERDAMP, _DISABLE.mjDSBL_CLAMPCTRL, _DISABLE.mjDSBL_CONTACT),
 )
 _HARMLESS = functools.reduce(operator.or_, map(int, _HARMLESS))
-_MUST_BE_ZERO = (  # fields of the model that the equations below leave out
+_MUST_BE_ZERO = (  # fields of the model that the equations below ignore
     *("jnt_stiffness", "jnt_stiffnesspoly", "jnt_limited", "jnt_actfrclimited", "jnt_pos", "qpos0"),
     *("dof_frictionloss", "dof_dampingpoly", "actuator_damping", "actuator_dampingpoly", "actuator_armature"),
     *("actuator_delay", "actuator_actlimited", "sensor_cutoff", "sensor_delay", "sensor_interval"),
 )
 _MUST_BE_ABSENT = ("na", "neq", "ntendon", "nplugin", "nflex", "nmocap", "nhistory", "nplastic")
-HEADINGS = 16  # at which a robot must press on nothing
-TRIALS, TRIAL_STEPS, AGREES = 8, 10, 1e-9  # the equations are tried on the C engine before they are trusted; m, m/s
+HEADINGS = 16  # headings at which a robot must touch nothing
+TRIALS, TRIAL_STEPS, AGREES = 8, 10, 1e-9  # of the check against the C engine: trials, steps, tolerance in m and m/s
 
 
 class Motion(NamedTuple):
@@ -46,7 +46,7 @@ class Motion(NamedTuple):
     rate: Any  # rad/s
 
     def plus(self, slope: Motion, seconds: Any) -> Motion:
-        """Go along a slope."""
+        """Move along a slope."""
         return Motion(*(value + seconds * change for value, change in zip(self, slope, strict=True)))
 
 
@@ -65,11 +65,11 @@ class _Actuator:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlanarRobot:
-    """The equations of motion of one model: Newton and Euler for a body whose centre of mass is off its joints."""
+    """The equations of motion of one model: Newton-Euler for a body with its centre of mass off its joints."""
 
     mass: float  # kg
     com: np.ndarray  # [3] m, centre of mass from the joints, body frame
-    inertia: np.ndarray  # [3] kg, kg, kg m^2: diagonal of the mass matrix, armature included
+    inertia: np.ndarray  # [3] kg, kg, kg m^2: diagonal of the mass matrix, with armature
     damping: np.ndarray  # [3] N s/m, N s/m, N m s/rad
     timestep: float  # s
     damps_implicitly: bool  # MuJoCo's default with Euler
@@ -84,7 +84,7 @@ class PlanarRobot:
 
     @classmethod
     def derive(cls, model: mujoco.MjModel) -> PlanarRobot:
-        """Read the constants from the model of a robot alone on the floor. Raises ValueError for `why_not`."""
+        """Read the constants from the model of a robot alone on the floor. Raises ValueError if `why_not` objects."""
         reason = why_not(model)
         if reason:
             raise ValueError(f"the robot cannot be stepped in closed form: {reason}")
@@ -96,11 +96,11 @@ class PlanarRobot:
     def advance(self, start: Motion, ctrl: Any, max_steps: int, num_steps: Any, xp: Any) -> tuple[Motion, Any]:
         """Take physics steps under controls [A].
 
-        num_steps: [] of them, at most max_steps; None: all. xp: numpy or jax.numpy. Returns the final motion and the
+        num_steps: [], at most max_steps; None: all. xp: numpy or jax.numpy. Returns the final motion and the
         farthest distance [] m from the start on the way.
         """
         zero = start.x * 0
-        now, farthest = Motion(zero, zero, zero, *start[3:]), zero  # relative: keeps digits far from the origin
+        now, farthest = Motion(zero, zero, zero, *start[3:]), zero  # relative positions keep digits far from the origin
         for index in range(max_steps):
             after = self._step(start, now, ctrl, xp)
             if num_steps is not None:
@@ -110,7 +110,7 @@ class PlanarRobot:
         return moved, xp.sqrt(farthest)
 
     def read(self, motion: Motion, ctrl: Any, xp: Any) -> tuple[Any, Any]:
-        """Sensors [S] of the model in its order, and the acceleration [3] that the engine would start from."""
+        """Sensors [S] in the model's order, and the acceleration [3] for the engine's warm start."""
         acceleration = self._accelerate(motion, ctrl, 0.0, xp)
         s, c = xp.sin(motion.yaw), xp.cos(motion.yaw)
         parts = [part for sensor in self.sensors for part in self._sense(sensor, motion, acceleration, s, c)]
@@ -194,7 +194,7 @@ class PlanarRobot:
 
 
 def why_not(model: mujoco.MjModel) -> str:
-    """Say what keeps the robot of a model from being stepped in closed form; empty: nothing does."""
+    """Return what prevents a closed form for the robot of a model, or an empty text."""
     if model.nv != 3 or [_JOINT(kind) for kind in model.jnt_type] != [_JOINT.mjJNT_SLIDE] * 2 + [_JOINT.mjJNT_HINGE]:
         return "its joints are not two slides and a hinge"
     if not np.array_equal(model.jnt_axis, np.eye(3)):
@@ -240,7 +240,7 @@ def _odd_sensor(model: mujoco.MjModel) -> str:
 
 
 def _contact(model: mujoco.MjModel) -> str:
-    """Whether the robot presses on the floor or on itself at any heading. In the plane all distances stay the same."""
+    """Find a contact of the robot with the floor or itself at any heading. In the plane, distances stay the same."""
     data = mujoco.MjData(model)
     for yaw in np.linspace(0, 2 * np.pi, HEADINGS, endpoint=False):
         data.qpos[:] = 0.3, -0.7, yaw
@@ -302,7 +302,7 @@ def _actuator(model: mujoco.MjModel, data: mujoco.MjData, index: int, clamps: bo
 
 
 def _largest_error(robot: PlanarRobot, model: mujoco.MjModel) -> float:
-    """Try the equations on the C engine: the worst difference of coordinates, relative where they are large."""
+    """Compare the equations with the C engine: largest error of coordinates, relative for large ones."""
     rng, data, worst = np.random.default_rng(0), mujoco.MjData(model), 0.0
     scale = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 5.0])
     for _ in range(TRIALS):
@@ -317,6 +317,6 @@ def _largest_error(robot: PlanarRobot, model: mujoco.MjModel) -> float:
 
 
 def _turn_back(vector: Any, s: Any, c: Any) -> tuple[Any, Any, Any]:
-    """World frame to body frame."""
+    """Rotate a vector from world frame to body frame."""
     x, y, z = vector
     return x * c + y * s, y * c - x * s, z

@@ -1,4 +1,4 @@
-"""The robot stepped by itself in closed form, for the worlds of any engine in which no object matters."""
+"""Steps the robot alone in closed form, in worlds of any engine where no object matters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mjx_safety.sim.state import PhysicsReading, PhysicsState
 class ClosedForm:
     """Steps of a planar robot without inner joints. Objects stay at rest or follow their law."""
 
-    nearby: Nearby  # between the whole scene and the robot alone
+    nearby: Nearby  # maps the whole scene to the robot alone
 
     @functools.cached_property
     def robot(self) -> PlanarRobot:
@@ -28,7 +28,7 @@ class ClosedForm:
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
-        """See `Physics.step`. Also returns how far the robot got from its place on the way, [] m."""
+        """See `Physics.step`. Also returns the robot's largest distance from its start, [] m."""
         start = Motion(*data.qpos[:3], *data.qvel[:3])
         motion, excursion = self.robot.advance(start, data.ctrl, max_substeps, num_substeps, jnp)
         sensors, acceleration = self.robot.read(motion, data.ctrl, jnp)
@@ -45,12 +45,12 @@ class ClosedForm:
 
 
 def closed_form(nearby: Nearby) -> ClosedForm | None:
-    """Make the robot's closed form; None where its model has none (`planar.why_not`)."""
+    """Return the robot's closed form, or None if its model has none (`planar.why_not`)."""
     if why_not(nearby.near.model):
         return None
     form = ClosedForm(nearby)
     try:
-        form.robot  # noqa: B018  tries its equations on the C engine
+        form.robot  # noqa: B018  checks its equations on the C engine
     except ValueError:
         return None
     return form
