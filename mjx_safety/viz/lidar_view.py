@@ -68,7 +68,7 @@ def explain(lidar: Lidar) -> str:
         formula = f"exp(-{float(lidar.exp_gain):g} distance in m)"
     else:
         formula = f"1 - distance / {float(lidar.max_dist):g} m"
-    shared = ",\nand shares it with the two sectors beside, the more the nearer it lies to them" if lidar.alias else ""
+    shared = ",\nand shares it with the two neighbouring sectors, by closeness to them" if lidar.alias else ""
     return f"Each sector reads {formula} of the nearest object in it{shared}"
 
 

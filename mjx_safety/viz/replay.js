@@ -2,7 +2,7 @@
 // -- the recording ----------------------------------------------------------------------------------------------------
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const last = data.num_steps, limit = data.cost_limit;  // limit: null where there is none
+const last = data.num_steps, limit = data.cost_limit;  // limit: null if there is none
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 for (const world of data.worlds) {
   world.poses = new Int16Array(bytes(world.poses).buffer);  // [T + 1, moving things, 7]: position, quaternion (w, x, y, z)
@@ -13,7 +13,7 @@ for (const world of data.worlds) {
 }
 const state = { time: 0, playing: false, camera: "track", chosen: 0, halo: true, speed: 1 };
 
-// Pose [7] of a thing at a time in steps; between two steps it is in between, unless it jumped.
+// Pose [7] of a solid at a time in steps. It is interpolated between two steps, unless the solid jumped.
 function poseOf(world, thing, time) {
   if (thing.pose) return thing.pose;
   const low = Math.min(Math.floor(time), last), high = Math.min(low + 1, last), share = time - low;
@@ -125,7 +125,7 @@ function shapeOf(spec) {
   return meshes.get(name);
 }
 
-// -- what is to be seen -----------------------------------------------------------------------------------------------
+// -- the visible solids -----------------------------------------------------------------------------------------------
 const ORB = { kind: "sphere", size: [data.halo.orb] }, ALARM = { kind: "sphere", size: [data.cost_marker.radius] };
 const stepOf = () => Math.min(Math.floor(state.time + 1e-6), last);
 function thingsOf(world) {
@@ -232,7 +232,7 @@ function drawWorld(world, things, camera, [x, y, width, height]) {
   drawShape({ shape: shapeOf(FLOOR), model: fromPose([Math.round(root[0]), Math.round(root[1]), -0.001, 1, 0, 0, 0]), rgba: [1, 1, 1, 1] }, 1);
   const solid = things.filter((thing) => thing.rgba[3] > 0.99 && thing.shape !== meshes.get(`sphere ${ORB.size}`));
   const clear = things.filter((thing) => !solid.includes(thing));
-  gl.enable(gl.STENCIL_TEST);  // a shadow is no darker where two fall
+  gl.enable(gl.STENCIL_TEST);  // overlapping shadows are not darker
   gl.stencilFunc(gl.EQUAL, 0, 1);
   gl.stencilOp(gl.KEEP, gl.KEEP, gl.INCR);
   for (const { shape, model } of solid) drawShape({ shape, model: times(SHADOW, model), rgba: [0, 0, 0, 0.28] }, 2);
@@ -277,8 +277,8 @@ const bars = data.lidars.map((lidar) => {
   byId("lidars").append(box);
   return list;
 });
-byId("hint").textContent = `${bars.length ? "Bars: how near the nearest object is in each direction, bin 0 first. " : ""}Drag to turn, wheel to zoom,`
-  + " Shift and drag to move. Keys: space, arrows, 1 to 3 for the cameras.";
+byId("hint").textContent = `${bars.length ? "Bars show the closeness of the nearest object per direction, from bin 0. " : ""}Drag turns, wheel zooms,`
+  + " Shift and drag moves. Keys: space, arrows, 1 to 3 for the cameras.";
 byId("note").textContent = data.note;
 
 function areas() {
@@ -453,7 +453,7 @@ if (gl) {
 } else {
   const notice = document.createElement("p");
   notice.id = "notice";
-  notice.textContent = "This browser offers no WebGL, which the picture needs. Numbers, curves and lidars work without it.";
+  notice.textContent = "This browser has no WebGL, which the picture needs. Numbers, curves and lidars work without it.";
   byId("stage").append(notice);
 }
 show();
