@@ -1,19 +1,54 @@
-"""What every test shares: the platform, the compilation cache, strictness, keys."""
+"""What every test shares: the platform, quick compilation, the compilation cache, strictness, keys."""
 
+import gc
+import mmap
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; JAX_PLATFORMS=cuda runs the `gpu` tests
-
-import jax
 import pytest
 
+
+def _xla_has(flag: str) -> bool:
+    """Whether this version of XLA has a flag. An unknown one would end the process."""
+    for library in Path(find_spec("jaxlib").origin).parent.glob("*.so"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            if text.find(flag.encode()) >= 0:
+                return True
+    return False
+
+
+# Plain machine code computes the same and takes a fifth of the time to compile; also in processes that a test starts.
+PLAIN_CODE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": "false"}
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; JAX_PLATFORMS=cuda runs the `gpu` tests
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    flags = [f"--{flag}={value}" for flag, value in PLAIN_CODE.items() if _xla_has(flag)]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+
+import jax  # noqa: E402
+
+LARGE = 1_000_000_000  # bytes
 CACHE = Path(__file__).resolve().parent.parent / ".jax_cache"
 
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # s: keep all
 jax.config.update("jax_legacy_prng_key", "error")  # typed keys only
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_end_with_their_module() -> Iterator[None]:
+    """Forget what was compiled once the process is large. The cache on disk still has it."""
+    yield
+    if resident_bytes() > LARGE:
+        jax.clear_caches()
+        gc.collect()
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 where Linux does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * mmap.PAGESIZE if statm.exists() else 0
 
 
 @pytest.fixture

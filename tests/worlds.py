@@ -13,21 +13,6 @@ from mjx_safety.world.readings import Readings
 
 B = 8  # worlds side by side in all tests, so that each function is compiled once
 
-# Plain machine code computes the same and takes a third of the time to compile.
-PLAIN_CODE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-
-
-def _is_known(option):
-    """Whether this version of XLA has it."""
-    try:
-        jax.jit(lambda x: x, compiler_options=dict([option]))(0)
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
-
-
-compiled = functools.partial(jax.jit, compiler_options=dict(filter(_is_known, PLAIN_CODE.items())))
-
 
 class World:
     """One environment with its compiled functions, of one world and of B worlds; `traces` counts their tracings."""
@@ -47,7 +32,7 @@ class World:
             self.traces[counted_as] += 1
             return function(*args)
 
-        return compiled(transform(traced))
+        return jax.jit(transform(traced))
 
     def actions(self, *shape, seed=5):
         """Uniform random actions [*shape, A]."""

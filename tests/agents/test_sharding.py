@@ -51,7 +51,7 @@ def run(folder, num_devices, processes=1):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    flags = f"--xla_force_host_platform_device_count={num_devices // processes}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={num_devices // processes}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(TESTS)}
     environment |= {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     arguments = [[str(processes), str(rank), str(num_devices), address, str(folder)] for rank in range(processes)]

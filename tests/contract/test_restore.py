@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from worlds import assert_close, assert_same_snapshot, compiled, world_of
+from worlds import assert_close, assert_same_snapshot, world_of
 
 import mjx_safety
 from mjx_safety import EnvConfig, Hazards, Snapshot
@@ -172,7 +172,7 @@ def crowded():
         patch.setattr("mjx_safety.env.env.require_room", lambda *_: None)  # `make` would refuse it
         hazards = Hazards(num=9, keepout=0.5, observed=False)
         env = mjx_safety.make(EnvConfig(hazards=hazards, extents=(-1, -1, 1, 1)), physics="mujoco")
-        reset, restore = compiled(env.reset), compiled(env.restore)
+        reset, restore = jax.jit(env.reset), jax.jit(env.restore)
         state = reset(jax.random.key(0))
         yield env, state, restore(env.snapshot(state))
 
@@ -180,7 +180,7 @@ def crowded():
 def test_a_world_without_a_layout_ends_at_once(crowded):
     env, state, _ = crowded
     assert state.placement_failed and state.terminated
-    after = compiled(env.step)(state, jnp.zeros(2))
+    after = jax.jit(env.step)(state, jnp.zeros(2))
     assert after.placement_failed and after.terminated and not after.truncated
 
 

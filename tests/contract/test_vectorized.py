@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import B, assert_close, compiled, row, world_of
+from worlds import B, assert_close, row, world_of
 
 import mjx_safety
 from mjx_safety import Button, EnvConfig
@@ -16,7 +16,7 @@ LENGTH = 4  # steps of an episode
 def run(request):
     """Batch states after reset and after each of LENGTH + 1 steps, and the world they are of."""
     venv = mjx_safety.vectorize(mjx_safety.make(request.param, physics="mujoco", episode_length=LENGTH), B)
-    step, states = compiled(venv.step), [compiled(venv.reset)(jax.random.key(0))]
+    step, states = jax.jit(venv.step), [jax.jit(venv.reset)(jax.random.key(0))]
     for _ in range(LENGTH + 1):
         states.append(step(states[-1], jnp.full((B, 2), 0.5)))
     assert step._cache_size() == 1
@@ -76,7 +76,7 @@ def test_the_first_target_belongs_to_the_layout(layouts):
     num, episodes = 4, 12
     env = mjx_safety.make(EnvConfig(task=Button(), layouts=layouts, episode_length=1), physics="mujoco")
     venv = mjx_safety.vectorize(env, num)
-    step, states = compiled(venv.step), compiled(venv.reset)(jax.random.key(0))
+    step, states = jax.jit(venv.step), jax.jit(venv.reset)(jax.random.key(0))
     targets = []
     for _ in range(episodes):
         targets.append(np.asarray(states.env_state.memory.target))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import World, compiled, plain, row
+from worlds import World, plain, row
 
 import mjx_safety
 from mjx_safety import (
@@ -120,7 +120,7 @@ def test_a_free_robots_start_can_be_fixed(robot):
     env = built(robot=robot)
     snapshot = jax.eval_shape(lambda key: env.snapshot(env.reset(key)), jax.random.key(0))
     assert snapshot.root_quat.shape == (4,)
-    state = compiled(lambda key: env._default_snapshot(key, jnp.zeros((2, 2))))(jax.random.key(0))
+    state = jax.jit(lambda key: env._default_snapshot(key, jnp.zeros((2, 2))))(jax.random.key(0))
     np.testing.assert_allclose(state.root_quat, (np.cos(-1), 0, 0, np.sin(-1)), atol=1e-6)
     assert state.root_pos[2] == pytest.approx(0.3)
 
@@ -152,8 +152,8 @@ def test_a_world_of_a_batch_starts_anew_or_where_it_first_did(layouts, kept):
     env = built(hazards=Hazards(num=2, keepout=0.2), vases=Vases(num=1), layouts=layouts, episode_length=length)
     assert env.keeps_layout == kept
     venv = mjx_safety.vectorize(env, num)
-    step = compiled(venv.step)
-    states = compiled(venv.reset)(jax.random.key(0))
+    step = jax.jit(venv.step)
+    states = jax.jit(venv.reset)(jax.random.key(0))
     starts = [states.env_state]
     for _ in range(3):
         for _ in range(length):
@@ -177,7 +177,7 @@ def test_worlds_that_keep_their_layouts_may_end_one_by_one():
     num = 4
     env = built(hazards=Hazards(num=1), layouts="per_env", episode_length=3)
     venv = mjx_safety.vectorize(env, num, stagger=True)
-    step, states = compiled(venv.step), compiled(venv.reset)(jax.random.key(1))
+    step, states = jax.jit(venv.step), jax.jit(venv.reset)(jax.random.key(1))
     first, ended = [layout_of(row(states.env_state, i)) for i in range(num)], 0
     for _ in range(8):
         states = step(states, jnp.ones((num, 2)))
@@ -234,7 +234,7 @@ def test_physics_steps_are_left_out_on_mjx_as_on_the_c_engine():
     first = World(config).resets(keys(8))
     runs = []
     for physics in ("mujoco", "mjx"):
-        states, step = [first], compiled(jax.vmap(mjx_safety.make(config, physics=physics).step))
+        states, step = [first], jax.jit(jax.vmap(mjx_safety.make(config, physics=physics).step))
         for _ in range(3):
             states.append(step(states[-1], jnp.ones((8, 2))))
         runs.append(jax.tree.map(lambda *leaves: np.stack(leaves), *(state.data for state in states)))
@@ -416,7 +416,7 @@ def rewards():
     world = World(EnvConfig(robot=Doggo(), hazards=Hazards(num=1), **settings))
     place = {"root_pos": (0.0, 0.0, 5.0), "root_quat": (np.cos(0.5), np.sin(0.5), 0, 0), "hazards_pos": (0.5, 0, 0.02)}
     state = world.scene(**place, goal_pos=(0.1, 0, 0.16))
-    step = compiled(lambda env, state: env.step(state, jnp.zeros(12)))
+    step = jax.jit(lambda env, state: env.step(state, jnp.zeros(12)))
 
     def reward(gained=3.0, fail=False, task=None, **changes):
         changed = dataclasses.replace(world.env.config, **changes)
@@ -472,7 +472,7 @@ def test_sparse_and_weighted_rewards_can_be_swept(rewards):
         task = dataclasses.replace(env.config.task, reward_distance=weight)
         return env.replace(config=dataclasses.replace(env.config, task=task)).step(state, jnp.ones(2)).reward
 
-    values = compiled(jax.vmap(reward))(jnp.array([0.0, 1.0, 3.0]))
+    values = jax.jit(jax.vmap(reward))(jnp.array([0.0, 1.0, 3.0]))
     np.testing.assert_allclose(values, values[1] * np.array([0, 1, 3]), atol=1e-7)
 
 
@@ -484,7 +484,7 @@ def test_costs_can_be_swept():
         hazards = dataclasses.replace(world.env.config.hazards, size=size, cost=weight)
         return world.env.replace(config=dataclasses.replace(world.env.config, hazards=hazards)).restore(snapshot).cost
 
-    costs = compiled(jax.vmap(cost))(jnp.array([0.1, 0.3, 0.5]), jnp.array([1.0, 1.0, 2.0]))
+    costs = jax.jit(jax.vmap(cost))(jnp.array([0.1, 0.3, 0.5]), jnp.array([1.0, 1.0, 2.0]))
     np.testing.assert_allclose(costs, [0.0, 0.1, 0.6], atol=1e-6)
 
 

@@ -4,7 +4,7 @@ import jax
 import mujoco
 import numpy as np
 import pytest
-from worlds import close_by, compiled
+from worlds import close_by
 
 import mjx_safety
 from mjx_safety import Buttons, Car, Doggo, EnvConfig, Gremlins, Pillars, Point, Push, Vases, Walls
@@ -45,7 +45,7 @@ def test_contact_points_are_those_that_mujoco_lists(robot):
         physics="mujoco",
     )
     snapshots, keys = close_by(env, B), jax.random.split(jax.random.key(0), B)
-    states = compiled(jax.vmap(env.restore))(snapshots, keys)
+    states = jax.jit(jax.vmap(env.restore))(snapshots, keys)
     expected = np.stack([listed(env, jax.tree.map(lambda leaf, i=i: leaf[i], states.data)) for i in range(B)])
     start = 0
     for name in env.scene.solid_kinds:

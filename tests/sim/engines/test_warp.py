@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import assert_close, close_by, compiled, plain, row
+from worlds import assert_close, close_by, plain, row
 
 import mjx_safety
 from mjx_safety import Buttons, Car, Doggo, EnvConfig, Goal, Gremlins, Pillars, Push, Vases
@@ -42,7 +42,7 @@ class Pair:
         self.resets, self.restores, self.steps = (self._compile(name) for name in ("reset", "restore", "step"))
         names = ("reset", "restore", "step")
         self.exact_resets, self.exact_restores, self.exact_steps = (
-            compiled(jax.vmap(getattr(self.exact, name))) for name in names
+            jax.jit(jax.vmap(getattr(self.exact, name))) for name in names
         )
 
     def _compile(self, name):
@@ -50,7 +50,7 @@ class Pair:
             self.traces[name] += 1
             return getattr(self.env, name)(*args)
 
-        return compiled(jax.vmap(traced))
+        return jax.jit(jax.vmap(traced))
 
     def actions(self, num_steps):
         """Actions [num_steps, B, A], random but for Point's turns: near 0.7 its servo is chaotic."""
@@ -66,7 +66,7 @@ class Pair:
 
 def contacts(env, states):
     """Contact points of the robot with each solid object [B, K]."""
-    return np.asarray(compiled(jax.vmap(lambda data: env.physics.forward(data)[1].contacts))(states.data))
+    return np.asarray(jax.jit(jax.vmap(lambda data: env.physics.forward(data)[1].contacts))(states.data))
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +132,10 @@ def test_reset_restore_and_step_agree_in_type_and_are_traced_once(pair, first, p
 def test_batches_of_any_size_and_nested_ones_step_each_world_alike(pair, posed):
     states, action = pair.restores(posed), pair.actions(1)[0]
     expected = pair.steps(states, action)
-    two = compiled(jax.vmap(pair.env.step))(*jax.tree.map(lambda x: x[:2], (states, action)))
+    two = jax.jit(jax.vmap(pair.env.step))(*jax.tree.map(lambda x: x[:2], (states, action)))
     nested = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), (states, action))
-    nested = jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), compiled(jax.vmap(jax.vmap(pair.env.step)))(*nested))
-    one = compiled(pair.env.step)(*row((states, action), 1))
+    nested = jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), jax.jit(jax.vmap(jax.vmap(pair.env.step)))(*nested))
+    one = jax.jit(pair.env.step)(*row((states, action), 1))
     assert_close(row(two, 1), row(expected, 1), 1e-4)
     assert_close(one, row(expected, 1), 1e-4)
     assert_close(nested, expected, 1e-4)
@@ -150,8 +150,8 @@ def test_the_model_may_differ_between_worlds(pair, first):
     def step(mass, data):
         return physics.replace(model=physics.model.replace(body_mass=mass)).step(data, ctrl, 10)[0].qvel
 
-    both = compiled(jax.vmap(jax.vmap(step, (None, 0)), (0, None)))(masses, first.data)
-    alone = compiled(jax.vmap(step, (None, 0)))
+    both = jax.jit(jax.vmap(jax.vmap(step, (None, 0)), (0, None)))(masses, first.data)
+    alone = jax.jit(jax.vmap(step, (None, 0)))
     for index in range(2):
         np.testing.assert_allclose(both[index], alone(masses[index], first.data), atol=1e-5)
     assert np.all(np.linalg.norm(both[0, :, :2], axis=-1) > 1.5 * np.linalg.norm(both[1, :, :2], axis=-1))
@@ -162,7 +162,7 @@ def test_each_world_takes_as_many_substeps_as_it_wants(pair, posed):
     wanted = jnp.array([0, 1, 2, 1])
 
     def step(env):
-        return compiled(jax.vmap(lambda data, num: env.physics.step(data, ctrl, 2, num)[0]))(data, wanted)
+        return jax.jit(jax.vmap(lambda data, num: env.physics.step(data, ctrl, 2, num)[0]))(data, wanted)
 
     after = step(pair.env)
     np.testing.assert_allclose(after.time, 0.002 * wanted, atol=1e-6)
@@ -172,7 +172,7 @@ def test_each_world_takes_as_many_substeps_as_it_wants(pair, posed):
 
 def test_data_is_complete_and_current(pair, posed):
     states = pair.restores(posed)
-    data = compiled(jax.vmap(pair.env.data))(states)
+    data = jax.jit(jax.vmap(pair.env.data))(states)
     assert isinstance(data, mjx.Data)
     np.testing.assert_array_equal(data.qpos, states.data.qpos)
     robot = pair.env.mj_model.body("robot").id
@@ -189,7 +189,7 @@ def test_buffers_hold_what_lies_on_the_floor_and_more(pair):
 def test_a_full_buffer_is_reported_once_with_what_to_do(pair, posed, caplog):
     data = pair.restores(posed).data
     tight = pair.env.physics.with_buffers(contacts=4, rows=60)
-    forward = compiled(jax.vmap(lambda data: tight.forward(data)[1].contacts))
+    forward = jax.jit(jax.vmap(lambda data: tight.forward(data)[1].contacts))
     with caplog.at_level(logging.WARNING, logger=engine.__name__):
         for _ in range(2):
             jax.block_until_ready(forward(data))
@@ -201,8 +201,8 @@ def test_a_full_buffer_is_reported_once_with_what_to_do(pair, posed, caplog):
 
 def test_vectorized_worlds_start_again_in_fresh_layouts(pair):
     venv = mjx_safety.vectorize(pair.env, B)
-    states = compiled(venv.reset)(jax.random.key(0))
-    first, step = states.env_state.data.qpos, compiled(venv.step)
+    states = jax.jit(venv.reset)(jax.random.key(0))
+    first, step = states.env_state.data.qpos, jax.jit(venv.step)
     for _ in range(3):
         states = step(states, jnp.zeros((B, 2)))
     assert np.all(states.truncated) and np.all(states.env_state.step_count == 0)

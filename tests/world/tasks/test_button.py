@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import B, batch_of, by_hand, compiled, world_of
+from worlds import B, batch_of, by_hand, world_of
 
 from mjx_safety import Button, Buttons, Snapshot
 from mjx_safety.world.tasks.button import ButtonMemory
@@ -235,7 +235,7 @@ def test_without_its_index_the_target_is_the_button_at_the_goal(button1):
 def test_without_any_hint_the_target_is_drawn(button1):
     """Whatever the places: here one button is nearest to the robot, to the origin and to everything else."""
     places = jnp.array([(0.5, 0, 0.1), (5, 0, 0.1), (6, 0, 0.1), (7, 0, 0.1)])
-    restores = compiled(jax.vmap(lambda key: button1.env.restore(Snapshot(buttons_pos=places), key)))
+    restores = jax.jit(jax.vmap(lambda key: button1.env.restore(Snapshot(buttons_pos=places), key)))
     states = restores(jax.random.split(KEY, 32))
     assert set(np.asarray(states.memory.target)) == {0, 1, 2, 3}
     np.testing.assert_allclose(states.scene["pos"]["goal"][:, 0, :2], places[states.memory.target, :2])
