@@ -53,12 +53,12 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python docs/generate.py --no-pictures
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@$(BIN)/zensical build --strict
 	@echo "The documentation is in build/site; with its search: $(PYTHON) -m http.server --directory build/site"
 
 pictures: $(STAMP)
 	@$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .cache .jax_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

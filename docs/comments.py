@@ -16,12 +16,12 @@ def comments_by_line(source: str) -> dict[int, str]:
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 
-def comment_of(field: ast.stmt, comments: Mapping[int, str], lines: list[str]) -> str:
-    """Return the comment beside a field or, where there is none, on the lines above it; empty if neither."""
-    beside = [comments[i] for i in range(field.lineno, (field.end_lineno or field.lineno) + 1) if i in comments]
+def comment_of(first: int, last: int, comments: Mapping[int, str], lines: list[str]) -> str:
+    """Return the comment beside a field on these lines or, where there is none, above it; empty if neither."""
+    beside = [comments[i] for i in range(first, last + 1) if i in comments]
     if beside:
         return " ".join(beside)
-    above, number = [], field.lineno - 1
+    above, number = [], first - 1
     while number in comments and lines[number - 1].lstrip().startswith("#"):
         above.insert(0, comments[number])
         number -= 1
@@ -43,5 +43,7 @@ def field_comments(cls: type) -> dict[str, str]:
         body = getattr(ast.parse(source).body[0], "body", [])
         for field, after in zip(body, [*body[1:], None], strict=True):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                found[field.target.id] = string_of(after) or comment_of(field, comments, lines)
+                found[field.target.id] = string_of(after) or comment_of(
+                    field.lineno, field.end_lineno or field.lineno, comments, lines
+                )
     return found

@@ -6,6 +6,7 @@
 
 This writes the pages of the environments whole. In README.md and all other pages, it replaces the text between
 `<!-- generated: NAME WORDS -->` and `<!-- end -->` by the result of the function NAME for the words.
+At the end it writes all pages as plain Markdown into build/docs, from which the site is built.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import algorithm_tables
 import engine_tables
 import environment_pages
 import headline
+import plain_pages
 import speed_tables
 import tyro
 import velocity_pages
@@ -26,6 +28,7 @@ from mjx_safety import NAVIGATION_IDS
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
+PLAIN = DOCS.parent / "build" / "docs"
 GENERATED = re.compile(r"(<!-- generated: (?P<words>.*?) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL)
 FUNCTIONS: dict[str, Callable[..., str]] = {
     "settings": algorithm_tables.settings,
@@ -101,6 +104,7 @@ def main(check: bool = False, pictures: bool = True, envs: tuple[str, ...] = NAV
         environment_pages.draw(env_id)
     for robot in velocity_pages.robots() if pictures else ():
         velocity_pages.draw(robot)
+    plain_pages.write(PLAIN)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The site builds without a warning, is up to date, and needs nothing from the net."""
 
-import os
 import re
 import subprocess
 import sys
@@ -57,25 +56,32 @@ def test_comments_of_fields_are_found(generate):
     assert field_comments(RunFlags)["seed"] == "Seed of all random numbers."  # below it
 
 
-def test_the_site_builds(tmp_path):
-    for package in ("mkdocs", "material", "mkdocstrings", "latex2mathml", "nbconvert"):
+def test_the_reference_asks_only_for_what_there_is(generate):
+    with pytest.raises(SystemExit, match=r"the reference asks for mjx_safety\.chess, which is not in the package"):
+        generate.plain_pages.reference_pages.fill("# Games\n\n::: mjx_safety.chess\n")
+
+
+def test_the_reference_is_plain_markdown(generate):
+    text = generate.plain_pages.reference_pages.fill(
+        "# A\n\n## B\n\n::: mjx_safety.world.placement.table.AbstractPlaced\n"
+    )
+    assert text.startswith(
+        "# A\n\n## B\n\n### `AbstractPlaced` { #mjx_safety.world.placement.table.AbstractPlaced }\n\n```python\n"
+    )
+    assert re.search(r"^\| <code>num</code> \| <code>int</code> \| .* \| <code>1</code> \|$", text, re.MULTILINE)
+
+
+def test_the_site_builds(generate, tmp_path):
+    for package in ("zensical", "nbconvert"):
         pytest.importorskip(package)
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "--quiet",
-        "--site-dir",
-        str(tmp_path),
-    ]
-    names = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=names, capture_output=True, text=True)
+    generate.plain_pages.write(tmp_path / "docs")
+    config = (ROOT / "mkdocs.yml").read_text().replace("build/docs", "docs").replace("build/site", "site")
+    (tmp_path / "mkdocs.yml").write_text(config)
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
+    site = tmp_path / "site"
+    pages = {path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*.html")}
     for name in ("index", "environments/doggo_push", "algorithms/cpo", "notebooks/01_tour", "reference/config"):
         assert f"{name}.html" in pages
     assert "<math" in pages["algorithms/cpo.html"] and "m, radius" in pages["reference/config.html"]
