@@ -62,10 +62,10 @@ def describe(thing: griffe.Object, path: str, level: int) -> str:
 
 def is_listed(member: griffe.Object | griffe.Alias, owner: griffe.Object) -> bool:
     """Say whether a member has an entry of its own: what is public and defined here, but fields."""
-    if member.is_alias or member.name.startswith("_") or member.name in HIDDEN:
-        return False
+    if member.is_alias or member.name.startswith("_") or member.name in HIDDEN or not member.docstring:
+        return False  # no docstring: it overrides what is described elsewhere
     if owner.is_module:
-        return bool(member.docstring) and (member.is_function or member.is_class)
+        return member.is_function or member.is_class
     return owner.is_class and (member.is_function or "property" in member.labels)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -21,9 +20,11 @@ def gae(
     reward: [T]; value: [T] V(s_t); next_value: [T] V of what step t produced, before any reset; terminated: [T] bool,
     no future after it; truncated: [T] bool, cut by the time limit: the future exists and is bootstrapped.
     Pass cost and cost values to get cost advantages. Returns advantage [T] and target [T] = advantage + value.
+    Raises ValueError for other shapes.
     """
-    chex.assert_rank([reward, value, next_value, terminated, truncated], 1)
-    chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
+    shapes = [jnp.shape(x) for x in (reward, value, next_value, terminated, truncated)]
+    if len(shapes[0]) != 1 or len(set(shapes)) > 1:
+        raise ValueError(f"gae takes five arrays [T] of one trajectory, got {', '.join(map(str, shapes))}")
     bootstrap = jnp.where(terminated, 0.0, next_value)
     td_error = reward + discount * bootstrap - value
     decay = jnp.where(terminated | truncated, 0.0, discount * gae_lambda)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from mjx_safety.core.settings import require, require_bools, require_numbers, settings, static
 from mjx_safety.core.shapes import Shape
 from mjx_safety.world.placement.table import AbstractPlaced
@@ -29,8 +31,8 @@ class AbstractObject(AbstractPlaced):
     observed: bool = True  # has a lidar in the observation
     constrained: bool = True  # counts towards the cost
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_bools(self, "observed", "constrained")
 
@@ -60,20 +62,20 @@ class GoalArea(AbstractObject):
     size: float = 0.3  # m, radius
     compass: bool = False  # has a compass in the observation
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=0.0)
         require_bools(self, "compass")
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return 0.5 * self.size + 0.01
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (Shape("cylinder", (self.size, 0.5 * self.size)),)
 
 
@@ -87,19 +89,19 @@ class Hazards(AbstractObject):
     size: float = 0.2  # m, radius
     cost: float = 1.0  # per m of depth
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=0.0, cost=0.0)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return 0.02
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (Shape("cylinder", (self.size, 0.01)),)
 
 
@@ -121,21 +123,21 @@ class Vases(AbstractObject):
     displace_cost: float = static(default=0.0)  # per m from the place at reset; 0: no such cost
     displace_threshold: float = 1e-3  # m, a nearer vase counts as in place
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=1e-6, density=1e-12, sink=0.0)
         require_numbers(self, contact_cost=0.0, velocity_cost=0.0, velocity_threshold=0.0)
         require_numbers(self, displace_cost=0.0, displace_threshold=0.0)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre at reset, m."""
         return self.size - self.sink
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (_cube(self.size),)
 
 
@@ -152,19 +154,19 @@ class Pillars(AbstractObject):
     half_height: float = static(default=0.5)  # m
     cost: float = 1.0  # per contact point with the robot
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=1e-6, half_height=1e-6, cost=0.0)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return self.half_height
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (Shape("cylinder", (self.size, self.half_height)),)
 
 
@@ -180,19 +182,19 @@ class Buttons(AbstractObject):
     size: float = static(default=0.1)  # m, radius
     cost: float = 1.0  # per contact point with the robot
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=1e-6, cost=0.0)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return self.size
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (Shape("sphere", (self.size,)),)
 
 
@@ -210,19 +212,19 @@ class Gremlins(AbstractObject):
     travel: float = static(default=0.3)  # m, radius of the circle
     contact_cost: float = 1.0  # per contact point with the robot
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=1e-6, density=1e-12, travel=0.0, contact_cost=0.0)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre at reset, m."""
         return self.size
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (_cube(self.size),)
 
 
@@ -238,20 +240,20 @@ class PushBox(AbstractObject):
     density: float = static(default=0.001)  # kg/m^3
     compass: bool = False  # has a compass in the observation
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=1e-6, density=1e-12)
         require_bools(self, "compass")
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre at reset, m."""
         return self.size
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         s = self.size
         posts = [Shape("box", (s / 2, s / 2, s), (x * s, y * s, 0.0)) for x in (1, -1) for y in (1, -1)]
         return (_cube(s), *posts)
@@ -266,19 +268,19 @@ class Walls(AbstractObject):
 
     size: float = static(default=0.5)  # m, half edge
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, size=1e-6)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return self.size
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (_cube(self.size),)
 
 
@@ -292,19 +294,19 @@ class CircleArea(AbstractObject):
     locations: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
     radius: float = 1.5  # m
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         super().check()
         require_numbers(self, radius=0.0)
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return 0.01
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
-        """See `AbstractObject.shapes`."""
         return (Shape("cylinder", (self.radius, 0.01)),)
 
 
@@ -321,8 +323,8 @@ class Boundary(AbstractObject):
     half_length: float = static(default=3.5)  # m, of the drawn walls
     cost: float = 1.0  # per step
 
+    @override
     def check(self) -> None:
-        """Refuse wrong values."""
         f = self.distance
         require_numbers(self, distance=0.0, half_length=1e-6, cost=0.0)
         require(self.num in (2, 4), self, "num", "2 or 4")
@@ -331,16 +333,17 @@ class Boundary(AbstractObject):
         super().check()
 
     @property
+    @override
     def height(self) -> float:
-        """Height of the centre, m."""
         return 0.25
 
     @property
+    @override
     def yaws(self) -> tuple[float, ...]:
-        """Headings of the walls, rad."""
         return (0.0, 0.0, 0.5 * math.pi, 0.5 * math.pi)[: self.num]
 
     @property
+    @override
     def shapes(self) -> tuple[Shape, ...]:
         """A wall across the x axis."""
         return (Shape("box", (0.05, self.half_length, 0.3)),)

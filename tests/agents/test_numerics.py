@@ -35,6 +35,12 @@ def test_gae_termination_wins_over_truncation():
     assert_allclose(both, returns.gae(REWARD, VALUE, NEXT_VALUE, AT_ONE, NEVER, 0.99, 0.95))
 
 
+def test_gae_of_a_batch_without_vmap_is_refused():
+    column = REWARD[:, None]
+    with pytest.raises(ValueError, match=r"arrays \[T\] of one trajectory, got \(4,\), \(4, 1\)"):
+        returns.gae(REWARD, column, NEXT_VALUE, NEVER, NEVER, 0.99, 0.95)
+
+
 def test_kl_of_gaussians():
     old = Gaussian(jnp.array([0.0, 0.1]), jnp.array([-0.5, -0.5]))
     new = Gaussian(jnp.array([0.05, 0.0]), jnp.array([-0.45, -0.6]))

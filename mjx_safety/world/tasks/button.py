@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from typing_extensions import override
 
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.settings import require, require_bools, require_count, require_numbers, settings
@@ -45,18 +46,18 @@ class Button(AbstractTask):
     name: ClassVar[str] = "Button"
 
     @property
+    @override
     def objects(self) -> dict[str, AbstractObject]:
-        """See `AbstractTask.objects`."""
         return {"buttons": self.buttons, "goal": self.goal}
 
     @property
+    @override
     def unplaced(self) -> frozenset[str]:
-        """See `AbstractTask.unplaced`."""
         return frozenset() if self.goal_placed else frozenset({"goal"})
 
     @property
+    @override
     def bonus(self) -> float:
-        """See `AbstractTask.bonus`."""
         return self.reward_goal
 
     def __post_init__(self) -> None:
@@ -68,12 +69,12 @@ class Button(AbstractTask):
         require_numbers(self, reward_distance=-math.inf, reward_goal=-math.inf)
         require_count(self, "resampling_delay")
 
+    @override
     def init(self, readings: Readings, key: jax.Array) -> ButtonMemory:
-        """See `AbstractTask.init`."""
         return self._aim(readings, self._draw(key), jnp.int32(0))
 
+    @override
     def view(self, readings: Readings, memory: ButtonMemory) -> Readings:
-        """See `AbstractTask.view`."""
         goal = readings.pos["goal"].at[0, :2].set(readings.pos["buttons"][memory.target, :2])
         is_wrong = jnp.arange(self.buttons.num) != memory.target
         charged = jnp.where(is_wrong & (memory.timer == 0), readings.contacts["buttons"], 0.0)
@@ -83,23 +84,24 @@ class Button(AbstractTask):
             hidden=readings.hidden | {"buttons": memory.timer > 0},
         )
 
+    @override
     def reward(self, readings: Readings, memory: ButtonMemory) -> tuple[jax.Array, jax.Array]:
-        """See `AbstractTask.reward`."""
         distance = self._target_distance(readings, memory.target)
         pressed = readings.contacts["buttons"][memory.target] > 0
         return self.reward_distance * (memory.last_dist - distance), pressed
 
+    @override
     def advance(self, readings: Readings, memory: ButtonMemory, goal_met: jax.Array, key: jax.Array) -> ButtonMemory:
-        """See `AbstractTask.advance`."""
         timer = jnp.where(goal_met, self.resampling_delay, jnp.maximum(memory.timer - 1, 0))
         return self._aim(readings, jnp.where(goal_met, self._draw(key), memory.target), timer)
 
+    @override
     def to_snapshot(self, memory: ButtonMemory) -> dict[str, jax.Array]:
-        """See `AbstractTask.to_snapshot`."""
         return {"goal_button": memory.target, "buttons_timer": memory.timer, "last_dist_goal": memory.last_dist}
 
+    @override
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> ButtonMemory:
-        """See `AbstractTask.from_snapshot`. Without `goal_button` the target is the button nearest to `goal_pos`."""
+        """Without `goal_button` the target is the button nearest to `goal_pos`."""
         target, timer, last_dist = snapshot.goal_button, snapshot.buttons_timer, snapshot.last_dist_goal
         if target is None and snapshot.goal_pos is not None:
             gaps = planar_distance(readings.pos["buttons"], jnp.reshape(jnp.asarray(snapshot.goal_pos), (-1, 3))[0])

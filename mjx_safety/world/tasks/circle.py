@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from typing_extensions import override
 
 from mjx_safety.core.geometry import norm
 from mjx_safety.core.settings import require, require_numbers, settings
@@ -30,26 +31,28 @@ class Circle(AbstractTask):
     name: ClassVar[str] = "Circle"
 
     @property
+    @override
     def objects(self) -> dict[str, AbstractObject]:
-        """See `AbstractTask.objects`."""
         return {"circle": self.circle}
 
     def __post_init__(self) -> None:
         require(isinstance(self.circle, CircleArea) and self.circle.num == 1, self, "circle", "one CircleArea(...)")
         require_numbers(self, reward_factor=-math.inf)
 
+    @override
     def init(self, readings: Readings, key: jax.Array) -> None:
-        """See `AbstractTask.init`: nothing to remember."""
+        """Nothing to remember."""
 
+    @override
     def reward(self, readings: Readings, memory: None) -> tuple[jax.Array, jax.Array]:
-        """See `AbstractTask.reward`."""
         (x, y), (u, v) = readings.root_pos[:2], readings.root_linvel[:2]
         radius = jnp.maximum(norm(readings.root_pos[:2]), MIN_RADIUS)
         speed = (x * v - y * u) / radius
         return self.reward_factor * speed / (1.0 + jnp.abs(radius - self.circle.radius)), jnp.bool_(False)
 
+    @override
     def advance(self, readings: Readings, memory: None, goal_met: jax.Array, key: jax.Array) -> None:
-        """See `AbstractTask.advance`."""
+        return None
 
 
 def presets(robot: Robot) -> tuple[dict[str, Any], ...]:

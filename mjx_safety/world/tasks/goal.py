@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from typing_extensions import override
 
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.settings import require, require_numbers, settings
@@ -37,38 +38,38 @@ class Goal(AbstractTask):
     moves: ClassVar[str | None] = "goal"
 
     @property
+    @override
     def objects(self) -> dict[str, AbstractObject]:
-        """See `AbstractTask.objects`."""
         return {"goal": self.goal}
 
     @property
+    @override
     def bonus(self) -> float:
-        """See `AbstractTask.bonus`."""
         return self.reward_goal
 
     def __post_init__(self) -> None:
         require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
         require_numbers(self, reward_distance=-math.inf, reward_goal=-math.inf)
 
+    @override
     def init(self, readings: Readings, key: jax.Array) -> GoalMemory:
-        """See `AbstractTask.init`."""
         return GoalMemory(last_dist=_goal_distance(readings))
 
+    @override
     def reward(self, readings: Readings, memory: GoalMemory) -> tuple[jax.Array, jax.Array]:
-        """See `AbstractTask.reward`."""
         distance = _goal_distance(readings)
         return self.reward_distance * (memory.last_dist - distance), distance <= self.goal.size
 
+    @override
     def advance(self, readings: Readings, memory: GoalMemory, goal_met: jax.Array, key: jax.Array) -> GoalMemory:
-        """See `AbstractTask.advance`."""
         return GoalMemory(last_dist=_goal_distance(readings))
 
+    @override
     def to_snapshot(self, memory: GoalMemory) -> dict[str, jax.Array]:
-        """See `AbstractTask.to_snapshot`."""
         return {"last_dist_goal": memory.last_dist}
 
+    @override
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> GoalMemory:
-        """See `AbstractTask.from_snapshot`."""
         given = snapshot.last_dist_goal
         return GoalMemory(last_dist=_goal_distance(readings) if given is None else jnp.float32(given))
 

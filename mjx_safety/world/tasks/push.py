@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from typing_extensions import override
 
 from mjx_safety.core.geometry import norm
 from mjx_safety.core.settings import require, require_numbers, settings
@@ -41,13 +42,13 @@ class Push(AbstractTask):
     moves: ClassVar[str | None] = "goal"
 
     @property
+    @override
     def objects(self) -> dict[str, AbstractObject]:
-        """See `AbstractTask.objects`."""
         return {"goal": self.goal, "push_box": self.push_box}
 
     @property
+    @override
     def bonus(self) -> float:
-        """See `AbstractTask.bonus`."""
         return self.reward_goal
 
     def __post_init__(self) -> None:
@@ -56,12 +57,12 @@ class Push(AbstractTask):
         require_numbers(self, null_dist=0.0)
         require_numbers(self, reward_box_dist=-math.inf, reward_box_goal=-math.inf, reward_goal=-math.inf)
 
+    @override
     def init(self, readings: Readings, key: jax.Array) -> PushMemory:
-        """See `AbstractTask.init`."""
         return _measure(readings)
 
+    @override
     def reward(self, readings: Readings, memory: PushMemory) -> tuple[jax.Array, jax.Array]:
-        """See `AbstractTask.reward`."""
         now = _measure(readings)
         approach = jnp.where(
             memory.last_dist_box > self.null_dist * self.push_box.size, memory.last_dist_box - now.last_dist_box, 0.0
@@ -69,16 +70,16 @@ class Push(AbstractTask):
         delivery = memory.last_box_goal - now.last_box_goal
         return self.reward_box_dist * approach + self.reward_box_goal * delivery, now.last_box_goal <= self.goal.size
 
+    @override
     def advance(self, readings: Readings, memory: PushMemory, goal_met: jax.Array, key: jax.Array) -> PushMemory:
-        """See `AbstractTask.advance`."""
         return _measure(readings)
 
+    @override
     def to_snapshot(self, memory: PushMemory) -> dict[str, jax.Array]:
-        """See `AbstractTask.to_snapshot`."""
         return {"last_dist_box": memory.last_dist_box, "last_box_goal": memory.last_box_goal}
 
+    @override
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> PushMemory:
-        """See `AbstractTask.from_snapshot`."""
         given = {name: getattr(snapshot, name) for name in ("last_dist_box", "last_box_goal")}
         return _measure(readings).replace(**{k: jnp.float32(v) for k, v in given.items() if v is not None})
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from typing_extensions import override
 
 from mjx_safety.core.geometry import norm
 from mjx_safety.core.settings import require_numbers, settings
@@ -37,35 +38,35 @@ class Run(AbstractTask):
     name: ClassVar[str] = "Run"
 
     @property
+    @override
     def objects(self) -> dict[str, AbstractObject]:
-        """See `AbstractTask.objects`."""
         return {}
 
     def __post_init__(self) -> None:
         require_numbers(self, reward_factor=-math.inf)
 
+    @override
     def init(self, readings: Readings, key: jax.Array) -> RunMemory:
-        """See `AbstractTask.init`."""
         return RunMemory(last_pos=readings.root_pos)
 
+    @override
     def reward(self, readings: Readings, memory: RunMemory) -> tuple[jax.Array, jax.Array]:
-        """See `AbstractTask.reward`."""
         target = jnp.array(TARGET)
         now, before = readings.root_pos[:2] - target, memory.last_pos[:2] - target
         moved = memory.last_pos[:2] - readings.root_pos[:2]
         progress = jnp.sum(moved * (now + before)) / (norm(now) + norm(before))  # exact for two long distances
         return self.reward_factor * progress, jnp.bool_(False)
 
+    @override
     def advance(self, readings: Readings, memory: RunMemory, goal_met: jax.Array, key: jax.Array) -> RunMemory:
-        """See `AbstractTask.advance`."""
         return RunMemory(last_pos=readings.root_pos)
 
+    @override
     def to_snapshot(self, memory: RunMemory) -> dict[str, jax.Array]:
-        """See `AbstractTask.to_snapshot`."""
         return {"last_root_pos": memory.last_pos}
 
+    @override
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> RunMemory:
-        """See `AbstractTask.from_snapshot`."""
         given = snapshot.last_root_pos
         return RunMemory(last_pos=readings.root_pos if given is None else jnp.asarray(given, jnp.float32))
 

@@ -1,0 +1,56 @@
+"""The private places of MJX and Warp that `sim/fixes` replaces or calls. A test names the patch that a version breaks."""
+
+import importlib
+import inspect
+from importlib.metadata import version
+
+import pytest
+from mujoco.mjx._src import collision_driver, solver
+
+from mjx_safety.sim.fixes import mjx_colliders
+
+MJX, WARP = "mujoco.mjx._src", "mujoco.mjx.third_party.mujoco_warp._src"
+PLACES = [  # what breaks, module, function, its parameters
+    ("the exact line search, which replaces it", f"{MJX}.solver", "_linesearch", ("m", "d", "ctx")),
+    ("the exact line search, which calls it", f"{MJX}.support", "mul_m", ("m", "d", "vec")),
+    ("the contacts of two boxes, which call it", f"{MJX}.collision_convex", "_box_box", ("b1", "b2")),
+    ("the contacts of two boxes, wrapped by it", f"{MJX}.collision_convex", "collider", ("ncon",)),
+    ("the contacts with the floor, wrapped by it", f"{MJX}.collision_primitive", "collider", ("ncon",)),
+    ("all corrected contacts, which call it", f"{MJX}.math", "make_frame", ("a",)),
+    (
+        "Warp's capsule on the floor, which replaces it",
+        f"{WARP}.collision_primitive_core",
+        "plane_capsule",
+        ("plane_normal", "plane_pos", "capsule_pos", "capsule_axis", "capsule_radius", "capsule_half_length"),
+    ),
+    (
+        "Warp's capsule on the floor, which calls it",
+        f"{WARP}.collision_primitive_core",
+        "plane_sphere",
+        ("plane_normal", "plane_pos", "sphere_pos", "sphere_radius"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("broken", "module", "name", "parameters"), PLACES, ids=[f"{p[1]}.{p[2]}" for p in PLACES])
+def test_a_patched_function_is_where_it_was(broken, module, name, parameters):
+    if module.startswith(WARP):
+        pytest.importorskip("warp", reason="needs the extra 'warp'")
+    function = getattr(importlib.import_module(module), name, None)
+    said = f"mujoco-mjx {version('mujoco-mjx')} changed {module}.{name}. It breaks {broken}: see sim/fixes."
+    assert function is not None, said
+    found = getattr(function, "input_types", None) or inspect.signature(function).parameters
+    assert tuple(found) == parameters, said
+
+
+@pytest.mark.parametrize("pair", mjx_colliders._CORRECTED, ids=lambda pair: "-".join(geom.name for geom in pair))
+def test_a_corrected_pair_is_in_the_table_of_colliders(pair):
+    said = f"mujoco-mjx {version('mujoco-mjx')} has no collider for {pair}: the corrected one is never called."
+    assert pair in collision_driver._COLLISION_FUNC, said
+
+
+def test_the_solver_calls_its_line_search_by_the_replaced_name():
+    said = (
+        f"mujoco-mjx {version('mujoco-mjx')} no longer calls solver._linesearch: the exact line search is never used."
+    )
+    assert "_linesearch(" in inspect.getsource(solver.solve), said
