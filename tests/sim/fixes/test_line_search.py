@@ -1,5 +1,7 @@
 """The exact line search against the solver's cost along the line, and against MJX's own search."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -18,6 +20,7 @@ XML = """<mujoco><option cone="{cone}" jacobian="dense"/><worldbody><geom type="
   </worldbody><equality><weld body1="ball"/></equality></mujoco>"""
 
 
+@functools.cache
 def problem(cone="pyramidal", loss=0.0):
     """A box on the floor, a welded ball, a hinge beyond its limit, all moving: model, data, 32 states of the solver."""
     model = mujoco.MjModel.from_xml_string(XML.format(cone=cone, loss=loss))
@@ -25,9 +28,15 @@ def problem(cone="pyramidal", loss=0.0):
     data.qpos[model.joint("hinge").qposadr] = 0.3
     data.qvel[:] = np.random.default_rng(0).normal(size=model.nv)
     mx = mjx.put_model(model)
-    dx = mjx.forward(mx, mjx.make_data(mx).replace(qpos=jnp.asarray(data.qpos), qvel=jnp.asarray(data.qvel)))
+    start = mjx.make_data(mx).replace(qpos=jnp.asarray(data.qpos), qvel=jnp.asarray(data.qvel))
     guesses = 20.0 * jax.random.normal(jax.random.key(1), (32, model.nv))
-    return mx, dx, jax.vmap(lambda qacc: solver.Context.create(mx, dx.replace(qacc=qacc)))(guesses)
+
+    @jax.jit
+    def states(dx):
+        dx = mjx.forward(mx, dx)
+        return dx, jax.vmap(lambda qacc: solver.Context.create(mx, dx.replace(qacc=qacc)))(guesses)
+
+    return mx, *states(start)
 
 
 def cost_along(mx, dx, contexts, alphas):
@@ -37,7 +46,8 @@ def cost_along(mx, dx, contexts, alphas):
         moved = dx.replace(qacc=ctx.qacc + alpha * ctx.search)
         return solver.Context.create(mx, moved, grad=False).cost
 
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(cost, (None, 0)), (0, None)))(contexts, alphas))
+    at = jax.vmap(cost, (0, None))
+    return np.asarray(jax.jit(lambda contexts: jax.lax.map(lambda alpha: at(contexts, alpha), alphas))(contexts)).T
 
 
 def test_the_cost_is_smallest_where_it_ends():
@@ -71,8 +81,9 @@ def test_what_it_carries_on_belongs_to_the_new_acceleration():
 def test_it_stays_where_nothing_is_to_be_gained():
     """Along a line that only rises, and at the solution."""
     mx, dx, contexts = problem()
-    solved = solver.Context.create(mx, dx)
-    np.testing.assert_allclose(line_search(mx, dx, solved).qacc, solved.qacc, rtol=1e-3, atol=1e-3)
+    solved = jax.jit(lambda dx: solver.Context.create(mx, dx))(dx)
+    after = jax.jit(lambda ctx: line_search(mx, dx, ctx))(solved)
+    np.testing.assert_allclose(after.qacc, solved.qacc, rtol=1e-3, atol=1e-3)
     uphill = contexts.replace(search=-contexts.search)
     after = jax.jit(jax.vmap(lambda ctx: line_search(mx, dx, ctx)))(uphill)
     np.testing.assert_array_equal(after.qacc, uphill.qacc)
@@ -81,7 +92,9 @@ def test_it_stays_where_nothing_is_to_be_gained():
 @pytest.mark.parametrize("settings", [{"loss": 0.5}, {"cone": "elliptic"}])
 def test_friction_loss_and_elliptic_cones_keep_the_search_of_mjx(settings):
     mx, dx, contexts = problem(**settings)
-    ours, theirs = (jax.vmap(lambda ctx, f=f: f(mx, dx, ctx).qacc)(contexts) for f in (line_search, solver._linesearch))
+    ours, theirs = (
+        jax.jit(jax.vmap(lambda ctx, f=f: f(mx, dx, ctx).qacc))(contexts) for f in (line_search, solver._linesearch)
+    )
     np.testing.assert_array_equal(ours, theirs)
 
 

@@ -1,4 +1,4 @@
-"""The private places of MJX and Warp that `sim/fixes` replaces or calls. A test names the patch that a version breaks."""
+"""The private places of MJX and Warp that `sim/fixes` replaces or calls. A test names the patch that broke."""
 
 import importlib
 import inspect
