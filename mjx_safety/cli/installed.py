@@ -87,7 +87,7 @@ def devices() -> str:
     kinds = [device.device_kind for device in jax.devices()]
     listed = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{listed} (JAX), {cores} processor cores"
+    return f"{listed} (JAX), {cores} CPU cores"
 
 
 def extras() -> dict[str, list[str]]:

@@ -15,10 +15,10 @@ from rich.text import Text
 
 COMMANDS = {
     "train": "train an agent, or several side by side",
-    "evaluate": "judge trained agents on fresh layouts",
+    "evaluate": "evaluate trained agents on fresh layouts",
     "render": "films, pictures, replays for the browser",
     "plot": "compare the curves of trainings",
-    "play": "drive a robot by the keyboard",
+    "play": "drive a robot with the keyboard",
     "benchmark": "environment steps per second",
 }
 
