@@ -1,9 +1,8 @@
-"""The documentation as a folder of plain Markdown, which any builder of sites can read without further help.
+"""Writes the documentation as a folder of plain Markdown for any site builder.
 
-The pages of docs/ are written so that they read well on a code host. There, formulas are fences named `math`, and links
-lead to files of the repository. Here, formulas become MathML, which browsers draw by themselves, notebooks become
-pages, the reference is written out, pictures from outside of docs/ are copied in, and links to other files of the
-repository keep their text only.
+The pages of docs/ are made for a code host. There, formulas are fences named `math`, and links lead to files of the
+repository. In the folder, formulas become MathML, which browsers draw. Notebooks become pages, and the reference is
+written out. Pictures from outside of docs/ are copied. Links to other files of the repository keep only their text.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)(#[^)\s]*)?\)")  # to 
 
 
 def write(folder: Path) -> None:
-    """Write all pages, pictures and styles into a folder, which is emptied first."""
+    """Empty the folder, and write all pages, pictures and styles into it."""
     shutil.rmtree(folder, ignore_errors=True)
     sources = [path for path in sorted(DOCS.rglob("*")) if path.is_file() and path.suffix not in (".py", ".pyc")]
     for path in sources:
@@ -39,7 +38,7 @@ def write(folder: Path) -> None:
 
 
 def page(text: str, name: str, folder: Path) -> str:
-    """Return the text of a page, given its place in docs/; pictures that it needs are copied into the folder."""
+    """Return the text of a page, given its place in docs/. Copies its pictures into the folder."""
     here = posixpath.dirname(name)
 
     def bring_home(match: re.Match[str]) -> str:
@@ -59,7 +58,7 @@ def page(text: str, name: str, folder: Path) -> str:
 
 
 def relative(target: str, folder: str) -> str:
-    """Return the way from a folder to a file of the site."""
+    """Return the relative path from a folder to a file of the site."""
     return posixpath.relpath(target, folder or ".")
 
 
@@ -83,7 +82,7 @@ def write_notebook(path: Path, folder: Path) -> None:
 
 
 def mathml(latex: str) -> str:
-    """Return formulas, one a paragraph, as a block of MathML."""
+    """Return formulas, one per paragraph, as a block of MathML."""
     blocks = (
         latex2mathml.converter.convert(part.strip(), display="block") for part in latex.split("\n\n") if part.strip()
     )

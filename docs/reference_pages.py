@@ -1,7 +1,7 @@
-"""The reference as plain Markdown: each line `::: NAME` of a page becomes what the sources say of that name.
+"""The reference as plain Markdown: each line `::: NAME` of a page becomes the entry of that name.
 
-A name is a function, a class, or a module, whose public functions and classes follow one by one. Signatures, docstrings
-and fields are read by Griffe, which parses the package and runs none of it.
+A name is a function, a class or a module. A module lists its public functions and classes. Griffe reads signatures,
+docstrings and fields. It parses the package without running it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "mjx_safety"
 ASKED = re.compile(r"^(?:(?P<marks>#+) .*|::: (?P<name>[\w.]+))$", re.MULTILINE)  # a heading, or a name
 DECLARED = re.compile(r"(static|struct\.field|dataclasses\.field|field)\(")  # a field that is more than a value
-HIDDEN = {"check"}  # methods for those who write parts of the package
+HIDDEN = {"check"}  # methods for authors of new parts
 WIDTH = 100  # characters of a signature on one line
 
 
 def fill(page: str) -> str:
-    """Return a page with each `::: NAME` replaced, one heading below where it stands. Raises SystemExit by name."""
+    """Return a page with each `::: NAME` replaced, one heading level below. Raises SystemExit that names a problem."""
     level, fence = 1, False
     out = []
     for line in page.splitlines(keepends=True):
@@ -43,7 +43,7 @@ def package() -> griffe.Object:
 
 
 def look_up(name: str) -> griffe.Object:
-    """Return what a dotted name stands for. Raises SystemExit where there is no such thing."""
+    """Return the object of a dotted name. Raises SystemExit for an unknown name."""
     try:
         found = package()[name.removeprefix(f"{PACKAGE}.")]
         return found.final_target if found.is_alias else found  # type: ignore[union-attr]
@@ -52,7 +52,7 @@ def look_up(name: str) -> griffe.Object:
 
 
 def describe(thing: griffe.Object, path: str, level: int) -> str:
-    """Return what is said of a function, a class, a property or a module, with what is in it. path: its public name."""
+    """Return the entry of a function, class, property or module, with its members. path: its public name."""
     heading = f"{'#' * level} `{path if thing.is_module else thing.name}` {{ #{path} }}"
     parts = [heading, signature(thing), text_of(thing), field_table(thing)]
     members = [member for member in thing.members.values() if is_listed(member, thing)]
@@ -61,16 +61,16 @@ def describe(thing: griffe.Object, path: str, level: int) -> str:
 
 
 def is_listed(member: griffe.Object | griffe.Alias, owner: griffe.Object) -> bool:
-    """Say whether a member has an entry of its own: what is public and defined here, but fields."""
+    """Return whether a member has its own entry: public, defined here, and not a field."""
     if member.is_alias or member.name.startswith("_") or member.name in HIDDEN or not member.docstring:
-        return False  # no docstring: it overrides what is described elsewhere
+        return False  # no docstring: it overrides a described member
     if owner.is_module:
         return member.is_function or member.is_class
     return owner.is_class and (member.is_function or "property" in member.labels)
 
 
 def signature(thing: griffe.Object) -> str:
-    """Return the head of a definition as a block of code; empty for a module."""
+    """Return the head of a definition as a block of code, or an empty text for a module."""
     if isinstance(thing, griffe.Class):
         bases = ", ".join(str(base) for base in thing.bases)
         head = f"class {thing.name}({bases})" if bases else f"class {thing.name}"
@@ -84,7 +84,7 @@ def signature(thing: griffe.Object) -> str:
 
 
 def wrapped(head: str) -> str:
-    """Return a signature with an argument a line where it is too long for one."""
+    """Return a signature, with one argument per line if it is too long."""
     if len(head) <= WIDTH:
         return head
     name, _, rest = head.partition("(")
@@ -122,7 +122,7 @@ def with_lists(text: str, names: set[str]) -> str:
 
 
 def field_table(cls: griffe.Object) -> str:
-    """Return the public fields of a class as a table; empty where there are none."""
+    """Return the public fields of a class as a table, or an empty text."""
     fields = [member for member in cls.members.values() if cls.is_class and is_field(member)]
     if not fields:
         return ""
