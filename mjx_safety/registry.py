@@ -182,6 +182,11 @@ def config_of(env_id: str, made: Any) -> Config:
     return made
 
 
+def episode_length(env_id: str) -> int:
+    """Steps until the episodes of an id are truncated, without building it."""
+    return config_of(env_id, find_factory(env_id)()).episode_length
+
+
 def find_factory(env_id: str) -> Callable[[], Config]:
     """Find the function behind an id. Raises ValueError if there is none; errors in its module are passed on."""
     if env_id in _FACTORIES:

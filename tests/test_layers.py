@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 # From bottom to top. A folder, or a module beside the folders, imports only what stands before it. `__init__` is the
 # public surface of the environments. The programs at the top level only start what is in `cli`.
 LAYERS = ("types", "core", "world", "sim", "env", "registry", "__init__", "viz", "agents", "runs", "interop", "cli")
-SEES_ONLY = {"agents": {"types", "core"}, "interop": {"types", "__init__", "viz"}}  # stricter than the order
+SEES_ONLY = {
+    "agents": {"types", "core"},
+    "interop": {"types", "__init__", "viz", "registry"},
+}  # stricter than the order
 PROGRAMS = {"__main__", "train", "evaluate", "render", "plot", "play", "benchmark"}
 # The one look upwards, inside a function: `mjx_safety.render` loads the drawing code when somebody draws.
 LATE = {("__init__", "viz")}

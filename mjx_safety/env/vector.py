@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from mjx_safety.core.precision import single_precision
 from mjx_safety.types import Environment
 
 S = TypeVar("S")
+Autoreset = Literal["same_step", "next_step", "disabled"]
+AUTORESETS = ("same_step", "next_step", "disabled")
 
 
 @struct.dataclass
@@ -53,8 +55,10 @@ class VecEnv(Generic[S]):
         num_envs: int,
         stagger: bool = False,
         cost_budget: jax.Array | float | None = None,
+        autoreset: Autoreset = "same_step",
     ):
         self.env, self.num_envs, self.stagger, self.cost_budget = env, num_envs, stagger, cost_budget
+        self.autoreset = autoreset
 
     @property
     def obs_size(self) -> int:
@@ -81,11 +85,26 @@ class VecEnv(Generic[S]):
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
         key, reset_key, stagger_key = jax.random.split(typed_key("reset", key), 3)
         env_state = self._reset_all(reset_key)
-        pool = jax.tree.map(jnp.copy, env_state)  # counts as used: the first ended episode refills it
         partial = jnp.zeros(self.num_envs, bool)
         if self.stagger:
             start = jax.random.randint(stagger_key, (self.num_envs,), 0, self.episode_length, jnp.int32)
             env_state, partial = env_state.replace(step_count=start), start > 0
+        return self._begin(env_state, partial, key)
+
+    @single_precision
+    def reset_each(self, keys: jax.Array) -> VecState:
+        """Start B episodes, each as `env.reset` does with its own key. keys: [B]."""
+        env_state = jax.vmap(self.env.reset)(keys)
+        return self._begin(env_state, jnp.zeros(self.num_envs, bool), jax.random.fold_in(keys[0], 1))
+
+    def restart(self, states: VecState, begun: VecState, chosen: jax.Array) -> VecState:
+        """Put the first states of `begun` into the chosen worlds [B] bool."""
+        shared = ("pool", "pool_used", "key")
+        names = [name for name in states.__dataclass_fields__ if name not in shared]
+        return states.replace(**{name: _where(chosen, getattr(begun, name), getattr(states, name)) for name in names})
+
+    def _begin(self, env_state: Any, partial: jax.Array, key: jax.Array) -> VecState:
+        """Begin to count. The pool counts as used: the first ended episode refills it."""
         return VecState(
             env_state=env_state,
             final_obs=jnp.copy(env_state.obs),  # copies, so that all buffers can be donated
@@ -97,14 +116,14 @@ class VecEnv(Generic[S]):
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
             partial=partial,
             placement_failed=_placement_failed(env_state),
-            pool=pool,
+            pool=jax.tree.map(jnp.copy, env_state),
             pool_used=jnp.int32(self.num_envs),
             key=key,
         )
 
     @single_precision
     def step(self, states: VecState, actions: jax.Array) -> VecState:
-        """Advance all worlds, then replace the ended ones by fresh ones. actions: [B, A] in [-1, 1].
+        """Advance all worlds, and replace ended ones by fresh ones. actions: [B, A] in [-1, 1].
 
         Fresh worlds come from a pool of B. One batched reset refills it when it runs out. With episodes of T steps this
         happens once every T steps, whether the episodes end together or one by one.
@@ -113,42 +132,52 @@ class VecEnv(Generic[S]):
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
         running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
-        episode_cost = jnp.where(running, states.episode_cost, 0.0) + stepped.cost
+        if self.autoreset == "next_step":  # worlds that had ended begin here, whatever their action
+            states, fresh = self._draw_fresh(states, ~running)
+            stepped = _where(running, stepped, fresh)
+        states = self._count(states, stepped, running)
         if self.cost_budget is not None:
-            stepped = stepped.replace(terminated=stepped.terminated | (episode_cost >= self.cost_budget))
-        done = stepped.terminated | stepped.truncated
-        states, fresh = self._draw_fresh(states, done)
-        fresh = fresh.replace(
-            reward=stepped.reward,
-            cost=stepped.cost,
-            costs=stepped.costs,
-            goal_met=stepped.goal_met,
-            terminated=stepped.terminated,
-            truncated=stepped.truncated,
-        )
+            stepped = stepped.replace(terminated=stepped.terminated | (states.episode_cost >= self.cost_budget))
+        final_obs, env_state = stepped.obs, stepped
+        if self.autoreset == "same_step":
+            done = stepped.terminated | stepped.truncated
+            states, fresh = self._draw_fresh(states, done)
+            outcome = ("reward", "cost", "costs", "goal_met", "terminated", "truncated")
+            fresh = fresh.replace(**{name: getattr(stepped, name) for name in outcome})
+            env_state = _where(done, fresh, stepped)
+        return states.replace(env_state=env_state, final_obs=final_obs, placement_failed=_placement_failed(stepped))
+
+    def _count(self, states: VecState, stepped: Any, running: jax.Array) -> VecState:
+        """Add a step to the totals. running: [B] bool, False where an episode begins with this call."""
+
+        def total(old: jax.Array, new: jax.Array) -> jax.Array:
+            shape = running.shape + (1,) * (old.ndim - 1)
+            before = jnp.where(running.reshape(shape), old, jnp.zeros_like(old))
+            if self.autoreset == "next_step":  # no step was taken where an episode begins
+                new = jnp.where(running.reshape(shape), new, jnp.zeros_like(new))
+            return before + new.astype(old.dtype)
+
         return states.replace(
-            env_state=_where(done, fresh, stepped),
-            final_obs=stepped.obs,
-            episode_return=jnp.where(running, states.episode_return, 0.0) + stepped.reward,
-            episode_cost=episode_cost,
-            episode_costs=jnp.where(running[:, None], states.episode_costs, 0.0) + stepped.costs,
-            episode_cost_steps=jnp.where(running[:, None], states.episode_cost_steps, 0.0) + (stepped.costs > 0.0),
-            episode_goals=jnp.where(running, states.episode_goals, 0) + stepped.goal_met,
-            episode_length=jnp.where(running, states.episode_length, 0) + 1,
+            episode_return=total(states.episode_return, stepped.reward),
+            episode_cost=total(states.episode_cost, stepped.cost),
+            episode_costs=total(states.episode_costs, stepped.costs),
+            episode_cost_steps=total(states.episode_cost_steps, stepped.costs > 0.0),
+            episode_goals=total(states.episode_goals, stepped.goal_met),
+            episode_length=total(states.episode_length, jnp.ones_like(states.episode_length)),
             partial=states.partial & running,
-            placement_failed=_placement_failed(stepped),
-            pool_used=states.pool_used + jnp.sum(done, dtype=jnp.int32),
         )
 
     def _draw_fresh(self, states: VecState, done: jax.Array) -> tuple[VecState, Any]:
         """Return fresh worlds [B] for those that are done. With kept layouts they start again in the same layout."""
+        num_done = jnp.sum(done, dtype=jnp.int32)
         if getattr(self.env, "keeps_layout", False):
             key, fresh_key = jax.random.split(states.key)
             fresh = states.pool.replace(key=jax.random.split(fresh_key, self.num_envs))
-            return states.replace(key=key), fresh
+            return states.replace(key=key, pool_used=states.pool_used + num_done), fresh
         states = self._refill_pool(states, done)
         fresh_index = jnp.clip(states.pool_used + jnp.cumsum(done) - 1, 0, self.num_envs - 1)
-        return states, jax.tree.map(lambda leaf: leaf[fresh_index], states.pool)
+        fresh = jax.tree.map(lambda leaf: leaf[fresh_index], states.pool)
+        return states.replace(pool_used=states.pool_used + num_done), fresh
 
     def _refill_pool(self, states: VecState, done: jax.Array) -> VecState:
         """Draw B fresh worlds if fewer are left than episodes ended.
@@ -177,13 +206,20 @@ class VecEnv(Generic[S]):
 
 
 def vectorize(
-    env: Environment[S], num_envs: int, *, stagger: bool = False, cost_budget: jax.Array | float | None = None
+    env: Environment[S],
+    num_envs: int,
+    *,
+    stagger: bool = False,
+    cost_budget: jax.Array | float | None = None,
+    autoreset: Autoreset = "same_step",
 ) -> VecEnv[S]:
     """Run `num_envs` worlds side by side with auto-reset to fresh layouts.
 
     stagger: start the worlds at different times of their first episode, so that each batch of steps has all phases of
       an episode. `partial` marks these shortened first episodes.
     cost_budget: terminate an episode once its cost reaches this (early termination, arXiv 2107.04200).
+    autoreset: when an ended episode is replaced: in the step that ends it ("same_step", what the agents need), in the
+      step after it, which ignores the action ("next_step"), or never ("disabled"); `VecEnv.restart` then does it.
     """
     try:
         num_envs = operator.index(num_envs)
@@ -191,7 +227,9 @@ def vectorize(
         raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1") from None
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
-    return VecEnv(env, num_envs, stagger, cost_budget)
+    if autoreset not in AUTORESETS:
+        raise ValueError(f"autoreset is {autoreset!r}; it must be one of {', '.join(AUTORESETS)}")
+    return VecEnv(env, num_envs, stagger, cost_budget, autoreset)
 
 
 def _placement_failed(env_state: Any) -> jax.Array:

@@ -143,7 +143,8 @@ def step_metrics(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
 def step_info(state: Any) -> dict[str, jax.Array]:
     """Return the info beside observation, reward and done. state: of one world or of a batch."""
     truncated = state.truncated.astype(jnp.float32)
-    return {"cost": state.cost, "truncation": truncated, "time_out": truncated}
+    failed = getattr(state, "placement_failed", jnp.zeros_like(state.truncated)).astype(jnp.float32)
+    return {"cost": state.cost, "truncation": truncated, "time_out": truncated, "placement_failed": failed}
 
 
 @struct.dataclass

@@ -10,25 +10,33 @@ each source (`State.costs`). `info["goal_met"]` says whether this step met the g
 
 from __future__ import annotations
 
-import importlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+import dataclasses
+import functools
+import operator
+from typing import Any
 
 import gymnasium
 import jax
 import numpy as np
-from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
+from gymnasium.envs.registration import EnvSpec
 
 import mjx_safety
-from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig, State, VecState
+from mjx_safety import AbstractEnv, State, registry
+from mjx_safety.interop.gymnasium_spaces import (
+    Settings,
+    action_space,
+    build,
+    draw_key,
+    observation_space,
+    parts_of,
+    read_options,
+    refuse_fork,
+    step_info,
+)
+from mjx_safety.interop.gymnasium_vector import SafetyVectorEnv
 
 NAMESPACE = "mjx_safety"
-Settings = EnvConfig | LocomotionConfig
-OBSERVATIONS = ("flat", "dict")
-BACKENDS = ("numpy", "jax", "torch")
+__all__ = ["SafetyEnv", "SafetyVectorEnv", "action_space", "draw_key", "observation_space", "register"]
 
 
 class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
@@ -41,8 +49,11 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     camera, width, height: of the pictures; one of `mjx_safety.viz.CAMERAS`, pixels.
     overrides: fields of the settings to change.
 
-    The environment keeps its own time limit: `truncated` after `episode_length` steps. It needs no wrapper.
-    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment, `state` its state.
+    Made by itself, it truncates after `episode_length` steps. Made by `gymnasium.make`, it leaves that to Gymnasium's
+    `TimeLimit`, which `max_episode_steps` sets. `episode_length` may shorten the limit there.
+
+    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment. `state` is where it
+    is: an immutable value, so keep it, and set it again to go back. Copies and pickles go on from the same state.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - as Gymnasium declares it
@@ -59,7 +70,8 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         height: int = 360,
         **overrides: Any,
     ):
-        self.world = _build(env, physics, overrides)
+        self.world = build(env, physics, overrides)
+        self._own_limit, self._spec = True, None
         self.render_mode, self._camera, self._size = render_mode, camera, (width, height)
         self._drawer: Any = None
         if render_mode is not None:
@@ -68,26 +80,71 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         self.observation_space = observation_space(self.world, observation)
         self.action_space = action_space(self.world)
         self.state: State | None = None
-        self._parts = _parts(self.world, observation)
-        self._reset, self._step = jax.jit(self.world.reset), jax.jit(self._advance)
+        self._parts = parts_of(self.world, observation)
+        self._compile()
+
+    def _compile(self) -> None:
+        """Choose the compiled functions: equal environments of this package share theirs."""
+        if isinstance(self.world, AbstractEnv):
+            self._reset, self._step = functools.partial(_reset, self.world), functools.partial(_step, self.world)
+        else:
+            self._reset = jax.jit(functools.partial(_first, self.world))
+            self._step = jax.jit(functools.partial(_advance, self.world))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is compiled, and the renderer."""
+        return {name: value for name, value in vars(self).items() if name not in ("_reset", "_step")} | {
+            "_drawer": None
+        }
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        vars(self).update(attributes)
+        self._compile()
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What Gymnasium made it from; `max_episode_steps` is the limit that holds."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        registered = None if spec is None else gymnasium.registry.get(spec.id)
+        limit = None if registered is None else registered.max_episode_steps
+        if spec is None or limit is None:
+            self._spec = spec
+            return
+        given = spec.kwargs.get("episode_length")
+        if given is not None and given > limit:
+            raise ValueError(
+                f"episode_length is {given}, more than the {limit} steps of Gymnasium's TimeLimit for this id;"
+                f" give max_episode_steps={given} instead"
+            )
+        self._own_limit = given is not None
+        self._spec = _WorldSpec(**{name: getattr(spec, name) for name in _SPEC_FIELDS})
+        self._spec.max_episode_steps = given  # a TimeLimit around it tells its own
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on a fresh layout. The seed decides the layout. options: {"snapshot": `Snapshot`}."""
-        super().reset(seed=seed)
-        snapshot = _read_options(options, ("snapshot",)).get("snapshot")
+        refuse_fork()
+        super().reset(seed=None if seed is None else operator.index(seed))
+        snapshot = read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
-        state = self._reset(key) if snapshot is None else self.world.restore(snapshot, key)
-        self.state = state
-        return self._observation(state.obs), {}
+        if snapshot is None:
+            self.state, info = self._reset(key)
+        else:
+            self.state = self.world.restore(snapshot, key)
+            info = step_info(self.world, self.state)
+        return self._observation(self.state.obs), _plain(info)
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one step. action: [A] in [-1, 1]."""
         if self.state is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step")
+        refuse_fork()
         self.state, outcome = self._step(self.state, np.asarray(action, np.float32))
         obs, reward, terminated, truncated, info = jax.device_get(outcome)
-        info = {name: value.item() for name, value in info.items()}
-        return self._observation(obs), float(reward), bool(terminated), bool(truncated), info
+        truncated = bool(truncated) and self._own_limit
+        return self._observation(obs), float(reward), bool(terminated), truncated, _plain(info)
 
     def render(self) -> np.ndarray | None:
         """Draw the state, [height, width, 3] uint8; None without a `render_mode`."""
@@ -117,131 +174,39 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
 
         check_camera(self.world, self._camera)
 
-    def _advance(self, state: State, action: jax.Array) -> tuple[State, tuple]:
-        state = self.world.step(state, action)
-        return state, (state.obs, state.reward, state.terminated, state.truncated, _step_info(self.world, state))
-
     def _observation(self, obs: Any) -> Any:
         obs = np.array(obs)  # a copy that the user may write to
         return obs if self._parts is None else {name: obs[part] for name, part in self._parts.items()}
 
 
-class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """B worlds in one compiled program. A fresh world replaces each one in the step that ends its episode.
-
-    env, physics, observation, overrides: see `SafetyEnv`. The batch is that of `mjx_safety.vectorize`.
-    backend: type of results and actions. "numpy" fetches all results from the device at once. "jax" keeps JAX arrays.
-      "torch" shares their memory through dlpack, on any device.
-    stagger: start worlds at different times of their first episode, and exclude these episodes from the statistics.
-    max_episode_steps: Gymnasium's name for the field `episode_length`, used by `make_vec`.
-
-    After the end of an episode, `obs` belongs to the next one. `info["final_obs"]` is the last observation of the ended
-    one. `info["final_info"]` has its info and its totals: `["episode"]["r"]` return, `["c"]` cost, `["l"]` length.
-    Masks [B] stand beside them, such as `info["_final_obs"]`.
-
-    With "numpy" these keys exist only in steps that ended an episode. `final_obs` is then an array of objects, None for
-    the other worlds, as in Gymnasium. With "jax" and "torch" the keys always exist and have one row per world, because
-    a check of the mask would wait for the device. `info["cost"]` is the cost of this step for every world.
-
-    `states` is the batch after the last step. The next step reuses its memory.
-    """
-
-    def __init__(
-        self,
-        env: str | Settings | AbstractEnv,
-        num_envs: int = 1,
-        *,
-        observation: str = "flat",
-        backend: str = "numpy",
-        stagger: bool = False,
-        **settings: Any,
-    ):
-        if backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
-        if settings.get("max_episode_steps") is not None:
-            settings["episode_length"] = settings["max_episode_steps"]
-        settings.pop("max_episode_steps", None)
-        self.world = _build(env, settings.pop("physics", "auto"), settings)
-        self.num_envs = num_envs
-        self.single_observation_space = observation_space(self.world, observation)
-        self.single_action_space = action_space(self.world)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.metadata |= {"jax": backend == "jax", "torch": backend == "torch"}
-        self.states: VecState | None = None
-        self._batch = mjx_safety.vectorize(self.world, num_envs, stagger=stagger)
-        self._parts = _parts(self.world, observation)
-        self._reset, self._step = jax.jit(self._start), jax.jit(self._advance, donate_argnums=0)
-        self._backend = backend
-        self._to_jax, self._from_jax = _converters(backend)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start B episodes on fresh layouts. The seed decides the layouts. There are no options."""
-        super().reset(seed=seed)
-        _read_options(options, ())
-        self.states, obs = self._reset(draw_key(self.np_random))
-        return self._from_jax(obs), {}
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Advance all worlds by one step, then replace the ended ones. actions: [B, A] in [-1, 1]."""
-        if self.states is None:
-            raise gymnasium.error.ResetNeeded("call reset before the first step")
-        actions = self._to_jax(actions)
-        if actions.shape != self.action_space.shape:
-            raise ValueError(
-                f"actions have shape {actions.shape}; {self.num_envs} worlds take {self.action_space.shape}"
-            )
-        self.states, now, last = self._step(self.states, actions)
-        obs, reward, terminated, truncated, info = self._from_jax(now)
-        if self._backend != "numpy":
-            info |= self._from_jax(last)
-        elif np.any(terminated | truncated):
-            info |= _with_objects(self._from_jax(last))
-        return obs, reward, terminated, truncated, info
-
-    def _start(self, key: jax.Array) -> tuple[VecState, Any]:
-        states = self._batch.reset(key)
-        return states, self._observation(states.obs)
-
-    def _advance(self, states: VecState, actions: jax.Array) -> tuple[VecState, tuple, dict[str, Any]]:
-        states = self._batch.step(states, actions)
-        obs, info = self._observation(states.obs), _step_info(self.world, states)
-        now = (obs, states.reward, states.terminated, states.truncated, info)
-        return states, now, self._last(states, info)
-
-    def _last(self, states: VecState, info: dict[str, jax.Array]) -> dict[str, Any]:
-        """Return the entries of episodes that have just ended, each with a mask, as in Gymnasium."""
-        done, counted = states.done, states.done & ~states.partial
-        final_info: dict[str, Any] = _masked(info, done)
-        totals = {"r": states.episode_return, "c": states.episode_cost, "l": states.episode_length}
-        final_info |= {"episode": _masked(totals, counted), "_episode": counted}
-        final_obs = self._observation(states.final_obs)
-        return {"final_obs": final_obs, "_final_obs": done, "final_info": final_info, "_final_info": done}
-
-    def _observation(self, obs: jax.Array) -> Any:
-        return obs if self._parts is None else {name: obs[:, part] for name, part in self._parts.items()}
+def _first(world: Any, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    state = world.reset(key)
+    return state, step_info(world, state)
 
 
-def observation_space(env: AbstractEnv, observation: str) -> spaces.Box | spaces.Dict:
-    """Describe one world's observation: float32 without bounds, as in the reference."""
-    if observation not in OBSERVATIONS:
-        raise ValueError(f"unknown observation {observation!r}; choose from {', '.join(OBSERVATIONS)}")
-    if observation == "flat":
-        return _unbounded(env.obs_size)
-    parts = [(name, _unbounded(part.stop - part.start)) for name, part in env.obs_slices.items()]
-    return spaces.Dict(OrderedDict(parts))  # Gymnasium would sort a plain dict, and flatten it in that order
+def _advance(world: Any, state: State, action: jax.Array) -> tuple[State, tuple]:
+    state = world.step(state, action)
+    return state, (state.obs, state.reward, state.terminated, state.truncated, step_info(world, state))
 
 
-def action_space(env: AbstractEnv) -> spaces.Box:
-    """Describe one world's action: float32 in [-1, 1]."""
-    return spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
+_reset, _step = jax.jit(_first), jax.jit(_advance)  # for environments that are pytrees
 
 
-def draw_key(random: np.random.Generator) -> jax.Array:
-    """Draw a PRNG key [] from Gymnasium's generator."""
-    seed, more = random.integers(2**32, size=2, dtype=np.uint32)
-    return jax.random.fold_in(jax.random.key(seed), more)
+def _plain(info: dict[str, jax.Array]) -> dict[str, Any]:
+    return {name: value.item() for name, value in jax.device_get(info).items()}
+
+
+class _WorldSpec(EnvSpec):
+    """A spec whose limit is never above the `episode_length` that `gymnasium.make` was given."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        shorter = self.__dict__.get("kwargs", {}).get("episode_length")
+        if name == "max_episode_steps" and value is not None and shorter is not None:
+            value = min(value, shorter)
+        super().__setattr__(name, value)
+
+
+_SPEC_FIELDS = [field.name for field in dataclasses.fields(EnvSpec) if field.init]
 
 
 def register(*env_ids: str) -> None:
@@ -251,74 +216,9 @@ def register(*env_ids: str) -> None:
             f"{NAMESPACE}/{env_id}",
             entry_point=f"{__name__}:SafetyEnv",
             vector_entry_point=f"{__name__}:SafetyVectorEnv",
+            max_episode_steps=registry.episode_length(env_id),
             kwargs={"env": env_id},
         )
-
-
-def _build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, Any]) -> AbstractEnv:
-    if not hasattr(env, "step"):
-        return mjx_safety.make(cast(Settings, env), physics=physics, **overrides)
-    if overrides:
-        raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")
-    return cast(AbstractEnv, env)
-
-
-def _unbounded(size: int) -> spaces.Box:
-    return spaces.Box(-np.inf, np.inf, (size,), np.float32)
-
-
-def _parts(env: AbstractEnv, observation: str) -> dict[str, slice] | None:
-    return env.obs_slices if observation == "dict" else None
-
-
-def _read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict[str, Any]:
-    unknown = sorted(set(options or {}) - set(known))
-    if unknown:
-        allowed = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise ValueError(f"reset has no option {unknown[0]!r}; {allowed}")
-    return options or {}
-
-
-def _step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
-    """Return the info of a step. state: of one world or of a batch."""
-    sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
-    return {"cost": state.cost, **sources, "goal_met": state.goal_met}
-
-
-def _masked(values: Mapping[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
-    """Set entries outside the mask [B] to zero, and put the mask beside each entry."""
-    kept = {name: jax.numpy.where(mask, value, jax.numpy.zeros_like(value)) for name, value in values.items()}
-    return kept | {f"_{name}": mask for name in values}
-
-
-def _with_objects(last: dict[str, Any]) -> dict[str, Any]:
-    """Turn `final_obs` into Gymnasium's array of objects [B], with None if the episode goes on."""
-    ended, obs = np.flatnonzero(last["_final_obs"]), last["final_obs"]
-    objects = np.full(len(last["_final_obs"]), None, dtype=object)
-    for world in ended:  # usually few
-        objects[world] = (
-            obs[world] if isinstance(obs, np.ndarray) else {name: part[world] for name, part in obs.items()}
-        )
-    return last | {"final_obs": objects}
-
-
-def _converters(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return functions that convert actions to JAX, and a tree of results back."""
-    if backend == "numpy":
-        return lambda actions: np.asarray(actions, np.float32), _to_numpy
-    if backend == "jax":
-        return jax.numpy.asarray, lambda tree: tree
-    torch = importlib.import_module("torch")
-
-    def to_jax(actions: Any) -> jax.Array:
-        return jax.numpy.from_dlpack(actions.detach().to(torch.float32).contiguous())
-
-    return to_jax, lambda tree: jax.tree.map(torch.from_dlpack, tree)
-
-
-def _to_numpy(tree: Any) -> Any:
-    """Fetch everything at once, as copies, because arrays shared with JAX are read-only."""
-    return jax.tree.map(np.array, jax.device_get(tree))
 
 
 register(*mjx_safety.ENV_IDS, *mjx_safety.ENV_IDS_2019)

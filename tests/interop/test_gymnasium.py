@@ -69,7 +69,8 @@ def test_the_world_is_that_of_make(point):
     assert point.observation_space == gymnasium.spaces.Box(-np.inf, np.inf, (60,), np.float32)
     assert point.action_space == gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     obs, info = point.reset(seed=3)
-    assert obs.dtype == np.float32 and obs in point.observation_space and info == {}
+    assert obs.dtype == np.float32 and obs in point.observation_space
+    assert info == {"cost": 0.0, "cost_hazards": 0.0, "goal_met": False, "placement_failed": False}
     snapshot = env.snapshot(point.unwrapped.state)
     robot = np.append(np.asarray(snapshot.hazards_pos)[0, :2], np.asarray(snapshot.root_pos)[2])
     again, _ = point.reset(options={"snapshot": snapshot.replace(root_pos=robot)})
@@ -77,7 +78,8 @@ def test_the_world_is_that_of_make(point):
     assert again[lidar].max() > 0.99 > obs[lidar].max()
     _, reward, terminated, truncated, info = point.step(np.zeros(2))
     state = point.unwrapped.state
-    assert info == {"cost": 1.0, "cost_hazards": float(state.costs[0]), "goal_met": False}
+    costs = {"cost": 1.0, "cost_hazards": float(state.costs[0])}
+    assert info == costs | {"goal_met": False, "placement_failed": False}
     assert info["cost_hazards"] == pytest.approx(0.2, abs=0.01)  # m, the hazard's radius
     assert (reward, terminated, truncated) == (float(state.reward), False, False)
     assert [type(value) for value in (reward, terminated, info["cost"])] == [float, bool, float]
@@ -88,7 +90,8 @@ def test_all_ids_are_registered_for_one_world_and_for_many():
         spec = gymnasium.spec(f"mjx_safety/{env_id}")
         assert spec.entry_point == "mjx_safety.interop.gymnasium:SafetyEnv"
         assert spec.vector_entry_point == "mjx_safety.interop.gymnasium:SafetyVectorEnv"
-        assert spec.kwargs == {"env": env_id} and spec.max_episode_steps is None
+        assert spec.kwargs == {"env": env_id}
+        assert spec.max_episode_steps == mjx_safety.registry.episode_length(env_id)
 
 
 def test_the_package_works_without_gymnasium():
@@ -121,7 +124,7 @@ def test_an_episode_by_hand():
     env = SafetyEnv(Toy(episode_length=3))
     obs, info = env.reset(seed=0)
     layout = obs[0]
-    assert info == {} and obs[1] == 0
+    assert info["cost"] == 0 and obs[1] == 0
     steps = [env.step(np.array(action)) for action in ([-0.5, 0.25], [0.0, -1.0], [-1.0, 0.0])]
     for age, (obs, reward, *_) in enumerate(steps, 1):
         np.testing.assert_array_equal(obs, [layout, age])
@@ -154,8 +157,8 @@ def test_misuse_is_named():
         SafetyVectorEnv(Toy(), 2, max_episode_steps=5)
     with pytest.raises(ValueError, match="reset has no option 'layout'; it takes snapshot"):
         SafetyEnv(Toy()).reset(options={"layout": 1})
-    with pytest.raises(ValueError, match="reset has no option 'reset_mask'; it takes none"):
-        SafetyVectorEnv(Toy(), 2).reset(options={"reset_mask": np.ones(2, bool)})
+    with pytest.raises(ValueError, match="reset has no option 'layout'; it takes reset_mask"):
+        SafetyVectorEnv(Toy(), 2).reset(options={"layout": 1})
     for env, action in ((SafetyEnv(Toy()), np.zeros(2)), (SafetyVectorEnv(Toy(), 2), np.zeros((2, 2)))):
         with pytest.raises(gymnasium.error.ResetNeeded):
             env.step(action)
@@ -206,10 +209,10 @@ def test_make_vec_gives_one_jitted_batch():
     assert isinstance(envs, SafetyVectorEnv) and envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert envs.num_envs == 3 and envs.world.episode_length == 2
     obs, info = envs.reset(seed=0)
-    assert obs.shape == (3, 60) and obs.dtype == np.float32 and obs in envs.observation_space and info == {}
+    assert obs.shape == (3, 60) and obs.dtype == np.float32 and obs in envs.observation_space
     steps = [envs.step(envs.action_space.sample()) for _ in range(2)]
     assert [step[3].tolist() for step in steps] == [[False] * 3, [True] * 3]
-    assert set(steps[0][4]) == {"cost", "cost_hazards", "goal_met"}
+    assert set(steps[0][4]) == set(info) == {"cost", "cost_hazards", "goal_met", "placement_failed"}
     obs, *_, info = steps[1]
     final = np.stack(info["final_obs"])
     assert final.shape == obs.shape and np.all(np.any(final != obs, axis=1))

@@ -1,0 +1,85 @@
+"""What the adapters to Gymnasium share: making worlds, describing their spaces, what a step's info holds."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+
+import mjx_safety
+from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig
+
+Settings = EnvConfig | LocomotionConfig
+OBSERVATIONS = ("flat", "dict")
+_PROCESS: list[int] = []  # the process that first made a world, and with it started JAX
+
+
+def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, Any]) -> AbstractEnv:
+    """Make the world of an id or of settings; return one that is made."""
+    if not _PROCESS:
+        _PROCESS.append(os.getpid())
+    if not hasattr(env, "step"):
+        return mjx_safety.make(cast(Settings, env), physics=physics, **overrides)
+    if overrides:
+        raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")
+    return cast(AbstractEnv, env)
+
+
+def refuse_fork() -> None:
+    """Raise RuntimeError in a process forked from one in which JAX runs: its threads are gone, and it would hang."""
+    if _PROCESS and os.getpid() != _PROCESS[0]:
+        raise RuntimeError(
+            "this process was forked after JAX had started, and JAX would hang in it; use gymnasium.make_vec(id,"
+            " num_envs=...), which steps all worlds in one program, or context='forkserver' or 'spawn'"
+        )
+
+
+def observation_space(env: AbstractEnv, observation: str) -> spaces.Box | spaces.Dict:
+    """Describe one world's observation: float32 without bounds, as in the reference."""
+    if observation not in OBSERVATIONS:
+        raise ValueError(f"unknown observation {observation!r}; choose from {', '.join(OBSERVATIONS)}")
+    if observation == "flat":
+        return _unbounded(env.obs_size)
+    parts = [(name, _unbounded(part.stop - part.start)) for name, part in env.obs_slices.items()]
+    return spaces.Dict(OrderedDict(parts))  # Gymnasium would sort a plain dict, and flatten it in that order
+
+
+def action_space(env: AbstractEnv) -> spaces.Box:
+    """Describe one world's action: float32 in [-1, 1]."""
+    return spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
+
+
+def draw_key(random: np.random.Generator) -> jax.Array:
+    """Draw a PRNG key [] from Gymnasium's generator."""
+    seed, more = random.integers(2**32, size=2, dtype=np.uint32)
+    return jax.random.fold_in(jax.random.key(seed), more)
+
+
+def _unbounded(size: int) -> spaces.Box:
+    return spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def parts_of(env: AbstractEnv, observation: str) -> dict[str, slice] | None:
+    """Where the entries of a "dict" observation stand; None for a flat one."""
+    return env.obs_slices if observation == "dict" else None
+
+
+def read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict[str, Any]:
+    """Check the options of a reset. Raises ValueError for an unknown one."""
+    unknown = sorted(set(options or {}) - set(known))
+    if unknown:
+        allowed = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise ValueError(f"reset has no option {unknown[0]!r}; {allowed}")
+    return options or {}
+
+
+def step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
+    """Return the info of a step or a reset. state: of one world or of a batch."""
+    sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
+    failed = getattr(state, "placement_failed", jnp.zeros_like(state.terminated))
+    return {"cost": state.cost, **sources, "goal_met": state.goal_met, "placement_failed": failed}

@@ -1,0 +1,214 @@
+"""Gymnasium's time limit, auto-reset modes, seeds and processes, on worlds whose numbers can be worked out by hand."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mjx_safety
+
+from . import toy
+from .toy import Toy
+
+gymnasium = pytest.importorskip("gymnasium")
+
+from gymnasium.vector import AutoresetMode  # noqa: E402
+from gymnasium.wrappers import vector as vector_wrappers  # noqa: E402
+
+from mjx_safety.interop import gymnasium as interop  # noqa: E402
+from mjx_safety.interop.gymnasium import SafetyEnv, SafetyVectorEnv  # noqa: E402
+
+ID = "mjx_safety/SafetyPointGoal0-v0"
+B = 4
+
+
+# -- one meaning of the time limit -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_id(monkeypatch):
+    """An id whose episodes last 6 steps."""
+    monkeypatch.setattr(mjx_safety.registry, "_FACTORIES", dict(mjx_safety.registry._FACTORIES))
+    mjx_safety.register("Short-v0", lambda: mjx_safety.EnvConfig(episode_length=6))
+    interop.register("Short-v0")
+    yield "mjx_safety/Short-v0"
+    del gymnasium.registry["mjx_safety/Short-v0"]
+
+
+def length_of(env):
+    env.reset(seed=0)
+    for count in range(1, 20):
+        if env.step(np.zeros(2, np.float32))[3]:
+            return count
+    return None
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({}, 6),
+        ({"max_episode_steps": 9}, 9),
+        ({"max_episode_steps": 3}, 3),
+        ({"episode_length": 4}, 4),
+        ({"episode_length": 4, "max_episode_steps": 5}, 4),
+    ],
+)
+def test_the_limit_is_what_the_spec_says(short_id, settings, length):
+    env = gymnasium.make(short_id, physics="mujoco", **settings)
+    assert length_of(env) == env.spec.max_episode_steps == length
+    aware = gymnasium.wrappers.TimeAwareObservation(env)
+    assert aware.max_timesteps == length
+    again = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert length_of(again) == length
+    if len(settings) < 2:
+        assert gymnasium.make_vec(short_id, num_envs=2, physics="mujoco", **settings).world.episode_length == length
+
+
+def test_without_a_limit_there_is_none(short_id):
+    env = gymnasium.make(short_id, physics="mujoco", max_episode_steps=-1)
+    assert length_of(env) is None and env.spec.max_episode_steps is None
+
+
+def test_limits_that_contradict_each_other_are_refused(short_id):
+    with pytest.raises(ValueError, match=r"episode_length is 9, more than the 6 steps .*; give max_episode_steps=9"):
+        gymnasium.make(short_id, physics="mujoco", episode_length=9)
+    with pytest.raises(ValueError, match="max_episode_steps is 9 and episode_length 4; give one of them"):
+        gymnasium.make_vec(short_id, num_envs=2, physics="mujoco", episode_length=4, max_episode_steps=9)
+    envs = gymnasium.make_vec(short_id, num_envs=2, physics="mujoco", episode_length=9)
+    assert envs.world.episode_length == 9
+
+
+# -- auto-reset --------------------------------------------------------------------------------------------------------
+
+
+def test_next_step_resets_in_the_step_after_the_last():
+    envs = SafetyVectorEnv(Toy(episode_length=3), B, autoreset_mode=AutoresetMode.NEXT_STEP)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    first, info = envs.reset(seed=0)
+    action = np.tile(np.float32([-0.5, 0.25]), (B, 1))
+    ages, rewards, ends, costs, layouts = [], [], [], [], [first[:, 0]]
+    for _ in range(8):
+        obs, reward, terminated, truncated, info = envs.step(action)
+        ages.append(obs[0, 1])
+        rewards.append(reward[0])
+        ends.append(bool(truncated[0]))
+        costs.append(info["episode_cost"][0])
+        layouts.append(obs[:, 0])
+        assert not terminated.any() and "final_obs" not in info
+    assert ages == rewards == [1, 2, 3, 0, 1, 2, 3, 0]
+    assert ends == [False, False, True, False, False, False, True, False]
+    assert costs == [1, 2, 3, 0, 1, 2, 3, 0]
+    np.testing.assert_array_equal(layouts[3], layouts[0])
+    assert np.all(layouts[4] != layouts[0]) and np.all(layouts[8] != layouts[4])
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_worlds_end_one_by_one_as_in_gymnasium(mode):
+    """The same actions through Gymnasium's own loop over single worlds; layouts differ, ages and rewards do not."""
+    ours = SafetyVectorEnv(Toy(), B, autoreset_mode=mode)
+    theirs = gymnasium.vector.SyncVectorEnv([lambda: SafetyEnv(Toy())] * B, autoreset_mode=mode)
+    for envs in (ours, theirs):
+        envs.reset(seed=1)
+    for action in toy.actions(30, B, fatal=0.15):
+        mine, right = ours.step(action), theirs.step(action)
+        np.testing.assert_array_equal(mine[0][:, 1], right[0][:, 1])
+        for own, other in zip(mine[1:4], right[1:4], strict=True):
+            np.testing.assert_array_equal(own, other)
+
+
+def test_disabled_leaves_the_reset_to_the_user():
+    envs = SafetyVectorEnv(Toy(episode_length=2), B, autoreset_mode="Disabled")
+    envs.reset(seed=0)
+    action = np.zeros((B, 2), np.float32)
+    action[1, 0] = 1.0  # fatal
+    layouts = envs.step(action)[0][:, 0]
+    with pytest.raises(ValueError, match=r"the episodes of worlds \[1\] have ended; reset them"):
+        envs.step(action)
+    mask = np.array([False, True, False, False])
+    obs, info = envs.reset(options={"reset_mask": mask})
+    np.testing.assert_array_equal(obs[:, 0] == layouts, ~mask)
+    np.testing.assert_array_equal(obs[:, 1], [1, 0, 1, 1])
+    np.testing.assert_array_equal(info["episode_cost"], 0)
+    obs, _, _, truncated, _ = envs.step(np.zeros((B, 2)))
+    np.testing.assert_array_equal(truncated, ~mask)
+    for wrong in (np.ones(3, bool), np.ones(B)):
+        with pytest.raises(ValueError, match=r"reset_mask is .*; it must be bool\[4\]"):
+            envs.reset(options={"reset_mask": wrong})
+    with pytest.raises(ValueError, match="autoreset_mode is 'never'; it must be an AutoresetMode"):
+        SafetyVectorEnv(Toy(), 2, autoreset_mode="never")
+
+
+def test_observations_are_normalised_by_gymnasium_s_wrapper():
+    envs = SafetyVectorEnv(Toy(), B, autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = vector_wrappers.NormalizeObservation(vector_wrappers.RecordEpisodeStatistics(envs))
+    envs.reset(seed=0)
+    ended = 0
+    for action in toy.actions(12, B):
+        *_, info = envs.step(action)
+        ended += "episode" in info
+    assert ended == 2 and envs.obs_rms.count > 12 * B
+
+
+# -- seeds, copies, processes ------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_seeds_gives_the_worlds_of_these_seeds():
+    envs = SafetyVectorEnv(Toy(), 3)
+    obs, _ = envs.reset(seed=[5, np.int64(6), 5])
+    single = [SafetyEnv(Toy()).reset(seed=seed)[0][0] for seed in (5, np.int64(6))]
+    np.testing.assert_array_equal(obs[:, 0], [single[0], single[1], single[0]])
+    assert len(np.unique(envs.reset(seed=[None, None, 1])[0][:, 0])) == 3
+    with pytest.raises(ValueError, match="there are 2 seeds for 3 worlds"):
+        envs.reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_go_on_alike(again):
+    env = gymnasium.make(ID, physics="mujoco")
+    again(env).reset(seed=0)
+    env.reset(seed=0)
+    env.step(np.ones(2, np.float32))
+    other = again(env)
+    for action in np.eye(2, dtype=np.float32):
+        np.testing.assert_array_equal(other.step(action)[0], env.step(action)[0])
+    np.testing.assert_array_equal(other.reset()[0], env.reset()[0])
+
+
+def test_copies_of_a_batch_go_on_alike():
+    envs = SafetyVectorEnv(Toy(), B)
+    envs.reset(seed=0)
+    envs.step(np.zeros((B, 2)))
+    other = copy.deepcopy(envs)
+    for action in toy.actions(6, B):
+        np.testing.assert_array_equal(other.step(action)[0], envs.step(action)[0])
+
+
+def test_a_state_can_be_kept_and_put_back():
+    env = SafetyEnv(Toy())
+    env.reset(seed=0)
+    kept = env.state
+    first = [env.step(np.zeros(2))[1] for _ in range(3)]
+    env.state = kept
+    assert [env.step(np.zeros(2))[1] for _ in range(3)] == first
+
+
+FORKED = """
+import gymnasium, mjx_safety.interop.gymnasium
+envs = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make("{id}", physics="mujoco")] * 2, context="fork")
+try:
+    envs.reset(seed=0)
+except RuntimeError as error:
+    print("refused:", error)
+envs.close(terminate=True)
+"""
+
+
+def test_a_forked_worker_says_what_works(tmp_path):
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED.format(id=ID))
+    done = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, timeout=120)
+    assert "refused: this process was forked after JAX had started" in done.stdout, done.stderr
+    assert "make_vec" in done.stdout and "'forkserver' or 'spawn'" in done.stdout
