@@ -46,36 +46,63 @@ class EnvConfig:
     """
 
     robot: Robot = POINT
+    """The robot."""
     task: AbstractTask = Goal()
+    """Reward, goal and the objects that belong to them."""
     hazards: Hazards | None = None
+    """Discs on the floor; None: none."""
     vases: Vases | None = None
+    """Light cubes to be pushed aside; None: none."""
     pillars: Pillars | None = None
-    buttons: Buttons | None = None  # as obstacles; the task Button has its own buttons
+    """Fixed cylinders; None: none."""
+    buttons: Buttons | None = None
+    """Fixed balls as obstacles; the task Button has its own buttons."""
     gremlins: Gremlins | None = None
+    """Cubes that circle their places; None: none."""
     walls: Walls | None = None
+    """Solid cubes without cost; None: none."""
     boundary: Boundary | None = None
+    """Lines that cost beyond them; None: none."""
 
     lidar: Lidar = Lidar()
-    compass_size: Literal[2, 3] = 2  # components of each object's compass
-    extras: tuple[str, ...] = ()  # further entries of the observation, from `EXTRAS`
-    profile: Literal["1.0.0", "2019"] = "1.0.0"  # sets the order of placement and observation, and the names
+    """How the lidars see."""
+    compass_size: Literal[2, 3] = 2
+    """Components of each object's compass."""
+    extras: tuple[str, ...] = ()
+    """Further entries of the observation, from `EXTRAS`."""
+    profile: Literal["1.0.0", "2019"] = "1.0.0"
+    """Sets the order of placement and observation, and the names."""
 
-    extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)  # m, the area for placement
-    margin: float = static(default=0.0)  # m, added to every sum of two keepouts
-    layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"  # per_env: each world keeps its own
-    layout_seed: int = 0  # seed of the layout, if layouts="fixed"
+    extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)
+    """The area for placement: smallest x and y, largest x and y, in m."""
+    margin: float = static(default=0.0)
+    """Added to every sum of two keepouts, in m."""
+    layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"
+    """per_episode: a new layout each episode; per_env: each world keeps its own; fixed: all share one."""
+    layout_seed: int = 0
+    """Seed of the layout, if layouts="fixed"."""
 
-    episode_length: int = 1000  # steps until truncation
-    continue_goal: bool = True  # False: the episode terminates when the goal is met
-    frameskip: int = 10  # largest number of physics steps in one environment step
-    frameskip_prob: float = static(default=1.0)  # probability of each of them: their number is binomial
-    action_noise: float = static(default=0.0)  # standard deviation of the noise on each action
+    episode_length: int = 1000
+    """Steps until truncation."""
+    continue_goal: bool = True
+    """False: the episode terminates when the goal is met."""
+    frameskip: int = 10
+    """Largest number of physics steps in one environment step."""
+    frameskip_prob: float = static(default=1.0)
+    """Probability of each of them: their number is binomial."""
+    action_noise: float = static(default=0.0)
+    """Standard deviation of the noise on each action."""
 
-    indicator: bool = True  # cost is 1 if any source is positive, else 0; False: the sum of the sources
-    reward_clip: float = 10.0  # symmetric bound of the reward for progress; 0: none
-    reward_orientation: bool = False  # reward for being upright
-    reward_orientation_scale: float = 0.002  # scale of the reward for being upright
-    reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
+    indicator: bool = True
+    """Cost is 1 if any source is positive, else 0; False: the sum of the sources."""
+    reward_clip: float = 10.0
+    """Symmetric bound of the reward for progress; 0: none."""
+    reward_orientation: bool = False
+    """Reward for being upright."""
+    reward_orientation_scale: float = 0.002
+    """Scale of the reward for being upright."""
+    reward_exception: float = -10.0
+    """Reward of a step whose physics blows up; the episode terminates."""
 
     def __post_init__(self) -> None:
         parts = {"robot": Robot, "task": AbstractTask, "lidar": Lidar}

@@ -26,11 +26,17 @@ class Lidar:
     """
 
     num_bins: int = 16
-    max_dist: float | None = 3.0  # m, pseudo: readings fall linearly from 1 at the robot to 0 here; None: exponentially
-    exp_gain: float = 1.0  # 1/m, pseudo, if max_dist is None: readings are exp(-exp_gain distance)
-    alias: bool = True  # pseudo: share a reading with both neighbouring bins, by the object's closeness to them
+    """Readings of each lidar."""
+    max_dist: float | None = 3.0
+    """Pseudo, in m: readings fall linearly from 1 at the robot to 0 here; None: exponentially."""
+    exp_gain: float = 1.0
+    """Pseudo, in 1/m, if max_dist is None: readings are exp(-exp_gain distance)."""
+    alias: bool = True
+    """Pseudo: share a reading with both neighbouring bins, by the object's closeness to them."""
     kind: Literal["pseudo", "natural"] = "pseudo"
-    see_markers: bool = True  # natural: markers on the floor count as infinite columns; False: rays pass over low ones
+    """pseudo: from the positions of objects; natural: rays that meet shapes."""
+    see_markers: bool = True
+    """Natural: markers on the floor count as infinite columns; False: rays pass over low ones."""
 
     def check(self) -> None:
         """Refuse wrong values."""

@@ -28,8 +28,10 @@ class AbstractObject(AbstractPlaced):
     slots: ClassVar[int | None] = None  # how many the solver takes at a time (mjx); None: all
     rgba: ClassVar[Rgba] = (0.5, 0.5, 0.5, 1.0)
 
-    observed: bool = True  # has a lidar in the observation
-    constrained: bool = True  # counts towards the cost
+    observed: bool = True
+    """Has a lidar in the observation."""
+    constrained: bool = True
+    """Counts towards the cost."""
 
     @override
     def check(self) -> None:
@@ -58,9 +60,12 @@ class GoalArea(AbstractObject):
 
     rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.25)
 
-    keepout: float = static(default=0.4)  # m
-    size: float = 0.3  # m, radius
-    compass: bool = False  # has a compass in the observation
+    keepout: float = static(default=0.4)
+    """Radius of the keepout circle, in m."""
+    size: float = 0.3
+    """Radius, in m."""
+    compass: bool = False
+    """Has a compass in the observation."""
 
     @override
     def check(self) -> None:
@@ -85,9 +90,12 @@ class Hazards(AbstractObject):
 
     rgba: ClassVar[Rgba] = (0.0, 0.0, 1.0, 0.25)
 
-    keepout: float = static(default=0.4)  # m
-    size: float = 0.2  # m, radius
-    cost: float = 1.0  # per m of depth
+    keepout: float = static(default=0.4)
+    """Radius of the keepout circle, in m."""
+    size: float = 0.2
+    """Radius, in m."""
+    cost: float = 1.0
+    """Cost per m of depth."""
 
     @override
     def check(self) -> None:
@@ -113,15 +121,24 @@ class Vases(AbstractObject):
     slots: ClassVar[int | None] = 4
     rgba: ClassVar[Rgba] = (0.0, 1.0, 1.0, 1.0)
 
-    keepout: float = static(default=0.15)  # m
-    size: float = static(default=0.1)  # m, half edge
-    density: float = static(default=0.001)  # kg/m^3
-    sink: float = static(default=4e-5)  # m, depth in the floor at reset, where the floor carries its weight
-    contact_cost: float = 1.0  # per contact point with the robot
-    velocity_cost: float = 1.0  # per m/s
-    velocity_threshold: float = 1e-4  # m/s, a slower vase counts as at rest
-    displace_cost: float = static(default=0.0)  # per m from the place at reset; 0: no such cost
-    displace_threshold: float = 1e-3  # m, a nearer vase counts as in place
+    keepout: float = static(default=0.15)
+    """Radius of the keepout circle, in m."""
+    size: float = static(default=0.1)
+    """Half edge, in m."""
+    density: float = static(default=0.001)
+    """In kg/m^3."""
+    sink: float = static(default=4e-5)
+    """Depth in the floor at reset, where the floor carries its weight, in m."""
+    contact_cost: float = 1.0
+    """Cost per contact point with the robot."""
+    velocity_cost: float = 1.0
+    """Cost per m/s."""
+    velocity_threshold: float = 1e-4
+    """Speed below which a vase counts as at rest, in m/s."""
+    displace_cost: float = static(default=0.0)
+    """Cost per m from the place at reset; 0: no such cost."""
+    displace_threshold: float = 1e-3
+    """Distance below which a vase counts as in place, in m."""
 
     @override
     def check(self) -> None:
@@ -149,10 +166,14 @@ class Pillars(AbstractObject):
     slots: ClassVar[int | None] = 3
     rgba: ClassVar[Rgba] = (0.5, 0.5, 1.0, 1.0)
 
-    keepout: float = static(default=0.3)  # m
-    size: float = static(default=0.2)  # m, radius
-    half_height: float = static(default=0.5)  # m
-    cost: float = 1.0  # per contact point with the robot
+    keepout: float = static(default=0.3)
+    """Radius of the keepout circle, in m."""
+    size: float = static(default=0.2)
+    """Radius, in m."""
+    half_height: float = static(default=0.5)
+    """Half of the height, in m."""
+    cost: float = 1.0
+    """Cost per contact point with the robot."""
 
     @override
     def check(self) -> None:
@@ -178,9 +199,12 @@ class Buttons(AbstractObject):
     slots: ClassVar[int | None] = 3
     rgba: ClassVar[Rgba] = (1.0, 0.5, 0.0, 1.0)
 
-    keepout: float = static(default=0.2)  # m
-    size: float = static(default=0.1)  # m, radius
-    cost: float = 1.0  # per contact point with the robot
+    keepout: float = static(default=0.2)
+    """Radius of the keepout circle, in m."""
+    size: float = static(default=0.1)
+    """Radius, in m."""
+    cost: float = 1.0
+    """Cost per contact point with the robot."""
 
     @override
     def check(self) -> None:
@@ -206,11 +230,16 @@ class Gremlins(AbstractObject):
     slots: ClassVar[int | None] = 3
     rgba: ClassVar[Rgba] = (0.5, 0.0, 1.0, 1.0)
 
-    keepout: float = static(default=0.5)  # m
-    size: float = static(default=0.1)  # m, half edge
-    density: float = static(default=0.001)  # kg/m^3
-    travel: float = static(default=0.3)  # m, radius of the circle
-    contact_cost: float = 1.0  # per contact point with the robot
+    keepout: float = static(default=0.5)
+    """Radius of the keepout circle, in m."""
+    size: float = static(default=0.1)
+    """Half edge, in m."""
+    density: float = static(default=0.001)
+    """In kg/m^3."""
+    travel: float = static(default=0.3)
+    """Radius of the circle, in m."""
+    contact_cost: float = 1.0
+    """Cost per contact point with the robot."""
 
     @override
     def check(self) -> None:
@@ -235,10 +264,14 @@ class PushBox(AbstractObject):
     body_kind: ClassVar[BodyKind] = "free"
     rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 1.0)
 
-    keepout: float = static(default=0.2)  # m
-    size: float = static(default=0.2)  # m, half edge of the cube
-    density: float = static(default=0.001)  # kg/m^3
-    compass: bool = False  # has a compass in the observation
+    keepout: float = static(default=0.2)
+    """Radius of the keepout circle, in m."""
+    size: float = static(default=0.2)
+    """Half edge of the cube, in m."""
+    density: float = static(default=0.001)
+    """In kg/m^3."""
+    compass: bool = False
+    """Has a compass in the observation."""
 
     @override
     def check(self) -> None:
@@ -266,7 +299,8 @@ class Walls(AbstractObject):
     body_kind: ClassVar[BodyKind] = "fixed"
     turned: ClassVar[bool] = False
 
-    size: float = static(default=0.5)  # m, half edge
+    size: float = static(default=0.5)
+    """Half edge, in m."""
 
     @override
     def check(self) -> None:
@@ -292,7 +326,9 @@ class CircleArea(AbstractObject):
     rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.1)
 
     locations: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
-    radius: float = 1.5  # m
+    """Its centre, in m."""
+    radius: float = 1.5
+    """Radius of the circle, in m."""
 
     @override
     def check(self) -> None:
@@ -317,11 +353,16 @@ class Boundary(AbstractObject):
     turned: ClassVar[bool] = False
     rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 0.1)
 
-    num: int = 2  # 2: at x = +-distance; 4: also at y = +-distance
+    num: int = 2
+    """Number of lines. 2: at x = +-distance; 4: also at y = +-distance."""
     observed: bool = False
-    distance: float = static(default=1.125)  # m, from each line to the origin
-    half_length: float = static(default=3.5)  # m, of the drawn walls
-    cost: float = 1.0  # per step
+    """Has a lidar in the observation."""
+    distance: float = static(default=1.125)
+    """Distance of each line from the origin, in m."""
+    half_length: float = static(default=3.5)
+    """Half of the length of the drawn walls, in m."""
+    cost: float = 1.0
+    """Cost per step."""
 
     @override
     def check(self) -> None:

@@ -29,29 +29,49 @@ class LocomotionConfig:
     exceeds the threshold. Float fields are pytree leaves (see `settings`).
     """
 
-    name: str  # of the robot
-    xml: str  # path of the MJCF model
-    frameskip: int  # physics steps in one environment step
-    travel: int = 1  # number of coordinates on the floor: 1 for x, 2 for x and y
-    point: Literal["root", "com"] = "root"  # point of the displacement: the root's origin or the centre of mass
-    entries: tuple[str, ...] = ("qpos", "qvel")  # entries of the observation, in this order, from `ENTRIES`
-    velocity_clip: float = static(default=math.inf)  # bound of the observed velocities
+    name: str
+    """Name of the robot."""
+    xml: str
+    """Path of the MJCF model."""
+    frameskip: int
+    """Physics steps in one environment step."""
+    travel: int = 1
+    """Number of coordinates on the floor: 1 for x, 2 for x and y."""
+    point: Literal["root", "com"] = "root"
+    """Point of the displacement: the root's origin or the centre of mass."""
+    entries: tuple[str, ...] = ("qpos", "qvel")
+    """Entries of the observation, in this order, from `ENTRIES`."""
+    velocity_clip: float = static(default=math.inf)
+    """Bound of the observed velocities."""
 
-    threshold: float  # m/s
-    direction: Literal["ahead", "any"] = "ahead"  # ahead: speed along +x, with its sign; any: the norm
-    indicator: bool = True  # cost is 1 above the threshold, else 0; False: the excess in m/s
+    threshold: float
+    """Speed above which a step costs, in m/s."""
+    direction: Literal["ahead", "any"] = "ahead"
+    """ahead: speed along +x, with its sign; any: the norm."""
+    indicator: bool = True
+    """Cost is 1 above the threshold, else 0; False: the excess in m/s."""
 
-    forward_reward: float = 1.0  # per m/s along +x
-    control_cost: float  # weight of the sum of squared controls, subtracted from the reward
-    healthy_reward: float = 0.0  # reward of every step, including the last
-    healthy_height: Range = ANYTHING  # m; the episode terminates outside of any healthy range
-    healthy_angle: Range = ANYTHING  # rad, of a root that moves in the vertical plane
-    healthy_state: float = static(default=math.inf)  # bound of velocities, and of coordinates except those on the floor
-    reward_exception: float = -10.0  # reward of a step whose physics blows up; the episode terminates
+    forward_reward: float = 1.0
+    """Reward per m/s along +x."""
+    control_cost: float
+    """Weight of the sum of squared controls, subtracted from the reward."""
+    healthy_reward: float = 0.0
+    """Reward of every step, including the last."""
+    healthy_height: Range = ANYTHING
+    """Of the root, in m; the episode terminates outside of any healthy range."""
+    healthy_angle: Range = ANYTHING
+    """Of a root that moves in the vertical plane, in rad."""
+    healthy_state: float = static(default=math.inf)
+    """Bound of velocities, and of coordinates except those on the floor."""
+    reward_exception: float = -10.0
+    """Reward of a step whose physics blows up; the episode terminates."""
 
-    reset_noise: float  # half width of the uniform noise on coordinates at reset, and scale of the noise on velocities
-    reset_velocity: Literal["uniform", "normal"] = "uniform"  # distribution of the noise on velocities
-    episode_length: int = 1000  # steps until truncation
+    reset_noise: float
+    """Half width of the uniform noise on coordinates at reset, and scale of the noise on velocities."""
+    reset_velocity: Literal["uniform", "normal"] = "uniform"
+    """Distribution of the noise on velocities."""
+    episode_length: int = 1000
+    """Steps until truncation."""
 
     def __post_init__(self) -> None:
         freeze(self, "entries", "healthy_height", "healthy_angle")

@@ -26,9 +26,13 @@ class AbstractPlaced:
     """Where a layout may place objects of one kind. Abstract."""
 
     num: int = 1
-    keepout: float = static(default=0.0)  # m, radius of the circle that other keepout circles must not overlap
-    placements: tuple[Rectangle, ...] | None = None  # m; None: the environment's extents
-    locations: tuple[tuple[float, float], ...] = ()  # m, fixed places of the first objects
+    """Number of objects."""
+    keepout: float = static(default=0.0)
+    """Radius of the circle that other keepout circles must not overlap, in m."""
+    placements: tuple[Rectangle, ...] | None = None
+    """Rectangles to place in, in m; None: the environment's extents."""
+    locations: tuple[tuple[float, float], ...] = ()
+    """Fixed places of the first objects, in m."""
 
     def check(self) -> None:
         """Refuse wrong values."""

@@ -22,16 +22,27 @@ class Robot(AbstractPlaced):
     """
 
     name: str
-    xml: str  # path of the MJCF model
-    root_joint: Literal["planar", "free"]  # planar: slides x and y, then a hinge about z; free: one free joint
-    start_height: float = static(default=0.1)  # m, of the root body at reset
-    sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")  # observed, in this order
-    angle_components: bool = True  # observe joint angles as (sin, cos), ball joints as 3x3 matrices; False: unchanged
-    touches_floor: bool = True  # False: leave out contacts with the floor (mjx, warp)
-    floor_points: int | None = None  # largest number of floor contacts for the solver (mjx); None: all
-    self_contacts: tuple[tuple[str, str], ...] = ()  # pairs of its own geoms that collide (mjx; mujoco: all)
-    keepout: float = static(default=0.4)  # m
-    start_yaw: float | None = None  # rad, None: uniform in [0, 2 pi)
+    """Name of the robot."""
+    xml: str
+    """Path of the MJCF model."""
+    root_joint: Literal["planar", "free"]
+    """planar: slides x and y, then a hinge about z; free: one free joint."""
+    start_height: float = static(default=0.1)
+    """Height of the root body at reset, in m."""
+    sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")
+    """Sensors in the observation, in this order."""
+    angle_components: bool = True
+    """Observe joint angles as (sin, cos), ball joints as 3x3 matrices; False: unchanged."""
+    touches_floor: bool = True
+    """False: leave out contacts with the floor (mjx, warp)."""
+    floor_points: int | None = None
+    """Largest number of floor contacts for the solver (mjx); None: all."""
+    self_contacts: tuple[tuple[str, str], ...] = ()
+    """Pairs of its own geoms that collide (mjx; mujoco: all)."""
+    keepout: float = static(default=0.4)
+    """Radius of the keepout circle, in m."""
+    start_yaw: float | None = None
+    """Heading at reset, in rad; None: uniform in [0, 2 pi)."""
 
     def check(self) -> None:
         """Refuse wrong values."""

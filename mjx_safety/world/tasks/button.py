@@ -37,11 +37,17 @@ class Button(AbstractTask):
     """
 
     buttons: Buttons = Buttons(num=4)
-    goal: GoalArea = GoalArea(size=0.2)  # the marker on the target; it follows the target
-    goal_placed: bool = False  # True: the first layout reserves a place for the marker, as in safety-gymnasium 1.0.0
-    reward_distance: float = 1.0  # per m of progress; 0 makes the task sparse
-    reward_goal: float = 1.0  # bonus
-    resampling_delay: int = 10  # steps
+    """The buttons."""
+    goal: GoalArea = GoalArea(size=0.2)
+    """The marker on the target; it follows the target."""
+    goal_placed: bool = False
+    """True: the first layout reserves a place for the marker, as in safety-gymnasium 1.0.0."""
+    reward_distance: float = 1.0
+    """Reward per m of progress; 0 makes the task sparse."""
+    reward_goal: float = 1.0
+    """Bonus for pressing the target."""
+    resampling_delay: int = 10
+    """Steps after a press in which no wrong button costs."""
 
     name: ClassVar[str] = "Button"
 

@@ -26,7 +26,9 @@ class Circle(AbstractTask):
     """Reward is the counter-clockwise speed around the origin, less at a distance from the circle. No goal."""
 
     circle: CircleArea = CircleArea()
-    reward_factor: float = 0.1  # per m/s
+    """The circle to run along."""
+    reward_factor: float = 0.1
+    """Reward per m/s along the circle."""
 
     name: ClassVar[str] = "Circle"
 

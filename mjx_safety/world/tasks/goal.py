@@ -31,8 +31,11 @@ class Goal(AbstractTask):
     """Reward is the progress towards the goal, in m, plus a bonus on arrival (within the goal's radius)."""
 
     goal: GoalArea = GoalArea(keepout=0.305)
-    reward_distance: float = 1.0  # per m of progress; 0 makes the task sparse
-    reward_goal: float = 1.0  # bonus
+    """The area to reach."""
+    reward_distance: float = 1.0
+    """Reward per m of progress; 0 makes the task sparse."""
+    reward_goal: float = 1.0
+    """Bonus for reaching the goal."""
 
     name: ClassVar[str] = "Goal"
     moves: ClassVar[str | None] = "goal"

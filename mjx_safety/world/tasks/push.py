@@ -32,11 +32,17 @@ class Push(AbstractTask):
     """Reward is the progress of robot to box and of box to goal, in m, plus a bonus on arrival."""
 
     goal: GoalArea = GoalArea()
+    """The area to push the box to."""
     push_box: PushBox = PushBox()
-    null_dist: float = 0.0  # in half edges of the box; within it, progress of robot to box does not count
-    reward_box_dist: float = 1.0  # per m, robot to box
-    reward_box_goal: float = 1.0  # per m, box to goal
-    reward_goal: float = 1.0  # bonus
+    """The box."""
+    null_dist: float = 0.0
+    """In half edges of the box; within it, progress of robot to box does not count."""
+    reward_box_dist: float = 1.0
+    """Reward per m of progress of robot to box."""
+    reward_box_goal: float = 1.0
+    """Reward per m of progress of box to goal."""
+    reward_goal: float = 1.0
+    """Bonus for the box in the goal."""
 
     name: ClassVar[str] = "Push"
     moves: ClassVar[str | None] = "goal"

@@ -33,7 +33,8 @@ class RunMemory:
 class Run(AbstractTask):
     """Reward is the progress towards a far point at -y. No goal."""
 
-    reward_factor: float = 60.0  # per m
+    reward_factor: float = 60.0
+    """Reward per m of progress."""
 
     name: ClassVar[str] = "Run"
 
