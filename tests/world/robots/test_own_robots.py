@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import compiled
 
 import mjx_safety
 from mjx_safety import Car, EnvConfig, Pillars, Point, Robot, Vases
@@ -197,7 +196,7 @@ def test_actions_are_scaled_to_the_control_ranges(model):
     state = env.reset(jax.random.key(0))
 
     def control(*action):
-        return np.asarray(compiled(env.step)(state, jnp.array(action)).data.ctrl)
+        return np.asarray(jax.jit(env.step)(state, jnp.array(action)).data.ctrl)
 
     np.testing.assert_allclose(control(-1.0, -1.0), [0.0, -1.0])
     np.testing.assert_allclose(control(0.0, 0.25), [5.0, 0.25])
@@ -216,7 +215,7 @@ def test_a_step_depends_on_its_state_alone(model):
     env = build(lagging(model))
     assert env.mj_model.na == 2
     start, action = env.reset(jax.random.key(0)), jnp.array([1.0, 0.5])
-    step = compiled(env.step)
+    step = jax.jit(env.step)
     first = step(start, action)
     assert 0 < first.data.act[0] < 1  # rises towards 1 in 0.2 s
     np.testing.assert_allclose(first.data.act, (1 - (1 - 0.002 / 0.2) ** 10) * action, rtol=1e-5)
