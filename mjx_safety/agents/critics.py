@@ -63,6 +63,7 @@ def fit_critics(
         key,
         optimize.Passes(config.num_critic_passes, config.num_minibatches),
     )
+    metrics["skipped_critic_share"] = metrics.pop("skipped_share")
     return state.replace(params=state.params.replace(**params), opt_state=state.opt_state.replace(**opt_state)), metrics
 
 

@@ -8,9 +8,9 @@ from flax import struct
 
 from mjx_safety.agents import distributions, surrogates
 from mjx_safety.agents.constraints import lagrangian
-from mjx_safety.agents.first_order import FirstOrderConfig, PolicyLoss, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
 from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.types import Algorithm, Batch, Constraint, Gaussian, Metrics
+from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
 @struct.dataclass
@@ -18,24 +18,26 @@ class CUPConfig(FirstOrderConfig):
     """Settings of CUP."""
 
     clip_eps: float = 0.2  # half width of the trusted range of density ratios
-    cost_weight: float = 5.95  # (1 - discount * gae_lambda) / (1 - discount), here of 0.99 and 0.95
 
 
 def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Take the passes of PPO on the reward; then as many on the costs, held to the policy reached so far."""
+    """Take the passes of PPO on the reward; then as many on the costs, held to the policy reached so far.
+
+    The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from how its advantages are made.
+    """
 
     def improve(standing: Standing) -> PolicyLoss:
-        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-            objective = surrogates.clipped_surrogate(ratio, batch.advantage, config.clip_eps)
-            return -objective, {"clipped_share": surrogates.clipped_share(ratio, config.clip_eps)}
+        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+            return -gain, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
         return loss
 
     def project(standing: Standing) -> PolicyLoss:
-        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-            distance = jnp.mean(distributions.kl(dist, Gaussian(batch.mean, batch.log_std)))
-            cost = standing.multipliers @ surrogates.cost_surrogates(ratio, batch.cost_advantages)
-            return distance + config.cost_weight * cost, {}
+        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+            distance = jnp.mean(distributions.kl(moved.dist, moved.start))
+            cost = standing.multipliers @ surrogates.cost_surrogates(moved.ratio, batch.cost_advantages)
+            return distance + standing.cost_horizon * cost, {}
 
         return loss
 

@@ -5,6 +5,10 @@ Two estimates are kept (T_ep: episode length in steps):
   the worlds are at evenly spread phases of their episodes (`vectorize(..., stagger=True)`).
 - completed: mean over the episodes that ended in the rollout; T_ep / (2 T) rollouts old on average, and noisier.
 First episodes that a staggered start shortened count for the rate and are left out of `completed`.
+
+A staggered start spreads the counters, not the worlds: t steps after it none is older than t, and the young ones cost
+less, as no episode begins in danger. Those of age t stand for all older ones. Up to T_ep / 2 that is too far off, so
+no limit acts until then (`has_rate`), and the smoothed rate begins there.
 """
 
 from __future__ import annotations
@@ -21,23 +25,39 @@ def init(episode_length: int, num_sources: int) -> EpisodeCost:
     return EpisodeCost(zeros, zero, zeros, zero, zero, jnp.float32(episode_length), no, no)
 
 
-def update(estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float) -> EpisodeCost:
-    """Add one rollout. decay: weight of the past in the smoothed rate, in [0, 1); the first rollout sets the value."""
+COVERED = 0.5  # share of an episode that the oldest worlds must have seen
+
+
+def covers_episodes(num_steps: jax.Array, episode_length: int) -> jax.Array:
+    """Say whether the worlds' phases stand for whole episodes, num_steps [] steps after their start, [] bool."""
+    return num_steps >= COVERED * episode_length
+
+
+def update(
+    estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float, covered: jax.Array | bool
+) -> EpisodeCost:
+    """Add one rollout, or nothing if its sums are not finite.
+
+    decay: weight of the past in the smoothed rate, in [0, 1). covered: from `covers_episodes`; the smoothed rate begins
+    with the first rollout that is, and before it the rate is that of the last rollout alone.
+    """
     any_completed = sums.num_completed > 0.0
     divisor = jnp.maximum(sums.num_completed, 1.0)
     mean_length = jnp.where(any_completed, sums.episode_length / divisor, estimate.mean_length)
     rate_costs = mean_length * sums.cost_rates
     smoothed = decay * estimate.rate_costs + (1.0 - decay) * rate_costs
-    return EpisodeCost(
+    added = EpisodeCost(
         rate_costs=jnp.where(estimate.has_rate, smoothed, rate_costs),
         rate_return=mean_length * sums.reward_rate,
         completed_costs=jnp.where(any_completed, sums.episode_costs / divisor, estimate.completed_costs),
         completed_return=jnp.where(any_completed, sums.episode_return / divisor, estimate.completed_return),
         completed_goals=jnp.where(any_completed, sums.episode_goals / divisor, estimate.completed_goals),
         mean_length=mean_length,
-        has_rate=jnp.bool_(True),
+        has_rate=estimate.has_rate | covered,
         has_completed=estimate.has_completed | any_completed,
     )
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(sums)]))
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), added, estimate)
 
 
 def from_completed(estimate: EpisodeCost) -> jax.Array:

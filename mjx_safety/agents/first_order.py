@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mjx_safety.agents import distributions, optimize
+from mjx_safety.agents import distributions, optimize, surrogates
 from mjx_safety.agents.critics import ActorCriticConfig, fit_critics, init_critic_optimizer, make_actor_critic
 from mjx_safety.agents.on_policy import Standing, on_policy
-from mjx_safety.agents.optimize import Descent, Passes
+from mjx_safety.agents.optimize import Ball, Descent, Passes, Seen
 from mjx_safety.agents.types import (
     Algorithm,
     Batch,
@@ -33,20 +34,32 @@ class FirstOrderConfig(ActorCriticConfig):
     num_passes: int = struct.field(pytree_node=False, default=8)  # policy passes over a batch, at most
     num_critic_passes: int = struct.field(pytree_node=False, default=5)  # critic passes over a batch, always all
     learning_rate: float = 3e-4  # Adam, policy
-    entropy_coef: float = 0.0  # weight of the entropy bonus, which no multiplier scales down
-    target_kl: float = 0.015  # nats; no further policy pass once the new policy is farther from the old one
+    entropy_coef: float = 0.0  # weight of the entropy bonus beside the gain in reward; multipliers weigh both alike
+    target_kl: float = 0.015  # nats; the policy stops at this distance from the old one
 
 
-# Policy, density ratios [M] and the minibatch they belong to -> what to minimise [], and scalars to report.
-PolicyLoss = Callable[[Gaussian, jax.Array, Batch], tuple[jax.Array, Metrics]]
+@struct.dataclass
+class Moved:
+    """The new policy on the M samples of a minibatch."""
+
+    dist: Gaussian  # [M, A]
+    ratio: jax.Array  # [M] its density / that of the policy that acted
+    start: Gaussian  # [M, A] the policy that the stage began with
+    entropy_bonus: jax.Array  # [] belongs to the gain in reward, so that what weighs the one weighs the other
+    cost_changes: jax.Array  # [K] predicted change of each cost per step, a mean over the last minibatches; constant
+
+
+PolicyLoss = Callable[[Moved, Batch], tuple[jax.Array, Metrics]]  # -> what to minimise [], and scalars to report
 Stage = Callable[[Standing], PolicyLoss]
+
+MEMORY = 0.75  # weight of the past in `Moved.cost_changes`, of which a single minibatch says little
 
 
 def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[Stage]) -> Algorithm:
     """Minimise each stage's loss in turn, then fit the critics.
 
-    A stage begins at the policy that the stage before ended with. In its loss `batch.mean` and `batch.log_std` are that
-    policy, from which the KL is measured too; the ratios always refer to the policy that acted.
+    A stage begins at the policy that the stage before ended with. Ratios and KL refer to the policy that acted, and the
+    stages share the ball around it: of two, the first one may go half as far, so that the second one can take it back.
     """
     networks, critic_optimizer = make_actor_critic(config, constraint)
     policy_optimizer = optimize.make_optimizer(config.learning_rate, config.max_grad_norm)
@@ -58,15 +71,16 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
     def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
         critic_key, *stage_keys = jax.random.split(key, 1 + len(stages))
         policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
+        cost_changes = jnp.zeros_like(standing.violations)  # the policy has not moved yet
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
-            from_here = batch if number == 0 else _move_reference(networks, policy, batch)
-            policy, opt_states[number], reported = optimize.fit_until_kl(
+            begins_at = None if number == 0 else networks.policy(policy, batch.obs)
+            policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
                 Descent(_make_loss(config, networks, stage(standing)), policy_optimizer),
-                lambda params, start=from_here: mean_kl(networks, params, start),
-                config.target_kl,
+                Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
-                from_here,
+                cost_changes,
+                (batch, begins_at),
                 stage_key,
                 Passes(config.num_passes, config.num_minibatches),
             )
@@ -80,27 +94,25 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
     return on_policy(networks, constraint, init_optimizers, update)
 
 
-def mean_kl(networks: Networks, policy_params: Any, batch: Batch) -> jax.Array:
+def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
     """KL(the batch's policy || policy_params), mean over the batch [] (nats), in full float32 for so small a number."""
     with jax.default_matmul_precision("highest"):
         dist = networks.policy(policy_params, batch.obs)
     return jnp.mean(distributions.kl(Gaussian(batch.mean, batch.log_std), dist))
 
 
-def _make_loss(config: FirstOrderConfig, networks: Networks, policy_loss: PolicyLoss) -> optimize.Loss:
-    """Turn the loss of a policy into one of its parameters, less the entropy bonus."""
+def _make_loss(config: FirstOrderConfig, networks: Networks, policy_loss: PolicyLoss) -> optimize.PolicyLoss:
+    """Turn the loss of a policy into one of its parameters; what it sees again are the cost changes [K]."""
 
-    def loss_fn(policy_params: Any, batch: Batch) -> tuple[jax.Array, Metrics]:
-        dist = networks.policy(policy_params, batch.obs)
+    def loss_fn(policy_params: Any, data: tuple[Batch, Gaussian | None], cost_changes: jax.Array) -> tuple:
+        batch, begins_at = data
+        acted, dist = Gaussian(batch.mean, batch.log_std), networks.policy(policy_params, batch.obs)
         ratio = jnp.exp(distributions.log_prob(dist, batch.action) - batch.log_prob)
-        loss, metrics = policy_loss(dist, ratio, batch)
         entropy = jnp.mean(distributions.entropy(dist))
-        return loss - config.entropy_coef * entropy, metrics | {"entropy": entropy}
+        here = jax.lax.stop_gradient(surrogates.cost_surrogates(ratio, batch.cost_advantages))
+        cost_changes = MEMORY * cost_changes + (1.0 - MEMORY) * here
+        moved = Moved(dist, ratio, begins_at or acted, config.entropy_coef * entropy, cost_changes)
+        loss, metrics = policy_loss(moved, batch)
+        return loss, Seen(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
 
     return loss_fn
-
-
-def _move_reference(networks: Networks, policy_params: Any, batch: Batch) -> Batch:
-    """Measure from this policy now."""
-    dist = networks.policy(policy_params, batch.obs)
-    return batch.replace(mean=dist.mean, log_std=dist.log_std)

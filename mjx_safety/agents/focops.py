@@ -8,9 +8,9 @@ from flax import struct
 
 from mjx_safety.agents import distributions
 from mjx_safety.agents.constraints import lagrangian, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, PolicyLoss, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
 from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.types import Algorithm, Batch, Constraint, Gaussian, Metrics
+from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
 @struct.dataclass
@@ -29,12 +29,13 @@ def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algori
     """
 
     def stage(standing: Standing) -> PolicyLoss:
-        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-            kl = distributions.kl(dist, Gaussian(batch.mean, batch.log_std))
+        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+            kl = distributions.kl(moved.dist, moved.start)
             advantage = penalise(standing.multipliers, batch.advantage, batch.cost_advantages)
             counts = jax.lax.stop_gradient((kl <= config.max_state_kl).astype(kl.dtype))
-            value = jnp.mean(counts * (kl - ratio * advantage / config.temperature))
-            return value, {"counted_share": jnp.mean(counts)}
+            value = jnp.mean(counts * (kl - moved.ratio * advantage / config.temperature))
+            bonus = moved.entropy_bonus / (1.0 + jnp.sum(standing.multipliers))
+            return value - bonus, {"counted_share": jnp.mean(counts)}
 
         return loss
 

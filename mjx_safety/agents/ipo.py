@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import surrogates
-from mjx_safety.agents.constraints import hard_limit
-from mjx_safety.agents.first_order import FirstOrderConfig, PolicyLoss, first_order
+from mjx_safety.agents.constraints import hard_limit, penalise
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
 from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.types import Algorithm, Batch, Constraint, Gaussian, Metrics
+from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
 @struct.dataclass
@@ -22,27 +22,25 @@ class IPOConfig(FirstOrderConfig):
     least_room: float = 1e-3  # cost per step; with less room, or none, the barrier goes on as a straight line
 
 
-def barrier(room: jax.Array, least_room: jax.Array | float) -> jax.Array:
-    """log(room) where room >= least_room, below it the tangent there: finite and rising for any room [...]."""
-    safe = jnp.maximum(room, least_room)
-    return jnp.log(safe) + jnp.minimum(room - least_room, 0.0) / least_room
+def slope(room: jax.Array, sharpness: jax.Array | float, least_room: jax.Array | float) -> jax.Array:
+    """Slope of log(room) / sharpness where room >= least_room, and the slope there for any smaller room [...]."""
+    return 1.0 / (sharpness * jnp.maximum(room, least_room))
 
 
 def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Maximise the clipped reward surrogate + the barrier of (limit - predicted episode cost) / steps of an episode.
+    """Weigh a cost by the barrier's slope at the room that is predicted: (limit - episode cost) / its steps - change.
 
-    The tangent lets it start from policies that cost too much, for which the paper's barrier is not defined.
+    Below `least_room` the slope stays what it is there, so that it can start from policies that cost too much, for
+    which the paper's barrier is not defined.
     """
 
     def stage(standing: Standing) -> PolicyLoss:
-        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-            reward_term = surrogates.clipped_surrogate(ratio, batch.advantage, config.clip_eps)
-            cost_terms = surrogates.clipped_cost_surrogates(ratio, batch.cost_advantages, config.clip_eps)
-            room = -standing.violations - cost_terms
-            bonus = jnp.sum(barrier(room, config.least_room)) / config.sharpness
-            may_bind = surrogates.may_exceed(standing.violations, batch.cost_advantages, config.clip_eps)
-            steepest = 1.0 / (config.least_room * config.sharpness)  # weight that a cost can have, which sets the scale
-            return -(reward_term + bonus) / (1.0 + steepest * may_bind), {"room": jnp.min(room)}
+        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+            costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+            room = -standing.violations - moved.cost_changes
+            weights = slope(room, config.sharpness, config.least_room)
+            return -penalise(weights, gain, costs), {"room": jnp.min(room), "weight": jnp.max(weights)}
 
         return loss
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mjx_safety.agents import distributions, episode_cost, returns, rollout, running_stats
+from mjx_safety.agents import distributions, episode_cost, optimize, returns, rollout, running_stats
 from mjx_safety.agents.types import (
     Algorithm,
     Batch,
@@ -32,8 +32,12 @@ class Standing:
     """Where the K limited costs stand when an update begins."""
 
     multipliers: jax.Array  # [K] (1), already moved by the newest estimate
-    violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode's steps: as cost advantages are
+    violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode's steps: as cost advantages are;
+    # minus infinity as long as there is no estimate
+    cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage stands for
 
+
+LEAST = 1e-3  # of 1 - discount, where an undiscounted cost would have no horizon
 
 Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Metrics]]  # + key
 
@@ -77,11 +81,13 @@ def _iterate(
     env_state, trajectory, sums = rollout.collect(
         venv, networks, constraint.sources, state, rollout_key, config.unroll_length
     )
-    estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing)
+    num_rollouts = state.num_rollouts + 1
+    covered = episode_cost.covers_episodes(num_rollouts * config.unroll_length, venv.episode_length)
+    estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing, covered)
     costs = episode_cost.from_completed(estimate) if config.use_completed_episodes else estimate.rate_costs
     limited = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
     is_warm_up = state.num_rollouts == 0
-    state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=state.num_rollouts + 1)
+    state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts)
     learn = partial(_learn, constraint, update, config, trajectory, limited, update_key)
     state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
@@ -100,11 +106,15 @@ def _learn(
     """One update, and how well the critics knew the returns before it. limited: [K] estimated episode costs."""
     batch = make_batch(trajectory, state.normaliser, config)
     value, cost_values = trajectory.value.ravel(), trajectory.cost_values.reshape(batch.cost_value_targets.shape)
-    state = state.replace(constraint=constraint.update(state.constraint, limited))
-    margins = constraint.margins(state.constraint)
+    known, mean_length = state.episode_cost.has_rate, state.episode_cost.mean_length
+    moved = constraint.update(state.constraint, limited)
+    state = state.replace(constraint=optimize.select(known, moved, state.constraint))
+    violations = (limited - constraint.limits + constraint.margins(state.constraint)) / mean_length
     standing = Standing(
         multipliers=constraint.multipliers(state.constraint),
-        violations=(limited - constraint.limits + margins) / state.episode_cost.mean_length,
+        violations=jnp.where(known, violations, -jnp.inf),
+        cost_horizon=(1.0 - config.cost_discount * config.cost_gae_lambda)
+        / jnp.maximum(1.0 - config.cost_discount, LEAST),
     )
     state, metrics = update(state, batch, standing, key)
     fitness = {

@@ -1,8 +1,12 @@
-"""Minibatch optimisation: passes over a batch of M samples, for a policy with a KL stop, for critics without one."""
+"""Minibatch optimisation: passes over a batch of M samples, for a policy with a KL stop, for critics without one.
+
+A step whose gradient is not finite is not taken; both report `skipped_share`, the share of such steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,14 +14,35 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-Loss = Callable[[Any, Any], tuple[jax.Array, Any]]  # params, minibatch -> loss [], auxiliary scalars
+from mjx_safety.agents.types import Metrics
+
+Loss = Callable[[Any, Any], tuple[jax.Array, Metrics]]  # params, minibatch -> loss [], scalars to report
+
+
+@struct.dataclass
+class Seen:
+    """What a policy's loss sees on its way."""
+
+    kl: jax.Array  # [] nats, of the minibatch
+    memory: Any  # whatever the loss wants to see again in the next step
+    metrics: Metrics  # scalars to report
+
+
+PolicyLoss = Callable[[Any, Any, Any], tuple[jax.Array, Seen]]  # params, minibatch, memory -> loss [], what it saw
 
 
 class Descent(NamedTuple):
     """What to minimise, and how to step."""
 
-    loss_fn: Loss
+    loss_fn: Callable[..., tuple[jax.Array, Any]]
     optimizer: optax.GradientTransformation
+
+
+class Ball(NamedTuple):
+    """How far a policy may go."""
+
+    kl_fn: Callable[[Any], jax.Array]  # params -> KL of the whole batch [] (nats)
+    target_kl: jax.Array | float
 
 
 @struct.dataclass
@@ -53,62 +78,127 @@ def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
     return (words & jnp.uint32(2**index_bits - 1)).astype(jnp.int32)
 
 
-def run_pass(descent: Descent, params: Any, opt_state: Any, minibatches: Any) -> tuple[Any, Any, Any]:
-    """Take one gradient step per minibatch. Returns params, optimiser state, and the mean of the loss's auxiliaries."""
+def step(descent: Descent, params: Any, opt_state: Any, *args: Any) -> tuple[Any, Any, jax.Array, Any]:
+    """Take one gradient step, or none if the gradient is not finite. args: of the loss, after the parameters.
 
-    def step(carry: tuple[Any, Any], minibatch: Any) -> tuple[tuple[Any, Any], Any]:
-        params, opt_state = carry
-        gradient, auxiliary = jax.grad(descent.loss_fn, has_aux=True)(params, minibatch)
-        change, opt_state = descent.optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, change), opt_state), auxiliary
+    Returns params, optimiser state, whether the step was taken [] bool, and the loss's second result.
+    """
+    gradient, auxiliary = jax.grad(descent.loss_fn, has_aux=True)(params, *args)
+    finite = jnp.isfinite(optax.tree.norm(gradient))
+    change, new_opt_state = descent.optimizer.update(gradient, opt_state, params)
+    new_params = optax.apply_updates(params, change)
+    return *select(finite, (new_params, new_opt_state), (params, opt_state)), finite, auxiliary
 
-    (params, opt_state), auxiliary = jax.lax.scan(step, (params, opt_state), minibatches)
-    return params, opt_state, jax.tree.map(jnp.mean, auxiliary)
+
+def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
+    """Choose between two pytrees. condition: [] bool."""
+    return jax.tree.map(partial(jnp.where, condition), if_true, if_false)
 
 
 def fit(
     descent: Descent, params: Any, opt_state: Any, batch: Any, key: jax.Array, passes: Passes
-) -> tuple[Any, Any, Any]:
-    """Go through the batch `passes.num_passes` times. Returns params, optimiser state, the last pass's auxiliaries."""
+) -> tuple[Any, Any, Metrics]:
+    """Go through the batch `passes.num_passes` times. Returns params, optimiser state, the last pass's mean metrics."""
 
-    def one_pass(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], Any]:
-        minibatches = split_minibatches(batch, key, passes.num_minibatches)
-        params, opt_state, auxiliary = run_pass(descent, *carry, minibatches)
-        return (params, opt_state), auxiliary
+    def one_step(carry: tuple[Any, Any], minibatch: Any) -> tuple[tuple[Any, Any], tuple[jax.Array, Metrics]]:
+        params, opt_state, taken, metrics = step(descent, *carry, minibatch)
+        return (params, opt_state), (taken, select(taken, metrics, jax.tree.map(jnp.zeros_like, metrics)))
+
+    def one_pass(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], tuple[jax.Array, Metrics]]:
+        carry, (taken, metrics) = jax.lax.scan(one_step, carry, split_minibatches(batch, key, passes.num_minibatches))
+        num_taken = jnp.sum(taken.astype(jnp.float32))
+        return carry, (num_taken, jax.tree.map(lambda each: jnp.sum(each) / jnp.maximum(num_taken, 1.0), metrics))
 
     keys = jax.random.split(key, passes.num_passes)
-    (params, opt_state), auxiliary = jax.lax.scan(one_pass, (params, opt_state), keys)
-    return params, opt_state, jax.tree.map(lambda leaf: leaf[-1], auxiliary)
+    (params, opt_state), (num_taken, metrics) = jax.lax.scan(one_pass, (params, opt_state), keys)
+    skipped = 1.0 - jnp.mean(num_taken) / passes.num_minibatches
+    return params, opt_state, jax.tree.map(lambda leaf: leaf[-1], metrics) | {"skipped_share": skipped}
+
+
+@struct.dataclass
+class Way:
+    """Where a policy stands on its way through a batch."""
+
+    params: Any  # the newest
+    opt_state: Any
+    inside: tuple[Any, Any]  # parameters and optimiser state, the newest that were seen inside the KL ball
+    inside_kl: jax.Array  # [] nats, as it was seen
+    left_ball: jax.Array  # [] bool, the newest parameters lie outside
+    memory: Any  # of the loss
+    num_steps: jax.Array  # [] int32
+    num_skipped: jax.Array  # [] int32, steps not taken, as their gradients were not finite
+    metrics: Metrics  # of the newest step that was taken
 
 
 def fit_until_kl(
     descent: Descent,
-    kl_fn: Callable[[Any], jax.Array],
-    target_kl: jax.Array | float,
+    ball: Ball,
     params: Any,
     opt_state: Any,
+    memory: Any,
     batch: Any,
     key: jax.Array,
     passes: Passes,
-) -> tuple[Any, Any, dict[str, jax.Array]]:
-    """As `fit`, but stop after the first pass with kl_fn(params) > target_kl, measured on the whole batch.
+) -> tuple[Any, Any, Any, Metrics]:
+    """As `fit`, but stop as soon as a minibatch sees the policy leave the ball, and go back to where it was inside.
 
-    Returns params, optimiser state, and {"kl", "num_passes"} together with the last pass's auxiliaries.
+    descent.loss_fn: a `PolicyLoss`; memory: what it sees in the first step. The last step of all has no minibatch to
+    see it, so there the whole batch does. Returns params, optimiser state, memory, and {"kl", "num_passes",
+    "skipped_share"} together with the last step's metrics.
     """
+    end = passes.num_passes * passes.num_minibatches
 
-    def wants_more(carry: tuple) -> jax.Array:
-        index, kl = carry[2], carry[3]
-        return (index < passes.num_passes) & (kl <= target_kl)
-
-    def one_pass(carry: tuple) -> tuple:
-        params, opt_state, index, _, _ = carry
+    def one_pass(way: Way) -> Way:
+        index = way.num_steps // passes.num_minibatches
         minibatches = split_minibatches(batch, jax.random.fold_in(key, index), passes.num_minibatches)
-        params, opt_state, auxiliary = run_pass(descent, params, opt_state, minibatches)
-        return params, opt_state, index + 1, kl_fn(params), auxiliary
+
+        def one_step(way: Way) -> Way:
+            number = way.num_steps % passes.num_minibatches
+            return _descend(descent, ball.target_kl, way, jax.tree.map(lambda leaf: leaf[number], minibatches))
+
+        next_pass = (index + 1) * passes.num_minibatches
+        return jax.lax.while_loop(lambda way: ~way.left_ball & (way.num_steps < next_pass), one_step, way)
 
     first = jax.tree.map(lambda leaf: leaf[: leaf.shape[0] // passes.num_minibatches], batch)
-    shapes = jax.eval_shape(descent.loss_fn, params, first)[1]
+    shapes = jax.eval_shape(descent.loss_fn, params, first, memory)[1].metrics
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    start = (params, opt_state, jnp.int32(0), jnp.float32(0.0), nothing)
-    params, opt_state, index, kl, auxiliary = jax.lax.while_loop(wants_more, one_pass, start)
-    return params, opt_state, {"kl": kl, "num_passes": index.astype(jnp.float32), **auxiliary}
+    start = Way(
+        params, opt_state, (params, opt_state), jnp.float32(0.0), jnp.bool_(False), memory, jnp.int32(0), jnp.int32(0),
+        nothing,
+    )  # fmt: skip
+    way = jax.lax.while_loop(lambda way: ~way.left_ball & (way.num_steps < end), one_pass, start)
+    params, opt_state = select(way.left_ball, way.inside, (way.params, way.opt_state))
+    kl = ball.kl_fn(params)
+    goes_back = ~way.left_ball & ~(kl <= ball.target_kl)
+    params, opt_state = select(goes_back, way.inside, (params, opt_state))
+    num_kept = way.num_steps - 2 * way.left_ball - goes_back
+    return (
+        params,
+        opt_state,
+        way.memory,
+        way.metrics
+        | {
+            "kl": jnp.where(goes_back, way.inside_kl, kl),
+            "num_passes": jnp.maximum(num_kept, 0) / passes.num_minibatches,
+            "skipped_share": way.num_skipped / jnp.maximum(way.num_steps, 1),
+        },
+    )
+
+
+def _descend(descent: Descent, target_kl: jax.Array | float, way: Way, minibatch: Any) -> Way:
+    """One more step, unless this minibatch sees the policy outside of the ball."""
+    params, opt_state, taken, seen = step(descent, way.params, way.opt_state, minibatch, way.memory)
+    left_ball = seen.kl > target_kl
+    here = (way.params, way.opt_state, seen.kl)
+    inside_params, inside_opt_state, inside_kl = select(left_ball, (*way.inside, way.inside_kl), here)
+    return Way(
+        params=params,
+        opt_state=opt_state,
+        inside=(inside_params, inside_opt_state),
+        inside_kl=inside_kl,
+        left_ball=left_ball,
+        memory=select(taken, seen.memory, way.memory),
+        num_steps=way.num_steps + 1,
+        num_skipped=way.num_skipped + ~taken,
+        metrics=select(taken, seen.metrics, way.metrics),
+    )

@@ -1,4 +1,4 @@
-"""P3O (arXiv 2205.11814): an exact penalty on what the clipped surrogate predicts to lie over the limit."""
+"""P3O (arXiv 2205.11814): an exact penalty on what is predicted to lie over the limit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import surrogates
-from mjx_safety.agents.constraints import hard_limit
-from mjx_safety.agents.first_order import FirstOrderConfig, PolicyLoss, first_order
+from mjx_safety.agents.constraints import hard_limit, penalise
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
 from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.types import Algorithm, Batch, Constraint, Gaussian, Metrics
+from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
 @struct.dataclass
@@ -22,21 +22,21 @@ class P3OConfig(FirstOrderConfig):
 
 
 def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Maximise the clipped reward surrogate less penalty * sum of max(0, predicted violation).
+    """Weigh a cost by `penalty` as long as it is predicted to lie over its limit, else not at all.
 
-    A violation is predicted per step: estimated episode cost over the limit, divided by the steps of an episode, plus
-    the clipped cost surrogate. The paper's (1 - discount) is that division for discounted costs.
+    That is the slope of the paper's penalty * max(0, predicted violation). A violation is predicted per step: estimated
+    episode cost over the limit, divided by the steps of an episode, plus the change that the samples foresee. The
+    paper's (1 - discount) is that division for discounted costs. Its clipped surrogate is for the gradient only: as a
+    prediction it rises with every move of the policy.
     """
 
     def stage(standing: Standing) -> PolicyLoss:
-        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-            reward_term = surrogates.clipped_surrogate(ratio, batch.advantage, config.clip_eps)
-            cost_terms = surrogates.clipped_cost_surrogates(ratio, batch.cost_advantages, config.clip_eps)
-            excess = jnp.sum(jnp.maximum(0.0, cost_terms + standing.violations))
-            may_bind = surrogates.may_exceed(standing.violations, batch.cost_advantages, config.clip_eps)
-            # Divided, for clipping the gradient's norm would take more from minibatches with the penalty than without.
-            scale = 1.0 + config.penalty * may_bind
-            return (config.penalty * excess - reward_term) / scale, {"predicted_violation": excess}
+        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+            costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+            predicted = standing.violations + moved.cost_changes
+            weights = jnp.where(predicted > 0.0, config.penalty, 0.0)
+            return -penalise(weights, gain, costs), {"predicted_violation": jnp.sum(jnp.maximum(0.0, predicted))}
 
         return loss
 

@@ -7,9 +7,9 @@ from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import penalise, unconstrained
-from mjx_safety.agents.first_order import FirstOrderConfig, PolicyLoss, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
 from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.types import Algorithm, Batch, Constraint, Gaussian, Metrics
+from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
 @struct.dataclass
@@ -26,11 +26,11 @@ def ppo(config: PPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """
 
     def stage(standing: Standing) -> PolicyLoss:
-        def loss(dist: Gaussian, ratio: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-            reward_term = surrogates.clipped_surrogate(ratio, batch.advantage, config.clip_eps)
-            cost_terms = surrogates.clipped_cost_surrogates(ratio, batch.cost_advantages, config.clip_eps)
-            objective = penalise(standing.multipliers, reward_term, cost_terms)
-            return -objective, {"clipped_share": surrogates.clipped_share(ratio, config.clip_eps)}
+        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+            costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+            objective = penalise(standing.multipliers, gain, costs)
+            return -objective, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
         return loss
 

@@ -103,6 +103,7 @@ def describe(
         "return_estimate": estimate.rate_return,
         "cost_estimate": estimate.rate_costs[0],
         "cost_rate": sums.cost_rates[0],
+        "limit_acts": estimate.has_rate.astype(jnp.float32),
         "violation": jnp.max(jnp.nan_to_num(limited - constraint.limits, neginf=0.0)),
         "multiplier": jnp.sum(multipliers),
         "margin": jnp.sum(constraint.margins(state.constraint)),

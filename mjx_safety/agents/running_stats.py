@@ -23,18 +23,20 @@ def count(stats: RunningStats) -> jax.Array:
 
 
 def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
-    """Add a batch of raw observations [..., O] (Chan, Golub and LeVeque 1979)."""
+    """Add a batch of raw observations [..., O] (Chan, Golub and LeVeque 1979), or nothing if one is not finite."""
     obs = obs.reshape(-1, obs.shape[-1])
     batch_mean, batch_var = jnp.mean(obs, axis=0), jnp.var(obs, axis=0)
     weight = obs.shape[0] / (count(stats) + obs.shape[0])
     shift = batch_mean - stats.mean
     low = stats.count_low + jnp.uint32(obs.shape[0])
-    return RunningStats(
+    merged = RunningStats(
         mean=stats.mean + weight * shift,
         var=(1.0 - weight) * stats.var + weight * batch_var + weight * (1.0 - weight) * jnp.square(shift),
         count_low=low,
         count_high=stats.count_high + (low < stats.count_low).astype(jnp.uint32),
     )
+    finite = jnp.all(jnp.isfinite(batch_var))
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), merged, stats)
 
 
 def normalise(stats: RunningStats, obs: jax.Array) -> jax.Array:

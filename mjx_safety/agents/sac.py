@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from mjx_safety.agents import distributions, episode_cost, replay, rollout, running_stats
+from mjx_safety.agents import distributions, episode_cost, optimize, replay, rollout, running_stats
 from mjx_safety.agents.constraints import lagrangian, penalise
 from mjx_safety.agents.types import (
     Algorithm,
@@ -228,19 +228,21 @@ def _iterate(
     env_state, steps, sums = _collect(
         venv, networks, constraint.sources, state, acts_at_random, rollout_key, train_config.unroll_length
     )
-    estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing)
+    num_rollouts = state.num_rollouts + 1
+    covered = episode_cost.covers_episodes(num_rollouts * train_config.unroll_length, venv.episode_length)
+    estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing, covered)
     costs = episode_cost.from_completed(estimate) if train_config.use_completed_episodes else estimate.rate_costs
     limited = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
     kept = replay.add(state.replay, steps)
-    learns = ((state.num_rollouts + 1) * num_steps >= config.random_steps) & (kept.size >= config.batch_size)
+    learns = (num_rollouts * num_steps >= config.random_steps) & (kept.size >= config.batch_size)
     moved = constraint.update(state.constraint, limited)
     state = state.replace(
         env_state=env_state,
         key=key,
         episode_cost=estimate,
-        num_rollouts=state.num_rollouts + 1,
+        num_rollouts=num_rollouts,
         replay=kept,
-        constraint=jax.tree.map(partial(jnp.where, learns), moved, state.constraint),
+        constraint=optimize.select(learns & estimate.has_rate, moved, state.constraint),
     )
     problem = Problem(config, networks, train_config, constraint.multipliers(state.constraint))
     state, metrics = _learn(problem, state, jnp.where(learns, config.num_updates, 0), update_key)

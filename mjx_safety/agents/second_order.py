@@ -110,7 +110,9 @@ def search(
     theta, share, found = trust_region.line_search(
         problem.theta, direction, accept, config.num_backtracks, config.backtrack_factor
     )
-    return theta, {"kl": jnp.where(share > 0.0, found.kl, 0.0), "step_share": share}
+    skipped = ~jnp.isfinite(jnp.linalg.norm(direction))
+    kl = jnp.where(share > 0.0, found.kl, 0.0)
+    return theta, {"kl": kl, "step_share": share, "skipped_share": skipped.astype(jnp.float32)}
 
 
 def relative_residual(fvp: Callable[[jax.Array], jax.Array], x: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
-"""Estimates of how much a new policy gains on the old one's samples.
+"""Estimates of how much a new policy gains on the old one's samples: all are 0 where the policy has not moved.
 
-Ratios and reward advantages [M] give []; cost advantages [M, K], one column for each limited cost, give [K].
+Ratios (new density / old density) and reward advantages [M] give []; cost advantages [M, K], one column for each
+limited cost, give [K].
 """
 
 from __future__ import annotations
@@ -10,30 +11,30 @@ import jax.numpy as jnp
 
 
 def surrogate(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-    """Importance-weighted advantage E[ratio * A]; ratio = new density / old density."""
-    return jnp.mean(ratio * advantage)
+    """Gain in reward by importance weights, E[(ratio - 1) * A]."""
+    return jnp.mean((ratio - 1.0) * advantage)
 
 
 def cost_surrogates(ratio: jax.Array, cost_advantages: jax.Array) -> jax.Array:
-    """The same for every limited cost, [M, K] to [K]."""
-    return ratio @ cost_advantages / ratio.shape[0]
+    """The same for every limited cost, [M, K] to [K]: an unbiased prediction of its change per step."""
+    return (ratio - 1.0) @ cost_advantages / ratio.shape[0]
 
 
 def clipped_surrogate(ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
     """Pessimistic gain in reward (PPO, arXiv 1707.06347): the smaller of the plain and the clipped term."""
-    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
-    return jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+    change = ratio - 1.0
+    clipped = jnp.clip(change, -clip_eps, clip_eps)
+    return jnp.mean(jnp.minimum(change * advantage, clipped * advantage))
 
 
 def clipped_cost_surrogates(ratio: jax.Array, cost_advantages: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
-    """Pessimistic gain in cost (arXiv 2007.03964): the larger of the plain and the clipped term, [M, K] to [K]."""
-    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
-    return jnp.mean(jnp.maximum(ratio[:, None] * cost_advantages, clipped[:, None] * cost_advantages), axis=0)
+    """Pessimistic gain in cost (arXiv 2007.03964): the larger of the plain and the clipped term, [M, K] to [K].
 
-
-def may_exceed(violations: jax.Array, cost_advantages: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
-    """Whether a clipped step may push any cost [K] over its limit, as far as it can move that cost at all, [] bool."""
-    return jnp.any(violations + clip_eps * jnp.mean(jnp.abs(cost_advantages), axis=0) > 0.0)
+    It guides a step, as PPO's does, but predicts nothing: its mean rises with the distance from the old policy.
+    """
+    change = (ratio - 1.0)[:, None]
+    clipped = jnp.clip(change, -clip_eps, clip_eps)
+    return jnp.mean(jnp.maximum(change * cost_advantages, clipped * cost_advantages), axis=0)
 
 
 def clipped_share(ratio: jax.Array, clip_eps: jax.Array | float) -> jax.Array:

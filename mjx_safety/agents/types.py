@@ -62,7 +62,7 @@ class EpisodeCost:
     completed_return: jax.Array  # [] of the same episodes
     completed_goals: jax.Array  # [] of the same episodes
     mean_length: jax.Array  # [] steps, of the same episodes; the time limit before there are any
-    has_rate: jax.Array  # [] bool, at least one rollout seen
+    has_rate: jax.Array  # [] bool, the rate stands for whole episodes, so that limits may act on it
     has_completed: jax.Array  # [] bool, at least one whole episode seen
 
 

@@ -18,7 +18,7 @@ from mjx_safety.agents.catalogue import ALGORITHMS
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.critics import ActorCriticConfig
 from mjx_safety.agents.first_order import FirstOrderConfig
-from mjx_safety.agents.ipo import barrier
+from mjx_safety.agents.ipo import slope
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.on_policy import Standing, on_policy
 from mjx_safety.agents.second_order import TrustRegionConfig
@@ -51,7 +51,8 @@ def test_what_an_update_is_told(completed):
     networks = make_networks((4,), num_costs=2)
 
     def update(state, batch, standing, key):
-        return state, {f"told_{name}": standing.violations[i] for i, name in enumerate(limits)}
+        told = {f"told_{name}": standing.violations[i] for i, name in enumerate(limits)}
+        return state, told | {"cost_horizon": standing.cost_horizon}
 
     algorithm = on_policy(networks, constraint, lambda params: (), update)
     venv = vectorize(probe_envs.TwoCosts(), 16, stagger=True)
@@ -65,13 +66,31 @@ def test_what_an_update_is_told(completed):
     violations = estimate[jnp.array([2, 1])] - jnp.array([1.0, 10.0]) + state.constraint
     assert np.any(state.constraint > 0.0)
     assert_allclose([metrics["told_seldom"], metrics["told_often"]], violations / 20.0, rtol=1e-5)
+    assert_allclose(metrics["cost_horizon"], (1.0 - 0.99 * 0.97) / (1.0 - 0.99), rtol=1e-3)
+
+
+def test_no_limit_acts_before_the_worlds_stand_for_whole_episodes():
+    """Episodes of 20 steps, 4 a rollout: from the third rollout on. Until then nothing moves the multiplier."""
+    venv = vectorize(probe_envs.CostlyTarget(), 16, stagger=True)
+
+    def update(state, batch, standing, key):
+        return state, {"told": standing.violations[0]}
+
+    algorithm = on_policy(make_networks((4,)), hard_limit(5.0, margin_learning_rate=0.1), lambda params: (), update)
+    step = jax.jit(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)))
+    state = init(venv, algorithm, jax.random.key(0))
+    seen = []
+    for _ in range(5):
+        state, metrics = step(state)
+        seen.append((metrics["limit_acts"], metrics["margin"] > 0.0, jnp.isfinite(metrics["told"])))
+    assert_array_equal(seen[1:], [[0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]])
 
 
 class Updates:
     """One update of an algorithm on one batch of 256 samples, compiled once for all standings and advantages."""
 
-    def __init__(self, name, limit=25.0):
-        self.algorithm = build(name, limit)
+    def __init__(self, name, limit=25.0, **settings):
+        self.algorithm = build(name, limit, **settings)
         self.networks, self.constraint, update = self.algorithm.iterate.args
         sizes = probe_envs.Target(obs_size=3, action_size=2)
         self.state = self.algorithm.init(sizes, jax.random.key(0))
@@ -103,7 +122,7 @@ class Updates:
     def __call__(self, multiplier=0.0, violation=-jnp.inf, **changes):
         """The new parameters and the metrics. changes: of the batch."""
         one = jnp.ones(self.constraint.num_costs)
-        standing = Standing(multipliers=multiplier * one, violations=violation * one)
+        standing = Standing(multipliers=multiplier * one, violations=violation * one, cost_horizon=jnp.float32(3.97))
         state, metrics = self.update(self.state, self.batch.replace(**changes), standing, jax.random.key(2))
         return state.params, metrics
 
@@ -160,8 +179,8 @@ def test_without_costs_a_limit_changes_nothing(name):
 
 
 def test_cup_first_improves_as_ppo_does_and_then_takes_cost_back():
-    """Its first stage is PPO's, and so are its critics; the second gives up cost that the first one raised."""
-    held, parent = updates("cup"), updates("ppo")
+    """Its first stage is PPO's in half the ball, and so are its critics; the second gives up cost that it raised."""
+    held, parent = updates("cup"), updates("ppo", target_kl=0.01)
     (params, metrics), (expected, of_ppo) = held(multiplier=5.0), parent()
     for name in ("kl", "num_passes", "clipped_share"):
         assert_allclose(metrics[name], of_ppo[name], rtol=1e-4)
@@ -173,7 +192,7 @@ def test_cup_first_improves_as_ppo_does_and_then_takes_cost_back():
 
 def test_cup_without_a_multiplier_stays_where_ppo_went():
     """Nothing but the distance to that policy is left to minimise."""
-    (params, _), (expected, _) = updates("cup")(), updates("ppo")()
+    (params, _), (expected, _) = updates("cup")(), updates("ppo", target_kl=0.01)()
     assert_allclose(updates("cup").kl(params), updates("ppo").kl(expected), rtol=0.05)
 
 
@@ -259,7 +278,7 @@ def test_crpo_turns_to_the_limit_that_is_broken_most():
     costs = jnp.stack([first, -first], axis=1)  # what lowers one raises the other
 
     def gains(violations):
-        standing = Standing(multipliers=jnp.zeros(2), violations=jnp.array(violations))
+        standing = Standing(jnp.zeros(2), jnp.array(violations), jnp.float32(3.97))
         state, metrics = held.update(held.state, held.batch.replace(cost_advantages=costs), standing, jax.random.key(2))
         return held.gain(state.params, first), held.gain(state.params, held.batch.advantage), metrics["lowers_cost"]
 
@@ -276,17 +295,84 @@ def test_focops_counts_only_observations_that_stayed_close():
     _, near = updates("focops")()
     algorithm = build("focops", max_state_kl=1e-9)
     held = updates("focops")
-    standing = Standing(jnp.zeros(1), jnp.zeros(1))
+    standing = Standing(jnp.zeros(1), jnp.zeros(1), jnp.float32(3.97))
     _, far = jax.jit(algorithm.iterate.args[2])(held.state, held.batch, standing, jax.random.key(2))
     assert near["counted_share"] > 0.5 and far["counted_share"] < 0.1 and far["kl"] < near["kl"]
 
 
-def test_the_barrier_goes_on_as_its_tangent():
-    value, slope = barrier, jax.vmap(jax.grad(partial(barrier, least_room=0.1)))
-    rooms = jnp.array([2.0, 0.5, 0.1, 0.05, 0.0, -1.0])
-    assert_allclose(value(rooms, 0.1)[:3], np.log([2.0, 0.5, 0.1]), rtol=1e-6)
-    assert_allclose(value(rooms, 0.1)[3:], np.log(0.1) + (np.array([0.05, 0.0, -1.0]) - 0.1) / 0.1, rtol=1e-6)
-    assert_allclose(slope(jnp.array([2.0, 0.5, 0.101, 0.099, 0.0, -1.0])), [0.5, 2, 1 / 0.101, 10, 10, 10], rtol=1e-5)
+def test_ipo_weighs_cost_the_more_the_less_room_there_is():
+    """By the barrier's slope, which goes on where there is no room. The steps are small: room is what it was told."""
+    assert_allclose(slope(jnp.array([2.0, 0.5, 0.1, 0.05, 0.0, -1.0]), 10.0, 0.1), [0.05, 0.2, 1, 1, 1, 1], rtol=1e-6)
+    held = updates("ipo", learning_rate=1e-4)
+    cost = held.batch.cost_advantages[:, 0]
+    found = [held(violation=v) for v in (-0.5, -0.05, -0.02, -0.005, 0.02)]
+    weights, gains = [metrics["weight"] for _, metrics in found], [held.gain(params, cost) for params, _ in found]
+    assert_allclose(weights, [0.02, 0.2, 0.5, 2.0, 10.0], rtol=0.2)
+    assert gains[0] > 0.0 > gains[3] > gains[4]
+
+
+class ManySamples(Updates):
+    """Costs as in PointGoal1: 16384 samples, rare and large advantages, standard deviation 3.8, of no direction."""
+
+    @functools.cached_property
+    def batch(self):
+        tile = lambda leaf: jnp.tile(leaf, (64, *[1] * (leaf.ndim - 1)))  # noqa: E731
+        batch = jax.tree.map(tile, super().batch)
+        costs = jnp.where(jax.random.uniform(jax.random.key(5), (16384, 1)) < 0.05, 17.4, 0.0)
+        return batch.replace(cost_advantages=costs - costs.mean(axis=0))
+
+
+def test_p3o_below_its_limit_is_ppo_and_above_it_ppo_with_a_multiplier():
+    """At -0.02 no minibatch is mistaken for a broken limit, although its mean advantage is off by 0.12."""
+    held, free, pressed = (ManySamples(name, num_minibatches=16) for name in ("p3o", "ppo", "ppo-lag"))
+    size = held.batch.cost_advantages.reshape(16, -1).mean(axis=1).std()
+    assert 0.08 < size < 0.2
+    below, above = held(violation=-0.02)[0], held(violation=0.5)[0]
+    assert_close(below.policy, free()[0].policy)
+    assert_close(above.policy, pressed(multiplier=5.0)[0].policy)
+    assert held.kl(below) > 0.005
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [(name, {"multiplier": m}) for name in ("ppo-lag", "focops", "cup") for m in (0.3, 1.0, 3.0)]
+    + [(name, {"violation": v}) for name in ("p3o", "ipo") for v in (-0.02, 0.02)],
+)
+def test_no_stage_leaves_the_ball(name, told):
+    """Although the first pass alone would: steps are taken back. CUP: two stages share the ball."""
+    held = ball(name)
+    params, metrics = held(**told, cost_advantages=held.batch.cost_advantages)
+    last = "kl_2" if name == "cup" else "kl"
+    assert_allclose(held.kl(params), metrics[last], rtol=1e-3)
+    assert 0.003 < metrics[last] <= 0.015 * 1.1
+    if name == "cup":
+        assert 0.003 < metrics["kl"] <= 0.5 * 0.015 * 1.1
+    assert metrics["num_passes"] < 1.0
+
+
+@functools.cache
+def ball(name):
+    """One whose first pass would leave the ball, and with costs that a policy can lower."""
+    held = ManySamples(name, num_minibatches=16, learning_rate=1e-2, target_kl=0.015)
+    costs = jnp.tile(Updates.batch.func(held).cost_advantages, (64, 1))
+    held.batch = held.batch.replace(cost_advantages=3.0 * costs)
+    return held
+
+
+@pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops", "p3o"])
+def test_what_is_not_finite_is_skipped_and_counted(name):
+    """One target in four minibatches spoils a quarter of the critics' steps, one advantage that of the policy's."""
+    held = updates(name)
+    spoilt = {"value_target": held.batch.value_target.at[0].set(jnp.nan)}
+    params, metrics = held(multiplier=1.0, **spoilt)
+    assert metrics["skipped_share"] == 0.0 and metrics["skipped_critic_share"] == 0.25
+    assert np.isfinite(metrics["value_loss"]) and metrics["value_loss"] > 0.0
+    params_2, metrics = held(multiplier=1.0, advantage=held.batch.advantage.at[0].set(jnp.inf))
+    assert metrics["skipped_share"] == (1.0 if name == "trpo-lag" else 0.25)
+    for leaf in jax.tree.leaves((params, params_2)):
+        assert np.all(np.isfinite(leaf))
+    for new in (params, params_2):
+        assert np.any(jax.tree.leaves(new.value)[0] != jax.tree.leaves(held.state.params.value)[0])
 
 
 @pytest.mark.parametrize("name", [name for name in ON_POLICY if name not in ("cpo", "pcpo")])
@@ -333,7 +419,8 @@ def learner(name, limit):
         hidden_sizes=(8,), num_minibatches=4, num_critic_passes=2, critic_learning_rate=1e-2, init_log_std=-1.5
     )
     if isinstance(config, FirstOrderConfig):
-        config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=0.02, entropy_coef=0.01)
+        target_kl = 0.04 if name == "cup" else 0.02  # whose two stages share it
+        config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=target_kl, entropy_coef=0.01)
     return choice.build(config, choice.constraint.config().replace(**FAST.get(name, {})), limit)
 
 

@@ -138,22 +138,31 @@ def test_a_batch_estimates_every_world_and_every_cost_on_its_own(key):
 RATIO = jnp.array([0.5, 1.0, 1.5])
 
 
-@pytest.mark.parametrize(("advantage", "terms"), [(2.0, [1.0, 2.0, 2.4]), (-2.0, [-1.6, -2.0, -3.0])])
+@pytest.mark.parametrize(("advantage", "terms"), [(2.0, [-1.0, 0.0, 0.4]), (-2.0, [0.4, 0.0, -1.0])])
 def test_reward_is_clipped_on_its_pessimistic_side(advantage, terms):
     clipped = surrogates.clipped_surrogate(RATIO, jnp.full(3, advantage), 0.2)
     assert_allclose(clipped, np.mean(terms), rtol=1e-6)
-    assert_allclose(surrogates.surrogate(RATIO, jnp.full(3, advantage)), advantage, rtol=1e-6)
+    assert_allclose(surrogates.surrogate(RATIO + 0.1, jnp.full(3, advantage)), 0.1 * advantage, rtol=1e-6)
 
 
 def test_costs_are_clipped_on_theirs_each_on_its_own():
     costs = jnp.array([[2.0, -2.0]] * 3)
     assert_allclose(
         surrogates.clipped_cost_surrogates(RATIO, costs, 0.2),
-        [np.mean([1.6, 2.0, 3.0]), np.mean([-1.0, -2.0, -2.4])],
+        [np.mean([-0.4, 0.0, 1.0]), np.mean([1.0, 0.0, -0.4])],
         rtol=1e-6,
     )
-    assert_allclose(surrogates.cost_surrogates(RATIO, costs), [2.0, -2.0], rtol=1e-6)
+    assert_allclose(surrogates.cost_surrogates(RATIO + 0.1, costs), [0.2, -0.2], rtol=1e-6)
     assert_allclose(surrogates.clipped_share(RATIO, 0.2), 2.0 / 3.0)
+
+
+def test_where_a_policy_has_not_moved_nothing_is_gained(key):
+    """Whatever the samples' mean advantage, exactly."""
+    still, advantages = jnp.ones(64), 3.0 + jax.random.normal(key, (64, 2))
+    assert surrogates.surrogate(still, advantages[:, 0]) == 0.0
+    assert surrogates.clipped_surrogate(still, advantages[:, 0], 0.2) == 0.0
+    assert_array_equal(surrogates.cost_surrogates(still, advantages), [0.0, 0.0])
+    assert_array_equal(surrogates.clipped_cost_surrogates(still, advantages, 0.2), [0.0, 0.0])
 
 
 def rollout_sums(cost_rates, num=0, episode_costs=(0.0, 0.0), length=1000):
@@ -170,16 +179,16 @@ def rollout_sums(cost_rates, num=0, episode_costs=(0.0, 0.0), length=1000):
 
 
 def test_estimate_without_completed_episodes_is_the_smoothed_rate():
-    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8)
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, True)
     assert_allclose([estimate.rate_costs, episode_cost.from_completed(estimate)], [[60.0, 100.0]] * 2, rtol=1e-6)
-    estimate = episode_cost.update(estimate, rollout_sums([0.01, 0.1]), 0.8)
+    estimate = episode_cost.update(estimate, rollout_sums([0.01, 0.1]), 0.8, True)
     assert_allclose([estimate.rate_costs, episode_cost.from_completed(estimate)], [[50.0, 100.0]] * 2, rtol=1e-6)
     assert not estimate.has_completed and estimate.rate_return == 500.0
 
 
 def test_estimate_carries_completed_episodes_over():
-    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, (80.0, 120.0)), 0.8)
-    estimate = episode_cost.update(estimate, rollout_sums([0.0, 0.0]), 0.8)
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, (80.0, 120.0)), 0.8, True)
+    estimate = episode_cost.update(estimate, rollout_sums([0.0, 0.0]), 0.8, True)
     assert estimate.has_completed
     assert_allclose(episode_cost.from_completed(estimate), [40.0, 60.0])
     assert (estimate.completed_return, estimate.completed_goals) == (300.0, 2.0)
@@ -187,9 +196,34 @@ def test_estimate_carries_completed_episodes_over():
 
 def test_estimate_of_the_rate_follows_the_length_of_episodes_that_ended():
     """Episodes that end after 100 of 1000 steps cost 100 times the rate."""
-    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8)
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8, True)
     assert_allclose(estimate.rate_costs, [6.0, 10.0], rtol=1e-6)
     assert estimate.mean_length == 100.0 and estimate.rate_return == 50.0
+
+
+def test_the_smoothed_rate_begins_where_the_worlds_stand_for_whole_episodes():
+    """Not with the young worlds of the first rollouts, which cost too little: they leave no trace in it."""
+    assert [bool(episode_cost.covers_episodes(jnp.int32(t), 1000)) for t in (64, 499, 500)] == [False, False, True]
+    estimate = episode_cost.init(1000, 1)
+    for rate in (0.01, 0.02):
+        estimate = episode_cost.update(estimate, rollout_sums([rate, rate]), 0.8, False)
+        assert_allclose(estimate.rate_costs, 1000.0 * rate, rtol=1e-6)
+        assert not estimate.has_rate
+    estimate = episode_cost.update(estimate, rollout_sums([0.05, 0.05]), 0.8, True)
+    assert_allclose(estimate.rate_costs, 50.0, rtol=1e-6)
+    assert estimate.has_rate
+
+
+def test_a_rollout_that_is_not_finite_leaves_the_estimate_alone():
+    before = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, True)
+    after = episode_cost.update(before, rollout_sums([jnp.nan, 0.1]), 0.8, True)
+    jax.tree.map(assert_array_equal, after, before)
+
+
+def test_running_stats_leave_out_what_is_not_finite():
+    before = running_stats.merge(running_stats.init(2), jnp.arange(8.0).reshape(4, 2))
+    after = running_stats.merge(before, jnp.array([[1.0, jnp.nan], [2.0, 3.0]]))
+    jax.tree.map(assert_array_equal, after, before)
 
 
 def test_summaries_take_what_evaluate_returns():
