@@ -1,18 +1,8 @@
-"""safety-gymnasium's interface: the step returns six values. It does not need that package.
-
-    import mjx_safety.interop.safety_gymnasium as safety_gymnasium
-    env = safety_gymnasium.make("SafetyPointGoal1-v0")
-    obs, info = env.reset(seed=0)
-    obs, reward, cost, terminated, truncated, info = env.step(env.action_space.sample())
-
-`info` has "cost_sum", a "cost_<source>" for each source, and "goal_met" in steps that met the goal. As in the
-reference, costs are 1 or 0 while the environment's `indicator` is on. Numbers are float32, not float64.
-"""
+"""Environments whose step returns six values: one world, and one batch in a single program."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -49,15 +39,20 @@ class SixValues(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on a fresh layout. The seed decides the layout."""
         self.done = False
-        return self.env.reset(seed=seed, options=options)
+        obs, info = self.env.reset(seed=seed, options=options)
+        return obs, self._named(info)
+
+    def _named(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Costs under the reference's names; flags where they are set."""
+        flags = {name: True for name in ("goal_met", "placement_failed") if info.get(name)}
+        return {name: float(value) for name, value in _costs(self.unwrapped, info).items()} | flags
 
     def step(self, action: Any) -> tuple[Any, float, float, bool, bool, dict[str, Any]]:
         """Advance by one step. Raises ResetNeeded after the end of an episode."""
         if self.done:
             raise gymnasium.error.ResetNeeded("Environment must be reset before stepping.")
         obs, reward, terminated, truncated, info = self.env.step(np.asarray(action, np.float32))
-        cost, goal_met = info["cost"], {"goal_met": True} if info["goal_met"] else {}
-        info = {name: float(value) for name, value in _costs(self.unwrapped, info).items()} | goal_met
+        cost, info = info["cost"], self._named(info)
         self.done = terminated or truncated
         if self.done and self.autoreset:
             final = {"final_observation": obs, "final_info": info}
@@ -79,7 +74,8 @@ class SixValuesVector(gymnasium.vector.VectorWrapper):
         obs, reward, terminated, truncated, step_info = self.env.step(np.asarray(actions, np.float32))
         info = _costs(self.unwrapped, step_info)
         info |= {f"_{name}": np.ones(self.num_envs, bool) for name in info}
-        info |= {"goal_met": step_info["goal_met"], "_goal_met": step_info["goal_met"].copy()}
+        for name in ("goal_met", "placement_failed"):
+            info |= {name: step_info[name], f"_{name}": step_info[name].copy()}
         if "final_obs" in step_info:
             ended = step_info["_final_obs"]
             final_info = np.full(self.num_envs, None, dtype=object)
@@ -101,7 +97,7 @@ def make(
     """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`, and camera_name."""
     if (camera := settings.pop("camera_name", None)) is not None:
         settings["camera"] = camera
-    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **_known(settings))
+    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **known(settings))
     return SixValues(env, autoreset=bool(autoreset))
 
 
@@ -111,13 +107,11 @@ def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **set
     asynchronous: has no effect, because the worlds share one program; settings: see
       `interop.gymnasium.SafetyVectorEnv`.
     """
-    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **_known(settings)))
+    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **known(settings)))
 
 
-vector = SimpleNamespace(make=make_vector)
-
-
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
+def known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Refuse the reference's settings that do not exist here."""
     for name in ABSENT:
         if settings.pop(name, None) is not None:
             raise ValueError(
@@ -132,6 +126,3 @@ def _costs(env: Any, info: dict[str, Any]) -> dict[str, Any]:
     if env.world.config.indicator:
         sources = {name: (value > 0) * np.float32(1) for name, value in sources.items()}
     return {**sources, "cost_sum": info["cost"]}
-
-
-__all__ = ["SixValues", "SixValuesVector", "make", "make_vector", "vector"]

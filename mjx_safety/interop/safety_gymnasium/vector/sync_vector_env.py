@@ -1,0 +1,74 @@
+"""A batch of single worlds of six values, each with wrappers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+
+class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
+    """Steps B worlds one after the other, and starts the next episode in the step that ends one.
+
+    env_fns: functions that make the worlds, `lambda: safety_gymnasium.make(id)`. Equal worlds share their program.
+    Where an episode ends, `info` has "final_observation" and "final_info", arrays of objects [B] with masks.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - as Gymnasium declares it
+
+    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env]], **_: Any):
+        self.envs = [make() for make in env_fns]
+        self.num_envs = len(self.envs)
+        self.single_observation_space = self.envs[0].observation_space
+        self.single_action_space = self.envs[0].action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start B episodes. An int seeds world i with seed + i."""
+        seeds = [None if seed is None else seed + i for i in range(self.num_envs)] if _is_one(seed) else list(seed)  # type: ignore[arg-type,operator]
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"there are {len(seeds)} seeds for {self.num_envs} worlds; give one seed, or one for each")
+        firsts = [env.reset(seed=seed, options=options) for env, seed in zip(self.envs, seeds, strict=True)]
+        info: dict[str, Any] = {}
+        for index, (_, own) in enumerate(firsts):
+            info = self._add_info(info, own, index)
+        return np.stack([obs for obs, _ in firsts]), info
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Advance all worlds by one step. actions: [B, A]. Returns six values."""
+        steps = [env.step(action) for env, action in zip(self.envs, np.asarray(actions), strict=True)]
+        info: dict[str, Any] = {}
+        observations, final = [], {name: np.full(self.num_envs, None, object) for name in FINAL}
+        for index, (obs, _, _, terminated, truncated, own) in enumerate(steps):
+            ends = {name: own.pop(name) for name in FINAL if name in own}  # of a world that resets itself
+            if (terminated or truncated) and not ends:
+                ends = {"final_observation": obs, "final_info": own}
+                obs, own = self.envs[index].reset()
+            for name, value in ends.items():
+                final[name][index] = value
+            observations.append(obs)
+            info = self._add_info(info, own, index)
+        reward, cost = (np.array([values[i] for values in steps], np.float64) for i in (1, 2))
+        terminated, truncated = (np.array([values[i] for values in steps], bool) for i in (3, 4))
+        if np.any(terminated | truncated):
+            info |= final | {f"_{name}": terminated | truncated for name in FINAL}
+        return np.stack(observations), reward, cost, terminated, truncated, info
+
+    def close_extras(self, **_: Any) -> None:
+        """Close all worlds."""
+        for env in self.envs:
+            env.close()
+
+
+FINAL = ("final_observation", "final_info")
+
+
+def _is_one(seed: Any) -> bool:
+    return seed is None or isinstance(seed, (int, np.integer))

@@ -1,0 +1,97 @@
+"""The wrappers and vector classes of safety-gymnasium that other people's files import."""
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+
+import mjx_safety.interop.safety_gymnasium as safety_gymnasium  # noqa: E402
+from mjx_safety.interop.gymnasium import SafetyEnv  # noqa: E402
+from mjx_safety.interop.safety_gymnasium import wrappers  # noqa: E402
+from mjx_safety.interop.safety_gymnasium.vector.async_vector_env import SafetyAsyncVectorEnv  # noqa: E402
+
+from .toy import Toy  # noqa: E402
+
+B = 3
+
+
+def world(episode_length=3):
+    """One toy of six values; `config` is all that this interface asks for beside Gymnasium's."""
+
+    class Configured(Toy):
+        class config:  # noqa: N801
+            indicator = True
+
+    return safety_gymnasium.SixValues(SafetyEnv(Configured(episode_length)))
+
+
+def test_a_batch_of_worlds_with_wrappers_of_their_own():
+    """As SafePO builds it."""
+    envs = SafetyAsyncVectorEnv([lambda: wrappers.SafeRescaleAction(world(), -2.0, 2.0)] * B, context="fork")
+    assert safety_gymnasium.vector.SafetyAsyncVectorEnv is SafetyAsyncVectorEnv
+    obs, info = envs.reset(seed=0)
+    assert obs.shape == (B, 2) and info["cost_sum"].tolist() == [0.0] * B
+    singles = [world().reset(seed=seed)[0] for seed in range(B)]
+    np.testing.assert_array_equal(obs, singles)
+    np.testing.assert_array_equal(envs.reset(seed=[2, 1, 0])[0], singles[::-1])
+    actions = np.tile([-1.0, 0.5], (B, 1))  # halved by the wrapper
+    for count in range(1, 7):
+        obs, reward, cost, terminated, truncated, info = envs.step(actions)
+        ends = count % 3 == 0
+        np.testing.assert_array_equal(cost, 1)
+        np.testing.assert_array_equal(reward, 3 if ends else count % 3)
+        np.testing.assert_array_equal(obs[:, 1], 0 if ends else count % 3)
+        assert truncated.all() == ends and not terminated.any() and ("final_observation" in info) == ends
+        if ends:
+            np.testing.assert_array_equal(np.stack(info["final_observation"])[:, 1], 3)
+            assert info["final_info"][0]["cost_low"] == 1.0 and info["_final_info"].all()
+    with pytest.raises(ValueError, match="there are 2 seeds for 3 worlds"):
+        envs.reset(seed=[1, 2])
+
+
+def test_one_world_as_a_batch_of_one():
+    env = wrappers.SafeUnsqueeze(wrappers.SafeAutoResetWrapper(world(episode_length=2)))
+    obs, _ = env.reset(seed=0)
+    assert obs.shape == (1, 2)
+    env.step(np.zeros((1, 2)))
+    obs, reward, cost, terminated, truncated, info = env.step(np.zeros(2))
+    assert [value.shape for value in (reward, cost, terminated, truncated)] == [(1,)] * 4
+    assert truncated[0] and obs[0, 1] == 0 and info["final_observation"][0, 1] == 2
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_observations_are_normalised(batch):
+    env = SafetyAsyncVectorEnv([lambda: world(50)] * B) if batch else world(50)
+    normal = wrappers.SafeNormalizeObservation(env)
+    assert isinstance(normal, wrappers.SafeNormalizeObservation)
+    normal.reset(seed=0)
+    seen = np.array([normal.step(np.zeros((B, 2) if batch else 2))[0] for _ in range(40)])
+    ages = seen.reshape(-1, 2)[:, 1]
+    assert np.abs(ages).max() < 3 and ages[-1] == pytest.approx(1.7, abs=0.2)  # the end of a ramp, in spreads
+
+
+def test_rewards_and_costs_are_scaled_by_their_spread():
+    env = wrappers.SafeNormalizeCost(wrappers.SafeNormalizeReward(world(60)))
+    env.reset(seed=0)
+    steps = [env.step(np.array([-1.0, 0.0])) for _ in range(50)]
+    assert 0 < steps[-1][1] < 1 and 0 < steps[-1][2] < 1  # of raw rewards near 50 and costs of 1
+
+
+def test_limits_and_interfaces():
+    env = wrappers.SafeTimeLimit(world(9), 2)
+    env.reset(seed=0)
+    assert [env.step(np.zeros(2))[4] for _ in range(2)] == [False, True]
+    five = wrappers.SafetyGymnasium2Gymnasium(world())
+    five.reset(seed=0)
+    values = five.step(np.array([-1.0, 0.0]))
+    assert len(values) == 5 and values[4]["cost"] == 1.0
+    six = wrappers.with_gymnasium_wrappers(world(), gymnasium.wrappers.ClipAction)
+    six.reset(seed=0)
+    assert six.step(np.array([-9.0, 0.0]))[2] == 1.0
+
+
+def test_vector_make_takes_wrappers():
+    envs = safety_gymnasium.vector.make(
+        "SafetyPointGoal0-v0", num_envs=2, wrappers=wrappers.SafeUnsqueeze, physics="mujoco"
+    )
+    assert envs.num_envs == 2 and isinstance(envs.envs[0], wrappers.SafeUnsqueeze)
