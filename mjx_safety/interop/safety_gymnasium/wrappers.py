@@ -32,7 +32,8 @@ class SafeRescaleAction(RescaleAction):
     """Takes actions in [min_action, max_action] instead of the environment's own range."""
 
     def __init__(self, env: gymnasium.Env, min_action: Any, max_action: Any):
-        super().__init__(env, np.asarray(min_action, np.float32), np.asarray(max_action, np.float32))
+        shape = env.action_space.shape
+        super().__init__(env, *(np.full(shape, bound, np.float32) for bound in (min_action, max_action)))
 
 
 class SafeTimeLimit(gymnasium.Wrapper):
