@@ -1,4 +1,4 @@
-"""Safe-RL agents that learn where the environments live: on the device, in one compiled loop.
+"""Safe-RL agents that train on the device, in one compiled loop with the environments.
 
 algorithm = cpo(CPOConfig(), hard_limit(cost_limit=25.0))   # or ppo(PPOConfig(), lagrangian(cost_limit=25.0)), ...
 config = TrainConfig()

@@ -1,6 +1,6 @@
-"""The algorithms by name, for the command line: the settings that become flags, and how to build each.
+"""The algorithms by name, for the command line: the settings that become flags, and the builders.
 
-A new one is one line in ALGORITHMS.
+A new algorithm is one line in ALGORITHMS.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from mjx_safety.agents.types import Algorithm, Constraint
 
 @struct.dataclass
 class NoSettings:
-    """An algorithm without multipliers has none of their settings."""
+    """Settings of an algorithm without multipliers: none."""
 
 
 @struct.dataclass
 class ProjectedAscentSettings:
-    """How the multiplier follows the violation."""
+    """Settings of the multiplier: projected ascent."""
 
     multiplier_learning_rate: float = 0.0005  # multiplier per unit of violation (episode cost - limit) and iteration
     multiplier_init: float = 0.0  # weight of cost at the start
@@ -49,33 +49,33 @@ class ProjectedAscentSettings:
 
 @struct.dataclass
 class PriceSettings(ProjectedAscentSettings):
-    """The same for SAC, whose multiplier is a price in raw reward per raw cost: some tenths, where others reach 3."""
+    """The same for SAC. Its multiplier is in raw reward per raw cost: some tenths, while others reach 3."""
 
     multiplier_learning_rate: float = 0.00003  # multiplier per unit of violation (episode cost - limit) and iteration
 
 
 @struct.dataclass
 class ClampedAdamSettings:
-    """How the multiplier follows the violation: Adam, as in OmniSafe."""
+    """Settings of the multiplier: Adam, as in OmniSafe."""
 
-    multiplier_learning_rate: float = 0.035  # about the change of the multiplier per iteration
+    multiplier_learning_rate: float = 0.035  # approximate change of the multiplier per iteration
     multiplier_init: float = 0.001  # weight of cost at the start
     multiplier_max: float = 50.0  # cap of the multiplier
 
 
 @struct.dataclass
 class SoftplusAdamSettings:
-    """How the multiplier follows the violation: Adam on its inverse softplus, as in safety-starter-agents."""
+    """Settings of the multiplier: Adam on its inverse softplus, as in safety-starter-agents."""
 
-    multiplier_learning_rate: float = 0.05  # about the change of the inverse softplus per iteration
+    multiplier_learning_rate: float = 0.05  # approximate change of the inverse softplus per iteration
     multiplier_init: float = 1.0  # weight of cost at the start
 
 
 @struct.dataclass
 class MarginSettings:
-    """How the algorithm's aim follows the violation."""
+    """Settings of the margin below the limit."""
 
-    margin_learning_rate: float = 0.02  # cost by which it aims lower, per unit of violation and iteration; 0: the paper
+    margin_learning_rate: float = 0.02  # growth of the margin per unit of violation and iteration; 0: the paper
 
 
 def _margin(settings: MarginSettings, cost_limit: CostLimit) -> Constraint:
@@ -105,7 +105,7 @@ def _pid(gains: PIDGains, cost_limit: CostLimit) -> Constraint:
 
 
 class ConstraintChoice(NamedTuple):
-    """How costs are weighed: settings that become flags, and how to build it."""
+    """A constraint: the settings that become flags, and the builder."""
 
     config: type
     make: Callable[[Any, CostLimit], Constraint]
@@ -121,20 +121,20 @@ PID = ConstraintChoice(PIDGains, _pid)
 
 
 class AlgorithmChoice(NamedTuple):
-    """What the command line needs to offer an algorithm."""
+    """An algorithm of the command line."""
 
     summary: str
     config: type  # settings of the policy update
     make: Callable[[Any, Constraint], Algorithm]
     constraint: ConstraintChoice
-    ends_at_limit: bool = False  # train in episodes that end, truly, once their cost reaches the limit
-    # Where it has defaults of its own, whatever the device:
+    ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
+    # Its own defaults, the same on every device:
     unroll_length: int | None = None  # steps of each world per iteration
     num_envs: int | None = None
     learning_rate: float | None = None
 
     def build(self, config: Any, constraint_config: Any, cost_limit: CostLimit) -> Algorithm:
-        """Put the algorithm together."""
+        """Build the algorithm."""
         return self.make(config, self.constraint.make(constraint_config, cost_limit))
 
 

@@ -1,7 +1,7 @@
-"""Saving a TrainState and getting it back bit for bit (host).
+"""Saves a TrainState and restores it bit for bit (host).
 
-A checkpoint is a folder with two orbax trees, `world` (the worlds, and past steps in a replay) and `agent` (the rest),
-so that a policy can be read where the training's engine or number of worlds is not available.
+A checkpoint is a folder with two orbax trees: `world` (the worlds and the replay buffer) and `agent` (the rest). Users
+can therefore read a policy without the engine or the number of worlds of its training.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import orbax.checkpoint as ocp
 from mjx_safety.agents.types import TrainState
 
 Tree = TypeVar("Tree")
-KEEP = 2  # newest checkpoints that stay
+KEEP = 2  # number of newest checkpoints to keep
 
 
 def save(folder: Path, state: TrainState) -> Path:
-    """Write folder/<number of rollouts>, whole or not at all; drop all but the newest KEEP. Returns its path."""
+    """Write folder/<number of rollouts> atomically, and delete all but the newest KEEP. Returns its path."""
     target = folder.resolve() / f"{int(state.num_rollouts):08d}"
     partial = target.with_name(f"{target.name}.partial")
     for leftover in (partial, target):
@@ -38,7 +38,7 @@ def save(folder: Path, state: TrainState) -> Path:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest checkpoint in a folder, if there is one."""
+    """The newest checkpoint in a folder, or None."""
     paths = found(folder)
     return paths[-1] if paths else None
 
@@ -50,7 +50,7 @@ def restore(path: Path, like: TrainState) -> TrainState:
 
 
 def restore_agent(path: Path, like: TrainState) -> TrainState:
-    """Read all but the worlds and the past steps: `env_state` is None and `replay` is () in the result."""
+    """Read everything but worlds and replay buffer: `env_state` is None and `replay` is () in the result."""
     return _read(path / "agent", _agent(like))
 
 
@@ -60,7 +60,7 @@ def found(folder: Path) -> list[Path]:
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """Read and write by this process alone, wherever several train together."""
+    """A checkpointer of this process alone, also if several train together."""
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
@@ -69,12 +69,12 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 
 
 def _agent(state: TrainState) -> TrainState:
-    """What acts and learns, without the worlds and the past steps."""
+    """The state without the worlds and the replay buffer."""
     return state.replace(env_state=None, replay=())
 
 
 def _names(tree: Any) -> list[str]:
-    """Name leaves by their position and path. Positions keep names apart, paths keep them readable."""
+    """Name leaves by position and path. Positions make names unique, paths make them readable."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     return [f"{i:04d}_{jax.tree_util.keystr(path, simple=True, separator='-')}" for i, path in enumerate(paths)]
 
@@ -84,13 +84,13 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """Flatten to plain arrays: keys as their words, empty arrays left out (orbax stores none)."""
+    """Flatten to plain arrays: keys as their words, without empty arrays, which orbax cannot store."""
     leaves = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
     return {name: leaf for name, leaf in zip(_names(tree), leaves, strict=True) if leaf.size}
 
 
 def _read(path: Path, like: Tree) -> Tree:
-    """Read what `_to_arrays` wrote into the structure of `like`, and refuse anything that does not fit."""
+    """Read the arrays of `_to_arrays` into the structure of `like`. Raises ValueError if they do not fit."""
     leaves, structure = jax.tree.flatten(like)
     shapes = [jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf for leaf in leaves]
     names = _names(like)

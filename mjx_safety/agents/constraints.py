@@ -1,9 +1,9 @@
-"""Which costs are limited, and multipliers that weigh them: (L_R - sum_k m_k L_Ck) / (1 + sum_k m_k).
+"""Limits on costs, and multipliers that weigh them: (L_R - sum_k m_k L_Ck) / (1 + sum_k m_k).
 
-The division keeps the size of a policy step as the multipliers grow. A limit is for the scalar cost (one number) or for
-sources of cost by name, and then each has its own multiplier: `lagrangian({"hazards": 20.0, "vases_contact": 5.0})`.
-The cost of a source is the number of steps in which it cost anything, as the scalar cost is in the benchmark.
-`violations` are estimated episode costs minus limits, undiscounted sums over an episode; K limits, all arrays [K].
+The division keeps the size of a policy step as the multipliers grow. A limit is one number for the scalar cost. Limits
+on sources of cost are given by name, and each has its own multiplier: `lagrangian({"hazards": 20.0, "vases_contact":
+5.0})`. The cost of a source is the number of steps in which it cost anything, like the scalar cost of the benchmark.
+`violations` are estimated episode costs minus limits, as undiscounted sums over an episode. K limits, all arrays [K].
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CostLimit = Scalar | Mapping[str, Scalar]
 
 
 def split_limit(cost_limit: CostLimit) -> tuple[tuple[str, ...], jax.Array]:
-    """Names of the limited sources (none: the scalar cost) and their limits [K]."""
+    """Names of the limited sources (empty for the scalar cost) and their limits [K]."""
     if isinstance(cost_limit, Mapping):
         if not cost_limit:
             raise ValueError("cost_limit is {}; it must be a number, or name at least one source of cost")
@@ -33,15 +33,15 @@ def split_limit(cost_limit: CostLimit) -> tuple[tuple[str, ...], jax.Array]:
 
 @struct.dataclass
 class MultiplierState:
-    """Multipliers and what their rule remembers."""
+    """Multipliers and the memory of their rule."""
 
     multipliers: jax.Array  # [K] >= 0 (1)
-    raw: jax.Array  # [K] the parameters behind them; the multipliers themselves where the rule has no other
+    raw: jax.Array  # [K] parameters of the multipliers, or the multipliers themselves
     optimizer: Any
 
 
 class MultiplierRule(NamedTuple):
-    """How multipliers follow the violations, each its own."""
+    """A rule by which each multiplier follows its violation."""
 
     init: Callable[[int], MultiplierState]  # K
     update: Callable[[MultiplierState, jax.Array], MultiplierState]  # + violations [K]
@@ -62,7 +62,7 @@ def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0005, maximum
 
 
 def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: Scalar = jnp.inf) -> MultiplierRule:
-    """Adam on the multiplier, clipped to [0, maximum] (OmniSafe). Its step hardly depends on the violation's size."""
+    """Adam on the multiplier, clipped to [0, maximum] (OmniSafe). The step hardly depends on the violation."""
     adam = optax.adam(learning_rate)
 
     def start(num_costs: int) -> MultiplierState:
@@ -79,7 +79,7 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
 
 
 def softplus_adam(init: Scalar = 1.0, learning_rate: Scalar = 0.05) -> MultiplierRule:
-    """Adam on p with multiplier softplus(p), the slope of softplus left out (OpenAI safety-starter-agents)."""
+    """Adam on p with multiplier softplus(p), without the slope of softplus (OpenAI safety-starter-agents)."""
     adam = optax.adam(learning_rate)
 
     def start(num_costs: int) -> MultiplierState:
@@ -95,15 +95,16 @@ def softplus_adam(init: Scalar = 1.0, learning_rate: Scalar = 0.05) -> Multiplie
 
 
 def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Array) -> jax.Array:
-    """Weigh surrogates, [] and [K], or advantages, [M] and [M, K], against each other by multipliers [K]."""
+    """Combine surrogates, [] and [K], or advantages, [M] and [M, K], by multipliers [K]."""
     return (reward_term - cost_terms @ multipliers) / (1.0 + jnp.sum(multipliers))
 
 
 def hard_limit(cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0) -> Constraint:
-    """Limits without multipliers, for algorithms that hold them in their own way.
+    """Limits without multipliers, for algorithms that enforce them in their own way.
 
-    A margin takes the violations up, `margin_learning_rate` of each per iteration, and is added to what the algorithm
-    is told, so that one that keeps missing its limit by the same amount aims lower (safety-starter-agents). 0: none.
+    A margin integrates the violations at `margin_learning_rate` per iteration, and is added to the violation that the
+    algorithm sees. An algorithm that misses its limit by a constant amount then aims lower (safety-starter-agents). 0:
+    no margin.
     """
     sources, limits = split_limit(cost_limit)
     return Constraint(
@@ -117,7 +118,7 @@ def hard_limit(cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0)
 
 
 def _rise(rate: Scalar, violations: jax.Array) -> jax.Array:
-    """Rate times violations, 0 where there is no limit (0 times minus infinity is nan)."""
+    """Rate times violations, or 0 without a limit, because 0 times minus infinity is nan."""
     return jnp.where(jnp.isfinite(violations), rate * violations, 0.0)
 
 
@@ -127,7 +128,7 @@ def unconstrained() -> Constraint:
 
 
 def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None) -> Constraint:
-    """Raise a multiplier while an episode costs more than its limit, lower it otherwise.
+    """Raise the multiplier while an episode costs more than its limit, and lower it otherwise.
 
     rule: `projected_ascent` (default), `clamped_adam` or `softplus_adam`, each with its own start and speed.
     """
@@ -145,20 +146,20 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
 
 @struct.dataclass
 class PIDGains:
-    """A PID controller of the multiplier (arXiv 2007.03964), for costs as they are."""
+    """A PID controller of the multiplier (arXiv 2007.03964), for unscaled costs."""
 
     proportional_gain: float = 0.004  # multiplier per unit of smoothed violation
     integral_gain: float = 0.0004  # multiplier per unit of violation and iteration
     derivative_gain: float = 0.004  # multiplier per unit of rise in smoothed cost
     smoothing: float = 0.95  # weight of the past in the proportional and derivative parts, (1)
-    derivative_delay: int = struct.field(pytree_node=False, default=10)  # iterations over which the rise is taken
+    derivative_delay: int = struct.field(pytree_node=False, default=10)  # iterations over which the rise is measured
     multiplier_init: float = 0.001  # start of the integral
     multiplier_max: float = 50.0  # cap of the integral and of the multiplier
 
 
 @struct.dataclass
 class PIDState:
-    """What the controller remembers."""
+    """Memory of the controller."""
 
     multipliers: jax.Array  # [K]
     integral: jax.Array  # [K]
@@ -168,7 +169,7 @@ class PIDState:
 
 
 def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) -> Constraint:
-    """Set the multiplier anew each time from the violation, its integral and the rise of the cost."""
+    """Compute the multiplier in each iteration from the violation, its integral and the rise of the cost."""
     gains = gains or PIDGains()
     sources, limits = split_limit(cost_limit)
 

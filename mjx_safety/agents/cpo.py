@@ -18,7 +18,7 @@ from mjx_safety.agents.second_order import (
 )
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-NUM_CASES = 5  # of `trust_region.solve_cpo_dual`
+NUM_CASES = 5  # number of cases of `trust_region.solve_cpo_dual`
 
 
 @struct.dataclass
@@ -27,14 +27,13 @@ class CPOConfig(TrustRegionConfig):
 
 
 def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Solve the linear-quadratic problem of one limit, then search back along its answer.
+    """Solve the linear-quadratic problem of one limit, then search back along its solution.
 
-    The violation is taken per step, as cost advantages are. A step is accepted when the KL, the reward surrogate and
-    the cost surrogate themselves agree, not their linear models; where the limit is broken the reward may fall.
+    The violation is per step, like cost advantages. The line search accepts a step by the KL, the reward surrogate and
+    the cost surrogate themselves, not by their linear models. If the limit is broken, the reward may fall.
 
-    What the step predicts is partly noise of the batch that it was fitted to, so that by itself CPO settles above its
-    limit, as the published ones do. `hard_limit(25.0, margin_learning_rate=0.02)`, the command line's default, corrects
-    this.
+    The predicted decrease in cost is partly noise of the batch, so CPO alone settles above its limit, like published
+    implementations. `hard_limit(25.0, margin_learning_rate=0.02)`, the default of the command line, corrects this.
     """
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:

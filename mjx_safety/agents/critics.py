@@ -1,4 +1,4 @@
-"""Fitting value and cost value to their targets, the same in every on-policy algorithm."""
+"""Fits value and cost value to their targets, in the same way for all on-policy algorithms."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mjx_safety.agents.types import Batch, Constraint, Metrics, Networks, Params
 
 @struct.dataclass
 class ActorCriticConfig:
-    """What all on-policy algorithms share: networks and how the critics are fitted."""
+    """Shared settings of all on-policy algorithms: networks and critics."""
 
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))  # units per layer of each network
     num_minibatches: int = struct.field(pytree_node=False, default=16)  # gradient steps per pass over a batch
     num_critic_passes: int = struct.field(pytree_node=False, default=8)  # critic passes over a batch, always all
-    init_log_std: float = -0.5  # logarithm of the policy's first standard deviation
-    critic_learning_rate: float = 1e-3  # Adam, value and cost values
-    max_grad_norm: float = 1.0  # each network's gradient is scaled down to this norm
+    init_log_std: float = -0.5  # logarithm of the policy's initial standard deviation
+    critic_learning_rate: float = 1e-3  # step size of Adam, value and cost values
+    max_grad_norm: float = 1.0  # largest norm of each network's gradient
 
 
 def make_actor_critic(
     config: ActorCriticConfig, constraint: Constraint
 ) -> tuple[Networks, optax.GradientTransformation]:
-    """Networks for as many costs as have a limit, and the critics' optimiser."""
+    """Build networks for all limited costs, and the critics' optimiser."""
     networks = make_networks(config.hidden_sizes, config.init_log_std, constraint.num_costs)
     return networks, optimize.make_optimizer(config.critic_learning_rate, config.max_grad_norm)
 
@@ -47,7 +47,7 @@ def fit_critics(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[TrainState, Metrics]:
-    """Least squares on the batch, each network with its own gradient clip and step sizes. Never stopped by KL."""
+    """Fit the critics by least squares. Each network has its own gradient clip and step sizes. No KL stop."""
 
     def loss_fn(params: Any, data: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, Metrics]:
         obs, target, cost_targets = data
@@ -68,7 +68,7 @@ def fit_critics(
 
 
 def each(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Apply an optimiser to every entry of a dict of parameters on its own."""
+    """Apply an optimiser to each entry of a dict of parameters separately."""
 
     def init(params: Any) -> Any:
         return {name: optimizer.init(entry) for name, entry in params.items()}

@@ -1,4 +1,4 @@
-"""CRPO (arXiv 2011.05869): improve the reward while all limits hold, else lower the cost that breaks its limit most."""
+"""CRPO (arXiv 2011.05869): improve the reward while all limits hold, else lower the most violated cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CRPOConfig(TrustRegionConfig):
 
 
 def crpo(config: CRPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """TRPO steps on one objective at a time; no multiplier."""
+    """Take TRPO steps on one objective at a time, without multipliers."""
 
     def step(problem: PolicyProblem, standing: Standing) -> tuple[jax.Array, Metrics]:
         worst = jnp.argmax(standing.violations)

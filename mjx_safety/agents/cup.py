@@ -1,4 +1,4 @@
-"""CUP (arXiv 2209.07089): improve the reward as if there were no limit, then move back towards what costs less."""
+"""CUP (arXiv 2209.07089): improve the reward without the limit, then lower the cost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class CUPConfig(FirstOrderConfig):
 
 
 def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Take the passes of PPO on the reward; then as many on the costs, held to the policy reached so far.
+    """Take the passes of PPO on the reward, then as many on the costs, close to the policy reached so far.
 
-    The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from how its advantages are made.
+    The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from the settings of advantages.
     """
 
     def improve(standing: Standing) -> PolicyLoss:

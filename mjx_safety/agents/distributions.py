@@ -1,4 +1,4 @@
-"""The diagonal Gaussian policy. Unsquashed: the environment clips actions. Every function sums over the A actions."""
+"""The diagonal Gaussian policy without squashing. The environment clips actions. Sums run over the A actions."""
 
 from __future__ import annotations
 

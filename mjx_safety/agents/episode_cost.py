@@ -1,14 +1,14 @@
-"""Estimating what an episode costs when a rollout is much shorter than an episode.
+"""Estimates the cost of an episode from rollouts much shorter than an episode.
 
-Two estimates are kept (T_ep: episode length in steps):
-- rate: T_ep times the mean cost per step of the rollout, smoothed over rollouts. Follows the policy at once; right when
-  the worlds are at evenly spread phases of their episodes (`vectorize(..., stagger=True)`).
-- completed: mean over the episodes that ended in the rollout; T_ep / (2 T) rollouts old on average, and noisier.
-First episodes that a staggered start shortened count for the rate and are left out of `completed`.
+There are two estimates (T_ep: episode length in steps):
+- rate: T_ep times the mean cost per step of the rollout, smoothed over rollouts. It follows the policy at once. It is
+  correct if the worlds are at evenly spread phases of their episodes (`vectorize(..., stagger=True)`).
+- completed: the mean over episodes that ended in the rollout. It is T_ep / (2 T) rollouts old on average, and noisier.
+First episodes shortened by a staggered start count for the rate, but not for `completed`.
 
-A staggered start spreads the counters, not the worlds: t steps after it none is older than t, and the young ones cost
-less, as no episode begins in danger. Those of age t stand for all older ones. Up to T_ep / 2 that is too far off, so
-no limit acts until then (`has_rate`), and the smoothed rate begins there.
+A staggered start spreads the step counters, not the worlds. After t steps no world is older than t. Young worlds cost
+less, because no episode begins in danger. Worlds of age t stand for all older ones. Before T_ep / 2 this is too
+inaccurate, so no limit acts until then (`has_rate`), and the smoothed rate begins there.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mjx_safety.agents.types import EpisodeCost, EpisodeSums
 
 
 def init(episode_length: int, num_sources: int) -> EpisodeCost:
-    """Nothing seen yet. episode_length: steps until truncation; num_sources: C."""
+    """Return an estimate without data. episode_length: steps until truncation; num_sources: C."""
     zero, zeros, no = jnp.float32(0.0), jnp.zeros(1 + num_sources), jnp.bool_(False)
     return EpisodeCost(zeros, zero, zeros, zero, zero, jnp.float32(episode_length), no, no)
 
 
-COVERED = 0.5  # share of an episode that the oldest worlds must have seen
+COVERED = 0.5  # share of an episode that the oldest worlds must have lived
 
 
 def covers_episodes(num_steps: jax.Array, episode_length: int) -> jax.Array:
-    """Say whether the worlds' phases stand for whole episodes, num_steps [] steps after their start, [] bool."""
+    """Return whether the worlds' phases represent whole episodes, num_steps [] steps after their start, [] bool."""
     return num_steps >= COVERED * episode_length
 
 
@@ -38,8 +38,8 @@ def update(
 ) -> EpisodeCost:
     """Add one rollout, or nothing if its sums are not finite.
 
-    decay: weight of the past in the smoothed rate, in [0, 1). covered: from `covers_episodes`; the smoothed rate begins
-    with the first rollout that is, and before it the rate is that of the last rollout alone.
+    decay: weight of the past in the smoothed rate, in [0, 1). covered: from `covers_episodes`. The smoothed rate begins
+    with the first covered rollout. Before that, the rate is that of the last rollout alone.
     """
     any_completed = sums.num_completed > 0.0
     divisor = jnp.maximum(sums.num_completed, 1.0)
@@ -61,12 +61,12 @@ def update(
 
 
 def from_completed(estimate: EpisodeCost) -> jax.Array:
-    """Mean costs of completed episodes [1 + C]; the rate until the first one ends."""
+    """Mean costs of completed episodes [1 + C], or the rate until the first one ends."""
     return jnp.where(estimate.has_completed, estimate.completed_costs, estimate.rate_costs)
 
 
 def columns(sources: tuple[str, ...], cost_names: tuple[str, ...]) -> tuple[int, ...]:
-    """Where the limited costs lie among the scalar cost and the environment's C sources."""
+    """Indices of the limited costs among the scalar cost and the environment's C sources."""
     unknown = [name for name in sources if name not in cost_names]
     if unknown:
         allowed = ", ".join(cost_names) or "none, as this environment has no costs"

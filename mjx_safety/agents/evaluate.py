@@ -1,4 +1,4 @@
-"""Judging a policy by whole episodes on fresh worlds."""
+"""Evaluates a policy over whole episodes on fresh worlds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
 
 QUANTILES = (50, 90, 99)  # percent
-CVAR_TAILS = (10, 1)  # percent of episodes, those that cost most
-NORMAL_95 = 1.96  # standard errors on either side of a mean that hold 95 %
+CVAR_TAILS = (10, 1)  # percent of episodes, from the most costly on
+NORMAL_95 = 1.96  # standard errors on either side of a mean that contain 95 %
 
 
 @struct.dataclass
@@ -31,7 +31,7 @@ class Episodes:
     episode_cost_steps: jax.Array  # [B, C] steps in which the source cost anything
     episode_goals: jax.Array  # [B] int32
     episode_length: jax.Array  # [B] int32, steps
-    longest_cost_run: jax.Array  # [B] int32, steps in a row that cost; its mean is the EMCC of arXiv 2409.01245
+    longest_cost_run: jax.Array  # [B] int32, longest run of costly steps; its mean is the EMCC of arXiv 2409.01245
 
 
 @single_precision
@@ -43,10 +43,10 @@ def evaluate(
     key: jax.Array,
     sampled: jax.Array | bool,
 ) -> Episodes:
-    """Run one whole episode in each of the B fresh worlds. sampled: act at random as in training, or by the mean.
+    """Run one whole episode in each of B fresh worlds. sampled: act by sampling as in training, else by the mean.
 
-    Pass a venv that neither staggers nor ends episodes at a cost. The same key gives the same worlds whatever the
-    policy and the engine. Returns totals [B].
+    Pass a venv without stagger and without a cost budget. The same key gives the same worlds for every policy and
+    engine. Returns totals [B].
     """
     reset_key, noise_key = jax.random.split(key)
 
@@ -77,11 +77,11 @@ def summarise(
     cost_names: Sequence[str] = (),
     cost_limits: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Describe N finished episodes by flat numbers (on the host).
+    """Summarise N finished episodes as flat numbers (host).
 
-    cost_names: of the C sources, to describe each: its raw cost and its steps with cost. cost_limits: limits of some of
-    them, in steps with cost. `_std` is the spread of episodes, `_ci95` half the 95 % interval of their mean, `_low` and
-    `_high` are the ends of that interval for a share.
+    cost_names: of the C sources, whose raw cost and costly steps are described. cost_limits: limits of some sources, in
+    costly steps. `_std` is the standard deviation over episodes. `_ci95` is half the 95 % interval of their mean.
+    `_low` and `_high` are the ends of that interval for a share.
     """
     episodes = jax.tree.map(np.asarray, episodes)
     summary: dict[str, float] = {"num_episodes": float(episodes.episode_return.shape[0])}
@@ -109,10 +109,10 @@ def summarise(
 
 
 def compare(first: Episodes, second: Episodes, cost_limit: float) -> dict[str, dict[str, float]]:
-    """Second minus first, of N episodes that began in the same worlds: mean difference, and half its 95 % interval.
+    """Second minus first, over N episodes from the same worlds: mean difference, and half its 95 % interval.
 
-    The interval is that of paired differences, for these two policies and engines; it knows nothing of other seeds of
-    the training.
+    The interval is that of paired differences, for these two policies and engines. It does not cover other seeds of the
+    training.
     """
 
     def measure(episodes: Episodes) -> dict[str, np.ndarray]:
@@ -126,19 +126,19 @@ def compare(first: Episodes, second: Episodes, cost_limit: float) -> dict[str, d
 
 
 def cvar(values: np.ndarray, tail: float) -> float:
-    """Mean of the highest share `tail` of values [N] (conditional value at risk); the last one counts in part."""
+    """Mean of the highest share `tail` of values [N] (conditional value at risk). The last value counts in part."""
     highest = np.sort(values)[::-1]
     weights = np.clip(tail * len(values) - np.arange(len(values)), 0.0, 1.0)
     return float(highest @ weights / weights.sum())
 
 
 def half_width(values: np.ndarray) -> float:
-    """Half the 95 % interval of the mean of values [N], normal approximation; nan for one value."""
+    """Half the 95 % interval of the mean of values [N], by normal approximation; nan for one value."""
     return NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def share(holds: np.ndarray) -> tuple[float, float, float]:
-    """Share of [N] bool that hold, and its 95 % interval after Wilson, which has a width even at 0 and 1."""
+    """Share of true values of [N] bool, and its 95 % Wilson interval, which has a width even at 0 and 1."""
     num, mean, z = len(holds), float(holds.mean()), NORMAL_95
     centre = (mean + z**2 / (2 * num)) / (1 + z**2 / num)
     half = z / (1 + z**2 / num) * math.sqrt(mean * (1 - mean) / num + z**2 / (4 * num**2))
@@ -158,7 +158,7 @@ def _episodes(env_state: Any, longest_cost_run: jax.Array) -> Episodes:
 
 
 def _keep(finished: jax.Array, old: Episodes, new: Episodes) -> Episodes:
-    """Take the old totals of worlds that have finished. finished: [B]."""
+    """Keep the old totals of finished worlds. finished: [B]."""
 
     def choose(before: jax.Array, after: jax.Array) -> jax.Array:
         return jnp.where(finished.reshape(finished.shape + (1,) * (before.ndim - 1)), before, after)

@@ -1,4 +1,4 @@
-"""Algorithms that learn by passes of minibatch steps on a loss, stopped by KL: PPO, FOCOPS, CUP, P3O, IPO."""
+"""Algorithms with passes of minibatch steps on a loss and a KL stop: PPO, FOCOPS, CUP, P3O, IPO."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from mjx_safety.agents.types import (
 class FirstOrderConfig(ActorCriticConfig):
     """Settings of the policy's passes over a batch."""
 
-    num_passes: int = struct.field(pytree_node=False, default=8)  # policy passes over a batch, at most
+    num_passes: int = struct.field(pytree_node=False, default=8)  # largest number of policy passes over a batch
     num_critic_passes: int = struct.field(pytree_node=False, default=5)  # critic passes over a batch, always all
-    learning_rate: float = 3e-4  # Adam, policy
-    entropy_coef: float = 0.0  # weight of the entropy bonus beside the gain in reward; multipliers weigh both alike
-    target_kl: float = 0.015  # nats; the policy stops at this distance from the old one
+    learning_rate: float = 3e-4  # step size of Adam, policy
+    entropy_coef: float = 0.0  # weight of the entropy bonus; multipliers scale it like the reward
+    target_kl: float = 0.015  # nats; largest KL divergence from the old policy
 
 
 @struct.dataclass
@@ -43,29 +43,29 @@ class Moved:
     """The new policy on the M samples of a minibatch."""
 
     dist: Gaussian  # [M, A]
-    ratio: jax.Array  # [M] its density / that of the policy that acted
-    start: Gaussian  # [M, A] the policy that the stage began with
-    entropy_bonus: jax.Array  # [] belongs to the gain in reward, so that what weighs the one weighs the other
+    ratio: jax.Array  # [M] its density / density of the policy that acted
+    start: Gaussian  # [M, A] the policy at the start of the stage
+    entropy_bonus: jax.Array  # [] part of the gain in reward, scaled like it
     cost_changes: jax.Array  # [K] predicted change of each cost per step, a mean over the last minibatches; constant
 
 
-PolicyLoss = Callable[[Moved, Batch], tuple[jax.Array, Metrics]]  # -> what to minimise [], and scalars to report
+PolicyLoss = Callable[[Moved, Batch], tuple[jax.Array, Metrics]]  # -> loss to minimise [], scalars to report
 Stage = Callable[[Standing], PolicyLoss]
 
-MEMORY = 0.75  # weight of the past in `Moved.cost_changes`, of which a single minibatch says little
+MEMORY = 0.75  # weight of the past in `Moved.cost_changes`, because single minibatches are noisy
 
 
 def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[Stage]) -> Algorithm:
     """Minimise each stage's loss in turn, then fit the critics.
 
-    A stage begins at the policy that the stage before ended with. Ratios and KL refer to the policy that acted, and the
-    stages share the ball around it: of two, the first one may go half as far, so that the second one can take it back.
+    A stage begins at the final policy of the previous stage. Ratios and KL refer to the policy that acted. The stages
+    share the KL ball around it: of two stages, the first may go half as far, so that the second can take it back.
     """
     networks, critic_optimizer = make_actor_critic(config, constraint)
     policy_optimizer = optimize.make_optimizer(config.learning_rate, config.max_grad_norm)
 
     def init_optimizers(params: Params) -> OptState:
-        policy = [policy_optimizer.init(params.policy) for _ in stages]  # one stage's momentum is not the other's
+        policy = [policy_optimizer.init(params.policy) for _ in stages]  # each stage has its own momentum
         return OptState(policy, **init_critic_optimizer(critic_optimizer, params))
 
     def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -95,14 +95,14 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
 
 
 def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
-    """KL(the batch's policy || policy_params), mean over the batch [] (nats), in full float32 for so small a number."""
+    """KL(the batch's policy || policy_params), mean over the batch [] (nats), in full float32."""
     with jax.default_matmul_precision("highest"):
         dist = networks.policy(policy_params, batch.obs)
     return jnp.mean(distributions.kl(Gaussian(batch.mean, batch.log_std), dist))
 
 
 def _make_loss(config: FirstOrderConfig, networks: Networks, policy_loss: PolicyLoss) -> optimize.PolicyLoss:
-    """Turn the loss of a policy into one of its parameters; what it sees again are the cost changes [K]."""
+    """Turn the loss of a policy into a loss of its parameters. Its memory is the cost changes [K]."""
 
     def loss_fn(policy_params: Any, data: tuple[Batch, Gaussian | None], cost_changes: jax.Array) -> tuple:
         batch, begins_at = data

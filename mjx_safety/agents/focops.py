@@ -17,15 +17,15 @@ from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 class FOCOPSConfig(FirstOrderConfig):
     """Settings of FOCOPS."""
 
-    temperature: float = 1.5  # of the target policy; the smaller, the farther it leans towards the advantage
-    max_state_kl: float = 0.02  # nats; observations whose policy has moved farther no longer count
+    temperature: float = 1.5  # of the target policy; a smaller one follows the advantage more
+    max_state_kl: float = 0.02  # nats; observations beyond this KL divergence do not count
 
 
 def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Minimise KL(new || old) - ratio * advantage / temperature, over observations that stayed close.
+    """Minimise KL(new || old) - ratio * advantage / temperature, over observations with a small KL divergence.
 
-    The advantage is that of reward less those of costs times their multipliers, divided by 1 + the multipliers' sum,
-    so that the temperature keeps its meaning as they grow.
+    The advantage is that of reward minus those of costs times their multipliers, divided by 1 + their sum. The division
+    keeps the meaning of the temperature as the multipliers grow.
     """
 
     def stage(standing: Standing) -> PolicyLoss:

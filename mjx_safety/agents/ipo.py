@@ -1,4 +1,4 @@
-"""IPO (arXiv 1910.09615): a logarithmic barrier on the room that is left below the limit."""
+"""IPO (arXiv 1910.09615): a logarithmic barrier on the room below the limit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class IPOConfig(FirstOrderConfig):
 
     clip_eps: float = 0.2  # half width of the trusted range of density ratios
     sharpness: float = 100.0  # the barrier is log(room) / sharpness, room in cost per step
-    least_room: float = 1e-3  # cost per step; with less room, or none, the barrier goes on as a straight line
+    least_room: float = 1e-3  # cost per step; below this room the barrier continues as a straight line
 
 
 def slope(room: jax.Array, sharpness: jax.Array | float, least_room: jax.Array | float) -> jax.Array:
-    """Slope of log(room) / sharpness where room >= least_room, and the slope there for any smaller room [...]."""
+    """Slope of log(room) / sharpness for room >= least_room, and the slope at least_room below [...]."""
     return 1.0 / (sharpness * jnp.maximum(room, least_room))
 
 
 def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Weigh a cost by the barrier's slope at the room that is predicted: (limit - episode cost) / its steps - change.
+    """Weigh a cost by the barrier's slope at the predicted room: (limit - episode cost) / its steps - change.
 
-    Below `least_room` the slope stays what it is there, so that it can start from policies that cost too much, for
-    which the paper's barrier is not defined.
+    Below `least_room` the slope is constant. Training can then start from policies over the limit, where the paper's
+    barrier is undefined.
     """
 
     def stage(standing: Standing) -> PolicyLoss:

@@ -16,7 +16,7 @@ MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
 
 
 class MLP(nn.Module):
-    """Tanh layers and a linear one; orthogonal weights, zero biases."""
+    """Tanh layers and a linear layer, with orthogonal weights and zero biases."""
 
     hidden_sizes: Sequence[int]
     output_size: int
@@ -31,7 +31,7 @@ class MLP(nn.Module):
 
 
 def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array = -0.5, num_costs: int = 1) -> Networks:
-    """Bundle the three networks. The standard deviation of the policy is a parameter that does not depend on obs."""
+    """Bundle the three networks. The policy's standard deviation is a parameter, independent of obs."""
     critic = MLP(hidden_sizes, output_size=1, output_gain=1.0)
     cost_critic = MLP(hidden_sizes, output_size=num_costs, output_gain=1.0)
 
@@ -47,7 +47,7 @@ def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array =
 
     def policy(params: Any, obs: jax.Array) -> Gaussian:
         raw = params["log_std"]
-        # Clipped in value only: with the clip's zero gradient, a parameter outside would never come back.
+        # Clip the value only. With the clip's zero gradient, a parameter outside would never come back.
         log_std = raw + jax.lax.stop_gradient(jnp.clip(raw, MIN_LOG_STD, MAX_LOG_STD) - raw)
         mean: Any = MLP(hidden_sizes, output_size=raw.shape[0], output_gain=0.01).apply(params["mean"], obs)
         return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))

@@ -1,4 +1,4 @@
-"""One iteration of every on-policy algorithm: collect, estimate, move the multipliers, learn, widen the normaliser."""
+"""One iteration of all on-policy algorithms: collect, estimate, move multipliers, learn, update the normaliser."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from mjx_safety.types import Sizes, VectorEnvironment
 
 @struct.dataclass
 class Standing:
-    """Where the K limited costs stand when an update begins."""
+    """The state of the K limited costs at the start of an update."""
 
     multipliers: jax.Array  # [K] (1), already moved by the newest estimate
-    violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode's steps: as cost advantages are;
-    # minus infinity as long as there is no estimate
-    cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage stands for
+    violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode length, unit of cost advantages;
+    # minus infinity until there is an estimate
+    cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage represents
 
 
-LEAST = 1e-3  # of 1 - discount, where an undiscounted cost would have no horizon
+LEAST = 1e-3  # smallest 1 - discount, because an undiscounted cost has no horizon
 
 Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Metrics]]  # + key
 
@@ -45,7 +45,7 @@ Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Me
 def on_policy(
     networks: Networks, constraint: Constraint, init_optimizers: Callable[[Params], OptState], update: Update
 ) -> Algorithm:
-    """Make an algorithm of what it does with one batch."""
+    """Build an algorithm from its update on one batch."""
 
     def init(sizes: Sizes, key: jax.Array) -> TrainState:
         key, params_key = jax.random.split(key)
@@ -76,7 +76,7 @@ def _iterate(
     config: TrainConfig,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """Collect, estimate, learn; the very first rollout only fills the normaliser."""
+    """Collect, estimate, learn. The very first rollout only fills the normaliser."""
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     env_state, trajectory, sums = rollout.collect(
         venv, networks, constraint.sources, state, rollout_key, config.unroll_length
@@ -103,7 +103,7 @@ def _learn(
     key: jax.Array,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """One update, and how well the critics knew the returns before it. limited: [K] estimated episode costs."""
+    """Run one update, and measure the critics before it. limited: [K] estimated episode costs."""
     batch = make_batch(trajectory, state.normaliser, config)
     value, cost_values = trajectory.value.ravel(), trajectory.cost_values.reshape(batch.cost_value_targets.shape)
     known, mean_length = state.episode_cost.has_rate, state.episode_cost.mean_length
@@ -149,6 +149,6 @@ def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainCo
 
 
 def _skip(learn: Callable[[TrainState], tuple[TrainState, Any]], state: TrainState) -> tuple[TrainState, Metrics]:
-    """Change nothing; all learner metrics are 0."""
+    """Change nothing. All learner metrics are 0."""
     shapes = jax.eval_shape(learn, state)[1]
     return state, {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}

@@ -1,6 +1,6 @@
-"""Minibatch optimisation: passes over a batch of M samples, for a policy with a KL stop, for critics without one.
+"""Minibatch optimisation: passes over a batch of M samples, with a KL stop for a policy, without one for critics.
 
-A step whose gradient is not finite is not taken; both report `skipped_share`, the share of such steps.
+A step with a non-finite gradient is skipped. Both report `skipped_share`, the share of such steps.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ Loss = Callable[[Any, Any], tuple[jax.Array, Metrics]]  # params, minibatch -> l
 
 @struct.dataclass
 class Seen:
-    """What a policy's loss sees on its way."""
+    """Results of a policy's loss beside the loss itself."""
 
     kl: jax.Array  # [] nats, of the minibatch
-    memory: Any  # whatever the loss wants to see again in the next step
+    memory: Any  # memory of the loss for the next step
     metrics: Metrics  # scalars to report
 
 
-PolicyLoss = Callable[[Any, Any, Any], tuple[jax.Array, Seen]]  # params, minibatch, memory -> loss [], what it saw
+PolicyLoss = Callable[[Any, Any, Any], tuple[jax.Array, Seen]]  # params, minibatch, memory -> loss [], `Seen`
 
 
 class Descent(NamedTuple):
-    """What to minimise, and how to step."""
+    """A loss and its optimiser."""
 
     loss_fn: Callable[..., tuple[jax.Array, Any]]
     optimizer: optax.GradientTransformation
 
 
 class Ball(NamedTuple):
-    """How far a policy may go."""
+    """The KL ball of a policy."""
 
     kl_fn: Callable[[Any], jax.Array]  # params -> KL of the whole batch [] (nats)
     target_kl: jax.Array | float
@@ -47,7 +47,7 @@ class Ball(NamedTuple):
 
 @struct.dataclass
 class Passes:
-    """How often to go through a batch, and in how many pieces; what does not divide evenly is left out at random."""
+    """Number of passes and of minibatches. Random samples are left out if M does not divide evenly."""
 
     num_passes: int = struct.field(pytree_node=False)
     num_minibatches: int = struct.field(pytree_node=False)
@@ -69,8 +69,8 @@ def split_minibatches(batch: Any, key: jax.Array, num_minibatches: int) -> Any:
 def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
     """Put 0 ... num - 1 in random order [num] int32, by one sort of words with random high and index low bits.
 
-    Ten times faster on a CPU than `jax.random.permutation`. Equal random bits keep their order: with 2**17 samples that
-    is four neighbours on average, spread over the whole order.
+    This is ten times faster on a CPU than `jax.random.permutation`. Equal random bits keep their order. With 2**17
+    samples that concerns four neighbours on average, spread over the whole order.
     """
     index_bits = (num - 1).bit_length()
     high = jax.random.bits(key, (num,), jnp.uint32) >> index_bits << index_bits
@@ -98,7 +98,7 @@ def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
 def fit(
     descent: Descent, params: Any, opt_state: Any, batch: Any, key: jax.Array, passes: Passes
 ) -> tuple[Any, Any, Metrics]:
-    """Go through the batch `passes.num_passes` times. Returns params, optimiser state, the last pass's mean metrics."""
+    """Take `passes.num_passes` passes. Returns params, optimiser state, and mean metrics of the last pass."""
 
     def one_step(carry: tuple[Any, Any], minibatch: Any) -> tuple[tuple[Any, Any], tuple[jax.Array, Metrics]]:
         params, opt_state, taken, metrics = step(descent, *carry, minibatch)
@@ -117,17 +117,17 @@ def fit(
 
 @struct.dataclass
 class Way:
-    """Where a policy stands on its way through a batch."""
+    """State of a policy between its steps on a batch."""
 
     params: Any  # the newest
     opt_state: Any
-    inside: tuple[Any, Any]  # parameters and optimiser state, the newest that were seen inside the KL ball
-    inside_kl: jax.Array  # [] nats, as it was seen
-    left_ball: jax.Array  # [] bool, the newest parameters lie outside
+    inside: tuple[Any, Any]  # newest parameters and optimiser state inside the KL ball
+    inside_kl: jax.Array  # [] nats, measured there
+    left_ball: jax.Array  # [] bool, the newest parameters are outside
     memory: Any  # of the loss
     num_steps: jax.Array  # [] int32
-    num_skipped: jax.Array  # [] int32, steps not taken, as their gradients were not finite
-    metrics: Metrics  # of the newest step that was taken
+    num_skipped: jax.Array  # [] int32, steps skipped for non-finite gradients
+    metrics: Metrics  # of the newest step taken
 
 
 def fit_until_kl(
@@ -140,11 +140,11 @@ def fit_until_kl(
     key: jax.Array,
     passes: Passes,
 ) -> tuple[Any, Any, Any, Metrics]:
-    """As `fit`, but stop as soon as a minibatch sees the policy leave the ball, and go back to where it was inside.
+    """As `fit`, but stop once a minibatch measures the policy outside the ball, and return to the last point inside.
 
-    descent.loss_fn: a `PolicyLoss`; memory: what it sees in the first step. The last step of all has no minibatch to
-    see it, so there the whole batch does. Returns params, optimiser state, memory, and {"kl", "num_passes",
-    "skipped_share"} together with the last step's metrics.
+    descent.loss_fn: a `PolicyLoss`; memory: for the first step. No minibatch follows the very last step, so the whole
+    batch measures it. Returns params, optimiser state, memory, and {"kl", "num_passes", "skipped_share"} together with
+    the last step's metrics.
     """
     end = passes.num_passes * passes.num_minibatches
 
@@ -186,7 +186,7 @@ def fit_until_kl(
 
 
 def _descend(descent: Descent, target_kl: jax.Array | float, way: Way, minibatch: Any) -> Way:
-    """One more step, unless this minibatch sees the policy outside of the ball."""
+    """Take one more step, unless this minibatch measures the policy outside the ball."""
     params, opt_state, taken, seen = step(descent, way.params, way.opt_state, minibatch, way.memory)
     left_ball = seen.kl > target_kl
     here = (way.params, way.opt_state, seen.kl)

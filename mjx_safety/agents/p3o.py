@@ -1,4 +1,4 @@
-"""P3O (arXiv 2205.11814): an exact penalty on what is predicted to lie over the limit."""
+"""P3O (arXiv 2205.11814): an exact penalty on the predicted violation of the limit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class P3OConfig(FirstOrderConfig):
     """Settings of P3O."""
 
     clip_eps: float = 0.2  # half width of the trusted range of density ratios
-    penalty: float = 5.0  # weight of a predicted violation, in the unit of reward advantages per cost per step
+    penalty: float = 5.0  # weight of a predicted violation, in reward advantage per cost per step
 
 
 def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Weigh a cost by `penalty` as long as it is predicted to lie over its limit, else not at all.
+    """Weigh a cost by `penalty` while its predicted value is over the limit, else by 0.
 
-    That is the slope of the paper's penalty * max(0, predicted violation). A violation is predicted per step: estimated
-    episode cost over the limit, divided by the steps of an episode, plus the change that the samples foresee. The
-    paper's (1 - discount) is that division for discounted costs. Its clipped surrogate is for the gradient only: as a
-    prediction it rises with every move of the policy.
+    That is the slope of the paper's penalty * max(0, predicted violation). The predicted violation is per step: the
+    excess of the estimated episode cost over the limit, divided by the episode length, plus the change predicted from
+    the samples. The paper's (1 - discount) is the same division for discounted costs. The clipped surrogate only gives
+    the gradient, because as a prediction it rises with every move of the policy.
     """
 
     def stage(standing: Standing) -> PolicyLoss:

@@ -19,7 +19,7 @@ class PCPOConfig(TrustRegionConfig):
 
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Take the projected step, shortened until KL and cost surrogate agree. It holds one limit."""
+    """Take the projected step, shortened until KL and cost surrogate agree. It supports one limit."""
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:
         raise ValueError(f"pcpo holds one limit, not {constraint.num_costs} ({', '.join(constraint.sources)})")

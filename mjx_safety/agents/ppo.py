@@ -20,9 +20,9 @@ class PPOConfig(FirstOrderConfig):
 
 
 def ppo(config: PPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Several passes of minibatch steps on the clipped surrogates, stopped by KL. Without a constraint: plain PPO.
+    """Take passes of minibatch steps on the clipped surrogates with a KL stop. Without a constraint this is plain PPO.
 
-    Reward and cost are clipped apart, each on its pessimistic side (arXiv 2007.03964), then weighed.
+    Reward and cost are clipped separately, each on its pessimistic side (arXiv 2007.03964), then weighed.
     """
 
     def stage(standing: Standing) -> PolicyLoss:

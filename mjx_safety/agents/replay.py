@@ -1,4 +1,4 @@
-"""A ring of past steps on the device: the newest overwrite the oldest, and samples are drawn uniformly."""
+"""A replay buffer on the device. New steps overwrite the oldest. Samples are uniform."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Replay:
     """Up to N steps."""
 
     steps: Any  # pytree of arrays [N, ...]
-    position: jax.Array  # [] int32 in [0, N), where the next step goes
-    size: jax.Array  # [] int32, steps held so far, at most N
+    position: jax.Array  # [] int32 in [0, N), index of the next step
+    size: jax.Array  # [] int32, number of stored steps, at most N
 
 
 def init(capacity: int, step: Any) -> Replay:
-    """Hold nothing yet. capacity: N; step: pytree of arrays, or of their shapes, of one step."""
+    """Return an empty buffer. capacity: N; step: pytree of arrays, or of their shapes, of one step."""
     steps = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), step)
     return Replay(steps, position=jnp.int32(0), size=jnp.int32(0))
 
 
 def add(replay: Replay, steps: Any) -> Replay:
-    """Write M steps, oldest first, in place where `replay` is donated. steps: pytree of arrays [M, ...], M <= N."""
+    """Write M steps, oldest first, in place if `replay` is donated. steps: pytree of arrays [M, ...], M <= N."""
     capacity, num_steps = _length(replay.steps), _length(steps)
     if num_steps > capacity:
         raise ValueError(f"the replay holds {capacity} steps; it must hold at least the {num_steps} of one rollout")

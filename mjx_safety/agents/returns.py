@@ -1,4 +1,4 @@
-"""Advantages and value targets. Time [T] of one trajectory unless said otherwise."""
+"""Advantages and value targets. Arrays are [T] of one trajectory by default."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def gae(
     discount: jax.Array | float,
     gae_lambda: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array]:
-    """Generalised advantage estimation (arXiv 1506.02438) that knows a time limit from a true end.
+    """Generalised advantage estimation (arXiv 1506.02438) that separates time limits from true ends.
 
-    reward: [T]; value: [T] V(s_t); next_value: [T] V of what step t produced, before any reset; terminated: [T] bool,
-    no future after it; truncated: [T] bool, cut by the time limit: the future exists and is bootstrapped.
+    reward: [T]; value: [T] V(s_t); next_value: [T] V of the result of step t, before any reset; terminated: [T] bool, a
+    true end; truncated: [T] bool, the time limit, at which values bootstrap.
     Pass cost and cost values to get cost advantages. Returns advantage [T] and target [T] = advantage + value.
     Raises ValueError for other shapes.
     """
@@ -44,7 +44,7 @@ def standardise(x: jax.Array) -> jax.Array:
 
 
 def centre(x: jax.Array) -> jax.Array:
-    """Subtract the mean over all but the last axis of x [..., K]; the unit stays, so multipliers keep their meaning."""
+    """Subtract the mean over all but the last axis of x [..., K]. The unit stays, so multipliers keep their meaning."""
     return x - jnp.mean(x, axis=tuple(range(x.ndim - 1)), keepdims=True)
 
 

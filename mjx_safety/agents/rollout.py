@@ -1,4 +1,4 @@
-"""Acting: T steps of B worlds to learn from, and what to report of them. Parameters and normaliser stay fixed."""
+"""Rollouts: T steps of B worlds with fixed parameters and normaliser, and their metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def collect(
 ) -> tuple[Any, Trajectory, EpisodeSums]:
     """Act for T = unroll_length steps. sources: as in `Constraint`.
 
-    Returns the new B worlds, what happened, and its sums.
+    Returns the new B worlds, the trajectory, and its sums.
     """
     params, normaliser = state.params, state.normaliser
 
@@ -56,7 +56,7 @@ def collect(
 
 
 def outcome_of(env_state: Any) -> dict[str, jax.Array]:
-    """What one step produced, [B, ...] each; costs [B, 1 + C]: the scalar cost, and of each source whether it cost."""
+    """Outcome of one step, [B, ...] each. costs [B, 1 + C]: the scalar cost, then 0 or 1 for each source."""
     names = ("final_obs", "reward", "terminated", "truncated", "done", "partial")
     episode = ("episode_return", "episode_goals", "episode_length")
     return {name: getattr(env_state, name) for name in names + episode} | {
@@ -67,7 +67,7 @@ def outcome_of(env_state: Any) -> dict[str, jax.Array]:
 
 
 def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
-    """Add up a rollout; outcome fields: [T, B, ...]."""
+    """Sum a rollout. outcome fields: [T, B, ...]."""
     completed = outcome["done"] & ~outcome["partial"]
 
     def total(name: str) -> jax.Array:
@@ -88,7 +88,7 @@ def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
 def describe(
     venv: VectorEnvironment, constraint: Constraint, state: TrainState, sums: EpisodeSums, limited: jax.Array
 ) -> Metrics:
-    """What the worlds did, and where the limits stand. limited: [K] the costs that are held to them."""
+    """Return metrics of the worlds and the limits. limited: [K] costs with limits."""
     estimate = state.episode_cost
     multipliers = constraint.multipliers(state.constraint)
     metrics = {

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from mjx_safety.agents.types import RunningStats
 
-STD_FLOOR = 1e-2  # lidar bins that are nearly always 0 must not blow up at their first reading
+STD_FLOOR = 1e-2  # keeps rare lidar readings from blowing up
 CLIP = 5.0  # normalised observations stay in [-CLIP, CLIP]
 
 
 def init(size: int) -> RunningStats:
-    """No data yet: `normalise` only clips. size: O."""
+    """Return statistics without data, with which `normalise` only clips. size: O."""
     zero = jnp.uint32(0)
     return RunningStats(mean=jnp.zeros(size), var=jnp.ones(size), count_low=zero, count_high=zero)
 

@@ -1,4 +1,4 @@
-"""SAC (arXiv 1812.05905) under a constraint, SAC-Lagrangian: off-policy, from a replay of past steps on the device."""
+"""SAC-Lagrangian: SAC (arXiv 1812.05905) under a constraint, off-policy, with a replay buffer on the device."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ class SACConfig:
     replay_capacity: int = struct.field(pytree_node=False, default=1_000_000)  # steps of all worlds together
     batch_size: int = struct.field(pytree_node=False, default=512)  # samples per gradient step
     num_updates: int = struct.field(pytree_node=False, default=256)  # gradient steps per iteration, that is T * B steps
-    learning_rate: float = 3e-4  # Adam, policy
-    critic_learning_rate: float = 3e-4  # Adam, critics of reward and cost
-    temperature_learning_rate: float = 1e-3  # Adam, logarithm of the temperature; 0 keeps the temperature
-    init_temperature: float = 0.01  # reward per nat; small, as a step of these tasks brings some 0.02
+    learning_rate: float = 3e-4  # step size of Adam, policy
+    critic_learning_rate: float = 3e-4  # step size of Adam, critics of reward and cost
+    temperature_learning_rate: float = 1e-3  # step size of Adam, logarithm of the temperature; 0 keeps it constant
+    init_temperature: float = 0.01  # reward per nat; small, because a step of these tasks earns about 0.02
     target_entropy: float = -1.0  # nats per entry of an action; a uniform action has 0.69
-    polyak: float = 0.005  # share of the critics that enters their targets in a gradient step
-    random_steps: float = 10_000  # steps of all worlds together, at the start, in which actions are uniform in [-1, 1]
+    polyak: float = 0.005  # share of the critics in the update of their targets, per gradient step
+    random_steps: float = 10_000  # first steps of all worlds together, with actions uniform in [-1, 1]
 
 
 @struct.dataclass
 class Critics:
-    """Parameters of the networks that judge an action."""
+    """Parameters of the critics."""
 
-    q: Any  # of two networks: the discounted reward, and entropy times temperature, that follow
-    cost_q: Any  # of two networks: the K discounted costs that follow
+    q: Any  # of two networks: future discounted reward, and entropy times temperature
+    cost_q: Any  # of two networks: K future discounted costs
 
 
 @struct.dataclass
 class SACParams:
-    """What SAC learns."""
+    """Parameters of SAC."""
 
     policy: Any
     critics: Any  # `Critics`
@@ -79,14 +79,14 @@ class SACOptState:
 
 @struct.dataclass
 class Step:
-    """What one world did in one step. In the replay and in batches the fields have a leading axis."""
+    """One step of one world. In the replay buffer and in batches the fields have a leading axis."""
 
     obs: jax.Array  # [O] raw
     action: jax.Array  # [A] in [-1, 1]
     reward: jax.Array  # []
     costs: jax.Array  # [K]
-    next_obs: jax.Array  # [O] raw, what the step produced, before any reset
-    terminated: jax.Array  # [] bool; the time limit is no such end
+    next_obs: jax.Array  # [O] raw, after the step, before any reset
+    terminated: jax.Array  # [] bool, a true end, not the time limit
 
 
 class SACNetworks(NamedTuple):
@@ -99,7 +99,7 @@ class SACNetworks(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a gradient step depends on beside parameters and data."""
+    """The fixed inputs of a gradient step, beside parameters and data."""
 
     config: SACConfig
     networks: SACNetworks
@@ -108,15 +108,16 @@ class Problem(NamedTuple):
 
 
 def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Act in the worlds, keep every step, and learn from random batches of what was kept.
+    """Act in the worlds, store every step, and learn from random batches of stored steps.
 
-    The multipliers follow the same estimate of the episode cost as on-policy, once per iteration and before the
-    gradient steps; the cost critics only say which actions cost. The policy maximises
-    (min Q - temperature * log_prob - sum_k multiplier_k * mean Q_Ck) / (1 + sum_k multiplier_k),
-    and Q and Q_C are discounted sums of raw reward and raw cost. Of costs the mean of two opinions counts, and no
-    target is below 0: a policy finds whatever a critic takes to be cheaper than free, and the larger opinion, as the
-    smaller one of reward, would run away upwards. A multiplier is thus a price in reward per cost, where the on-policy
-    algorithms weigh cost against standardised reward advantages: the numbers do not compare.
+    The multipliers follow the same estimate of the episode cost as on-policy algorithms, once per iteration and before
+    the gradient steps. The cost critics only say which actions cost. The policy maximises
+    (min Q - temperature * log_prob - sum_k multiplier_k * mean Q_Ck) / (1 + sum_k multiplier_k).
+    Q and Q_C are discounted sums of raw reward and raw cost.
+
+    The mean of two cost critics counts, and no cost target is below 0. Otherwise a policy finds actions that a critic
+    wrongly rates below 0, and the larger of two critics runs away upwards. A multiplier is a price in reward per cost.
+    It does not compare with on-policy multipliers, which weigh cost against standardised reward advantages.
     """
     if config.replay_capacity < config.batch_size:
         raise ValueError(
@@ -156,7 +157,7 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
 
 
 class ReluMLP(nn.Module):
-    """ReLU layers and a linear one."""
+    """ReLU layers and a linear layer."""
 
     hidden_sizes: Sequence[int]
     output_size: int
@@ -209,7 +210,7 @@ def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
 def squash(dist: Gaussian, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Turn standard normal noise [..., A] into actions tanh(u) [..., A] and their log density [...]."""
     raw = distributions.sample(dist, noise)
-    log_slope = 2.0 * (math.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))  # log(1 - tanh(u)^2) without its overflow
+    log_slope = 2.0 * (math.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))  # log(1 - tanh(u)^2) without overflow
     return jnp.tanh(raw), distributions.log_prob(dist, raw) - jnp.sum(log_slope, axis=-1)
 
 
@@ -221,7 +222,7 @@ def _iterate(
     train_config: TrainConfig,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """Act, keep, estimate, move the multipliers, learn, widen the normaliser. No learning while actions are uniform."""
+    """Act, store, estimate, move multipliers, learn, update the normaliser. No learning while actions are uniform."""
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     num_steps = jnp.float32(train_config.unroll_length * venv.num_envs)
     acts_at_random = state.num_rollouts * num_steps < config.random_steps
@@ -261,7 +262,7 @@ def _collect(
 ) -> tuple[Any, Step, EpisodeSums]:
     """Act for T = unroll_length steps, uniformly in [-1, 1] if acts_at_random.
 
-    Returns the new B worlds, what happened [T * B, ...], and its sums.
+    Returns the new B worlds, the steps [T * B, ...], and their sums.
     """
     noise_key, uniform_key = jax.random.split(key)
     shape = (unroll_length, venv.num_envs, venv.action_size)
@@ -290,7 +291,7 @@ def _collect(
 
 
 def _learn(problem: Problem, state: TrainState, num_updates: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:
-    """Take num_updates [] gradient steps, each on its own batch. Metrics: means over them, 0 where there are none."""
+    """Take num_updates [] gradient steps, each on its own batch. Metrics: means over the steps, 0 without steps."""
 
     def update(index: jax.Array, carry: tuple[SACParams, SACOptState]) -> tuple[SACParams, SACOptState, Metrics]:
         sample_key, critic_key, policy_key = jax.random.split(jax.random.fold_in(key, index), 3)
@@ -322,7 +323,7 @@ def _learn(problem: Problem, state: TrainState, num_updates: jax.Array, key: jax
 def _fit_critics(
     problem: Problem, params: SACParams, opt_state: SACOptState, batch: Step, key: jax.Array
 ) -> tuple[SACParams, SACOptState, Metrics]:
-    """One step of least squares on one-step targets, then let the target critics follow. batch: [M, ...] normalised."""
+    """Take one least-squares step on one-step targets, then update the target critics. batch: [M, ...] normalised."""
     config, networks = problem.config, problem.networks
     q_target, cost_q_targets = make_targets(problem, params, batch, key)
 
@@ -342,9 +343,9 @@ def _fit_critics(
 
 
 def make_targets(problem: Problem, params: SACParams, batch: Step, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What the critics should say of a batch [M, ...], normalised. Returns targets of reward [M] and of costs [M, K].
+    """Targets of the critics for a normalised batch [M, ...]: of reward [M] and of costs [M, K].
 
-    Only a true end cuts the future off: after the time limit the value of `next_obs` counts.
+    Only a true end cuts the future off. After the time limit the value of `next_obs` counts.
     """
     networks, train_config = problem.networks, problem.train_config
     dist = networks.policy(params.policy, batch.next_obs)
@@ -360,7 +361,7 @@ def make_targets(problem: Problem, params: SACParams, batch: Step, key: jax.Arra
 def _improve_policy(
     problem: Problem, params: SACParams, opt_state: SACOptState, obs: jax.Array, key: jax.Array
 ) -> tuple[SACParams, SACOptState, Metrics]:
-    """One step of the policy up the critics, and one of the temperature towards the wanted entropy. obs: [M, O]."""
+    """Take one step of the policy up the critics, and one of the temperature to the target entropy. obs: [M, O]."""
     config, networks, _, multipliers = problem
     temperature = jnp.exp(params.log_temperature)
 
@@ -383,6 +384,6 @@ def _improve_policy(
 
 
 def _step(optimizer: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-    """One step down a gradient. Returns parameters and optimiser state."""
+    """Take one gradient step. Returns parameters and optimiser state."""
     change, opt_state = optimizer.update(gradient, opt_state, params)
     return optax.apply_updates(params, change), opt_state

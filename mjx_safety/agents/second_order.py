@@ -1,4 +1,4 @@
-"""Algorithms that take one step of the policy per batch inside a KL ball: TRPO, CPO, PCPO, CRPO."""
+"""Algorithms with one policy step per batch inside a KL ball: TRPO, CPO, PCPO, CRPO."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class TrustRegionConfig(ActorCriticConfig):
     """Settings of the policy's step."""
 
     num_cg_iterations: int = struct.field(pytree_node=False, default=10)  # conjugate-gradient products per system
-    fisher_stride: int = struct.field(pytree_node=False, default=4)  # every so many samples enter the Fisher matrix
-    num_backtracks: int = struct.field(pytree_node=False, default=15)  # lengths to try before giving a step up
+    fisher_stride: int = struct.field(pytree_node=False, default=4)  # every n-th sample enters the Fisher matrix
+    num_backtracks: int = struct.field(pytree_node=False, default=15)  # step lengths to try before giving up
     max_kl: float = 0.01  # nats, summed over the action's entries: radius of the ball
     damping: float = 0.1  # added to the Fisher matrix's diagonal
-    backtrack_factor: float = 0.8  # from one length to the next
+    backtrack_factor: float = 0.8  # ratio of one step length to the previous
 
 
 @struct.dataclass
 class Surrogates:
-    """What a new policy promises on the old one's samples."""
+    """Predicted changes of a new policy, from the old policy's samples."""
 
     reward: jax.Array  # [] gain in standardised reward per step
     costs: jax.Array  # [K] gain in cost per step
@@ -48,7 +48,7 @@ class Surrogates:
 
 
 class PolicyProblem(NamedTuple):
-    """The policy as a flat vector theta [P], and the functions that a step is found with."""
+    """The policy as a flat vector theta [P], and functions to find a step."""
 
     theta: jax.Array
     evaluate: Callable[[jax.Array], Surrogates]
@@ -81,7 +81,7 @@ def second_order(config: TrustRegionConfig, constraint: Constraint, policy_step:
 def ascend(
     config: TrustRegionConfig, problem: PolicyProblem, objective_fn: Callable[[Surrogates], jax.Array]
 ) -> tuple[jax.Array, Metrics]:
-    """TRPO's step (arXiv 1502.05477): up the natural gradient of an objective [] as far as KL and objective allow."""
+    """Take TRPO's step (arXiv 1502.05477) along the natural gradient of an objective []."""
     start = objective_fn(problem.evaluate(problem.theta))
     gradient = jax.grad(lambda theta: -objective_fn(problem.evaluate(theta)))(problem.theta)
     v = trust_region.conjugate_gradient(problem.fvp, gradient, config.num_cg_iterations)
@@ -100,7 +100,7 @@ def search(
     direction: jax.Array,
     accept_fn: Callable[[Surrogates], jax.Array],
 ) -> tuple[jax.Array, Metrics]:
-    """Search back along `direction` [P] for what is finite, inside the KL ball and accepted by `accept_fn` [] bool."""
+    """Search back along `direction` [P] for a finite point in the KL ball that `accept_fn` [] bool accepts."""
 
     def accept(theta: jax.Array) -> tuple[jax.Array, Surrogates]:
         found = problem.evaluate(theta)
@@ -116,7 +116,7 @@ def search(
 
 
 def relative_residual(fvp: Callable[[jax.Array], jax.Array], x: jax.Array, b: jax.Array) -> jax.Array:
-    """How far H x is from b [P], relative to b [] (1)."""
+    """Residual of H x = b [P], relative to b [] (1)."""
     return jnp.linalg.norm(fvp(x) - b) / jnp.maximum(jnp.linalg.norm(b), trust_region.TINY)
 
 

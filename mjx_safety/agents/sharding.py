@@ -1,6 +1,6 @@
-"""Worlds spread over devices: one mesh axis, the world axis of every array along it, everything else on all devices.
+"""Spreads worlds over devices: one mesh axis along the world axis of every array, everything else on all devices.
 
-The compiler does the rest: programs are written for all B worlds, and sums over worlds (gradients, statistics of
+The compiler does the rest. Programs are written for all B worlds. Sums over worlds (gradients, statistics of
 observations, advantages, episode costs) become sums over devices. On several hosts the devices are those of all
 processes (`jax.distributed.initialize`), and each process runs the same program.
 """
@@ -19,14 +19,14 @@ WORLDS = "worlds"  # the mesh's axis
 
 
 def make_mesh(num_devices: int) -> Mesh:
-    """Line up the first `num_devices` devices of all processes."""
+    """Return a mesh of the first `num_devices` devices of all processes."""
     return Mesh(np.array(jax.devices()[:num_devices]), (WORLDS,))
 
 
 def shardings(mesh: Mesh, like: TrainState, num_envs: int, axis: int = 0) -> TrainState:
-    """Where each array of a training state lives: worlds spread, the rest everywhere.
+    """Placement of each array of a training state: worlds spread, the rest on all devices.
 
-    like: the state or its shapes; axis: which axis of the worlds' arrays is that of the `num_envs` worlds.
+    like: the state or its shapes; axis: the axis of the `num_envs` worlds in their arrays.
     """
     everywhere = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec(*[None] * axis, WORLDS))
@@ -38,7 +38,7 @@ def shardings(mesh: Mesh, like: TrainState, num_envs: int, axis: int = 0) -> Tra
 
 
 def gather(state: TrainState) -> TrainState:
-    """Copy arrays that are spread over several processes to all of them; every process has to call it."""
+    """Copy arrays that are spread over processes to all of them. Every process must call this."""
     where = state.num_rollouts.sharding
     if where.is_fully_addressable:
         return state

@@ -1,4 +1,4 @@
-"""Estimates of how much a new policy gains on the old one's samples: all are 0 where the policy has not moved.
+"""Estimates of a new policy's gain on the old policy's samples. All are 0 for the old policy itself.
 
 Ratios (new density / old density) and reward advantages [M] give []; cost advantages [M, K], one column for each
 limited cost, give [K].
@@ -30,7 +30,7 @@ def clipped_surrogate(ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Arra
 def clipped_cost_surrogates(ratio: jax.Array, cost_advantages: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
     """Pessimistic gain in cost (arXiv 2007.03964): the larger of the plain and the clipped term, [M, K] to [K].
 
-    It guides a step, as PPO's does, but predicts nothing: its mean rises with the distance from the old policy.
+    Its gradient guides a step, as in PPO. It is no prediction: its mean rises with the distance from the old policy.
     """
     change = (ratio - 1.0)[:, None]
     clipped = jnp.clip(change, -clip_eps, clip_eps)

@@ -1,6 +1,6 @@
-"""The training loop: many iterations in one compiled call, the host's loop around those calls, many trainings at once.
+"""The training loop: many iterations in one compiled call, the host's loop around it, many trainings at once.
 
-An iteration is the algorithm's own (`Algorithm.iterate`); everything here is the same for all of them.
+Each algorithm has its own iteration (`Algorithm.iterate`). Everything here is shared.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_ITERATIONS = 64  # rows of metrics that one compiled call can return
 
 
 class Chunk(NamedTuple):
-    """What one call of the compiled loop returned to the host."""
+    """The result of one call of the compiled loop, on the host."""
 
-    state: TrainState  # donated to the next call: copy what must outlive it
+    state: TrainState  # donated to the next call; copy what you keep
     rows: list[dict[str, Any]]  # metrics, one row per iteration; floats, or lists of S for S trainings at once
-    seconds: float  # wall time of the call, compilation included
+    seconds: float  # wall time of the call, with compilation
 
 
 @single_precision
@@ -41,12 +41,12 @@ def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> Train
 def iterate(
     venv: VectorEnvironment, algorithm: Algorithm, config: TrainConfig, state: TrainState
 ) -> tuple[TrainState, Metrics]:
-    """Collect and learn once. Pure: scan it, vmap it."""
+    """Collect and learn once. Pure, so it works under scan and vmap."""
     return algorithm.iterate(venv, config, state)
 
 
 class Training(NamedTuple):
-    """What to train, on what, and how."""
+    """The worlds, the algorithm and the settings of a training."""
 
     venv: VectorEnvironment
     algorithm: Algorithm
@@ -66,7 +66,7 @@ def init_many(build_fn: Callable[[Any], Training], settings: Any, keys: jax.Arra
         training = build_fn(setting)
         return init(training.venv, training.algorithm, key)
 
-    # One after the other: batched orthogonal matrices of several networks may wait for each other for ever on a CPU.
+    # One after the other: on a CPU, batched orthogonal matrices of several networks may deadlock.
     return jax.lax.map(start, (settings, keys))
 
 
@@ -83,9 +83,9 @@ def iterate_many(build_fn: Callable[[Any], Training], settings: Any, states: Tra
 def make_chunk(
     iterate_fn: Callable[[TrainState], tuple[TrainState, Metrics]], shardings: TrainState | None = None
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
-    """Compile an iteration once for any number of them up to MAX_ITERATIONS, the state donated.
+    """Compile a loop of up to MAX_ITERATIONS iterations once. It donates the state.
 
-    shardings: where the state's arrays live, on several devices (`agents.sharding`).
+    shardings: placement of the state's arrays on several devices (`agents.sharding`).
     Returns a function (state, num_iterations) -> (state, rows), rows: [MAX_ITERATIONS, ...] each, the rest 0.
     """
 
@@ -113,10 +113,10 @@ def train(
     total_steps: int,
     chunk_seconds: float = 5.0,
 ) -> Iterator[Chunk]:
-    """Train until `total_steps` environment steps since `init`. Host loop: take a Chunk, look, go on.
+    """Train until `total_steps` environment steps since `init`. The host receives a Chunk after each call.
 
-    total_steps is rounded down to whole iterations. chunk_seconds: how long one compiled call should take (s), which
-    is how often the host gets a look; it changes no number.
+    total_steps is rounded down to whole iterations. chunk_seconds: target time of one compiled call (s). It changes no
+    result.
     """
     iterations = total_steps // (config.unroll_length * venv.num_envs)
     yield from run_chunks(make_chunk(partial(iterate, venv, algorithm, config)), state, iterations, chunk_seconds)
@@ -128,7 +128,7 @@ def run_chunks(
     num_iterations: int,
     chunk_seconds: float = 5.0,
 ) -> Iterator[Chunk]:
-    """Call what `make_chunk` returned until `num_iterations` iterations since `init` are done; see `train`."""
+    """Call the function of `make_chunk` until `num_iterations` iterations since `init` are done. See `train`."""
     remaining = num_iterations - int(np.ravel(state.num_rollouts)[0])
     size, fresh = 1, True
     while remaining > 0:
@@ -139,13 +139,13 @@ def run_chunks(
         seconds = time.perf_counter() - start
         yield Chunk(state, [{name: column[i] for name, column in table.items()} for i in range(size)], seconds)
         remaining -= size
-        # The first call is mostly compilation and says nothing about the speed.
+        # The first call mostly compiles, so it does not measure the speed.
         size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, MAX_ITERATIONS))
         fresh = False
 
 
 def _strong(leaf: Any) -> jax.Array:
-    """Give a weakly typed array its type for good, so that the second call compiles nothing."""
+    """Make a weakly typed array strongly typed, so that the second call does not compile."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
     return jax.lax.convert_element_type(leaf, leaf.dtype)

@@ -17,7 +17,7 @@ class TRPOConfig(TrustRegionConfig):
 
 
 def trpo(config: TRPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """One natural step per batch, up the reward surrogate less the cost surrogates times their multipliers."""
+    """Take one natural step per batch on the reward surrogate minus the weighed cost surrogates."""
 
     def step(problem: PolicyProblem, standing: Standing) -> tuple[jax.Array, Metrics]:
         return ascend(config, problem, lambda found: penalise(standing.multipliers, found.reward, found.costs))

@@ -1,8 +1,8 @@
-"""Steps inside a KL ball: natural gradients, CPO's and PCPO's answers under a linear limit, line search.
+"""Steps inside a KL ball: natural gradients, the solutions of CPO and PCPO under a linear limit, line search.
 
-Everything is in minimisation convention on flat vectors [P]: g is the gradient of minus the reward surrogate, b that of
-the cost surrogate, c the violation that is there already, in the unit of the cost surrogate (per step). A step is
-x = -direction. H is the Fisher matrix plus damping; its KL is x.H.x / 2 <= delta.
+Everything is in minimisation convention on flat vectors [P]. g is the gradient of minus the reward surrogate, b the
+gradient of the cost surrogate, and c the present violation in units of the cost surrogate (per step). A step is
+x = -direction. H is the Fisher matrix plus damping. The KL of a step is x.H.x / 2 <= delta.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from flax import struct
 from mjx_safety.agents.types import Gaussian
 
 Product = Callable[[jax.Array], jax.Array]  # v [P] -> H v [P]
-TINY = 1e-30  # keeps a division by zero finite; smaller than any product that matters
-NO_COST_GRADIENT = 1e-8  # of b.(H^-1 b), below which the step cannot change the cost
-CONVERGED = 1e-12  # of the squared residual relative to the first: float32 has no more
+TINY = 1e-30  # avoids division by zero; smaller than any relevant product
+NO_COST_GRADIENT = 1e-8  # of b.(H^-1 b); below it the step cannot change the cost
+CONVERGED = 1e-12  # of the squared residual relative to the first; the limit of float32
 
 
 @struct.dataclass
 class CPOInfo:
-    """What decided CPO's direction. All scalars []."""
+    """Numbers behind CPO's direction. All scalars []."""
 
     case: jax.Array  # int32, 0 ... 4 as in `solve_cpo_dual`
     multiplier: jax.Array  # of the KL ball
@@ -35,7 +35,7 @@ class CPOInfo:
 
 
 def conjugate_gradient(fvp: Product, b: jax.Array, num_iterations: int) -> jax.Array:
-    """Solve H x = b [P] approximately, from 0, by `num_iterations` products; fewer once float32 is exhausted."""
+    """Solve H x = b [P] approximately from 0, by up to `num_iterations` products, fewer at the limit of float32."""
     scale = jnp.linalg.norm(b)
     start = b / jnp.maximum(scale, TINY)
     squared = start @ start
@@ -81,10 +81,9 @@ def solve_cpo_dual(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Solve min g.x subject to c + b.x <= 0 and x.H.x / 2 <= delta (CPO, arXiv 1705.10528) for its multipliers.
 
-    q = g.(H^-1 g), r = g.(H^-1 b), s = b.(H^-1 b), all []. Returns (multiplier, nu, case): that of the KL ball, that of
-    the limit, and which problem it was:
-    4 the cost has no gradient and is under the limit; 3 no step in the ball breaks the limit; 2 some do; 1 the limit is
-    broken and the ball reaches back under it; 0 it does not: lower the cost as far as the ball allows.
+    q = g.(H^-1 g), r = g.(H^-1 b), s = b.(H^-1 b), all []. Returns (multiplier of the KL ball, nu of the limit, case):
+    4: the cost is under the limit and has no gradient. 3: no step in the ball breaks the limit. 2: some steps break it.
+    1: the limit is broken and some steps restore it. 0: none does, so lower the cost as far as the ball allows.
     """
     q, r, s, c, delta = (jnp.asarray(value, jnp.float32) for value in (q, r, s, c, delta))
     s_safe = jnp.maximum(s, TINY)
@@ -93,7 +92,7 @@ def solve_cpo_dual(
     feasible, cut = c < 0.0, b >= 0.0
     case = jnp.where(feasible, jnp.where(s <= NO_COST_GRADIENT, 4, jnp.where(cut, 2, 3)), jnp.where(cut, 1, 0))
 
-    # The limit binds where multiplier * c > r; a and b hold on that side of r / c, q and 2 delta on the other.
+    # The limit binds if multiplier * c > r. a and b hold on that side of r / c, q and 2 delta on the other.
     split = r / jnp.where(jnp.abs(c) > TINY, c, TINY)
     edge = jnp.maximum(split, 0.0)
     binding = jnp.sqrt(a / jnp.maximum(b, TINY))
@@ -118,19 +117,19 @@ def solve_cpo_dual(
 def cpo_direction(
     fvp: Product, g: jax.Array, b: jax.Array, c: jax.Array, delta: jax.Array | float, num_iterations: int
 ) -> tuple[jax.Array, CPOInfo]:
-    """CPO's direction [P], to be subtracted, and what decided it. c []: < 0 under the limit, in the unit of b.x.
+    """CPO's direction [P] to subtract, and the numbers behind it. c []: < 0 under the limit, in units of b.x.
 
-    q, r and s come from the same products H v and H w, so they obey Cauchy-Schwarz however inexact v and w are.
+    q, r and s come from the same products H v and H w, so they obey Cauchy-Schwarz for inexact v and w too.
     """
     v, w = conjugate_gradient(fvp, g, num_iterations), conjugate_gradient(fvp, b, num_iterations)
     hv, hw = fvp(v), fvp(w)
     q, r, s = jnp.maximum(v @ hv, 0.0), w @ hv, jnp.maximum(w @ hw, 0.0)
     multiplier, nu, case = solve_cpo_dual(q, r, s, c, delta)
-    # (v + nu w) / multiplier, written so that a multiplier near 0 (g parallel to b) does no harm: the part along w
-    # meets the limit, the rest spends what KL is left.
+    # (v + nu w) / multiplier, safe for a multiplier near 0 (g parallel to b): the part along w meets the limit, and
+    # the rest uses the remaining KL.
     s_safe, multiplier_safe = jnp.maximum(s, TINY), jnp.maximum(multiplier, TINY)
     rest = v - r / s_safe * w
-    rest = rest - (rest @ hw) / s_safe * w  # again, for where g is nearly parallel to b the first time leaves rounding
+    rest = rest - (rest @ hw) / s_safe * w  # again, to remove rounding if g is nearly parallel to b
     left = jnp.sqrt(jnp.maximum(2.0 * delta - c * c / s_safe, 0.0) / jnp.maximum(rest @ fvp(rest), TINY))
     along_limit = c / s_safe * w + left * rest
     binds = (nu > 0.0) | ((case == 1) & (multiplier <= TINY))
@@ -141,9 +140,9 @@ def cpo_direction(
 def pcpo_direction(
     fvp: Product, g: jax.Array, b: jax.Array, c: jax.Array, delta: jax.Array | float, num_iterations: int
 ) -> jax.Array:
-    """PCPO's direction [P], to be subtracted: a full natural step, then a KL projection under the limit.
+    """PCPO's direction [P] to subtract: a full natural step, then a KL projection under the limit.
 
-    (arXiv 2010.03152). The result may lie outside of the KL ball; a line search has to bring it back.
+    (arXiv 2010.03152). The result may lie outside the KL ball, so a line search must follow.
     """
     v, w = conjugate_gradient(fvp, g, num_iterations), conjugate_gradient(fvp, b, num_iterations)
     step, _ = natural_step(v, fvp, delta)
@@ -159,10 +158,10 @@ def line_search(
     num_backtracks: int,
     factor: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array, Any]:
-    """Try theta - factor^j * direction for j = 0, 1, ...; the first that is accepted counts, else theta stays.
+    """Try theta - factor^j * direction for j = 0, 1, ... and take the first accepted point, else keep theta.
 
-    accept_fn: theta [P] -> ([] bool, scalars to report). Returns theta, the share of the step taken [] (0 if none was
-    accepted), and the scalars of the last one tried.
+    accept_fn: theta [P] -> ([] bool, scalars to report). Returns theta, the share of the step taken [] (0 if none is
+    accepted), and the scalars of the last try.
     """
 
     def searching(carry: tuple) -> jax.Array:

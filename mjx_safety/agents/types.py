@@ -1,7 +1,7 @@
-"""What the agents pass around: the training state (one pytree, also the checkpoint), data, algorithms, constraints.
+"""Shared types of the agents: the training state (one pytree, also the checkpoint), data, algorithms, constraints.
 
 Shape letters: T steps of a rollout, B worlds, M = T * B samples, O observation size, A action size, K costs that have a
-limit (one, unless sources have limits of their own), C sources of cost that the environment names. Scalars are [].
+limit (1, unless sources have their own limits), C sources of cost of the environment. Scalars are [].
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flax import struct
 
 from mjx_safety.types import Sizes, VectorEnvironment
 
-Metrics = dict[str, jax.Array]  # flat, every value a float32 scalar, the same keys in every iteration
+Metrics = dict[str, jax.Array]  # flat; every value is a float32 scalar, with the same keys in every iteration
 
 
 @struct.dataclass
@@ -31,15 +31,15 @@ class RunningStats:
 
     mean: jax.Array  # [O]
     var: jax.Array  # [O]
-    count_low: jax.Array  # [] uint32; a float32 count would stop growing
+    count_low: jax.Array  # [] uint32, because a float32 count stops growing
     count_high: jax.Array  # [] uint32, in units of 2**32
 
 
 @struct.dataclass
 class EpisodeSums:
-    """One rollout of M = T * B steps, added up. Whole episodes: those not shortened by a staggered start.
+    """Sums over a rollout of M = T * B steps. Whole episodes are those not shortened by a staggered start.
 
-    Costs: the environment's scalar cost first, then for each of its C sources the number of steps in which it cost.
+    Costs are the scalar cost, then the number of costly steps of each of the C sources.
     """
 
     reward_rate: jax.Array  # [] mean reward per step
@@ -49,20 +49,20 @@ class EpisodeSums:
     episode_costs: jax.Array  # [1 + C] sum over those episodes
     episode_goals: jax.Array  # [] sum over those episodes
     episode_length: jax.Array  # [] sum over those episodes, steps
-    placement_failures: jax.Array | float = 0.0  # [] float32, episodes that ended because something found no place
+    placement_failures: jax.Array | float = 0.0  # [] float32, episodes that ended because an object found no place
 
 
 @struct.dataclass
 class EpisodeCost:
-    """Running estimates of what an episode brings and costs; costs as in EpisodeSums. Functions: `episode_cost`."""
+    """Running estimates of an episode's return and costs, as in EpisodeSums. Functions: `episode_cost`."""
 
     rate_costs: jax.Array  # [1 + C] smoothed, per episode
     rate_return: jax.Array  # [] of the last rollout, per episode
     completed_costs: jax.Array  # [1 + C] mean in the last rollout in which a whole episode ended
     completed_return: jax.Array  # [] of the same episodes
     completed_goals: jax.Array  # [] of the same episodes
-    mean_length: jax.Array  # [] steps, of the same episodes; the time limit before there are any
-    has_rate: jax.Array  # [] bool, the rate stands for whole episodes, so that limits may act on it
+    mean_length: jax.Array  # [] steps, of the same episodes; initially the time limit
+    has_rate: jax.Array  # [] bool, the rate represents whole episodes, so limits may act on it
     has_completed: jax.Array  # [] bool, at least one whole episode seen
 
 
@@ -77,7 +77,7 @@ class Params:
 
 @struct.dataclass
 class OptState:
-    """Optimiser states, one for each network; () where a network has none."""
+    """Optimiser states, one per network; () for a network without one."""
 
     policy: Any
     value: Any
@@ -91,20 +91,20 @@ class TrainState:
     env_state: Any  # B worlds, a `types.VectorState`
     params: Any  # of the algorithm's networks; `Params` on-policy
     opt_state: Any  # `OptState` on-policy
-    constraint: Any  # multiplier, its optimiser, integrals: whatever `Constraint.init` returned
+    constraint: Any  # multiplier, its optimiser, integrals: the result of `Constraint.init`
     normaliser: RunningStats  # of the observations
     episode_cost: EpisodeCost
     key: jax.Array  # [] typed PRNG key
-    num_rollouts: jax.Array  # [] int32; the first one only fills the normaliser. Steps so far: this times T * B
+    num_rollouts: jax.Array  # [] int32; the first only fills the normaliser. Steps so far: this times T * B
     replay: Any = ()  # past steps, of an off-policy algorithm
 
 
 @struct.dataclass
 class Trajectory:
-    """What B worlds did during T steps. Every field has the leading axes [T, B]."""
+    """T steps of B worlds. Every field has the leading axes [T, B]."""
 
     obs: jax.Array  # [T, B, O] raw
-    action: jax.Array  # [T, B, A] as sampled; the environment saw it clipped to [-1, 1]
+    action: jax.Array  # [T, B, A] as sampled; the environment clips it to [-1, 1]
     log_prob: jax.Array  # [T, B] of `action` under the acting policy
     mean: jax.Array  # [T, B, A] of the acting policy
     log_std: jax.Array  # [T, B, A] of the acting policy
@@ -113,7 +113,7 @@ class Trajectory:
     terminated: jax.Array  # [T, B] bool
     truncated: jax.Array  # [T, B] bool
     value: jax.Array  # [T, B] discounted reward expected from `obs`
-    next_value: jax.Array  # [T, B] the same from what the step produced, before any reset
+    next_value: jax.Array  # [T, B] the same from the result of the step, before any reset
     cost_values: jax.Array  # [T, B, K]
     next_cost_values: jax.Array  # [T, B, K]
 
@@ -135,15 +135,15 @@ class Batch:
 
 @struct.dataclass
 class TrainConfig:
-    """What all algorithms share: rollouts, returns and the estimate of the episode cost."""
+    """Shared settings of all algorithms: rollouts, returns and the estimate of the episode cost."""
 
-    unroll_length: int = struct.field(pytree_node=False, default=64)  # T, steps of each world per iteration
-    discount: float = 0.99  # of reward, per step
-    gae_lambda: float = 0.95  # of reward advantages
-    cost_discount: float = 0.99  # of cost, per step
-    cost_gae_lambda: float = 0.97  # of cost advantages; higher than for reward, as costs are harder to foresee
+    unroll_length: int = struct.field(pytree_node=False, default=64)  # T, steps per world and iteration
+    discount: float = 0.99  # discount of reward, per step
+    gae_lambda: float = 0.95  # GAE lambda of reward advantages
+    cost_discount: float = 0.99  # discount of cost, per step
+    cost_gae_lambda: float = 0.97  # GAE lambda of cost advantages; higher, because costs are harder to predict
     cost_smoothing: float = 0.8  # weight of the past in the smoothed episode cost
-    # Hold the cost of ended episodes to the limit, not the smoothed rate: later and noisier.
+    # Hold the cost of ended episodes to the limit, not the smoothed rate. It is later and noisier.
     use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
 
 
@@ -157,14 +157,14 @@ class Networks(NamedTuple):
 
 
 class Constraint(NamedTuple):
-    """Which costs have a limit, and by what weights they are kept under it (none, where the algorithm does it)."""
+    """The limited costs, and the multipliers that weigh them (0 if the algorithm enforces the limits itself)."""
 
     sources: tuple[str, ...]  # names of the K limited sources of cost; empty: the scalar cost, K = 1
     limits: jax.Array  # [K] undiscounted sums over an episode
     init: Callable[[], Any]
     update: Callable[[Any, jax.Array], Any]  # state, estimated episode costs [K] -> state; once per iteration
     multipliers: Callable[[Any], jax.Array]  # state -> [K] (1)
-    margins: Callable[[Any], jax.Array]  # state -> [K] added to the violations that an algorithm is told
+    margins: Callable[[Any], jax.Array]  # state -> [K], added to the violations that the algorithm sees
 
     @property
     def num_costs(self) -> int:
@@ -173,7 +173,7 @@ class Constraint(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """A learner. The training loop, checkpoints and evaluation need nothing else of it."""
+    """A learner. Training loop, checkpoints and evaluation use only these functions."""
 
     constraint: Constraint
     init: Callable[[Sizes, jax.Array], TrainState]  # venv, key -> everything but the worlds: `env_state` is None
