@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
@@ -61,18 +62,18 @@ class Env(AbstractEnv):
         return observation_sizes(self.config, self.scene)
 
     @property
+    @override
     def objects(self) -> Mapping[str, AbstractObject]:
-        """See `AbstractEnv.objects`."""
         return self.config.objects
 
     @property
+    @override
     def extents(self) -> Rectangle:
-        """See `AbstractEnv.extents`."""
         return self.config.extents
 
     @property
+    @override
     def robot_name(self) -> str:
-        """See `AbstractEnv.robot_name`."""
         return self.config.robot.name
 
     @property

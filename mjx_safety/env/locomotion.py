@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 from flax import struct
+from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
@@ -43,8 +44,8 @@ class LocomotionEnv(AbstractEnv):
         return self.physics.scene
 
     @property
+    @override
     def entry_sizes(self) -> dict[str, int]:
-        """See `AbstractEnv.entry_sizes`."""
         model = self.mj_model
         rows = {"cinert": 10 * model.nbody, "cvel": 6 * model.nbody, "cfrc_ext": 6 * model.nbody}
         sizes = {"qpos": model.nq - self.config.travel, "qvel": model.nv, "qfrc_actuator": model.nv} | rows
@@ -61,13 +62,14 @@ class LocomotionEnv(AbstractEnv):
         return float(self.mj_model.opt.timestep) * self.config.frameskip
 
     @property
+    @override
     def robot_name(self) -> str:
-        """See `AbstractEnv.robot_name`."""
         return self.config.name
 
     @property
+    @override
     def track(self) -> tuple[float, float, float]:
-        """See `AbstractEnv.track`: from the side, or from above if the robot lies flat."""
+        """From the side, or from above if the robot lies flat."""
         height = float(self.mj_model.body("robot").pos[2])
         return 4.0, -15.0 if height > 0 else -60.0, 0.7 * height
 
