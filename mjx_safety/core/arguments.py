@@ -12,10 +12,10 @@ import numpy as np
 def typed_key(caller: str, key: Any) -> jax.Array:
     """Return a typed key [], also for the two numbers of an old-style one. Raises ValueError for anything else."""
     is_array = isinstance(key, (jax.Array, np.ndarray))
-    if is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
         return key
     if is_array and key.dtype == jnp.uint32 and key.shape == jax.random.key_data(jax.random.key(0)).shape:
-        return jax.random.wrap_key_data(key)
+        return jax.random.wrap_key_data(jnp.asarray(key))
     given = f"{key.dtype}{list(key.shape)}" if is_array else f"a {type(key).__name__}"
     raise ValueError(
         f"{caller} got {given} as its key; it takes one typed PRNG key, such as jax.random.key(0) (for a batch of"

@@ -79,7 +79,7 @@ def digest(model: mujoco.MjModel) -> bytes:
     """Return a fingerprint of the whole model."""
     content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, content)
-    return hashlib.sha256(content).digest()
+    return hashlib.sha256(content.tobytes()).digest()
 
 
 def with_slots(objects: Mapping[str, AbstractObject]) -> dict[str, AbstractObject]:

@@ -20,11 +20,11 @@ _SENSOR, _DISABLE, _INTEGRATOR = mujoco.mjtSensor, mujoco.mjtDisableBit, mujoco.
 _AT_SITE = (_SENSOR.mjSENS_ACCELEROMETER, _SENSOR.mjSENS_VELOCIMETER, _SENSOR.mjSENS_GYRO, _SENSOR.mjSENS_MAGNETOMETER)
 _OF_JOINT = (_SENSOR.mjSENS_JOINTPOS, _SENSOR.mjSENS_JOINTVEL)
 _SENSORS = (*_AT_SITE, *_OF_JOINT, _SENSOR.mjSENS_TOUCH, _SENSOR.mjSENS_SUBTREECOM)
-_HARMLESS = (  # switches without effect here, or that this module supports
+_HARMLESS_SWITCHES = (  # switches without effect here, or that this module supports
     *(_DISABLE.mjDSBL_AUTORESET, _DISABLE.mjDSBL_NATIVECCD, _DISABLE.mjDSBL_MULTICCD, _DISABLE.mjDSBL_MIDPHASE),
     *(_DISABLE.mjDSBL_WARMSTART, _DISABLE.mjDSBL_EULERDAMP, _DISABLE.mjDSBL_CLAMPCTRL, _DISABLE.mjDSBL_CONTACT),
 )
-_HARMLESS = functools.reduce(operator.or_, map(int, _HARMLESS))
+_HARMLESS = functools.reduce(operator.or_, map(int, _HARMLESS_SWITCHES))
 _MUST_BE_ZERO = (  # fields of the model that the equations below ignore
     *("jnt_stiffness", "jnt_stiffnesspoly", "jnt_limited", "jnt_actfrclimited", "jnt_pos", "qpos0"),
     *("dof_frictionloss", "dof_dampingpoly", "actuator_damping", "actuator_dampingpoly", "actuator_armature"),
@@ -296,8 +296,10 @@ def _actuator(model: mujoco.MjModel, data: mujoco.MjData, index: int, clamps: bo
     if _BIAS(model.actuator_biastype[index]) == _BIAS.mjBIAS_NONE:
         bias[:] = 0
     limits = {"ctrl": model.actuator_ctrllimited[index] and clamps, "force": model.actuator_forcelimited[index]}
-    ranges = {name: tuple(map(float, getattr(model, f"actuator_{name}range")[index])) for name in limits}
-    ctrl_range, force_range = (ranges[name] if limited else None for name, limited in limits.items())
+    ranges = {name: getattr(model, f"actuator_{name}range")[index] for name in limits}
+    ctrl_range, force_range = (
+        (float(ranges[name][0]), float(ranges[name][1])) if limited else None for name, limited in limits.items()
+    )
     return _Actuator(in_body, in_world, lengths, gain, bias, ctrl_range, force_range)
 
 

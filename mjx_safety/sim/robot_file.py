@@ -194,9 +194,11 @@ def _wrong_ties(robot: Robot, model: mujoco.MjModel) -> str | None:
         bodies = site_body[ids] if model.eq_objtype[index] == int(mujoco.mjtObj.mjOBJ_SITE) else ids
         if np.any(model.body_rootid[bodies] != root):
             return f"ties the body 'robot' to the world by its equality {model.equality(index).name!r}"
-    wraps = {mujoco.mjtWrap.mjWRAP_SITE: site_body} | dict.fromkeys(
-        (mujoco.mjtWrap.mjWRAP_SPHERE, mujoco.mjtWrap.mjWRAP_CYLINDER), model.geom_bodyid
-    )
+    wraps = {
+        mujoco.mjtWrap.mjWRAP_SITE: site_body,
+        mujoco.mjtWrap.mjWRAP_SPHERE: model.geom_bodyid,
+        mujoco.mjtWrap.mjWRAP_CYLINDER: model.geom_bodyid,
+    }
     for kind, bodies in wraps.items():
         ids = model.wrap_objid[model.wrap_type == int(kind)]
         if np.any(model.body_rootid[bodies[ids]] != root):
