@@ -1,8 +1,8 @@
 """Limits on costs, and multipliers that weigh them: (L_R - sum_k m_k L_Ck) / (1 + sum_k m_k).
 
-The division keeps the size of a policy step as the multipliers grow. A limit is one number for the scalar cost. Limits
-on sources of cost are given by name, and each has its own multiplier: `lagrangian({"hazards": 20.0, "vases_contact":
-5.0})`. The cost of a source is the number of steps in which it cost anything, like the scalar cost of the benchmark.
+The division keeps the size of a policy step as the multipliers grow. A limit is one number for the scalar cost, or one
+number per named source of cost, each with its own multiplier: `lagrangian({"hazards": 20.0, "vases_contact": 5.0})`.
+The cost of a source is the number of steps in which it cost anything, like the scalar cost of the benchmark.
 `violations` are estimated episode costs minus limits, as undiscounted sums over an episode. K limits, all arrays [K].
 """
 

@@ -1,8 +1,8 @@
 """MJX-Warp: MuJoCo's kernels for NVIDIA GPUs behind JAX, with the C engine's shapes and contacts.
 
-Warp announces itself and each kernel it loads; this module raises its log level to errors, unless it has been changed
-before (`warp.config.log_level`). The first use of a scene compiles its kernels for about a minute; Warp keeps them in
-the user's cache folder.
+Warp logs its start and each kernel that it loads. This module raises its log level to errors, unless the user has set
+`warp.config.log_level` before. The first use of a scene compiles its kernels for about a minute. Warp keeps them in the
+user's cache folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import warp
 from flax import struct
 from jax.custom_batching import custom_vmap
 
-if warp.config.log_level == warp.LOG_INFO:  # Warp's default; before mujoco.mjx starts it
+if warp.config.log_level == warp.LOG_INFO:  # Warp's default; set before mujoco.mjx starts Warp
     warp.config.log_level = warp.LOG_ERROR
 
 from mujoco import mjx
@@ -33,11 +33,11 @@ from mjx_safety.sim.fixes.warp_colliders import correct_colliders
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
-SPARE_CONTACTS = 16  # points of a world beyond those on the floor
-CONVEX_PAIRS = 8  # of a world, near each other and without a closed formula, such as pillar and vase
-CONTACT_ROWS = 10  # of the solver, for a point with sliding, torsional and rolling friction
+SPARE_CONTACTS = 16  # contact points per world beyond those on the floor
+CONVEX_PAIRS = 8  # per world, near pairs without a closed formula, such as pillar and vase
+CONTACT_ROWS = 10  # solver rows of a contact point with sliding, torsional and rolling friction
 WELD_ROWS = 6
-DATA_WORLDS = 64  # whose contacts `WarpPhysics.data` has room for under `jax.vmap`
+DATA_WORLDS = 64  # worlds whose contacts fit into `WarpPhysics.data` under `jax.vmap`
 _SHAPE = mujoco.mjtGeom
 FLOOR_POINTS = {_SHAPE.mjGEOM_SPHERE: 1, _SHAPE.mjGEOM_CAPSULE: 2, _SHAPE.mjGEOM_ELLIPSOID: 1}  # 4 for all others
 LOG = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Buffers:
-    """Room in Warp's buffers, for each world. Contacts and convex pairs are one pool for all worlds of a batch."""
+    """Sizes of Warp's buffers, per world. All worlds of a batch share one pool of contacts and of convex pairs."""
 
-    contacts: int  # contact points, and pairs of shapes that are near each other
-    rows: int  # of the constraint solver
+    contacts: int  # contact points, and near pairs of shapes
+    rows: int  # rows of the constraint solver
     convex_pairs: int  # pairs of shapes for the iterative collider; at most `contacts`
 
 
@@ -56,16 +56,16 @@ class Buffers:
 class WarpPhysics:
     """MJX-Warp on one scene: all objects in the solver, contacts from MuJoCo's contact sensors.
 
-    The model is a subtree of leaves: vmap over those of its fields that are to differ between worlds.
+    The model is a subtree of leaves. Vmap over those fields that should differ between worlds.
 
-    Warp steps a batch in one call and sizes some buffers for all its worlds together. So the functions below are
-    written for B worlds and say themselves what `jax.vmap` means: one more axis of worlds.
+    Warp steps a batch in one call and sizes some buffers for all its worlds together. The functions below therefore
+    handle B worlds and define `jax.vmap` themselves: it adds one more axis of worlds.
     """
 
     model: mjx.Model
     scene: EngineScene = struct.field(pytree_node=False)
     buffers: Buffers = struct.field(pytree_node=False)
-    ranks: tuple[int, ...] = struct.field(pytree_node=False)  # of the model's leaves where all worlds share them
+    ranks: tuple[int, ...] = struct.field(pytree_node=False)  # of the model's leaves if all worlds share them
 
     name = "warp"
 
@@ -82,7 +82,7 @@ class WarpPhysics:
         return self.replace(buffers=dataclasses.replace(self.buffers, **sizes))
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
+        """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
         sensors = read_at_rest(self.scene, data)
         return self.forward(data) if sensors is None else (data, self._reading(sensors, {}))
 
@@ -100,7 +100,7 @@ class WarpPhysics:
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state.
 
-        Under `jax.vmap` all worlds share one list of contacts, with room for those of `DATA_WORLDS` worlds.
+        Under `jax.vmap` all worlds share one list of contacts, sized for `DATA_WORLDS` worlds.
         """
         full = _load(_blank(self.scene, self.buffers, DATA_WORLDS), data)
         return mjx.forward(self.model, full.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
@@ -114,7 +114,7 @@ class WarpPhysics:
         return jax.tree.map(lambda x: x[0], advance(self, *batch))
 
     def axes(self, model: mjx.Model) -> mjx.Model:
-        """Axis of worlds of each leaf of a model for a batch, for `jax.vmap`: 0 where worlds differ, else None."""
+        """Axis of worlds of each leaf of a batch's model, for `jax.vmap`: 0 if worlds differ, else None."""
         leaves, structure = jax.tree.flatten(model)
         return structure.unflatten(0 if x.ndim > rank else None for x, rank in zip(leaves, self.ranks, strict=True))
 
@@ -124,7 +124,7 @@ class WarpPhysics:
 
 
 def default_buffers(scene: EngineScene) -> Buffers:
-    """Room for all that can stand or lie on the floor, and for `SPARE_CONTACTS` more points."""
+    """Sizes for all bodies on the floor, and for `SPARE_CONTACTS` more points."""
     model = scene.model
     moves = model.body_dofnum[model.body_rootid[model.geom_bodyid]] > 0
     masks = model.geom_contype | model.geom_conaffinity
@@ -139,7 +139,7 @@ def default_buffers(scene: EngineScene) -> Buffers:
 
 
 def _over_worlds(run: Callable) -> Callable:
-    """Give `run(physics, data, num_substeps)` its meaning under `jax.vmap`: the new axis and B are one larger batch."""
+    """Define `run(physics, data, num_substeps)` under `jax.vmap`: the new axis and B form one larger batch."""
     batched = custom_vmap(run)
 
     @batched.def_vmap
@@ -171,7 +171,7 @@ def _over_worlds(run: Callable) -> Callable:
 
 @functools.cache
 def _advance(max_substeps: int) -> Callable:
-    """Return the function that takes B worlds some substeps further and reads sensors [B, S] of the final state."""
+    """Return a function that advances B worlds and reads sensors [B, S] of the final state."""
 
     @_over_worlds
     def advance(
@@ -200,11 +200,11 @@ def _advance(max_substeps: int) -> Callable:
     return advance
 
 
-_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # what a step changes of a `PhysicsState`
+_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # fields of `PhysicsState` that a step changes
 
 
 def _keep(moves: jax.Array, moved: mjx.Data, before: mjx.Data) -> mjx.Data:
-    """Let only some worlds move. moves: [B] bool."""
+    """Keep worlds that do not move. moves: [B] bool."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(moves.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -213,14 +213,15 @@ def _keep(moves: jax.Array, moved: mjx.Data, before: mjx.Data) -> mjx.Data:
 
 
 def _without_sensors(model: mjx.Model) -> mjx.Model:
-    """Switch sensors off for the substeps, whose readings nobody sees."""
+    """Switch off sensors for the substeps, whose readings are unused."""
     return model.replace(opt=model.opt.replace(disableflags=model.opt.disableflags | mjx.DisableBit.SENSOR))
 
 
 def _blank(scene: EngineScene, buffers: Buffers, num_worlds: int) -> mjx.Data:
     """Data of one world, with the contact buffers of a batch.
 
-    Made small on the host and enlarged in the program: as constants the buffers would make it grow with the batch.
+    It is small on the host and grows inside the program. As constants, the buffers would make the program grow with the
+    batch.
     """
     with jax.ensure_compile_time_eval():
         host = jax.devices("cpu")[0]
@@ -241,20 +242,20 @@ def _filled(x: np.ndarray) -> jax.Array:
 
 
 def _load(blank: mjx.Data, data: PhysicsState) -> mjx.Data:
-    """Put the state of one world in."""
+    """Load the state of one world."""
     return blank.replace(**{field: getattr(data, field) for field in data.__dataclass_fields__})
 
 
 @struct.dataclass
 class Needs:
-    """Room that a batch has needed so far. Warp counts on where its buffers are full, but drops what has no room."""
+    """Buffer sizes that a batch has needed so far. Full buffers drop entries, but Warp still counts them."""
 
     contacts: jax.Array  # [] int32, of all worlds together
-    rows: jax.Array  # [] int32, of the world that needs most
-    convex_pairs: jax.Array  # [] bool, whether they were too many; nobody counts them
+    rows: jax.Array  # [] int32, of the world with most rows
+    convex_pairs: jax.Array  # [] bool, whether there were too many; Warp does not count them
 
     def and_of(self, full: mjx.Data) -> Needs:
-        """Add what a call has needed."""
+        """Add the needs of a call."""
         found = full._impl
         too_many = (found.overflow & int(OverflowType.CCD)) > 0
         return Needs(
@@ -264,7 +265,7 @@ class Needs:
         )
 
     def report(self, buffers: Buffers, num_worlds: int) -> None:
-        """Warn, once for each buffer and size, where there was not enough room."""
+        """Warn about too small buffers, once per buffer and size."""
         room = buffers.contacts * num_worlds
         lacks = (self.contacts > room) | (self.rows > buffers.rows) | self.convex_pairs
         say = functools.partial(_say_what_lacks, buffers, num_worlds)
@@ -272,7 +273,7 @@ class Needs:
 
 
 def _say_what_lacks(buffers: Buffers, num_worlds: int, needs: Needs) -> None:
-    contacts = -(-int(needs.contacts) // num_worlds)  # a world, rounded up
+    contacts = -(-int(needs.contacts) // num_worlds)  # per world, rounded up
     needed = {"contacts": contacts, "rows": int(needs.rows)}
     lacking = {name: size for name, size in needed.items() if size > getattr(buffers, name)}
     if needs.convex_pairs:

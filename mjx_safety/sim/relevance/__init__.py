@@ -1,1 +1,1 @@
-"""Which objects the solver has to see in a step, and which worlds have any."""
+"""The choice of objects that the solver must see in a step, and of worlds that have such objects."""
