@@ -286,9 +286,11 @@ def end_text(levels: Levels) -> str:
     config = env.config
     places = "a layout or a new goal" if config.task.moves else "a layout"
     met = "" if config.continue_goal else " the robot meets the goal,"
+    lowest = config.robot.lowest
+    low = "" if lowest is None else f" the robot's root is at {number(lowest)} m or below,"
     return (
-        f"An episode is `truncated` after {env.episode_length} steps. It is `terminated` if{met} {places} finds no free"
-        f" place, or if the physics blows up (reward {number(config.reward_exception)}, cost 1)."
+        f"An episode is `truncated` after {env.episode_length} steps. It is `terminated` if{met}{low} {places} finds no"
+        f" free place, or if the physics blows up (reward {number(config.reward_exception)}, cost 1)."
     )
 
 

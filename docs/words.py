@@ -24,6 +24,10 @@ ENTRIES = {  # entry of the observation, pattern -> unit, meaning
     "jointpos_hip_*_z": ("(1)", "(sin, cos) of the hip's angle about z, per leg"),
     "jointpos_hip_*_y": ("(1)", "(sin, cos) of the hip's angle about y, per leg"),
     "jointpos_ankle_*": ("(1)", "(sin, cos) of the ankle's angle, per leg"),
+    "jointvel_hip_?": ("rad/s", "rate of the hip, per leg"),
+    "height": ("m", "height of the root"),
+    "angvel": ("rad/s", "angular velocity (x, y, z), world frame"),
+    "jointpos_hip_?": ("(1)", "(sin, cos) of the hip's angle, per leg"),
     "goal_lidar": ("(1)", "closeness of the goal in its sector"),
     "hazards_lidar": ("(1)", LIDAR.format("hazard")),
     "vases_lidar": ("(1)", LIDAR.format("vase")),
@@ -42,6 +46,7 @@ ACTIONS = {  # robot and actuator, pattern -> meaning
     "Doggo hip_*_z": f"torque of the hip about z, per leg ({LEGS})",
     "Doggo hip_*_y": "torque of the hip about y, per leg",
     "Doggo ankle_*": "torque of the ankle, per leg",
+    "Ant *": "torques of hip and ankle, per leg (legs 1 to 4 stand at +x +y, -x +y, -x -y, +x -y)",
 }
 KINDS = {  # kind of object -> what it is
     "goal": "green disc, the target area",

@@ -22,6 +22,7 @@ from mjx_safety.world.objects import (
     Vases,
     Walls,
 )
+from mjx_safety.world.robots.ant import Ant
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.car import Car
 from mjx_safety.world.robots.doggo import Doggo, Doggo2019
@@ -58,6 +59,7 @@ __all__ = [
     "VELOCITY_IDS",
     "AbstractEnv",
     "AbstractTask",
+    "Ant",
     "Boundary",
     "Button",
     "Buttons",

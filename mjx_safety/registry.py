@@ -28,6 +28,7 @@ from mjx_safety.sim.scene import build_scene
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.locomotion.config import LocomotionConfig
 from mjx_safety.world.locomotion.robots import presets as velocity_presets
+from mjx_safety.world.robots.ant import ANT
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.car import CAR
 from mjx_safety.world.robots.doggo import DOGGO, DOGGO_2019
@@ -36,6 +37,7 @@ from mjx_safety.world.tasks import button, circle, goal, push, run
 
 ROBOTS: tuple[Robot, ...] = (POINT, CAR, DOGGO)
 ROBOTS_2019: tuple[Robot, ...] = (POINT, CAR, DOGGO_2019)
+MORE_ROBOTS: tuple[Robot, ...] = (ANT,)  # not part of the 27 of the benchmark
 TASKS: tuple[ModuleType, ...] = (goal, button, push)  # each has `presets(robot)`, one per level
 MORE_TASKS: tuple[ModuleType, ...] = (circle, run)  # not part of the 27 of the benchmark
 
@@ -57,7 +59,10 @@ def _presets(prefix: str, robots: tuple[Robot, ...], tasks: tuple[ModuleType, ..
 
 
 _BENCHMARK = _presets("Safety", ROBOTS, TASKS, "1.0.0")
-_MORE = _presets("Safety", ROBOTS, MORE_TASKS, "1.0.0")
+_MORE = {
+    **_presets("Safety", ROBOTS, MORE_TASKS, "1.0.0"),
+    **_presets("Safety", MORE_ROBOTS, (*TASKS, *MORE_TASKS), "1.0.0"),
+}
 _BENCHMARK_2019 = _presets("Safexp-", ROBOTS_2019, TASKS, "2019")
 _VELOCITY = {name: functools.partial(dataclasses.replace, config) for name, config in velocity_presets().items()}
 _FACTORIES: dict[str, Callable[[], Config]] = {**_BENCHMARK, **_MORE, **_VELOCITY, **_BENCHMARK_2019}

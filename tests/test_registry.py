@@ -53,7 +53,10 @@ def test_ids_are_robots_times_tasks_times_levels():
     names = [f"{robot}{task}{level}-v0" for task in TASKS for robot in ROBOTS for level in range(3)]
     assert sorted(BENCHMARK_IDS) == sorted(f"Safety{name}" for name in names)
     assert sorted(ENV_IDS_2019) == sorted(f"Safexp-{name}" for name in names)
-    more = [f"Safety{robot}{task}-v0" for robot in ROBOTS for task in ("Circle0", "Circle1", "Circle2", "Run0")]
+    more = [
+        f"Safety{robot}{task}-v0" for robot in (*ROBOTS, "Ant") for task in ("Circle0", "Circle1", "Circle2", "Run0")
+    ]
+    more += [f"SafetyAnt{task}{level}-v0" for task in TASKS for level in range(3)]
     assert sorted(NAVIGATION_IDS) == sorted([*BENCHMARK_IDS, *more])
     velocity = [f"Safety{runner}Velocity-v{version}" for runner in RUNNERS for version in (0, 1)]
     assert VELOCITY_IDS == tuple(velocity) and ENV_IDS == (*NAVIGATION_IDS, *VELOCITY_IDS)

@@ -52,7 +52,7 @@ def engine_problem(name: str) -> str:
 
 def levels() -> dict[str, dict[str, list[str]]]:
     """Levels of the navigation environments, by task and robot."""
-    robots = "|".join(robot.name for robot in registry.ROBOTS)
+    robots = "|".join(robot.name for robot in (*registry.ROBOTS, *registry.MORE_ROBOTS))
     table: dict[str, dict[str, list[str]]] = {}
     for env_id in registry.NAVIGATION_IDS:
         robot, task, level = re.fullmatch(rf"Safety({robots})(.+)(\d+)-v\d+", env_id).groups()  # pyright: ignore[reportOptionalMemberAccess]

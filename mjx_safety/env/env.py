@@ -147,7 +147,7 @@ class Env(AbstractEnv):
         memory = task.advance(readings, state.memory, goal_met, memory_key)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world without a valid layout ends at once
-        ended = exception | failed
+        ended = exception | failed | self._is_down(readings)
         if not config.continue_goal:
             ended = ended | goal_met
         seen = task.view(readings, memory)
@@ -239,7 +239,7 @@ class Env(AbstractEnv):
         for name, kind in self.config.objects.items():
             headings[name] = turns[start : start + kind.num] if kind.turned else jnp.array(kind.yaws, jnp.float32)
             start += kind.num
-        return self.scene.default_snapshot(xy[0], root_yaw, places, headings)
+        return self.scene.default_snapshot(xy[0], root_yaw, places, headings, jax.random.fold_in(root_key, 1))
 
     def _episode_of(self, snapshot: Snapshot) -> dict[str, dict[str, jax.Array]]:
         """Positions that stay for the episode: those of markers and, on request, of vases at reset."""
@@ -284,6 +284,11 @@ class Env(AbstractEnv):
         if not self.config.action_noise:
             return to_control(self, action)
         return to_control(self, action, self.config.action_noise * jax.random.normal(key, action.shape))
+
+    def _is_down(self, readings: Readings) -> jax.Array:
+        """Whether the robot is too low to go on, [] bool."""
+        lowest = self.config.robot.lowest
+        return jnp.bool_(False) if lowest is None else readings.root_pos[2] <= lowest
 
     def _num_substeps(self, key: jax.Array) -> jax.Array | None:
         """Draw the number [] of physics steps. None means all."""

@@ -31,6 +31,7 @@ class LoneRobot:
 
     moving_kinds = driven_kinds = mocap_kinds = solid_kinds = ()
     solid_bodies = ()
+    starts_alike = False
     objects = {}  # noqa: RUF012 - there are none
 
     @property

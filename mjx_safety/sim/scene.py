@@ -110,10 +110,14 @@ class Scene:
                 values = jnp.stack([jnp.sin(values), jnp.cos(values)], axis=-1).ravel()
             elif treatment == "quaternion":
                 values = jax.vmap(mat_from_quat)(values.reshape(-1, 4)).ravel()
+            elif treatment == "height":
+                values = values.reshape(-1, 3)[:, 2]
             parts.append(values)
         return jnp.concatenate(parts)
 
     def _treatment(self, sensor: str) -> str:
+        if sensor in self.robot.heights:
+            return "height"
         return _TREATMENTS.get(int(self.model.sensor(sensor).type[0]), "") if self.robot.angle_components else ""
 
     def _dim(self, sensor: str) -> int:
@@ -121,7 +125,9 @@ class Scene:
 
     # -- world to physics ---------------------------------------------------------------------------------------------
 
-    def default_snapshot(self, root_xy: jax.Array, root_yaw: jax.Array, xy: dict, yaw: dict) -> Snapshot:
+    def default_snapshot(
+        self, root_xy: jax.Array, root_yaw: jax.Array, xy: dict, yaw: dict, joint_key: jax.Array
+    ) -> Snapshot:
         """All bodies at rest. root_xy: [2] m; root_yaw: [] rad; xy: kind -> [N, 2] m; yaw: kind -> [N] rad."""
         fields: dict[str, Any] = {}
         for name, kind in self.objects.items():
@@ -138,10 +144,28 @@ class Scene:
             root_quat=quat_from_yaw(root_yaw),
             root_linvel=jnp.zeros(3),
             root_angvel=jnp.zeros(3),
-            joint_qpos=jnp.asarray(self.model.qpos0[self.root_sizes[0] : self.robot_nq], jnp.float32),
+            joint_qpos=self._start_joints(joint_key),
             joint_qvel=jnp.zeros(self.robot_nv - self.root_sizes[1]),
             **fields,
         )
+
+    def _start_joints(self, key: jax.Array) -> jax.Array:
+        """Coordinates of the inner joints at reset, with the robot's noise on them."""
+        given = self.robot.start_joints
+        joints = jnp.asarray(given or self.model.qpos0[self.root_sizes[0] : self.robot_nq], jnp.float32)
+        if not self._is_noisy:
+            return joints
+        return joints + self.robot.joint_noise * jax.random.uniform(key, joints.shape, minval=-1.0, maxval=1.0)
+
+    @property
+    def _is_noisy(self) -> bool:
+        noise = self.robot.joint_noise
+        return isinstance(noise, jax.Array) or noise > 0
+
+    @property
+    def starts_alike(self) -> bool:
+        """Whether at reset the inner joints are always as in the model."""
+        return not self.robot.start_joints and not self._is_noisy
 
     def to_physics(self, snapshot: Snapshot) -> PhysicsState:
         """Coordinates of a complete snapshot. The solver's first guess is zero."""
@@ -268,7 +292,7 @@ _TREATMENTS = {  # observed form of angles: (sin, cos); of a ball joint: its rot
     int(mujoco.mjtSensor.mjSENS_JOINTPOS): "angle",
     int(mujoco.mjtSensor.mjSENS_BALLQUAT): "quaternion",
 }
-_ENTRIES = {"angle": 2, "quaternion": 9}
+_ENTRIES = {"angle": 2, "quaternion": 9, "height": 1}
 _POSE = ("pos", "quat", "linvel", "angvel")
 
 

@@ -22,13 +22,13 @@ SAME_ANYWHERE = {  # sensors in the robot's own frame
 
 
 def read_at_rest(scene: EngineScene, data: PhysicsState) -> jax.Array | None:
-    """Sensors [S] of a robot at rest without contacts. None if one depends on more than the heading.
+    """Sensors [S] of a robot at rest without contacts. None if they depend on more than the heading.
 
     C measures them once. The heading then turns the magnetometer.
     """
     model = scene.model
     kinds = {int(kind) for kind in model.sensor_type}
-    if not kinds <= {int(kind) for kind in SAME_ANYWHERE | {_SENSOR.mjSENS_MAGNETOMETER}}:
+    if not scene.starts_alike or not kinds <= {int(kind) for kind in SAME_ANYWHERE | {_SENSOR.mjSENS_MAGNETOMETER}}:
         return None
     at_origin = _measure_at_origin(model)
     sensors = jnp.asarray(at_origin.sensordata, jnp.float32)

@@ -29,7 +29,7 @@ def test_everything_is_listed():
     text = shown()
     for word in (*ALGORITHMS, *registry.ENGINES, *installed.versions().values(), mjx_safety.__version__):
         assert word in text
-    for robot in (*registry.ROBOTS, *ROBOTS):
+    for robot in (*registry.ROBOTS, *registry.MORE_ROBOTS, *ROBOTS):
         assert robot.name in text
     for command in overview.COMMANDS:
         assert f"python -m mjx_safety.{command} " in text

@@ -16,21 +16,22 @@ ROBOTS = {  # entries of the robot, actions, s per step, nq, nv
     "Point": (12, 2, 0.02, 3, 3),
     "Car": (24, 2, 0.04, 13, 11),
     "Doggo": (56, 12, 0.1, 20, 19),
+    "Ant": (40, 8, 0.1, 15, 14),
 }
-OBS_SIZES = {  # of Point, Car, Doggo
-    "Goal0": (28, 40, 72),
-    "Goal1": (60, 72, 104),
-    "Goal2": (60, 72, 104),
-    "Button0": (44, 56, 88),
-    "Button1": (76, 88, 120),
-    "Button2": (76, 88, 120),
-    "Push0": (44, 56, 88),
-    "Push1": (76, 88, 120),
-    "Push2": (76, 88, 120),
-    "Circle0": (28, 40, 72),
-    "Circle1": (28, 40, 72),
-    "Circle2": (28, 40, 72),
-    "Run0": (12, 24, 56),
+OBS_SIZES = {  # of Point, Car, Doggo, Ant
+    "Goal0": (28, 40, 72, 56),
+    "Goal1": (60, 72, 104, 88),
+    "Goal2": (60, 72, 104, 88),
+    "Button0": (44, 56, 88, 72),
+    "Button1": (76, 88, 120, 104),
+    "Button2": (76, 88, 120, 104),
+    "Push0": (44, 56, 88, 72),
+    "Push1": (76, 88, 120, 104),
+    "Push2": (76, 88, 120, 104),
+    "Circle0": (28, 40, 72, 56),
+    "Circle1": (28, 40, 72, 56),
+    "Circle2": (28, 40, 72, 56),
+    "Run0": (12, 24, 56, 40),
 }
 LIDARS = {
     "Goal0": "goal",
@@ -89,7 +90,7 @@ class Case:
 
     def __init__(self, env_id):
         self.env_id = env_id
-        self.robot, self.level = re.fullmatch("Safety(Point|Car|Doggo)(.*)-v0", env_id).groups()
+        self.robot, self.level = re.fullmatch("Safety(Point|Car|Doggo|Ant)(.*)-v0", env_id).groups()
         self.world = World(env_id)
         self.env = self.world.env
 
@@ -128,7 +129,7 @@ def case(request):
 
 
 def test_the_27_of_the_benchmark_come_first():
-    assert len(BENCHMARK_IDS) == 27 and NAVIGATION_IDS[:27] == BENCHMARK_IDS and len(NAVIGATION_IDS) == 39
+    assert len(BENCHMARK_IDS) == 27 and NAVIGATION_IDS[:27] == BENCHMARK_IDS and len(NAVIGATION_IDS) == 52
 
 
 def test_sizes_are_the_references(case):

@@ -64,6 +64,11 @@ class EngineScene(Protocol):
         ...
 
     @property
+    def starts_alike(self) -> bool:
+        """Whether at reset the inner joints of the robot are always as in the model."""
+        ...
+
+    @property
     def robot_nq(self) -> int:
         """Coordinates of the robot in qpos."""
         ...

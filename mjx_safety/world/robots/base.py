@@ -29,10 +29,18 @@ class Robot(AbstractPlaced):
     """planar: slides x and y, then a hinge about z; free: one free joint."""
     start_height: float = static(default=0.1)
     """Height of the root body at reset, in m."""
+    start_joints: tuple[float, ...] = ()
+    """Angles of the inner joints at reset, in rad, in model order; (): as in the model."""
+    joint_noise: float = 0.0
+    """Half width of the uniform noise on these angles, in rad."""
+    lowest: float | None = None
+    """The episode terminates with the root at this height or below, in m; None: never."""
     sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")
     """Sensors in the observation, in this order."""
     angle_components: bool = True
     """Observe joint angles as (sin, cos), ball joints as 3x3 matrices; False: unchanged."""
+    heights: tuple[str, ...] = ()
+    """Position sensors among `sensors` that are observed as the height only."""
     touches_floor: bool = True
     """False: leave out contacts with the floor (mjx, warp)."""
     floor_points: int | None = None
@@ -47,13 +55,18 @@ class Robot(AbstractPlaced):
     def check(self) -> None:
         """Refuse wrong values."""
         super().check()
-        freeze(self, "sensors", "self_contacts")
+        freeze(self, "sensors", "self_contacts", "heights", "start_joints")
+        require(set(self.heights) <= set(self.sensors), self, "heights", "a tuple of names among `sensors`")
+        angles = all(isinstance(x, (int, float)) and math.isfinite(x) for x in self.start_joints)
+        require(angles, self, "start_joints", "a tuple of angles in rad")
         names = isinstance(self.sensors, tuple) and all(isinstance(name, str) for name in self.sensors)
         require(names, self, "sensors", "a tuple of names of sensors")
         require(self.num == 1, self, "num", "1")
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
-        require_numbers(self, start_height=0.0)
+        require_numbers(self, start_height=0.0, joint_noise=0.0)
+        if self.lowest is not None:
+            require_numbers(self, lowest=-math.inf)
         require_bools(self, "touches_floor", "angle_components")
         if self.floor_points is not None:
             require_count(self, "floor_points", 1)
