@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -22,7 +23,7 @@ import tyro
 from mjx_safety.viz.plots import known_as, last_tenth
 
 RESULTS = Path(__file__).parent / "results" / "learning"
-POINTS = 150  # kept points of the curve
+POINTS = 200  # kept points of the curve
 CURVE = (
     "env_steps",
     "episode_return",
@@ -68,12 +69,12 @@ def _without_paths(command: list[str]) -> str:
     return shlex.join(["python", "-m", f"mjx_safety.{Path(command[1]).stem}", *command[2:]])
 
 
-def main(args: Args) -> None:
-    """Read the run folder, write the results."""
-    config = json.loads((args.run / "config.json").read_text())
-    rows = [json.loads(line) for line in (args.run / "metrics.jsonl").read_text().splitlines()]
+def keep(run: Path, name: str) -> dict[str, Any]:
+    """Write the results of a run folder. Returns their summary."""
+    config = json.loads((run / "config.json").read_text())
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
-    evaluations = sorted(args.run.glob("evaluation*.json"))  # on the engine of the training, or else on another
+    evaluations = sorted(run.glob("evaluation*.json"))  # on the engine of the training, or else on another
     command = _without_paths(config["machine"].pop("command"))
     for machine in config.get("resumed", []):
         machine["command"] = _without_paths(machine["command"])
@@ -85,14 +86,25 @@ def main(args: Args) -> None:
         "command": command,
         "summary": summarise(rows),
         "evaluation": judged,
-        "curve": {name: [row.get(name) for row in thinned] for name in CURVE},
+        "curve": {column: [_short(row.get(column)) for row in thinned] for column in CURVE},
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1).replace(str(args.run), f"runs/{args.name}")
-    (RESULTS / f"{args.name}.json").write_text(text + "\n")
-    shutil.copy(args.run / "learning_curve.png", RESULTS / f"{args.name}.png")
-    print(json.dumps(result["summary"], indent=1))
+    text = json.dumps(result, indent=1).replace(str(run), f"runs/{name}")
+    text = re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), text)  # a list a line
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    shutil.copy(run / "learning_curve.png", RESULTS / f"{name}.png")
+    return result["summary"]
+
+
+def read(name: str) -> dict[str, Any]:
+    """Read a kept result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _short(value: float | None) -> float | None:
+    return value if value is None else float(f"{value:.4g}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    flags = tyro.cli(Args, description=__doc__)
+    print(json.dumps(keep(flags.run, flags.name), indent=1))

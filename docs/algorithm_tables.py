@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from comments import field_comments
 from tabular import number, table
@@ -39,22 +38,17 @@ def value_text(value: Any) -> str:
 
 def settings(algo: str, part: str) -> str:
     """Return the settings of an algorithm that are flags: its own, those of its limit, or the shared ones."""
-    with mock.patch.object(training_options, "on_accelerator", return_value=False):
-        on_cpu = getattr(training_options.default_options(algo, None), part)
-    with mock.patch.object(training_options, "on_accelerator", return_value=True):
-        on_accelerator = getattr(training_options.default_options(algo, None), part)
-    library, comments, rows = type(on_cpu)(), field_comments(type(on_cpu)), []
-    for field in dataclasses.fields(on_cpu):
+    default = getattr(training_options.default_options(algo), part)
+    library, comments, rows = type(default)(), field_comments(type(default)), []
+    for field in dataclasses.fields(default):
         if not comments.get(field.name):
-            raise SystemExit(f"docs/generate.py: {type(on_cpu).__name__}.{field.name} has no comment beside it")
-        values = [value_text(getattr(config, field.name)) for config in (library, on_cpu, on_accelerator)]
+            raise SystemExit(f"docs/generate.py: {type(default).__name__}.{field.name} has no comment beside it")
+        values = [value_text(getattr(config, field.name)) for config in (library, default)]
         flag = f"`--{field.name.replace('_', '-')}`"
-        rows.append(
-            [flag, f"`{values[0]}`", *("" if v == values[0] else f"`{v}`" for v in values[1:]), comments[field.name]]
-        )
+        rows.append([flag, f"`{values[0]}`", "" if values[0] == values[1] else f"`{values[1]}`", comments[field.name]])
     if not rows:
         return "It has none."
-    return without_empty_columns(["Flag", "Default", "Command line, CPU", "Command line, accelerator", "Meaning"], rows)
+    return without_empty_columns(["Flag", "Default", "Command line", "Meaning"], rows)
 
 
 def without_empty_columns(head: list[str], rows: list[list[str]]) -> str:

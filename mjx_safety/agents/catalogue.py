@@ -42,7 +42,7 @@ class NoSettings:
 class ProjectedAscentSettings:
     """Settings of the multiplier: projected ascent."""
 
-    multiplier_learning_rate: float = 0.0005  # multiplier per unit of violation (episode cost - limit) and iteration
+    multiplier_learning_rate: float = 0.0125  # multiplier per relative violation (cost / limit - 1) and iteration
     multiplier_init: float = 0.0  # weight of cost at the start
     multiplier_max: float = 50.0  # cap of the multiplier
 
@@ -51,7 +51,7 @@ class ProjectedAscentSettings:
 class PriceSettings(ProjectedAscentSettings):
     """The same for SAC. Its multiplier is in raw reward per raw cost: some tenths, while others reach 3."""
 
-    multiplier_learning_rate: float = 0.00003  # multiplier per unit of violation (episode cost - limit) and iteration
+    multiplier_learning_rate: float = 0.00075  # multiplier per relative violation (cost / limit - 1) and iteration
 
 
 @struct.dataclass
@@ -131,7 +131,6 @@ class AlgorithmChoice(NamedTuple):
     # Its own defaults, the same on every device:
     unroll_length: int | None = None  # steps of each world per iteration
     num_envs: int | None = None
-    learning_rate: float | None = None
 
     def build(self, config: Any, constraint_config: Any, cost_limit: CostLimit) -> Algorithm:
         """Build the algorithm."""
@@ -156,7 +155,5 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
     "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
     "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
-    "sac-lag": AlgorithmChoice(
-        "SAC-Lagrangian, off-policy", SACConfig, sac, PRICE, unroll_length=16, num_envs=256, learning_rate=3e-4
-    ),
+    "sac-lag": AlgorithmChoice("SAC-Lagrangian, off-policy", SACConfig, sac, PRICE, unroll_length=16, num_envs=256),
 }

@@ -44,18 +44,28 @@ class MultiplierRule(NamedTuple):
     """A rule by which each multiplier follows its violation."""
 
     init: Callable[[int], MultiplierState]  # K
-    update: Callable[[MultiplierState, jax.Array], MultiplierState]  # + violations [K]
+    update: Callable[[MultiplierState, jax.Array, jax.Array], MultiplierState]  # + violations [K], limits [K]
 
 
-def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0005, maximum: Scalar = 50.0) -> MultiplierRule:
-    """Step in proportion to the violation, clipped to [0, maximum] (FOCOPS, arXiv 2002.06506)."""
+def relative(violations: jax.Array, limits: jax.Array) -> jax.Array:
+    """Violations [K] in units of their limits, at most 1 (1).
+
+    A policy that costs ten times its limit has not learned its task yet. Then a larger multiplier makes it learn to
+    stand still, so the multiplier rises no faster than at twice the limit. Limits below 1 count as 1.
+    """
+    unit = jnp.where(jnp.isfinite(limits), jnp.maximum(limits, 1.0), 1.0)
+    return jnp.clip(violations / unit, -1.0, 1.0)
+
+
+def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0125, maximum: Scalar = 50.0) -> MultiplierRule:
+    """Step in proportion to the `relative` violation, clipped to [0, maximum] (after FOCOPS, arXiv 2002.06506)."""
 
     def start(num_costs: int) -> MultiplierState:
         value = jnp.full(num_costs, init, jnp.float32)
         return MultiplierState(value, value, ())
 
-    def update(state: MultiplierState, violations: jax.Array) -> MultiplierState:
-        value = jnp.clip(state.multipliers + learning_rate * violations, 0.0, maximum)
+    def update(state: MultiplierState, violations: jax.Array, limits: jax.Array) -> MultiplierState:
+        value = jnp.clip(state.multipliers + learning_rate * relative(violations, limits), 0.0, maximum)
         return MultiplierState(value, value, ())
 
     return MultiplierRule(start, update)
@@ -69,7 +79,7 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
         value = jnp.full(num_costs, init, jnp.float32)
         return MultiplierState(value, value, adam.init(value))
 
-    def update(state: MultiplierState, violations: jax.Array) -> MultiplierState:
+    def update(state: MultiplierState, violations: jax.Array, _: jax.Array) -> MultiplierState:
         change, optimizer = adam.update(-violations, state.optimizer)
         raised: Any = optax.apply_updates(state.multipliers, change)
         value = jnp.clip(raised, 0.0, maximum)
@@ -86,7 +96,7 @@ def softplus_adam(init: Scalar = 1.0, learning_rate: Scalar = 0.05) -> Multiplie
         raw = jnp.log(jnp.expm1(jnp.full(num_costs, init, jnp.float32)))
         return MultiplierState(jax.nn.softplus(raw), raw, adam.init(raw))
 
-    def update(state: MultiplierState, violations: jax.Array) -> MultiplierState:
+    def update(state: MultiplierState, violations: jax.Array, _: jax.Array) -> MultiplierState:
         change, optimizer = adam.update(-violations, state.optimizer)
         raw: Any = optax.apply_updates(state.raw, change)
         return MultiplierState(jax.nn.softplus(raw), raw, optimizer)
@@ -138,7 +148,7 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
         sources=sources,
         limits=limits,
         init=lambda: rule.init(limits.shape[0]),
-        update=lambda state, episode_costs: rule.update(state, episode_costs - limits),
+        update=lambda state, episode_costs: rule.update(state, episode_costs - limits, limits),
         multipliers=lambda state: state.multipliers,
         margins=lambda state: jnp.zeros_like(limits),
     )
@@ -146,11 +156,11 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
 
 @struct.dataclass
 class PIDGains:
-    """A PID controller of the multiplier (arXiv 2007.03964), for unscaled costs."""
+    """A PID controller of the multiplier (arXiv 2007.03964). Costs are in units of their limit (see `relative`)."""
 
-    proportional_gain: float = 0.004  # multiplier per unit of smoothed violation
-    integral_gain: float = 0.0004  # multiplier per unit of violation and iteration
-    derivative_gain: float = 0.004  # multiplier per unit of rise in smoothed cost
+    proportional_gain: float = 0.1  # multiplier per smoothed relative violation
+    integral_gain: float = 0.01  # multiplier per relative violation and iteration
+    derivative_gain: float = 0.1  # multiplier per relative rise in smoothed cost
     smoothing: float = 0.95  # weight of the past in the proportional and derivative parts, (1)
     derivative_delay: int = struct.field(pytree_node=False, default=10)  # iterations over which the rise is measured
     multiplier_init: float = 0.001  # start of the integral
@@ -178,10 +188,11 @@ def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) 
         return PIDState(start, start, zero, zero, jnp.zeros((gains.derivative_delay, *limits.shape)))
 
     def update(state: PIDState, episode_costs: jax.Array) -> PIDState:
-        violation = episode_costs - limits
+        violation = relative(episode_costs - limits, limits)
         integral = jnp.clip(state.integral + gains.integral_gain * violation, 0.0, gains.multiplier_max)
         smoothed_violation = gains.smoothing * state.smoothed_violation + (1.0 - gains.smoothing) * violation
-        smoothed_cost = gains.smoothing * state.smoothed_cost + (1.0 - gains.smoothing) * episode_costs
+        cost = episode_costs / jnp.maximum(limits, 1.0)
+        smoothed_cost = gains.smoothing * state.smoothed_cost + (1.0 - gains.smoothing) * cost
         rise = jnp.maximum(0.0, smoothed_cost - state.past_costs[0])
         total = gains.proportional_gain * smoothed_violation + integral + gains.derivative_gain * rise
         return PIDState(

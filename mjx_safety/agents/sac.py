@@ -37,7 +37,7 @@ class SACConfig:
     num_updates together with `TrainConfig.unroll_length` and the number of worlds.
     """
 
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(256, 256))  # units per layer, each network
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))  # units per layer, each network
     replay_capacity: int = struct.field(pytree_node=False, default=1_000_000)  # steps of all worlds together
     batch_size: int = struct.field(pytree_node=False, default=512)  # samples per gradient step
     num_updates: int = struct.field(pytree_node=False, default=256)  # gradient steps per iteration, that is T * B steps

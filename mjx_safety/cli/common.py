@@ -33,9 +33,11 @@ def parse(argv: Sequence[str]) -> Options:
 
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--algo", default=RunFlags.algo)
-    peek.add_argument("--num-envs", "--num_envs", default="")
+    for name in ("num_envs", "total_steps", "unroll_length"):
+        peek.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, default="")
     early, _ = peek.parse_known_args(argv)
-    default = default_options(early.algo, int(early.num_envs) if early.num_envs.isdigit() else None)
+    chosen = {name: _number_or_none(getattr(early, name)) for name in ("num_envs", "total_steps", "unroll_length")}
+    default = default_options(early.algo, **chosen)
     flags = dataclasses.make_dataclass(
         "Flags",
         [(field.name, type(getattr(default, field.name))) for field in dataclasses.fields(Options)],
@@ -49,6 +51,15 @@ def parse(argv: Sequence[str]) -> Options:
         args=list(argv),
     )
     return Options(parsed.run, parsed.train, parsed.algorithm, parsed.constraint)
+
+
+def _number_or_none(word: str) -> int | None:
+    """Read a positive whole number; None for anything else, which the full parser refuses."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return int(value) if value >= 1 and value.is_integer() else None
 
 
 def join_processes(argv: Sequence[str]) -> None:

@@ -328,8 +328,10 @@ class Env(AbstractEnv):
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
     """Build the environment. Raises ValueError if a kind of object has no room."""
-    table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
-    require_room(table)
+    with jax.ensure_compile_time_eval():  # also inside of jit: nothing here depends on traced values, as a rule
+        table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(table)):
+        require_room(table)
     return Env(config=config, placement=table, physics=physics)
 
 

@@ -41,7 +41,11 @@ Steps = Annotated[
 ]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
-MIN_UNROLL, MAX_UNROLL = 16, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
+SAMPLES = 16_384  # environment steps of an iteration
+MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
+USUAL_ITERATIONS = 610  # of 1e7 steps
+_RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
+MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 
 
 class UsageError(Exception):
@@ -58,7 +62,7 @@ class RunFlags:
     """Algorithm. Its own flags are listed below. --algo NAME --help lists those of another."""
     num_envs: int = 256
     """Number of worlds side by side."""
-    total_steps: Steps = 1_300_000
+    total_steps: Steps = 10_000_000
     """Environment steps of all worlds together, such as 1e7, rounded down to whole iterations."""
     cost_limit: float = 25.0
     """Limit of the mean cost of an episode (undiscounted sum)."""
@@ -193,26 +197,26 @@ def on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def default_options(algo: str, num_envs: int | None) -> Options:
-    """Return the defaults for this device. num_envs: the user's choice, if any."""
+def default_options(
+    algo: str, num_envs: int | None = None, total_steps: int | None = None, unroll_length: int | None = None
+) -> Options:
+    """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
+
+    An iteration takes `SAMPLES` steps of all worlds together, whatever their number, and a gradient step `MINIBATCH` of
+    them. In runs of more than `USUAL_ITERATIONS` the multipliers follow more slowly, so that the task is learned first.
+    """
     choice = choose_algorithm(algo)
-    fast = on_accelerator()
-    usual = choice.num_envs or (4096 if fast else 256)
-    run = RunFlags(algo=algo, num_envs=usual, total_steps=100_000_000 if fast else 1_300_000)
-    run = dataclasses.replace(run, num_envs=num_envs or run.num_envs)
-    samples = 131_072 if fast else 16_384  # per iteration
-    unroll = samples // run.num_envs // MIN_UNROLL * MIN_UNROLL
-    train = TrainConfig(unroll_length=min(max(unroll, MIN_UNROLL), MAX_UNROLL), cost_smoothing=0.9 if fast else 0.8)
-    if choice.unroll_length is not None:
-        train = train.replace(unroll_length=choice.unroll_length)
-    config = choice.config()
-    # A CPU has time for small networks and about 80 iterations, so each iteration must move the policy farther. The KL
-    # stop bounds the step.
-    small = {"learning_rate": choice.learning_rate or 1e-3, "hidden_sizes": (64, 64)}
-    wide = {"hidden_sizes": (256, 256), "num_passes": 5, "num_critic_passes": 5, "num_minibatches": 32}
-    names = {field.name for field in dataclasses.fields(config)}
-    config = config.replace(**{name: value for name, value in (wide if fast else small).items() if name in names})
-    return Options(run, train, config, choice.constraint.config())
+    usual = choice.num_envs or (4096 if on_accelerator() else 256)
+    run = RunFlags(algo=algo, num_envs=num_envs or usual, total_steps=total_steps or RunFlags.total_steps)
+    unroll = min(max(SAMPLES // run.num_envs, MIN_UNROLL), MAX_UNROLL)
+    train = TrainConfig(unroll_length=unroll_length or choice.unroll_length or unroll)
+    samples = run.num_envs * train.unroll_length
+    config, constraint = choice.config(), choice.constraint.config()
+    if "num_minibatches" in config.__dataclass_fields__:
+        config = config.replace(num_minibatches=min(max(samples // MINIBATCH, 1), MOST_MINIBATCHES))
+    pace = min(1.0, USUAL_ITERATIONS * samples / run.total_steps)
+    rates = {name: pace * getattr(constraint, name) for name in _RATES if name in constraint.__dataclass_fields__}
+    return Options(run, train, config, constraint.replace(**rates) if rates else constraint)
 
 
 def check(options: Options) -> None:

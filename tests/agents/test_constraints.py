@@ -13,7 +13,7 @@ from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 COSTS = (60.0, 40.0, 20.0, 20.0, 26.0)
-GAINS = constraints.PIDGains(proportional_gain=0.1, integral_gain=0.01, derivative_gain=0.01)
+GAINS = constraints.PIDGains(proportional_gain=2.5, integral_gain=0.25, derivative_gain=0.25)  # for a limit of 25
 
 
 def multipliers(constraint, costs):
@@ -49,20 +49,35 @@ def test_clamped_adam_stays_between_zero_and_its_maximum():
     assert np.all((values >= 0.0) & (values <= 0.12))
 
 
+def test_violations_are_relative_to_the_limit_and_at_most_one():
+    found = constraints.relative(
+        jnp.array([5.0, 100.0, -25.0, 0.3, -jnp.inf]), jnp.array([25.0, 25.0, 25.0, 0.0, jnp.inf])
+    )
+    assert_allclose(found, [0.2, 1.0, -1.0, 0.3, -1.0])
+
+
 def test_projected_ascent():
-    rule = constraints.projected_ascent(init=0.0, learning_rate=0.01, maximum=0.4)
+    rule = constraints.projected_ascent(init=0.0, learning_rate=0.25, maximum=0.4)
     _, values = multipliers(constraints.lagrangian(25.0, rule), (60.0, 60.0, 25.0, 20.0, 0.0, 0.0))
-    assert_allclose(values, [0.35, 0.4, 0.4, 0.35, 0.1, 0.0], atol=1e-6)
+    assert_allclose(values, [0.25, 0.4, 0.4, 0.35, 0.1, 0.0], atol=1e-6)
 
 
 def test_pid():
-    _, values = multipliers(constraints.pid_lagrangian(25.0, GAINS), (60.0, 55.0, 40.0, 30.0, 20.0))
-    assert_allclose(values, [0.556, 1.02325, 1.249638, 1.317206, 1.228895], atol=2e-6)
+    """By hand, in steps of cost: proportional part of 0.05 x the violation, integral of 0.01, derivative of 0.01."""
+    expected, integral, smoothed, cost = [], 0.001, 0.0, 0.0
+    costs = (45.0, 40.0, 35.0, 30.0, 20.0)
+    for value in costs:
+        integral += 0.01 * (value - 25.0)
+        smoothed = 0.95 * smoothed + 0.05 * (value - 25.0)
+        cost = 0.95 * cost + 0.05 * value
+        expected.append(0.1 * smoothed + integral + 0.01 * cost)  # the delay is longer: the rise is all of it
+    _, values = multipliers(constraints.pid_lagrangian(25.0, GAINS), costs)
+    assert_allclose(values, expected, atol=2e-6)
 
 
 def test_pid_sees_the_rise_over_its_delay_only():
     """Derivative alone, unsmoothed, over 2 iterations: costs 10, 20, 40, 40, 40 rise by 10, 20, 30, 20, 0."""
-    gains = GAINS.replace(proportional_gain=0.0, integral_gain=0.0, derivative_gain=0.1, multiplier_init=0.0)
+    gains = GAINS.replace(proportional_gain=0.0, integral_gain=0.0, derivative_gain=2.5, multiplier_init=0.0)
     constraint = constraints.pid_lagrangian(25.0, gains.replace(smoothing=0.0, derivative_delay=2))
     _, values = multipliers(constraint, (10.0, 20.0, 40.0, 40.0, 40.0, 20.0))
     assert_allclose(values, [1.0, 2.0, 3.0, 2.0, 0.0, 0.0], atol=1e-6)
@@ -153,7 +168,7 @@ def test_limits_can_be_traced():
         constraint = constraints.lagrangian({"a": limit, "b": 2.0 * limit})
         return constraint.multipliers(constraint.update(constraint.init(), jnp.array([30.0, 30.0])))
 
-    expected = [[0.0005 * 20.0, 0.0005 * 10.0], [0.0005 * 10.0, 0.0]]
+    expected = [[0.0125, 0.0125 * 0.5], [0.0125 * 0.5, 0.0]]
     assert_allclose(jax.vmap(weights)(jnp.array([10.0, 20.0])), expected, atol=1e-7)
 
 

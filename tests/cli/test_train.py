@@ -211,6 +211,17 @@ def test_members_of_a_group():
     assert members[3].options.run.cost_limit == 15.0 and members[3].options.algorithm.max_kl == 0.01
 
 
-@pytest.mark.parametrize(("num_envs", "unroll_length"), [(1, 1024), (64, 256), (256, 64), (4096, 16)])
+@pytest.mark.parametrize(("num_envs", "unroll_length"), [(1, 1024), (64, 256), (256, 64), (4096, 4), (65536, 4)])
 def test_rollouts_keep_their_size_for_any_number_of_worlds(num_envs, unroll_length):
     assert common.parse(["--num-envs", str(num_envs)]).train.unroll_length == unroll_length
+
+
+def test_gradient_steps_and_multipliers_follow_the_size_of_a_run():
+    def of(*flags):
+        options = common.parse(["--algo", "ppo-lag", *flags])
+        return options.algorithm.num_minibatches, options.constraint.multiplier_learning_rate
+
+    for flags in ((), ("--total-steps", "3e6")):  # never faster than the task is learned
+        assert of(*flags) == (16, pytest.approx(0.0125, rel=0.01))
+    assert of("--total-steps", "1e8") == (16, pytest.approx(0.00125, rel=0.01))
+    assert of("--num-envs", "65536", "--total-steps", "1e8") == (64, 0.0125)  # larger iterations, so fewer

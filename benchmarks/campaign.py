@@ -1,0 +1,131 @@
+"""The learning table: trains what is missing of a list, one run at a time, and keeps a small file of each.
+
+    python benchmarks/campaign.py                          # go on with the first tier
+    python benchmarks/campaign.py --tier 2 --minutes 30
+    python benchmarks/campaign.py --envs PointGoal1 --algos ppo-lag cpo --seeds 0 1
+    python benchmarks/campaign.py --list                   # what is there and what is missing
+
+A run trains with the defaults of the command line, then 256 fresh episodes judge it. It can be stopped at any time: the
+next call resumes it from its checkpoint. Results: benchmarks/results/learning/<env>-<algo>-seed<seed>.json and .png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import learning
+import tyro
+
+WORK = Path("runs") / "campaign"
+OFF_POLICY_STEPS, STEPS = 1_000_000, 10_000_000
+POINT = ("PointGoal1", "PointGoal2", "PointButton1", "PointButton2")
+MORE_POINT = ("PointPush1", "PointPush2", "PointCircle1", "PointCircle2")
+MORE_CAR = ("CarGoal2", "CarButton2", "CarCircle1", "DoggoGoal1")
+CAR = ("CarGoal1", "CarButton1")
+MAIN = ("ppo-lag", "ppo-pid", "trpo-lag", "cpo")
+TIERS = {  # environments, algorithms, number of seeds
+    1: ((POINT, ("ppo", "trpo", *MAIN, "focops"), 5), (CAR, MAIN, 3)),
+    2: (
+        (POINT, ("cup", "p3o", "ipo", "pcpo", "crpo", "sac-lag"), 3),
+        (MORE_POINT, MAIN, 3),
+        (MORE_CAR, MAIN, 3),
+    ),
+}
+
+
+class Run(NamedTuple):
+    """One training of the list."""
+
+    env: str
+    algo: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its result."""
+        return f"{self.env}-{self.algo}-seed{self.seed}"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its result is there."""
+        return (learning.RESULTS / f"{self.name}.json").exists()
+
+
+@dataclasses.dataclass
+class Args:
+    """What to train."""
+
+    tier: int = 1
+    """Part of the list: 1 or 2."""
+    envs: tuple[str, ...] = ()
+    """Environments, without Safety and version; none: those of the tier."""
+    algos: tuple[str, ...] = ()
+    """Algorithms; none: those of the tier."""
+    seeds: tuple[int, ...] = ()
+    """Seeds; none: those of the tier."""
+    total_steps: int | None = None
+    """Environment steps of a run; None: 1e7, off-policy 1e6."""
+    minutes: float = float("inf")
+    """Begin no further run after this time."""
+    list: bool = False
+    """Only say what is there and what is missing."""
+
+
+def planned(args: Args) -> Iterator[Run]:
+    """The list in its order: the first seed of everything, then the second."""
+    parts = TIERS[args.tier]
+    most = max(num for _, _, num in parts)
+    for seed in args.seeds or range(most):
+        for envs, algos, num in parts:
+            for env in args.envs or envs:
+                for algo in args.algos or algos:
+                    if seed < num or args.seeds:
+                        yield Run(env, algo, seed)
+
+
+def train(run: Run, total_steps: int) -> None:
+    """Train one run, or go on with it, then judge and keep it."""
+    folder = WORK / run.name
+    if (folder / "checkpoints").exists():
+        flags = ["--resume", str(folder)]
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        flags = ["--env", f"Safety{run.env}-v0", "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
+        flags += ["--total-steps", str(total_steps)]
+    _call("train", *flags)
+    _call("evaluate", str(folder))
+    learning.keep(folder, run.name)
+
+
+def _call(program: str, *flags: str) -> None:
+    command = [sys.executable, "-m", f"mjx_safety.{program}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+def main(args: Args) -> None:
+    """Train what is missing."""
+    runs, begun = list(dict.fromkeys(planned(args))), time.monotonic()
+    missing = [run for run in runs if not run.is_kept]
+    print(f"{len(runs) - len(missing)} of {len(runs)} runs are there")
+    for number, run in enumerate(missing):
+        if args.list or time.monotonic() - begun > 60 * args.minutes:
+            print(f"missing: {', '.join(other.name for other in missing[number:])}")
+            return
+        start = time.monotonic()
+        train(run, args.total_steps or (OFF_POLICY_STEPS if run.algo.startswith(("sac", "td3")) else STEPS))
+        end = learning.read(run.name)["evaluation"]["policies"]["mean"]
+        figures = f"{end['episode_return_mean']:.1f} / {end['episode_cost_mean']:.1f}"
+        print(f"{run.name}: {figures} by the mean action, {time.monotonic() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

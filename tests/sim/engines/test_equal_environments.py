@@ -1,0 +1,52 @@
+"""Environments of equal content share what was compiled, and leave no threads behind."""
+
+import gc
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+import mjx_safety
+from mjx_safety.env.env import Env
+
+ID = "SafetyCarGoal1-v0"  # neither its robot nor its vase is stepped in closed form
+NUM = 40
+
+
+def structure_of(physics, **overrides):
+    return jax.tree.structure(mjx_safety.make(ID, physics=physics, **overrides))
+
+
+@pytest.mark.parametrize("physics", ["mujoco", "mjx"])
+def test_equal_environments_are_equal_trees(physics):
+    """JAX compiles anew where the structure of an argument differs."""
+    assert structure_of(physics) == structure_of(physics)
+    assert hash(structure_of(physics)) == hash(structure_of(physics))
+    assert structure_of(physics) != structure_of(physics, accuracy="reference")
+    assert structure_of(physics) != structure_of(physics, vases=mjx_safety.Vases(num=2))
+
+
+def test_five_environments_compile_once():
+    before = Env.reset._cache_size()
+    for _ in range(5):
+        mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco", episode_length=77).reset(jax.random.key(0))
+    assert Env.reset._cache_size() == before + 1
+
+
+def num_threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_threads_end_with_the_environment():
+    env = mjx_safety.make(ID, physics="mujoco")
+    keys = jax.random.split(jax.random.key(0), NUM)
+    states = jax.jit(jax.vmap(env.reset))(keys)
+    for num in range(NUM - 8, NUM):
+        jax.vmap(env.physics.forward)(jax.tree.map(lambda leaf, num=num: leaf[:num], states.data))
+    alive = num_threads()
+    del env
+    gc.collect()
+    workers = (os.cpu_count() or 1) - 1  # of each batch, beside the thread that calls
+    assert alive - num_threads() == 4 * workers  # the newest four sizes were kept
