@@ -44,7 +44,7 @@ def test_a_mapping_of_fields_is_the_settings():
 
 
 def test_what_json_makes_of_settings_makes_them_again():
-    config = EnvConfig(hazards=Hazards(num=2, placements=((0.0, 0.0, 1.0, 1.0),)), extras=("ctrl",))
+    config = EnvConfig(hazards=Hazards(num=2, keepout=0.1, placements=((0.0, 0.0, 1.0, 1.0),)), extras=("ctrl",))
     parts = json.loads(json.dumps(dataclasses.asdict(config)))
     task = parts.pop("task")
     assert EnvConfig(**parts, task=Goal(**task)) == config

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import mjx_safety
-from mjx_safety import ENV_IDS, ENV_IDS_2019, EnvConfig, Goal, GoalArea, Gremlins, Hazards, Pillars, Point, Walls
+from mjx_safety import ENV_IDS_2019, NAVIGATION_IDS, EnvConfig, Goal, GoalArea, Gremlins, Hazards, Pillars, Point, Walls
 from mjx_safety.agents import rollout
 from mjx_safety.registry import find_factory
 from mjx_safety.world.placement.room import require_room
@@ -17,7 +17,7 @@ def require(config):
     require_room(table)
 
 
-@pytest.mark.parametrize("env_id", [*ENV_IDS, *ENV_IDS_2019])
+@pytest.mark.parametrize("env_id", [*NAVIGATION_IDS, *ENV_IDS_2019])
 def test_every_preset_has_room(env_id):
     require(find_factory(env_id)())
 
