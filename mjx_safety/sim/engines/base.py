@@ -1,4 +1,4 @@
-"""The seam between the environment and its physics. Nothing above it knows which engine runs."""
+"""The interface between the environment and its physics. Code above it does not know the engine."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ class Scenes(NamedTuple):
 
 
 class Physics(Protocol):
-    """An engine for one scene. All methods are pure and vmappable; state and reading always belong together.
+    """An engine for one scene. All methods are pure and vmappable. State and reading always belong together.
 
-    `mujoco.mj_step` and `mjx.step` leave sensors and contacts of the state before the last substep behind; every
-    method here ends with a forward pass, so what it returns belongs to the final state.
+    `mujoco.mj_step` and `mjx.step` return sensors and contacts of the state before the last substep. Every method here
+    ends with a forward pass, so its reading belongs to the final state.
     """
 
     @property
@@ -138,7 +138,7 @@ class Physics(Protocol):
         ...
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
-        """Read an episode's first state: everything at rest, the robot clear of all objects."""
+        """Read the first state of an episode: all bodies at rest, the robot clear of all objects."""
         ...
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
@@ -150,10 +150,10 @@ class Physics(Protocol):
     ) -> tuple[PhysicsState, PhysicsReading]:
         """Hold ctrl [A] for `num_substeps` [] physics steps, at most `max_substeps` (None: all of them).
 
-        Driven objects get their targets anew before each of these steps.
+        The targets of driven objects move before each physics step.
         """
         ...
 
     def data(self, data: PhysicsState) -> Any:
-        """Return the engine's own complete data of a state, where it has one in JAX."""
+        """Return the engine's own complete data of a state, if it has them in JAX."""
         ...

@@ -25,14 +25,14 @@ from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
-_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # what a step changes of a `PhysicsState`
-SMALL = 32  # worlds; smaller batches are not worth a second program
+_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # fields of `PhysicsState` that a step changes
+SMALL = 32  # worlds; smaller batches do not profit from a second program
 _TRACING = threading.RLock()
 
 
 @struct.dataclass
 class Part:
-    """One MJX model, of the robot and as many objects as it has slots for, put to the state of a whole scene."""
+    """One MJX model of the robot and of the objects in its slots, applied to the state of a whole scene."""
 
     model: mjx.Model
     nearby: Nearby = struct.field(pytree_node=False)
@@ -56,9 +56,9 @@ class Part:
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array
     ) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.step`. excursion: [] m, see `Nearby.relevant`; NaN: not known.
+        """See `Physics.step`. excursion: [] m, see `Nearby.relevant`; NaN: unknown.
 
-        Where more objects matter than have slots, the others have their turn in further passes, without the robot.
+        If more objects matter than there are slots, the others get further passes without the robot.
         """
         if self.nearby.is_all:
             moved, reading, _ = self._advance(data, max_substeps, num_substeps)
@@ -94,16 +94,16 @@ class Part:
     def step_alone(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
-        """Step a model of the robot by itself. Also returns how far it got from its place on the way, [] m."""
+        """Step a model of the robot alone. Also returns its largest distance from its start, [] m."""
         moved, reading, excursion = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
         return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), excursion
 
     def _advance(
         self, near: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, PhysicsReading, jax.Array]:
-        """Step what is in the model. One loop body serves the substeps and the last reading: half the compile time.
+        """Step the bodies in the model. Substeps and the last reading share one loop body, which halves compile time.
 
-        Also returns how far the robot's root got from its place on the way, [] m.
+        Also returns the largest distance of the robot's root from its start, [] m.
         """
         scene = self.nearby.near
         wanted = max_substeps if num_substeps is None else num_substeps
@@ -116,7 +116,7 @@ class Part:
 
         def substep(index: jax.Array, carry: tuple) -> tuple:
             data, _, touched, farthest = carry
-            is_over = index >= wanted  # such rounds only read, as the last one does if there is anything to read
+            is_over = index >= wanted  # such rounds only read; the last round reads too, if needed
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             with _corrections():
@@ -131,7 +131,7 @@ class Part:
         return self.nearby.keep_at_rest(near, moved, touched), reading, farthest
 
     def gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
-        """Return the state of what has a slot, and which objects these are: the nearest, and those that move."""
+        """Return the state of the objects in slots, and their indices: the nearest and the moving ones."""
         if self.nearby.is_all:
             return data, {}
         chosen = self.nearby.select(data, self.nearby.relevant(data, 0.0, jnp.float32(0)))
@@ -145,11 +145,11 @@ class Part:
         return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full), fields=fields)
 
     def _count_contacts(self, full: mjx.Data) -> jax.Array:
-        """Contact points of the robot with each solid object [K]. A point counts from distance 0 on."""
+        """Contact points of the robot with each solid object [K]. A point counts if its distance is at most 0."""
         objects = self._object_geoms()
         if not len(objects):
             return jnp.zeros(0)
-        contact = full._impl.contact  # MJX-JAX keeps its contacts nowhere else
+        contact = full._impl.contact  # the only place of MJX-JAX's contacts
         robot = jnp.asarray(self._robot_geoms())
         first, second = contact.geom[:, 0], contact.geom[:, 1]
         other = jnp.where(robot[first], second, first)
@@ -157,7 +157,7 @@ class Part:
         return jnp.sum(counts[:, None] & jnp.asarray(objects)[:, other].T, axis=0, dtype=jnp.float32)
 
     def _touched(self, full: mjx.Data) -> jax.Array:
-        """Whether anything but the floor touches each solid object, [K] bool."""
+        """Whether each solid object touches anything but the floor, [K] bool."""
         objects = self._object_geoms()
         if not len(objects):
             return jnp.zeros(0, bool)
@@ -168,12 +168,12 @@ class Part:
         return jnp.any(real & (members[:, first] | members[:, second]), axis=-1)
 
     def _robot_geoms(self) -> np.ndarray:
-        """Which geoms are the robot's, [ngeom] bool."""
+        """Mask of the robot's geoms, [ngeom] bool."""
         model = self.nearby.near.model
         return model.body_rootid[model.geom_bodyid] == model.body("robot").id
 
     def _object_geoms(self) -> np.ndarray:
-        """Which geoms are each solid object's, [K, ngeom] bool."""
+        """Mask of each solid object's geoms, [K, ngeom] bool."""
         model, names = self.nearby.near.model, self.nearby.near.solid_bodies
         bodies = [model.body(name).id for name in names]
         return np.array([model.geom_bodyid == body for body in bodies], bool).reshape(-1, model.ngeom)
@@ -183,14 +183,14 @@ class Part:
 class MjxPhysics:
     """MJX on one scene. Models are subtrees of leaves: vmap over `near.model` to randomise masses, frictions, gains.
 
-    A state carries positions, velocities, warm start and time only (0.1 KiB a world for Goal1 instead of 10 KiB of
-    `mjx.Data`); the rest is rebuilt by the forward pass that every MJX step begins with anyway. Such states are cheap
-    to move, so a batch is sorted: all worlds are stepped with the robot alone, and again, with the objects near it,
-    those in which objects matter (`relevance.where_needed`).
+    A state carries only positions, velocities, warm start and time: 0.1 KiB per world for Goal1, while `mjx.Data` takes
+    10 KiB. The forward pass at the start of every MJX step rebuilds the rest. Such states are cheap to move, so a batch
+    is sorted. All worlds step with the robot alone. Those in which objects matter step again, with the objects near the
+    robot (`relevance.where_needed`).
     """
 
     near: Part  # the robot and the objects near it
-    # The robot by itself, in closed form if it has one; None: `near` serves all worlds. Has to fit the model in `near`.
+    # The robot alone, in closed form if it has one; None: `near` steps all worlds. It must fit the model in `near`.
     alone: Part | ClosedForm | None
 
     name = "mjx"
@@ -213,20 +213,20 @@ class MjxPhysics:
 
     @property
     def nearby(self) -> Nearby:
-        """Which objects matter when."""
+        """The choice of objects that matter."""
         return self.near.nearby
 
     @property
     def model(self) -> mjx.Model:
-        """The model of what is near."""
+        """The model of the robot and the objects near it."""
         return self.near.model
 
     def with_model(self, model: mjx.Model) -> MjxPhysics:
-        """Use another model of what is near, in all steps."""
+        """Return this engine with another model of the robot and the objects near it, for all steps."""
         return self.replace(near=self.near.replace(model=model), alone=None)
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
-        """See `Physics.start`. The robot touches nothing, so its sensors read the same wherever it stands."""
+        """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
         sensors = read_at_rest(self.scene, data)
         if sensors is None:
             sensors = _forward(_without_contacts(self.model), self.near.gather(data)[0]).sensordata
@@ -262,7 +262,7 @@ class MjxPhysics:
         return step((self.near, alone), data, num_substeps)
 
     def data(self, data: PhysicsState) -> mjx.Data:
-        """Return the complete and current `mjx.Data` of a state, all objects included."""
+        """Return the complete and current `mjx.Data` of a state, with all objects."""
         model = self.model if self.near.nearby.is_all else mjx.put_model(self.scene.model)
         return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
 
@@ -277,9 +277,9 @@ def _step_alone(
 def _euler(model: mjx.Model, full: mjx.Data) -> mjx.Data:
     """Integrate as `mjx.euler` does, after the constraint solver has finished.
 
-    Implicit damping factors a second mass matrix. Nothing in `mjx.euler` makes that wait for the first one, and on a
-    CPU XLA may run both at once; each waits for the worker threads that the other holds, and with two of those
-    the program hangs (jaxlib 0.10, batched LAPACK calls). The added term is zero and makes them follow each other.
+    Implicit damping factors a second mass matrix, independent of the first. On a CPU XLA may run both at once. Each
+    then waits for worker threads that the other holds, and with two threads the program hangs (jaxlib 0.10, batched
+    LAPACK calls). The added term is zero and makes the second factorisation wait for the first.
     """
     after_solver = 0.0 * full.qacc[0]
     return mjx.euler(model, full.tree_replace({"_impl.M": full._impl.M + after_solver}))
@@ -294,13 +294,13 @@ _INTEGRATORS = {
 
 @contextlib.contextmanager
 def _corrections() -> Iterator[None]:
-    """Trace MJX with our colliders and line search, in one thread at a time, as they stand in for its own meanwhile."""
+    """Trace MJX with our colliders and line search. One thread at a time, because they replace MJX's own meanwhile."""
     with _TRACING, corrected(), exact_line_search():
         yield
 
 
 def _without_contacts(model: mjx.Model) -> mjx.Model:
-    """Switch contacts off, and touch sensors, which MJX 3.17 cannot evaluate without: they read 0."""
+    """Switch off contacts, and touch sensors, which MJX 3.17 cannot evaluate without contacts. They read 0."""
     is_touch = model.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH
     stages = np.where(is_touch, int(mujoco.mjtStage.mjSTAGE_NONE), model.sensor_needstage)
     flags = model.opt.disableflags | mjx.DisableBit.CONTACT
@@ -308,7 +308,7 @@ def _without_contacts(model: mjx.Model) -> mjx.Model:
 
 
 def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
-    """Run `mjx.forward`, which leaves acceleration sensors at zero in models without any constraint (MJX 3.17)."""
+    """Run `mjx.forward`. In models without any constraint MJX 3.17 leaves acceleration sensors at zero."""
     with _corrections():
         full = mjx.forward(model, _load(model, data))
     return full if full._impl.efc_J.size else mjx.sensor_acc(model, full)

@@ -1,4 +1,4 @@
-"""The C engine on all CPU cores, as a batched host callback: exact, and ready in a second."""
+"""The C engine on all CPU cores, as a batched host callback. It is exact and compiles in a second."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from mjx_safety.sim.relevance.slots import EXACT, Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
-NEWEST = 4  # sizes of batches whose scratch space and threads are kept, for each scene
+NEWEST = 4  # number of batch sizes per scene whose scratch space and threads are kept
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
 
 
 class MujocoPhysics:
-    """MuJoCo's own solver in double precision. States live in JAX arrays, in single precision, between steps.
+    """MuJoCo's own solver in double precision. Between steps, states are JAX arrays in single precision.
 
-    Under `jax.vmap` the worlds of a batch are sorted (`relevance.where_needed`). Where no object matters, the robot is
-    stepped alone: in closed form if it has one, else by the solver. The other worlds go to the host, where MuJoCo's
-    thread pool steps them with the objects that matter, or with all, where more matter than have slots.
+    Under `jax.vmap` the worlds of a batch are sorted (`relevance.where_needed`). In worlds without relevant objects the
+    robot steps alone, in closed form if it has one, else by the solver. The other worlds go to the host. There MuJoCo's
+    thread pool steps them with the objects that matter, or with all objects if more matter than there are slots.
 
-    As a pytree it has no leaves; programs compiled for it keep its scenes, not its threads.
+    As a pytree this has no leaves. Programs compiled for it keep its scenes, not its threads.
     """
 
     name = "mujoco"
@@ -83,7 +83,7 @@ class MujocoPhysics:
         return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> Any:
-        """Refuse: complete data in JAX exist on `mjx` only."""
+        """Raise ValueError, because this engine has no complete data in JAX."""
         raise ValueError(
             "env.data is not available with physics='mujoco', whose data live outside JAX; use physics='mjx', or"
             " env.mj_model with env.snapshot(state)"
@@ -92,7 +92,7 @@ class MujocoPhysics:
     def _step_alone(
         self, data: PhysicsState, active: jax.Array, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
-        """Step the robot by itself. Also returns how far it got on the way, [] m."""
+        """Step the robot alone. Also returns its largest distance from its start, [] m."""
         if self._closed_form is not None:
             return self._closed_form.step(data, max_substeps, num_substeps)
         nearby, robot = self._alone, self._alone.gather(data, {})
@@ -102,7 +102,7 @@ class MujocoPhysics:
     def _step_with_objects(
         self, data: PhysicsState, active: jax.Array, hint: jax.Array, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, PhysicsReading]:
-        """Step the robot and the objects that matter; all objects, where more matter than have slots."""
+        """Step the robot and the objects that matter, or all objects if more matter than there are slots."""
         nearby, args = self.nearby, (max_substeps, num_substeps)
         if nearby.is_all:
             return self._solve(self.scene, data, active, *args)[0]
@@ -124,7 +124,7 @@ class MujocoPhysics:
     ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
         """Advance one world on the host, if it is active.
 
-        tracks: also return how far the robot got on the way, [] m; else that is 0.
+        tracks: also return the robot's largest distance from its start, [] m, else 0.
         """
         out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._solvers[scene].sizes.items()}
         on_host = _OnHost(self.scenes, scene, max_substeps, tracks)
@@ -136,7 +136,7 @@ class MujocoPhysics:
         return (moved, PhysicsReading(sensors=sensors, contacts=contacts, fields=fields)), excursion
 
     def solver(self, scene: EngineScene) -> _Solver:
-        """What steps worlds of one of the scenes."""
+        """Return the solver of one of the scenes."""
         return self._solvers[scene]
 
     def __reduce__(self) -> tuple:
@@ -150,7 +150,7 @@ _LIVE: weakref.WeakValueDictionary[Scenes, MujocoPhysics] = weakref.WeakValueDic
 
 
 def physics_of(scenes: Scenes) -> MujocoPhysics:
-    """Return the physics of some scenes, the same object for as long as somebody holds it."""
+    """Return the physics of some scenes. Equal scenes share one object while it is alive."""
     physics = _LIVE.get(scenes)
     if physics is None:
         physics = _LIVE.setdefault(scenes, MujocoPhysics(scenes))
@@ -163,7 +163,7 @@ jax.tree_util.register_pytree_node(
 
 
 def _sizes(scene: EngineScene) -> dict[str, int]:
-    """How many numbers a world comes back with. In sensordata those of contacts stand last."""
+    """Number of values that a world returns. In sensordata, those of contacts stand last."""
     model = scene.model
     sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na, "qacc_warmstart": model.nv}
     return sizes | {"sensordata": model.nsensordata, "time": 1, "excursion": 1} | field_sizes(scene)
@@ -171,7 +171,7 @@ def _sizes(scene: EngineScene) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _OnHost:
-    """The host side of a call. Equal to others of its kind, so that JAX compiles it once."""
+    """The host side of a call. Instances compare equal, so that JAX compiles once."""
 
     scenes: Scenes
     scene: EngineScene
@@ -180,16 +180,16 @@ class _OnHost:
 
     def __call__(self, data: PhysicsState, active: jax.Array, num_substeps: jax.Array | None) -> dict[str, np.ndarray]:
         data, wanted, num = jax.tree.map(np.asarray, (data, active, num_substeps))
-        shape = data.time.shape  # any leading axes are worlds
+        shape = data.time.shape  # all leading axes are worlds
         worlds = (int(np.prod(shape)),)
         data, wanted, num = jax.tree.map(lambda x: x.reshape(worlds + x.shape[len(shape) :]), (data, wanted, num))
-        with no_warnings(), np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment sees to
+        with no_warnings(), np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment handles
             after = physics_of(self.scenes).solver(self.scene).run(data, wanted, num, self)
         return {name: values.reshape(shape + values.shape[1:]) for name, values in after.items()}
 
 
 class _Solver:
-    """Steps worlds of one scene. What it keeps is scratch space: no result depends on an earlier call."""
+    """Steps worlds of one scene. It keeps scratch space only: no result depends on an earlier call."""
 
     def __init__(self, scene: EngineScene):
         self.scene, self.sizes = scene, _sizes(scene)
@@ -199,7 +199,7 @@ class _Solver:
     def run(
         self, data: PhysicsState, wanted: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost
     ) -> dict[str, np.ndarray]:
-        """Advance those of the worlds that are wanted [B] bool; the rest comes back as zeros. Fields: [B, n]."""
+        """Advance the wanted worlds [B] bool. The others return zeros. Fields: [B, n]."""
         worlds = np.flatnonzero(wanted)
         after = {name: np.zeros((len(wanted), size), np.float32) for name, size in self.sizes.items()}
         if len(worlds):
@@ -210,7 +210,7 @@ class _Solver:
         return after
 
     def _batch(self, num_worlds: int) -> _HostBatch:
-        """The batch for so many worlds; the newest few are kept."""
+        """Return the batch for this number of worlds. The newest few are kept."""
         batch = self._batches.pop(num_worlds, None) or _HostBatch(self.scene, num_worlds)
         self._batches[num_worlds] = batch
         while len(self._batches) > NEWEST:
@@ -232,13 +232,13 @@ class _HostBatch:
         self.is_read = is_read(scene)
         read_fields = (*moving_fields, "time", "sensordata", *scene.fields)
         self.outputs = {name: self.batch.bind(name) for name in read_fields}
-        # Where the next solve begins: the answer in the final state, if that is solved for.
+        # Start of the next solve: the solution in the final state, if it is solved for.
         self.outputs["qacc_warmstart"] = self.batch.bind("qacc" if self.is_read else "qacc_warmstart")
 
     def run(
         self, data: PhysicsState, worlds: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost
     ) -> dict[str, np.ndarray]:
-        """Advance some worlds, by index [W]. Returns what they come back with, [W, n]."""
+        """Advance worlds by index [W]. Returns their values [W, n]."""
         rows = np.arange(len(worlds))
         start = jax.tree.map(lambda x: x[worlds], data)
         for name, view in self.inputs.items():
@@ -254,7 +254,7 @@ class _HostBatch:
         return after | {"excursion": farthest[:, None]}
 
     def _advance(self, num_substeps: int, rows: np.ndarray) -> None:
-        """Step worlds at once and read their final state, if there is anything to read."""
+        """Step worlds at once, and read their final state if needed."""
         if num_substeps:
             stage = mujoco.mjtStage.mjSTAGE_ACC if self.is_read else mujoco.mjtStage.mjSTAGE_NONE
             self.batch.step(ids=rows, nstep=num_substeps, stage=stage)
@@ -264,9 +264,9 @@ class _HostBatch:
     def _advance_one_by_one(
         self, start: PhysicsState, max_substeps: int, num_substeps: np.ndarray | None, rows: np.ndarray
     ) -> np.ndarray:
-        """Step worlds, each as often as it wants, with new targets before each step; read their final state.
+        """Step worlds, each its own number of times, with new targets before each step. Read their final state.
 
-        Returns how far each robot got from its place on the way, [W] m.
+        Returns the largest distance of each robot from its start, [W] m.
         """
         farthest, qpos, time = np.zeros(len(rows)), self.inputs["qpos"], self.inputs["time"].reshape(-1)
         place = qpos[rows, :2].copy()
@@ -280,7 +280,7 @@ class _HostBatch:
         return farthest
 
     def _set_targets(self, start: PhysicsState, time: np.ndarray, rows: np.ndarray, before: bool = False) -> None:
-        """Put what is driven where it is to be at `time` [W] s, or (before) where it was one physics step earlier."""
+        """Set the targets at `time` [W] s, or (before) those of one physics step earlier."""
         if self.is_driven:
             targets = self.scene.last_mocap_pos(start, time) if before else self.scene.mocap_pos(start, time)
             self.inputs["mocap_pos"][rows] = targets[rows].reshape(-1, *self.inputs["mocap_pos"].shape[1:])

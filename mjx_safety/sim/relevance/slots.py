@@ -1,12 +1,12 @@
-"""Which objects the solver has to see in a step, and a model with a few slots per kind that is filled with them.
+"""Finds the objects that matter in a step, and maps them to a model with a few slots per kind.
 
-A solver pays for every body it holds, but of ten vases at most a few are near the robot or still move. The others need
-no solver: fixed things do nothing, free things lie at rest, driven things follow the law of their weld. In most steps
-that is true of all objects, and the robot can be solved for by itself.
+A solver takes time for each body, but only few of ten vases are near the robot or move. The others need no solver:
+fixed objects do nothing, free objects rest, and driven objects follow the law of their weld. In most steps this holds
+for all objects, and the robot can step alone.
 
-An object matters in a step if the robot can reach it, if it moves, or if it can meet something that does. The robot is
-first stepped alone. How far it got on the way is how far it gets as long as it touches nothing, whatever its motors can
-do; so the test needs no bound on its acceleration.
+An object matters in a step if the robot can reach it, if it moves, or if it can meet an object that matters. The robot
+steps alone first. Its largest distance from its start then bounds its reach while it touches nothing. The test
+therefore needs no bound on its acceleration.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from mjx_safety.sim.gremlins import undisturbed_step
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 from mjx_safety.world.objects import AbstractObject
 
-FLAT = 1e-3  # m, a cube whose centre is higher than this above its height at reset leans on something
-LAST = 1e3  # m, by which objects that do not matter come after those that do
+FLAT = 1e-3  # m; a cube whose centre is higher than this above its height at reset leans on something
+LAST = 1e3  # m, distance that puts objects that do not matter last
 SLOWEST = 0.5  # m/s, added to every bound on a speed
-PARKED = 1e3  # m, where the robot is put in passes that are not about it
+PARKED = 1e3  # m, position of the robot in passes without it
 
 
 class Stillness(NamedTuple):
-    """What still counts as no motion, so that the solver can do without an object."""
+    """Bounds below which an object counts as at rest, so that the solver can leave it out."""
 
     speed: float  # m/s, of a free object
     turning: float  # rad/s, of any object
-    pull: float  # m/s^2 and rad/s^2, of a free object, by the solver's last answer
+    pull: float  # m/s^2 and rad/s^2, of a free object, from the solver's last solution
     turned: float  # 1 - |cos(half the angle)| between a driven object and its target
 
 
-ROUNDING = Stillness(speed=1e-4, turning=1e-4, pull=np.inf, turned=1e-4)  # single precision; no cost counts less
-EXACT = Stillness(speed=1e-6, turning=1e-5, pull=1e-3, turned=1e-6)  # double precision has come to rest by then
+ROUNDING = Stillness(speed=1e-4, turning=1e-4, pull=np.inf, turned=1e-4)  # single precision; costs ignore less
+EXACT = Stillness(speed=1e-6, turning=1e-5, pull=1e-3, turned=1e-6)  # double precision, at rest
 
 
 @dataclasses.dataclass(frozen=True)
 class Nearby:
     """Maps a scene to a reduced one with a fixed number of slots per object kind, and back.
 
-    Objects that matter get slots first, the nearest to the robot before the others. Chosen before every environment
+    Objects that matter get slots first, from the nearest to the robot on. The choice is made before every environment
     step. K: the solid objects, in the order of `EngineScene.solid_kinds`.
     """
 
@@ -65,9 +65,9 @@ class Nearby:
         return self.near.solid_bodies == self.full.solid_bodies
 
     def relevant(self, data: PhysicsState, seconds: float, excursion: jax.Array) -> jax.Array:
-        """Tell which objects matter within `seconds` from now, [K] bool.
+        """Find the objects that matter within `seconds` from now, [K] bool.
 
-        excursion: [] m, how far the robot's root gets from its place in that time if it touches nothing.
+        excursion: [] m, largest distance of the robot's root from its place in that time, if it touches nothing.
         """
         xy, gaps, matters = self._first_to_matter(data, seconds, excursion)
         if not len(xy):
@@ -89,11 +89,11 @@ class Nearby:
         return jnp.any(self._first_to_matter(data, seconds, excursion)[2])
 
     def guess_excursion(self, data: PhysicsState, seconds: float) -> jax.Array:
-        """Tell about how far the robot gets in `seconds`, [] m, where it has not been stepped alone."""
+        """Estimate how far the robot gets in `seconds`, [] m, without stepping it alone."""
         return 1.5 * jnp.linalg.norm(data.qvel[:2]) * seconds + 10.0 * seconds**2
 
     def fits(self, relevant: jax.Array) -> jax.Array:
-        """Whether the objects that matter [K] have a slot each, [] bool."""
+        """Whether each object that matters [K] has a slot, [] bool."""
         counts = [
             jnp.sum(rows) <= self.near.objects[name].num
             for name, rows in self.full.split(self.full.solid_kinds, relevant).items()
@@ -101,20 +101,20 @@ class Nearby:
         return jnp.all(jnp.stack([jnp.bool_(True), *counts]))
 
     def select(self, data: PhysicsState, relevant: jax.Array) -> dict[str, jax.Array]:
-        """Choose, for each solid kind, the objects that get its slots: kind -> [slots] int32. relevant: [K] bool."""
+        """Choose the objects for the slots of each solid kind: kind -> [slots] int32. relevant: [K] bool."""
         gaps = planar_distance(self._places(self._parts(data)), data.qpos[:2])
         score = jnp.where(relevant, 0.0, LAST) + jnp.minimum(gaps, 0.5 * LAST)
         rows = self.full.split(self.full.solid_kinds, score)
         return {name: jax.lax.top_k(-rows[name], self.near.objects[name].num)[1] for name in self.near.solid_kinds}
 
     def without(self, relevant: jax.Array, chosen: dict[str, jax.Array]) -> jax.Array:
-        """Strike the chosen objects off those that matter, [K] bool."""
+        """Remove the chosen objects from those that matter, [K] bool."""
         rows = self.full.split(self.full.solid_kinds, relevant)
         rows |= {name: rows[name].at[index].set(False) for name, index in chosen.items()}
         return jnp.concatenate([jnp.zeros(0, bool), *rows.values()])
 
     def park(self, near: PhysicsState) -> PhysicsState:
-        """Put the robot of a state where it touches nothing."""
+        """Move the robot of a state to a place where it touches nothing."""
         nv = self.near.robot_nv
         return near.replace(
             qpos=near.qpos.at[0].add(PARKED), qvel=near.qvel.at[:nv].set(0.0), ctrl=jnp.zeros_like(near.ctrl)
@@ -137,7 +137,7 @@ class Nearby:
         )
 
     def keep_at_rest(self, before: PhysicsState, moved: PhysicsState, touched: jax.Array) -> PhysicsState:
-        """Undo what rounding did to free objects that lay at rest and that nothing but the floor touched.
+        """Undo rounding in free objects that were at rest and touched only the floor.
 
         before, moved: of the chosen objects; touched: [K] bool, for each solid object in the model.
         """
@@ -156,7 +156,7 @@ class Nearby:
         return moved.replace(qpos=jnp.concatenate(qpos), qvel=jnp.concatenate(qvel))
 
     def scatter(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
-        """Return the whole state after the chosen objects have `moved`, from `data`, the whole state before."""
+        """Return the whole state after a step. data: the whole state before; moved: the chosen objects after."""
         old = self._parts(data)
         rest = {name: self._left_alone(name, old, data.time, moved.time) for name in self.full.moving_kinds}
         fields = {
@@ -169,7 +169,7 @@ class Nearby:
         return self.put(data.replace(**fields, act=moved.act, time=moved.time, ctrl=moved.ctrl), moved, chosen)
 
     def put(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
-        """Return the whole state with the chosen objects as they are in `moved`."""
+        """Return the whole state with the chosen objects of `moved`."""
         parts, new = self._parts(data), self._parts_of(self.near, moved)
         fields = {}
         for field, start in (
@@ -185,7 +185,7 @@ class Nearby:
         return data.replace(**fields)
 
     def spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
-        """Give the contacts [K] of all solid objects; those without a slot have none."""
+        """Return the contacts [K] of all solid objects. Objects without a slot have none."""
         near = self.near.split(self.near.solid_kinds, reading.contacts)
         rows = {name: jnp.zeros(self.full.objects[name].num) for name in self.full.solid_kinds}
         rows |= {name: rows[name].at[chosen[name]].set(near[name]) for name in near}
@@ -194,17 +194,17 @@ class Nearby:
     def _first_to_matter(
         self, data: PhysicsState, seconds: float, excursion: jax.Array | float
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Places [K, 2] m, gaps [K, K] m, and what the robot reaches, what moves and what gremlins meet, [K] bool."""
+        """Places [K, 2] m, gaps [K, K] m, and objects that the robot reaches, that move or meet gremlins, [K] bool."""
         scene, parts = self.full, self._parts(data)
         xy = self._places(parts)
         if not len(xy):
             return xy, jnp.zeros((0, 0)), jnp.zeros(0, bool)
         radius = self._rows_of(lambda kind: max(shape.planar_radius for shape in kind.shapes))
-        # a driven object follows its target, which takes 2 pi s a turn
+        # a driven object follows its target, one turn in 2 pi s
         moves = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
         moves = 2 * moves * seconds
         matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + moves
-        just_begun = data.time <= 0  # what has just been put down has yet to come to rest
+        just_begun = data.time <= 0  # objects have yet to come to rest after a reset
         settled = [
             self._is_settled(name, parts) & ~(just_begun & (scene.objects[name].body_kind == "free"))
             if name in parts["qpos"]
@@ -220,17 +220,17 @@ class Nearby:
         return xy, gaps, matters
 
     def _places(self, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
-        """Where the solid objects are, [K, 2] m."""
+        """Places of the solid objects, [K, 2] m."""
         rows = [(parts["mocap_pos"] | parts["qpos"])[name][:, :2] for name in self.full.solid_kinds]
         return jnp.concatenate([jnp.zeros((0, 2)), *rows])
 
     def _rows_of(self, value: Callable[[AbstractObject], float]) -> np.ndarray:
-        """A number of each solid object, [K]."""
+        """Return one number per solid object, [K]."""
         kinds = [self.full.objects[name] for name in self.full.solid_kinds]
         return np.concatenate([np.zeros(0), *(np.full(kind.num, value(kind), float) for kind in kinds)])
 
     def _speed(self, data: PhysicsState) -> jax.Array:
-        """Bound on the speed of what the robot hits or has hit, [] m/s: twice that of its fastest point."""
+        """Bound on the speed of objects that the robot hits, [] m/s: twice that of its fastest point."""
         nv, scene = self.full.robot_nv, self.full
         reach = min(_reach(scene), LAST)
         robot = jnp.linalg.norm(data.qvel[:2]) + reach * jnp.sum(jnp.abs(data.qvel[2:nv]))
@@ -238,13 +238,13 @@ class Nearby:
         return 2 * robot + jnp.max(objects, initial=0.0) + SLOWEST
 
     def _is_settled(self, name: str, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
-        """Which objects of a kind that moves do what `_left_alone` says, [N] bool."""
+        """Which objects of a moving kind follow `_left_alone`, [N] bool."""
         q, v, still = parts["qpos"][name], parts["qvel"][name], self.still
         turns = jnp.any(jnp.abs(v[:, 3:]) >= still.turning, axis=-1)
         if self.full.objects[name].body_kind == "free":
             is_pulled = jnp.any(jnp.abs(parts["qacc_warmstart"][name]) >= still.pull, axis=-1)
             return self._rests(name, q, v) & ~turns & ~is_pulled
-        aligned = jnp.abs(jnp.sum(q[:, 3:] * parts["mocap_quat"][name], axis=-1))  # 1 at no angle between them
+        aligned = jnp.abs(jnp.sum(q[:, 3:] * parts["mocap_quat"][name], axis=-1))  # 1 if aligned
         return (1 - aligned < still.turned) & ~turns
 
     def _rests(self, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
@@ -255,7 +255,7 @@ class Nearby:
     def _left_alone(
         self, name: str, old: dict[str, dict[str, jax.Array]], before: jax.Array, after: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Coordinates [N, 7] and [N, 6] at time `after` of a kind whose objects touch nothing since `before`."""
+        """Coordinates [N, 7] and [N, 6] at time `after` of a kind whose objects touch nothing from `before` on."""
         q, v = old["qpos"][name], jnp.zeros_like(old["qvel"][name])
         kind = self.full.objects[name]
         if kind.body_kind != "driven":
@@ -273,7 +273,7 @@ class Nearby:
         return self._parts_of(self.full, data)
 
     def _parts_of(self, scene: EngineScene, data: PhysicsState) -> dict[str, dict[str, jax.Array]]:
-        """Each kind's rows of each field of the state."""
+        """Rows of each kind in each field of the state."""
         nq, nv = scene.robot_nq, scene.robot_nv
         rows = {
             "qpos": data.qpos[nq:].reshape(-1, 7),
@@ -287,7 +287,7 @@ class Nearby:
 
 
 def _bounding_radius(kind: AbstractObject) -> float:
-    """Farthest that an object's surface is from its centre, m, seen from above and however it is turned."""
+    """Largest horizontal distance of an object's surface from its centre, m, over all headings."""
     if kind.body_kind == "fixed":
         return max(shape.planar_radius for shape in kind.shapes)
     return max(math.hypot(*shape.pos) + math.hypot(*shape.size) for shape in kind.shapes)
@@ -295,7 +295,7 @@ def _bounding_radius(kind: AbstractObject) -> float:
 
 @functools.cache
 def _reach(scene: EngineScene) -> float:
-    """Farthest that anything of the robot can be from its root's origin, m, whatever its joints do."""
+    """Largest distance of any part of the robot from its root's origin, m, over all joint positions."""
     model = scene.model
     root, far = model.body("robot").id, np.zeros(model.nbody)
     for body in range(root, model.nbody):  # parents come before children
@@ -309,7 +309,7 @@ def _reach(scene: EngineScene) -> float:
 
 
 def _slides(model: mujoco.MjModel, joint: int) -> float:
-    """How far a joint can shift its body, m."""
+    """Largest shift of a body by a joint, m."""
     if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_SLIDE:
         return 0.0
     return float(np.abs(model.jnt_range[joint]).max()) if model.jnt_limited[joint] else np.inf

@@ -1,8 +1,7 @@
-"""Doing the expensive thing only for the worlds that need it, under `jax.vmap`.
+"""Runs an expensive function only for the worlds that need it, under `jax.vmap`.
 
-`jax.lax.cond` under `vmap` runs both of its branches for every world. Here the worlds of a batch that need the
-expensive branch are lined up and go through it in chunks, as many as it takes, so no world is ever left out and the
-result is the same.
+Under `vmap`, `jax.lax.cond` runs both branches for every world. This module sorts the worlds that need the expensive
+branch to the front and runs it on them in chunks. It runs as many chunks as needed, so the result is the same.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-CHUNKS = 8  # of a batch; few are quick where each has its launches to pay for, many where little is needed
+CHUNKS = 8  # per batch; few save kernel launches, many save work if few worlds need it
 
 
 def where_needed(needs: Callable, full: Callable, cheap: Callable, smallest: int) -> Callable:
-    """Make a function `f(context, active, *world)` that is `full` for worlds that need it and `cheap` for the others.
+    """Return `f(context, active, *world)`, which is `full` for worlds that need it and `cheap` for the others.
 
-    All are written for one world:
-    - `cheap(context, active, *world)` returns the result and a hint [], some number that it has found out;
-    - `needs(context, hint, *world)` returns [] bool. With the hint 0 it may only be true where it is with any other;
+    All functions handle one world:
+    - `cheap(context, active, *world)` returns the result and a hint [], a number for the others.
+    - `needs(context, hint, *world)` returns [] bool. If it is true with the hint 0, it must be true with all hints.
     - `full(context, active, hint, *world)` returns the result.
 
-    active: [] bool; False where the result does not matter, so that a host may skip the work. smallest: batches of
-    fewer worlds, and worlds with contexts of their own, all go through `full`, which gets the hint NaN: one program
-    less to compile. With 1, single worlds are sorted too.
+    active: [] bool; False if the result does not matter, so that a host may skip the work. smallest: smaller batches,
+    and worlds with different contexts, all use `full` with the hint NaN, which saves compiling one program. With 1,
+    single worlds are sorted too.
     """
 
     @custom_vmap
@@ -63,7 +62,7 @@ def where_needed(needs: Callable, full: Callable, cheap: Callable, smallest: int
 
 
 def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
-    """Run each device's share of the worlds [B, ...] as a group of its own, so that none moves between devices."""
+    """Run each device's share of the worlds [B, ...] as its own group, so that no world moves between devices."""
     groups = math.gcd(num, jax.device_count())
     if groups == 1:
         return run(*worlds)
