@@ -183,9 +183,10 @@ OWN_ROBOT = """
       <geom type="mesh" mesh="wedge" material="paint"/>
       <geom type="ellipsoid" size="0.1 0.05 0.05" rgba="1 0 0 1"/>
       <geom type="box" size="1 1 1" group="3" contype="0" conaffinity="0"/>
-      <body pos="0 0 0.1"><joint type="hinge"/><geom type="sphere" size="0.05"/></body>
+      <body pos="0 0 0.1"><joint name="hinge" type="hinge"/><geom type="sphere" size="0.05"/></body>
     </body>
   </worldbody>
+  <actuator><motor joint="hinge" ctrllimited="true" ctrlrange="-1 1"/></actuator>
   <sensor><gyro name="gyro" site="robot"/></sensor>
 </mujoco>
 """

@@ -83,7 +83,10 @@ WRONG = [
     *each(Boundary, "half_length", NOT_SIZES, SIZE),
     # robots
     *each(Point, "num", (0, 2), "1"),
-    *each(Point, "keepout start_height", NOT_LENGTHS, LENGTH),
+    *each(Point, "keepout start_height joint_noise", NOT_LENGTHS, LENGTH),
+    *each(Point, "lowest", tuple(value for value in NOT_NUMBERS if value is not None), NUMBER),
+    *each(Point, "start_joints", ((NAN,), ("a",)), "a tuple of angles in rad"),
+    *each(Point, "heights", (("sonar",),), "a tuple of names among `sensors`"),
     *each(Point, "placements", NOT_PLACEMENTS, "at least one rectangle"),
     *each(Point, "locations", NOT_LOCATIONS, "pairs (x, y) in m"),
     *each(Point, "xml", ("no_such.xml", ".", "", None), "the path of an MJCF file"),
@@ -246,7 +249,7 @@ LEAVES = {
     Walls: [],
     CircleArea: [".radius"],
     Boundary: [".cost"],
-    Point: [],
+    Point: [".joint_noise"],
     Lidar: [".max_dist", ".exp_gain"],
     Goal: [".goal.size", ".reward_distance", ".reward_goal"],
     Button: [".buttons.cost", ".goal.size", ".reward_distance", ".reward_goal"],
@@ -264,6 +267,7 @@ def test_float_fields_are_leaves_and_the_rest_is_structure(kind):
 def test_leaves_of_a_config_are_those_of_its_parts_and_of_the_reward():
     config = EnvConfig(task=Push(), hazards=Hazards(num=2), gremlins=Gremlins(), boundary=Boundary())
     assert leaf_names(config) == [
+        *(f".robot{leaf}" for leaf in LEAVES[Point]),
         *(f".task{leaf}" for leaf in LEAVES[Push]),
         ".hazards.size",
         ".hazards.cost",
