@@ -114,7 +114,8 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):
         overrides["task"] = from_mapping(type(config.task), overrides["task"], "EnvConfig.task")
     config = dataclasses.replace(config, **overrides)
-    return _FAMILIES[type(config)](config, resolve_physics(physics), cast(Accuracy, accuracy))
+    with jax.ensure_compile_time_eval():  # also while something is being traced
+        return _FAMILIES[type(config)](config, resolve_physics(physics), cast(Accuracy, accuracy))
 
 
 def resolve_physics(physics: str) -> Engine:

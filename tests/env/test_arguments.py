@@ -60,3 +60,11 @@ def test_an_environment_may_be_a_static_argument(world):
     step = jax.jit(lambda env, state: env.step(state, jnp.zeros(2)).obs, static_argnums=0)
     np.testing.assert_allclose(step(world.env, state), world.step(state, jnp.zeros(2)).obs, atol=1e-6)
     assert repr(world.env) == "Env(Point, Goal, mujoco: 1 goal)"
+
+
+def test_an_environment_can_be_made_while_something_is_traced():
+    def obs(key):
+        env = mjx_safety.make(ID, physics="mujoco")
+        return env.step(env.reset(key), jnp.zeros(2)).obs
+
+    assert jax.eval_shape(obs, jax.random.key(0)).shape == (28,)

@@ -204,9 +204,9 @@ class Nearby:
         moves = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
         moves = 2 * moves * seconds
         matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + moves
-        just_begun = data.time <= 0  # objects have yet to come to rest after a reset
+        just_begun = data.time <= 0  # a vase has yet to come to rest, a gremlin still touches the floor
         settled = [
-            self._is_settled(name, parts) & ~(just_begun & (scene.objects[name].body_kind == "free"))
+            self._is_settled(name, parts) & ~just_begun
             if name in parts["qpos"]
             else jnp.ones(scene.objects[name].num, bool)
             for name in scene.solid_kinds
