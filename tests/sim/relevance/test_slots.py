@@ -55,8 +55,9 @@ def test_a_gremlin_that_was_turned_is_needed_until_it_is_back():
     env = mjx_safety.make("SafetyPointButton1-v0", physics="mujoco")
     nearby = nearby_of("SafetyPointButton1-v0")
     state = jax.jit(env.reset)(jax.random.key(0))
-    snapshot = env.snapshot(state)
-    assert not nearby.needs_objects(state.data, 0.02, 0.0)
+    assert nearby.needs_objects(state.data, 0.02, 0.0)  # it still touches the floor
+    snapshot = env.snapshot(state).replace(time=jnp.float32(1.0))
+    assert not nearby.needs_objects(env.scene.to_physics(snapshot), 0.02, 0.0)
     turned = snapshot.replace(gremlins_angvel=snapshot.gremlins_angvel.at[0, 2].set(0.1))
     assert nearby.needs_objects(env.scene.to_physics(turned), 0.02, 0.0)
 
