@@ -290,7 +290,7 @@ def end_text(levels: Levels) -> str:
     low = "" if lowest is None else f" the robot's root is at {number(lowest)} m or below,"
     return (
         f"An episode is `truncated` after {env.episode_length} steps. It is `terminated` if{met}{low} {places} finds no"
-        f" free place, or if the physics blows up (reward {number(config.reward_exception)}, cost 1)."
+        f" free place, or the physics blows up (reward {number(config.reward_exception)}, cost 1)."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the adapters to Gymnasium share: making worlds, describing their spaces, what a step's info holds."""
+"""Shared parts of the adapters to Gymnasium: building worlds, their spaces, the info of a step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig
 
 Settings = EnvConfig | LocomotionConfig
 OBSERVATIONS = ("flat", "dict")
-_PROCESS: list[int] = []  # the process that first made a world, and with it started JAX
+_PROCESS: list[int] = []  # the process that built the first world, and so started JAX
 
 
 def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, Any]) -> AbstractEnv:
-    """Make the world of an id or of settings; return one that is made."""
+    """Build the world of an id or of settings, or return an existing one."""
     if not _PROCESS:
         _PROCESS.append(os.getpid())
     if not hasattr(env, "step"):
@@ -31,7 +31,7 @@ def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, 
 
 
 def refuse_fork() -> None:
-    """Raise RuntimeError in a process forked from one in which JAX runs: its threads are gone, and it would hang."""
+    """Raise RuntimeError in a process forked after JAX started. JAX's threads are gone there, and it would hang."""
     if _PROCESS and os.getpid() != _PROCESS[0]:
         raise RuntimeError(
             "this process was forked after JAX had started, and JAX would hang in it; use gymnasium.make_vec(id,"
@@ -65,7 +65,7 @@ def _unbounded(size: int) -> spaces.Box:
 
 
 def parts_of(env: AbstractEnv, observation: str) -> dict[str, slice] | None:
-    """Where the entries of a "dict" observation stand; None for a flat one."""
+    """Slices of the entries of a "dict" observation; None for a flat one."""
     return env.obs_slices if observation == "dict" else None
 
 

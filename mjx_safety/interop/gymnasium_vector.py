@@ -44,15 +44,14 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
       "torch" shares their memory through dlpack, on any device.
     stagger: start worlds at different times of their first episode, and exclude these episodes from the statistics.
     max_episode_steps: Gymnasium's name for the field `episode_length`, used by `make_vec`.
-    autoreset_mode: when a fresh world replaces an ended one, as Gymnasium's `AutoresetMode` says. SAME_STEP is the
-      fastest. With NEXT_STEP the next call resets it and ignores its action. With DISABLED it waits for
-      `reset(options={"reset_mask": mask})`, which works in all modes. Both have `info["episode_cost"]`, the cost of
-      each world's episode so far.
+    autoreset_mode: Gymnasium's `AutoresetMode`. With SAME_STEP, the fastest, a fresh world replaces an ended one at
+      once. With NEXT_STEP the next call resets it and ignores its action. With DISABLED it waits for
+      `reset(options={"reset_mask": mask})`, which works in all modes. The last two have `info["episode_cost"]`, the
+      cost of each world's episode so far.
 
-    With SAME_STEP, `obs` belongs to the next episode where one has ended. `info["final_obs"]` is the last observation
-    of the ended one. `info["final_info"]` has its info and its totals: `["episode"]["r"]` return, `["c"]` cost,
-    `["l"]` length.
-    Masks [B] stand beside them, such as `info["_final_obs"]`.
+    With SAME_STEP, after the end of an episode, `obs` belongs to the next one. `info["final_obs"]` is the last
+    observation of the ended one. `info["final_info"]` has its info and its totals: `["episode"]["r"]` return, `["c"]`
+    cost, `["l"]` length. Masks [B] stand beside them, such as `info["_final_obs"]`.
 
     With "numpy" these keys exist only in steps that ended an episode. `final_obs` is then an array of objects, None for
     the other worlds, as in Gymnasium. With "jax" and "torch" the keys always exist and have one row per world, because
@@ -97,7 +96,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._to_jax, self._from_jax = _converters(self._backend)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is compiled."""
+        """Leave out compiled programs."""
         made = ("_reset", "_step", "_reset_each", "_restart", "_to_jax", "_from_jax")
         return {name: value for name, value in vars(self).items() if name not in made}
 
@@ -110,8 +109,8 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Start B episodes on fresh layouts.
 
-        seed: decides the layouts; of a list [B], each seed decides one world's, as it does for a single world.
-        options: {"reset_mask": [B] bool}, the worlds to start; the others stay where they are.
+        seed: decides the layouts. In a list [B], each seed decides the layout of one world, as for a single world.
+        options: {"reset_mask": [B] bool}, the worlds to start. The others do not change.
         """
         refuse_fork()
         mask = _read_mask(read_options(options, ("reset_mask",)).get("reset_mask"), self.num_envs)
@@ -180,7 +179,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:
-    """Read Gymnasium's mode, or its value, as JSON has it."""
+    """Read Gymnasium's mode, or its value from JSON."""
     try:
         return AutoresetMode(mode)
     except ValueError:
@@ -189,18 +188,18 @@ def _mode(mode: AutoresetMode | str) -> AutoresetMode:
 
 
 def _set_length(env: str | Settings | AbstractEnv, settings: dict[str, Any]) -> None:
-    """Turn `max_episode_steps` into `episode_length`. Raises ValueError where they contradict each other."""
+    """Turn `max_episode_steps` into `episode_length`. Raises ValueError if they contradict each other."""
     steps, length = settings.pop("max_episode_steps", None), settings.get("episode_length")
     registered = registry.episode_length(env) if isinstance(env, str) else None
     if steps is None or (length is not None and steps in (length, registered)):
-        return  # `make_vec` passes on the registered number whatever the user says
+        return  # `make_vec` always passes the registered number
     if length is not None:
         raise ValueError(f"max_episode_steps is {steps} and episode_length {length}; give one of them")
     settings["episode_length"] = steps
 
 
 def _keys(seeds: Sequence[int | None], num_envs: int) -> jax.Array:
-    """Draw a key for each world as a single world does. Returns keys [B]."""
+    """Draw a key per world, as for single worlds. Returns keys [B]."""
     if len(seeds) != num_envs:
         raise ValueError(f"there are {len(seeds)} seeds for {num_envs} worlds; give one seed, or one for each")
     numbers = [None if seed is None else operator.index(seed) for seed in seeds]

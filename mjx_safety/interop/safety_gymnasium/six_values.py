@@ -43,7 +43,7 @@ class SixValues(gymnasium.Wrapper):
         return obs, self._named(info)
 
     def _named(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Costs under the reference's names; flags where they are set."""
+        """Return costs and flags under the reference's names. Flags appear only if set."""
         flags = {name: True for name in ("goal_met", "placement_failed") if info.get(name)}
         return {name: float(value) for name, value in _costs(self.unwrapped, info).items()} | flags
 
@@ -111,7 +111,7 @@ def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **set
 
 
 def known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Refuse the reference's settings that do not exist here."""
+    """Refuse settings of the reference that do not exist here."""
     for name in ABSENT:
         if settings.pop(name, None) is not None:
             raise ValueError(

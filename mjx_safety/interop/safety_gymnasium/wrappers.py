@@ -1,6 +1,6 @@
-"""safety-gymnasium's wrappers, by their names there, for environments of six values.
+"""safety-gymnasium's wrappers under their names, for environments with six values.
 
-Their behaviour is the reference's; `SafePassiveEnvChecker` and the wrappers of vision tasks do not exist here.
+They behave as in the reference. `SafePassiveEnvChecker` and the wrappers of vision tasks do not exist here.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class SafeRescaleAction(RescaleAction):
 
 
 class SafeTimeLimit(gymnasium.Wrapper):
-    """Truncates after `max_episode_steps` steps, where the environment does not do so earlier."""
+    """Truncates after `max_episode_steps` steps, unless the environment truncates earlier."""
 
     def __init__(self, env: gymnasium.Env, max_episode_steps: int):
         super().__init__(env)
         self.max_episode_steps, self._count = max_episode_steps, 0
 
     def reset(self, **kwargs: Any) -> tuple:
-        """Start to count."""
+        """Start an episode, and count from 0."""
         self._count = 0
         return self.env.reset(**kwargs)
 
@@ -56,7 +56,7 @@ class SafeTimeLimit(gymnasium.Wrapper):
 
 
 class SafeUnsqueeze(gymnasium.Wrapper):
-    """Gives everything that one world returns a first axis of 1, as a batch of one has it."""
+    """Adds a first axis of 1 to everything that one world returns, as in a batch of one."""
 
     def reset(self, **kwargs: Any) -> tuple:
         """Start an episode. obs: [1, O]."""
@@ -74,7 +74,7 @@ def _unsqueezed(info: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Normalizer:
-    """A wrapper of one world, or of a batch: the class chooses by what it is given."""
+    """A wrapper of one world or of a batch, chosen by the wrapped object."""
 
     env: Any
 
@@ -91,7 +91,7 @@ class _Normalizer:
         self._discounted = np.zeros(self.num)
 
     def _scale(self, values: Any, terminated: Any) -> Any:
-        """Divide rewards or costs by the spread of their discounted sums."""
+        """Divide rewards or costs by the standard deviation of their discounted sums."""
         self._discounted = self._discounted * self.gamma * (1 - np.atleast_1d(terminated)) + np.atleast_1d(values)
         self.return_rms.update(self._discounted)
         scaled = np.asarray(values) / np.sqrt(self.return_rms.var + self.epsilon)
@@ -102,7 +102,7 @@ class _Normalizer:
 
 
 class SafeNormalizeObservation(_Normalizer):
-    """Shifts and scales observations to mean 0 and spread 1, by those seen so far."""
+    """Normalises observations to mean 0 and standard deviation 1, by running statistics."""
 
     def reset(self, **kwargs: Any) -> tuple:
         """Start episodes."""
@@ -126,7 +126,7 @@ class SafeNormalizeObservation(_Normalizer):
 
 
 class SafeNormalizeReward(_Normalizer):
-    """Scales rewards by the spread of their discounted sums."""
+    """Scales rewards by the standard deviation of their discounted sums."""
 
     def step(self, action: Any) -> tuple:
         """Advance by one step."""
@@ -135,7 +135,7 @@ class SafeNormalizeReward(_Normalizer):
 
 
 class SafeNormalizeCost(_Normalizer):
-    """Scales costs by the spread of their discounted sums."""
+    """Scales costs by the standard deviation of their discounted sums."""
 
     def step(self, action: Any) -> tuple:
         """Advance by one step."""
@@ -164,7 +164,7 @@ class Gymnasium2SafetyGymnasium(gymnasium.Wrapper):
 
 
 def with_gymnasium_wrappers(env: gymnasium.Env, *wrappers: Callable[[gymnasium.Env], gymnasium.Env]) -> gymnasium.Env:
-    """Put Gymnasium's wrappers, of five values, around an environment of six."""
+    """Put Gymnasium's wrappers, with five values, around an environment with six."""
     env = SafetyGymnasium2Gymnasium(env)
     for wrapper in wrappers:
         env = wrapper(env)

@@ -18,7 +18,7 @@ ASSETS = Path(__file__).parent / "assets"
 class Robot(AbstractPlaced):
     """A robot. Its model holds one body named `robot`, actuators with control ranges, and named sensors.
 
-    Actions in [-1, 1] are scaled to the control ranges. `sim.robot_file` says what a model may not hold.
+    Actions in [-1, 1] are scaled to the control ranges. `sim.robot_file` lists the parts that a model must not have.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""safety-gymnasium's `vector`: `make` gives one program for all worlds; the classes loop over worlds of any kind."""
+"""safety-gymnasium's `vector`. `make` steps all worlds in one program. The classes loop over single worlds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make(
     wrappers: Wrapper | Sequence[Wrapper] | None = None,
     **settings: Any,
 ) -> six_values.SixValuesVector | SafetySyncVectorEnv:
-    """Make a batch. asynchronous: has no effect; wrappers: of each world, which are then stepped one by one."""
+    """Make a batch. asynchronous: has no effect; wrappers: of each world. With wrappers, worlds step one by one."""
     if not wrappers:
         return six_values.make_vector(env_id, num_envs, **settings)
     chain = list(wrappers) if isinstance(wrappers, Iterable) else [wrappers]

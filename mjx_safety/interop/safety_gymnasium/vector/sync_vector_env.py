@@ -1,4 +1,4 @@
-"""A batch of single worlds of six values, each with wrappers of its own."""
+"""A batch of single worlds with six values, each with its own wrappers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
     """Steps B worlds one after the other, and starts the next episode in the step that ends one.
 
     env_fns: functions that make the worlds, `lambda: safety_gymnasium.make(id)`. Equal worlds share their program.
-    Where an episode ends, `info` has "final_observation" and "final_info", arrays of objects [B] with masks.
+    If an episode ends, `info` has "final_observation" and "final_info", arrays of objects [B] with masks.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - as Gymnasium declares it
@@ -47,7 +47,7 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
         info: dict[str, Any] = {}
         observations, final = [], {name: np.full(self.num_envs, None, object) for name in FINAL}
         for index, (obs, _, _, terminated, truncated, own) in enumerate(steps):
-            ends = {name: own.pop(name) for name in FINAL if name in own}  # of a world that resets itself
+            ends = {name: own.pop(name) for name in FINAL if name in own}  # from a world that resets itself
             if (terminated or truncated) and not ends:
                 ends = {"final_observation": obs, "final_info": own}
                 obs, own = self.envs[index].reset()
