@@ -1,5 +1,10 @@
 """Safety Gym for accelerators: pure functional environments with costs on MuJoCo MJX, and safe-RL agents."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from mjx_safety.core.settings import settings
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env
@@ -34,6 +39,9 @@ from mjx_safety.world.tasks.goal import Goal
 from mjx_safety.world.tasks.push import Push
 from mjx_safety.world.tasks.run import Run
 
+if TYPE_CHECKING:
+    from mjx_safety.runs.policy import Policy
+
 __version__ = "0.1.0"
 
 
@@ -49,6 +57,16 @@ def render(
     from mjx_safety import viz  # loads Pillow and matplotlib
 
     return viz.render(env, state, camera=camera, width=width, height=height, halo=halo)
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Read the policy of a run folder: `policy(obs)` takes raw observations [..., O] and returns actions [..., A].
+
+    Raises ValueError for a folder that is no run, has no checkpoint, or is of another version.
+    """
+    from mjx_safety.runs.policy import load_policy as load  # loads the agents
+
+    return load(path)
 
 
 __all__ = [
@@ -89,6 +107,7 @@ __all__ = [
     "VecEnv",
     "VecState",
     "Walls",
+    "load_policy",
     "make",
     "register",
     "render",

@@ -17,8 +17,8 @@ SEES_ONLY = {
     "interop": {"types", "__init__", "viz", "registry"},
 }  # stricter than the order
 PROGRAMS = {"__main__", "train", "evaluate", "render", "plot", "play", "benchmark"}
-# The one look upwards, inside a function: `mjx_safety.render` loads the drawing code when somebody draws.
-LATE = {("__init__", "viz")}
+# Looks upwards, inside functions: `mjx_safety.render` and `load_policy` load what they need when somebody calls them.
+LATE = {("__init__", "viz"), ("__init__", "runs")}
 APART = ("world.robots", "world.tasks")  # their files import none of their own folder but the shared ones
 SHARED = {"base", "costs", "assets"}
 
