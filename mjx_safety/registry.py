@@ -90,9 +90,9 @@ def other_ids() -> tuple[str, ...]:
 def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Any:
     """Build an environment.
 
-    env: an `EnvConfig`, which makes an `Env`, or a `LocomotionConfig`, which makes a `LocomotionEnv`; or an id of
-      `ENV_IDS`, `register` or an entry point in the group "mjx_safety.envs"; or "package.module:factory", a function
-      that returns such settings.
+    env: settings or a name. An `EnvConfig` makes an `Env`, and a `LocomotionConfig` a `LocomotionEnv`. A name is an id
+      of `ENV_IDS`, of `register` or of an entry point in the group "mjx_safety.envs", or "package.module:factory", a
+      function that returns settings.
     physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
       "auto": mjx on an accelerator, mujoco on a CPU.
     accuracy: "fast" solves only for what can touch something. "reference" solves for every object, pair and contact,

@@ -13,10 +13,12 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
 
 `mjx`. MJX computes every pair of shapes that could ever touch, and cannot collide some pairs:
 
-- Collision masks leave out these pairs: the robot and the floor if the robot never presses on it (Point touches it at
-  exactly zero distance, without a constraint row); the robot with itself, except `Robot.self_contacts`; fixed objects
-  with each other and the floor; driven objects with the floor, above which they hover; driven objects with each other
-  and with fixed objects, if their keepouts keep them apart.
+- Collision masks leave out these pairs:
+  the robot and the floor, if the robot never presses on it (Point touches it at distance 0, without a constraint row);
+  the robot with itself, except `Robot.self_contacts`;
+  fixed objects with each other and with the floor;
+  driven objects with the floor, above which they hover;
+  driven objects with each other and with fixed objects, if their keepouts keep them apart.
 - MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule that reaches into the floor down to its
   middle. Its surface is the same for all bodies lower than the pillar. A cylinder of the robot keeps its contact with
   the floor. Against everything else a stand-in inside the cylinder takes its place: a capsule of the same radius and
