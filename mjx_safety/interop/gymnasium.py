@@ -130,11 +130,12 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         snapshot = read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
         if snapshot is None:
-            self.state, info = self._reset(key)
+            state, info = self._reset(key)
         else:
-            self.state = self.world.restore(snapshot, key)
-            info = step_info(self.world, self.state)
-        return self._observation(self.state.obs), _plain(info)
+            state = self.world.restore(snapshot, key)
+            info = step_info(self.world, state)
+        self.state = state
+        return self._observation(state.obs), _plain(info)
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one step. action: [A] in [-1, 1]."""

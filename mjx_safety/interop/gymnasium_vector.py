@@ -29,7 +29,7 @@ from mjx_safety.interop.gymnasium_spaces import (
 )
 
 BACKENDS = ("numpy", "jax", "torch")
-MODES = {
+MODES: dict[AutoresetMode, Any] = {
     AutoresetMode.SAME_STEP: "same_step",
     AutoresetMode.NEXT_STEP: "next_step",
     AutoresetMode.DISABLED: "disabled",

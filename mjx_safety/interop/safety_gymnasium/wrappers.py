@@ -15,7 +15,13 @@ from gymnasium.wrappers import RescaleAction
 from gymnasium.wrappers.utils import RunningMeanStd
 
 
-class SafeAutoResetWrapper(gymnasium.Wrapper):
+class _SixValues(gymnasium.Wrapper):
+    """Gymnasium's wrapper around an environment whose step returns six values."""
+
+    env: Any
+
+
+class SafeAutoResetWrapper(_SixValues):
     """Starts the next episode in the step that ends one. `info` then has "final_observation" and "final_info"."""
 
     def step(self, action: Any) -> tuple:
@@ -32,11 +38,11 @@ class SafeRescaleAction(RescaleAction):
     """Takes actions in [min_action, max_action] instead of the environment's own range."""
 
     def __init__(self, env: gymnasium.Env, min_action: Any, max_action: Any):
-        shape = env.action_space.shape
+        shape = env.action_space.shape or ()
         super().__init__(env, *(np.full(shape, bound, np.float32) for bound in (min_action, max_action)))
 
 
-class SafeTimeLimit(gymnasium.Wrapper):
+class SafeTimeLimit(_SixValues):
     """Truncates after `max_episode_steps` steps, unless the environment truncates earlier."""
 
     def __init__(self, env: gymnasium.Env, max_episode_steps: int):
@@ -55,7 +61,7 @@ class SafeTimeLimit(gymnasium.Wrapper):
         return *values, truncated or self._count >= self.max_episode_steps, info
 
 
-class SafeUnsqueeze(gymnasium.Wrapper):
+class SafeUnsqueeze(_SixValues):
     """Adds a first axis of 1 to everything that one world returns, as in a batch of one."""
 
     def reset(self, **kwargs: Any) -> tuple:
@@ -143,7 +149,7 @@ class SafeNormalizeCost(_Normalizer):
         return obs, reward, self._scale(cost, terminated), terminated, truncated, info
 
 
-class SafetyGymnasium2Gymnasium(gymnasium.Wrapper):
+class SafetyGymnasium2Gymnasium(_SixValues):
     """Returns five values, with the cost in `info["cost"]`."""
 
     def step(self, action: Any) -> tuple:
@@ -152,7 +158,7 @@ class SafetyGymnasium2Gymnasium(gymnasium.Wrapper):
         return obs, reward, terminated, truncated, info | {"cost": cost}
 
 
-class Gymnasium2SafetyGymnasium(gymnasium.Wrapper):
+class Gymnasium2SafetyGymnasium(_SixValues):
     """Returns six values, with the cost from `info["cost"]`."""
 
     def step(self, action: Any) -> tuple:

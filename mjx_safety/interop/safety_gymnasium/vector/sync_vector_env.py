@@ -21,7 +21,7 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env]], **_: Any):
-        self.envs = [make() for make in env_fns]
+        self.envs: list[Any] = [make() for make in env_fns]
         self.num_envs = len(self.envs)
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
