@@ -55,10 +55,10 @@ def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.Geom
 def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_primitive.GeomInfo) -> tuple:
     """Three contacts between a plane and a cylinder: dist [3] m, pos [3, 3] m, frame [3, 3, 3].
 
-    They are those of C. The first is the lowest point of the lower rim. The second is the lowest point of the upper rim,
-    or the point of the lower rim at 120 degrees if that is lower. The third is the point at 240 degrees. MJX 3.17 drops the upper rim if the ends of the
-    axis differ in height by more than 2 mm. A wheel on both rims then rests on one. If a cylinder is so deep in the
-    plane that all four points touch, C has all four.
+    They are those of C. The first is the lowest point of the lower rim. The second is the lowest point of the upper
+    rim, or the point of the lower rim at 120 degrees if that is lower. The third is the point at 240 degrees. MJX 3.17
+    drops the upper rim if the ends of the axis differ in height by more than 2 mm. A wheel on both rims then rests on
+    one. If a cylinder is so deep in the plane that all four points touch, C has all four.
     """
     normal, axis = plane.mat[:, 2], cylinder.mat[:, 2]
     axis = jnp.where(jnp.dot(axis, normal) > 0.0, -axis, axis)
