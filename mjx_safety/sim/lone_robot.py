@@ -1,9 +1,7 @@
 """A robot without objects, as a scene for the engines: its model, and the quantities to measure.
 
-The model is the robot's own file. The engines differ in two points:
-
-- `mjx` and `warp` have no PGS solver. A model with PGS (Humanoid) gets Newton's method there, which converges.
-- MJX computes every possible contact. `_CONTACT_POINTS` limits its solver to the deepest ones.
+The model is the robot's own file. `mjx` and `warp` have no PGS solver. A model with PGS (Humanoid) gets Newton's method
+there, which converges.
 """
 
 from __future__ import annotations

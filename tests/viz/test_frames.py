@@ -1,6 +1,7 @@
 """MuJoCo's pictures show the robot, markers, halo and cost where they belong."""
 
 import dataclasses
+import importlib
 from types import SimpleNamespace
 
 import jax
@@ -161,3 +162,9 @@ def test_directions_of_the_halo():
     lidar = dataclasses.replace(env.config.lidar, kind="natural")
     rays = SimpleNamespace(config=dataclasses.replace(env.config, lidar=lidar))
     np.testing.assert_allclose(bin_angles(rays)[[0, 4]], [0, np.pi / 2])
+
+
+def test_the_program_of_the_same_name_does_not_hide_the_function(state):
+    importlib.import_module("mjx_safety.render")
+    with pytest.raises(ValueError, match="camera"):
+        mjx_safety.render(world_of(ID).env, state, camera="nowhere")
