@@ -20,6 +20,7 @@ from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields
 from mjx_safety.sim.engines.derivatives import forward_only
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
+from mjx_safety.sim.fixes.mjx_solver import own_solver
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.start_sensors import read_at_rest
@@ -294,8 +295,8 @@ _INTEGRATORS = {
 
 @contextlib.contextmanager
 def _corrections() -> Iterator[None]:
-    """Trace MJX with our colliders and line search. One thread at a time, because they replace MJX's own meanwhile."""
-    with _TRACING, corrected(), exact_line_search():
+    """Trace MJX with our colliders and solver. One thread at a time, because they replace MJX's own meanwhile."""
+    with _TRACING, corrected(), exact_line_search(), own_solver():
         yield
 
 
