@@ -24,6 +24,7 @@ from mjx_safety.env.locomotion import LocomotionEnv
 from mjx_safety.sim.engines.base import Physics, Scenes
 from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
+from mjx_safety.sim.relevance.slots import expected_share
 from mjx_safety.sim.scene import build_scene
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.locomotion.config import LocomotionConfig
@@ -150,7 +151,10 @@ def _build_arena(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Env:
         return build_env(config, _put_on(engine, Scenes(scene)))
     near = build(with_slots(config.objects))
     has_slots = near.solid_bodies != scene.solid_bodies or engine == "mjx"
-    return build_env(config, _put_on(engine, Scenes(scene, near if has_slots else None, build({}))))
+    x_min, y_min, x_max, y_max = config.extents
+    seconds = config.frameskip * float(scene.model.opt.timestep)
+    share = expected_share(scene, seconds, (x_max - x_min) * (y_max - y_min))
+    return build_env(config, _put_on(engine, Scenes(scene, near if has_slots else None, build({}), share)))
 
 
 def _build_lone_robot(config: LocomotionConfig, engine: Engine, accuracy: Accuracy) -> LocomotionEnv:

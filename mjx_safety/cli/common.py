@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from mjx_safety.cli.gpu_flags import set_gpu_flags
 from mjx_safety.runs.training_options import Accuracy, Options, Physics, RunFlags, UsageError, default_options
 
 
@@ -127,6 +128,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
     from rich.console import Console
     from rich.markup import escape
 
+    set_gpu_flags()
     try:
         command(argv)
     except UsageError as error:

@@ -64,7 +64,7 @@ class Part:
         if self.nearby.is_all:
             moved, reading, _ = self._advance(data, max_substeps, num_substeps)
             return moved, reading
-        seconds = max_substeps * float(self.model.opt.timestep)
+        seconds = max_substeps * float(self.nearby.near.model.opt.timestep)
         guess = self.nearby.guess_excursion(data, seconds)
         left = self.nearby.relevant(data, seconds, jnp.where(jnp.isnan(excursion), guess, excursion))
         nothing = PhysicsReading(
@@ -193,6 +193,7 @@ class MjxPhysics:
     near: Part  # the robot and the objects near it
     # The robot alone, in closed form if it has one; None: `near` steps all worlds. It must fit the model in `near`.
     alone: Part | ClosedForm | None
+    share: float = struct.field(pytree_node=False, default=1.0)  # of the worlds, that one chunk with objects has room for
 
     name = "mjx"
 
@@ -205,7 +206,7 @@ class MjxPhysics:
         form = closed_form(alone)
         if form is None and alone.is_all:  # `near` is the robot alone
             return cls(near=Part.create(near), alone=None)
-        return cls(near=Part.create(near), alone=form or Part.create(alone))
+        return cls(near=Part.create(near), alone=form or Part.create(alone), share=scenes.share)
 
     @property
     def scene(self) -> EngineScene:
@@ -258,6 +259,7 @@ class MjxPhysics:
             full=lambda parts, _, hint, data, num: parts[0].step(data, max_substeps, num, hint),
             cheap=lambda parts, _, data, num: _step_alone(parts[1], data, max_substeps, num),
             smallest=SMALL,
+            share=self.share,
         )
         step = forward_only(lambda parts, data, num: choose(parts, jnp.bool_(True), data, num), full)
         return step((self.near, alone), data, num_substeps)

@@ -40,11 +40,11 @@ def solve_by_blocks(matrix: jax.Array, vector: jax.Array) -> jax.Array:
         size = end - start
         block = _solve_written_out(rest[:size, :size], rest[:size, size:])  # [size, what is left + 1]
         blocks.append(block)
-        rest = rest[size:, size:] - sum(rest[size:, k, None] * block[k] for k in range(size))
+        rest = rest[size:, size:] - sum(rest[size:, k, None] * block[k][None] for k in range(size))
         start = end
     found = jnp.zeros(0, vector.dtype)
     for block in reversed(blocks):
-        found = jnp.concatenate([block[:, -1] - jnp.sum(block[:, :-1] * found, axis=-1), found])
+        found = jnp.concatenate([block[:, -1] - jnp.sum(block[:, :-1] * found[None], axis=-1), found])
     return found
 
 

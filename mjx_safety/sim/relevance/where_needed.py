@@ -6,6 +6,7 @@ branch to the front and runs it on them in chunks. It runs as many chunks as nee
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,21 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-CHUNKS = 8  # per batch; few save kernel launches, many save work if few worlds need it
+SMALLEST_CHUNK = 8  # worlds; fewer are no faster
+USUAL_SHARE = 1 / 8  # of the worlds, where nothing better is known
 
 
-def where_needed(needs: Callable, full: Callable, cheap: Callable, smallest: int) -> Callable:
+def chunk_size(num_worlds: int, share: float) -> int:
+    """Return how many worlds go through the expensive branch at a time if about `share` of them need it.
+
+    Each chunk pays for its launches, and for the worlds that it has room for.
+    """
+    return min(num_worlds, max(SMALLEST_CHUNK, math.ceil(share * num_worlds)))
+
+
+def where_needed(
+    needs: Callable, full: Callable, cheap: Callable, smallest: int, share: float = USUAL_SHARE
+) -> Callable:
     """Return `f(context, active, *world)`, which is `full` for worlds that need it and `cheap` for the others.
 
     All functions handle one world:
@@ -28,6 +40,9 @@ def where_needed(needs: Callable, full: Callable, cheap: Callable, smallest: int
     active: [] bool; False if the result does not matter, so that a host may skip the work. smallest: smaller batches,
     and worlds with different contexts, all use `full` with the hint NaN, which saves compiling one program. With 1,
     single worlds are sorted too.
+
+    share: share of the worlds that one chunk has room for. It changes no result. A second chunk launches everything
+    once more.
     """
 
     @custom_vmap
@@ -55,7 +70,8 @@ def where_needed(needs: Callable, full: Callable, cheap: Callable, smallest: int
                 worlds,
                 tuple(in_batched[1:]),
             )
-            out = _by_device(lambda *group: _step_group(needs, full, cheap, context, *group), worlds, axis_size)
+            step_group = functools.partial(_step_group, (needs, full, cheap), share, context)
+            out = _by_device(step_group, worlds, axis_size)
         return out, jax.tree.map(lambda _: True, out)
 
     return choose
@@ -70,13 +86,16 @@ def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(num, *x.shape[2:]), jax.vmap(run)(*worlds))
 
 
-def _step_group(needs: Callable, full: Callable, cheap: Callable, context: Any, active: jax.Array, *worlds: Any) -> Any:
+def _step_group(
+    functions: tuple[Callable, Callable, Callable], share: float, context: Any, active: jax.Array, *worlds: Any
+) -> Any:
     """Run `cheap` for all worlds [n, ...], then `full` for those that need it, chunk by chunk."""
+    needs, full, cheap = functions
     sure = jax.vmap(lambda *world: needs(context, jnp.float32(0), *world))(*worlds)
     first, hints = jax.vmap(lambda active, *world: cheap(context, active, *world))(active & ~sure, *worlds)
     needed = active & (sure | jax.vmap(lambda hint, *world: needs(context, hint, *world))(hints, *worlds))
     num = len(needed)
-    size = -(-num // CHUNKS)
+    size = chunk_size(num, share)
     rows = jnp.nonzero(needed, size=num + size, fill_value=num)[0]
     count = jnp.sum(needed)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mjx_safety.sim.relevance import where_needed as module
-from mjx_safety.sim.relevance.where_needed import CHUNKS, where_needed
+from mjx_safety.sim.relevance.where_needed import SMALLEST_CHUNK, chunk_size, where_needed
 
 SMALL = 32
 CALLS = []
@@ -30,7 +30,7 @@ def needs(scale, hint, x, extra):
 
 @pytest.fixture
 def choose():
-    return where_needed(needs, full, cheap, smallest=SMALL)
+    return where_needed(needs, full, cheap, smallest=SMALL, share=0.1)
 
 
 def expected(x, scale=2.0):
@@ -74,7 +74,7 @@ def test_worlds_that_do_not_matter_need_nothing(choose):
 def test_the_expensive_function_runs_on_chunks_only(choose):
     CALLS.clear()
     shapes = jax.make_jaxpr(jax.vmap(choose, BATCH))(2.0, ALL, jnp.zeros(256), None)
-    assert f"f32[{256 // CHUNKS}]" in str(shapes)
+    assert "f32[26]" in str(shapes)  # a tenth of the worlds
     assert len(CALLS) <= 2  # traced for one world, and for a chunk
 
 
@@ -110,3 +110,9 @@ def test_each_device_has_its_own_group(choose, key, monkeypatch):
     text = str(jax.make_jaxpr(jax.vmap(choose, BATCH))(2.0, ALL, x, None))
     assert "f32[4,32]" in text
     np.testing.assert_allclose(jax.vmap(choose, BATCH)(2.0, ALL, x, None)["value"], expected(x), rtol=1e-6)
+
+
+def test_a_chunk_has_room_for_the_expected_share():
+    assert chunk_size(1024, 0.1) == 103
+    assert chunk_size(64, 0.01) == SMALLEST_CHUNK
+    assert chunk_size(64, 1.0) == 64
