@@ -105,7 +105,7 @@ def _learn(
 ) -> tuple[TrainState, Metrics]:
     """Run one update, and measure the critics before it. limited: [K] estimated episode costs."""
     batch = make_batch(trajectory, state.normaliser, config)
-    value, cost_values = trajectory.value.ravel(), trajectory.cost_values.reshape(batch.cost_value_targets.shape)
+    value, cost_values = flatten(trajectory.value), flatten(trajectory.cost_values)
     known, mean_length = state.episode_cost.has_rate, state.episode_cost.mean_length
     moved = constraint.update(state.constraint, limited)
     state = state.replace(constraint=optimize.select(known, moved, state.constraint))
@@ -125,7 +125,7 @@ def _learn(
 
 
 def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainConfig) -> Batch:
-    """Estimate advantages along T and flatten [T, B] to M samples."""
+    """Estimate advantages along T and flatten [T, B] to M samples (see `flatten`)."""
     over_worlds = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
     over_costs = jax.vmap(over_worlds, in_axes=(2, 2, 2, None, None, None, None), out_axes=2)
     t = trajectory
@@ -145,7 +145,12 @@ def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainCo
         value_target=target,
         cost_value_targets=cost_targets,
     )
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+    return jax.tree.map(flatten, batch)
+
+
+def flatten(leaf: jax.Array) -> jax.Array:
+    """Line up [T, B, ...] as [B * T, ...]. World after world, so that those of a device stay together."""
+    return leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])
 
 
 def _skip(learn: Callable[[TrainState], tuple[TrainState, Any]], state: TrainState) -> tuple[TrainState, Metrics]:

@@ -5,6 +5,7 @@ A step with a non-finite gradient is skipped. Both report `skipped_share`, the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ import optax
 from flax import struct
 
 from mjx_safety.agents.types import Metrics
+
+GROUPS = 16  # parts of a batch that are shuffled apart; a number of devices that divides it needs no communication
 
 Loss = Callable[[Any, Any], tuple[jax.Array, Metrics]]  # params, minibatch -> loss [], scalars to report
 
@@ -59,11 +62,24 @@ def make_optimizer(learning_rate: jax.Array | float, max_grad_norm: jax.Array | 
 
 
 def split_minibatches(batch: Any, key: jax.Array, num_minibatches: int) -> Any:
-    """Shuffle the M samples of a pytree [M, ...] into [num_minibatches, M // num_minibatches, ...]."""
+    """Shuffle the M samples of a pytree [M, ...] into [num_minibatches, M // num_minibatches, ...].
+
+    The samples are cut into up to `GROUPS` equal parts, each is shuffled by itself, and each minibatch takes as much of
+    every part. So no sample moves between devices that hold whole parts, and their number changes no result.
+    """
     num_samples = jax.tree.leaves(batch)[0].shape[0]
-    size = num_samples // num_minibatches
-    order = shuffled_indices(key, num_samples)[: size * num_minibatches].reshape(num_minibatches, size)
-    return jax.tree.map(lambda leaf: leaf[order], batch)
+    groups = math.gcd(num_samples // num_minibatches, num_samples, GROUPS)
+    size = num_samples // groups // num_minibatches  # of a minibatch's share of a part
+    orders = jax.vmap(shuffled_indices, (0, None))(jax.random.split(key, groups), num_samples // groups)
+    orders = orders[:, : size * num_minibatches]
+
+    def split(leaf: jax.Array) -> jax.Array:
+        parts = leaf.reshape(groups, num_samples // groups, *leaf.shape[1:])
+        shuffled = jax.vmap(lambda part, order: part[order])(parts, orders)
+        pieces = shuffled.reshape(groups, num_minibatches, size, *leaf.shape[1:]).swapaxes(0, 1)
+        return pieces.reshape(num_minibatches, groups * size, *leaf.shape[1:])
+
+    return jax.tree.map(split, batch)
 
 
 def shuffled_indices(key: jax.Array, num: int) -> jax.Array:

@@ -24,11 +24,11 @@ def count(stats: RunningStats) -> jax.Array:
 
 def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
     """Add a batch of raw observations [..., O] (Chan, Golub and LeVeque 1979), or nothing if one is not finite."""
-    obs = obs.reshape(-1, obs.shape[-1])
-    batch_mean, batch_var = jnp.mean(obs, axis=0), jnp.var(obs, axis=0)
-    weight = obs.shape[0] / (count(stats) + obs.shape[0])
+    axes, num = tuple(range(obs.ndim - 1)), obs.size // obs.shape[-1]
+    batch_mean, batch_var = jnp.mean(obs, axis=axes), jnp.var(obs, axis=axes)
+    weight = num / (count(stats) + num)
     shift = batch_mean - stats.mean
-    low = stats.count_low + jnp.uint32(obs.shape[0])
+    low = stats.count_low + jnp.uint32(num)
     merged = RunningStats(
         mean=stats.mean + weight * shift,
         var=(1.0 - weight) * stats.var + weight * batch_var + weight * (1.0 - weight) * jnp.square(shift),

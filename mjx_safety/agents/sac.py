@@ -130,6 +130,7 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
         key, params_key = jax.random.split(key)
         params = networks.init(params_key, sizes.obs_size, sizes.action_size)
         obs, zero = jnp.zeros(sizes.obs_size), jnp.float32(0.0)
+        num_parts = math.gcd(getattr(sizes, "num_parts", 1), config.replay_capacity, config.batch_size)
         step = Step(
             obs, jnp.zeros(sizes.action_size), zero, jnp.zeros(constraint.num_costs), obs, terminated=jnp.bool_(False)
         )
@@ -146,7 +147,7 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
             episode_cost=episode_cost.init(sizes.episode_length, len(sizes.cost_names)),
             key=key,
             num_rollouts=jnp.int32(0),
-            replay=replay.init(config.replay_capacity, step),
+            replay=replay.init(config.replay_capacity, step, num_parts),
         )
 
     def act(params: SACParams, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
@@ -262,7 +263,7 @@ def _collect(
 ) -> tuple[Any, Step, EpisodeSums]:
     """Act for T = unroll_length steps, uniformly in [-1, 1] if acts_at_random.
 
-    Returns the new B worlds, the steps [T * B, ...], and their sums.
+    Returns the new B worlds, the steps [T * B, ...] part after part, and their sums.
     """
     noise_key, uniform_key = jax.random.split(key)
     shape = (unroll_length, venv.num_envs, venv.action_size)
@@ -286,8 +287,13 @@ def _collect(
         next_obs=outcome["final_obs"],
         terminated=outcome["terminated"],
     )
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
-    return env_state, flat, rollout.sum_episodes(outcome)
+    num_parts = state.replay.num_parts
+
+    def flatten(leaf: jax.Array) -> jax.Array:
+        parts = leaf.reshape(unroll_length, num_parts, -1, *leaf.shape[2:]).swapaxes(0, 1)
+        return parts.reshape(-1, *leaf.shape[2:])
+
+    return env_state, jax.tree.map(flatten, steps), rollout.sum_episodes(outcome)
 
 
 def _learn(problem: Problem, state: TrainState, num_updates: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:

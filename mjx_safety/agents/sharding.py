@@ -7,6 +7,7 @@ processes (`jax.distributed.initialize`), and each process runs the same program
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,7 +35,24 @@ def shardings(mesh: Mesh, like: TrainState, num_envs: int, axis: int = 0) -> Tra
     def place(leaf: Any) -> NamedSharding:
         return spread if leaf.ndim > axis and leaf.shape[axis] == num_envs else everywhere
 
-    return jax.tree.map(lambda _: everywhere, like).replace(env_state=jax.tree.map(place, like.env_state))
+    where = jax.tree.map(lambda _: everywhere, like).replace(env_state=jax.tree.map(place, like.env_state))
+    if like.replay and like.replay.num_parts % mesh.size == 0:
+        return where.replace(replay=where.replay.replace(steps=jax.tree.map(lambda _: spread, like.replay.steps)))
+    return where
+
+
+def by_member(run: Callable, mesh: Mesh) -> Callable:
+    """Run a function of trainings side by side, each device with its share of them and without communication.
+
+    All arguments and results are pytrees whose arrays have the leading axis of the trainings, [S].
+    """
+    share = PartitionSpec(WORLDS)
+    return jax.shard_map(run, mesh=mesh, in_specs=share, out_specs=share, check_vma=False)
+
+
+def member_shardings(mesh: Mesh, like: TrainState) -> TrainState:
+    """Where each array [S, ...] of trainings side by side lives for `by_member`."""
+    return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(WORLDS)), like)
 
 
 def gather(state: TrainState) -> TrainState:

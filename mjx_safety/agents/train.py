@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mjx_safety.agents.types import Algorithm, Metrics, TrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
@@ -101,7 +102,7 @@ def make_chunk(
 
     if shardings is None:
         return jax.jit(chunk, donate_argnums=0)
-    everywhere = shardings.num_rollouts
+    everywhere = NamedSharding(shardings.num_rollouts.mesh, PartitionSpec())
     return jax.jit(chunk, donate_argnums=0, in_shardings=(shardings, None), out_shardings=(shardings, everywhere))
 
 

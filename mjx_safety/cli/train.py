@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mjx_safety.agents import TrainState, checkpoint, init, iterate, sharding
 from mjx_safety.agents.train import make_chunk, run_chunks
@@ -71,11 +72,14 @@ def _main(argv: Sequence[str]) -> None:
     num_devices = common.check_devices(options.run)
     env = common.build_env(options.run.env, options.run.physics)
     training_options.check_sources(options, env.cost_names)
-    start, iterate_fn = _functions(plan, env)
+    mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
+    shares_members = plan.is_group and len(plan.members) % num_devices == 0
+    start, iterate_fn = _functions(plan, env, mesh if shares_members else None)
     where = None
-    if num_devices > 1:
-        mesh, axis = sharding.make_mesh(num_devices), int(plan.is_group)
-        where = sharding.shardings(mesh, jax.eval_shape(start), options.run.num_envs, axis)
+    if mesh is not None and shares_members:
+        where = sharding.member_shardings(mesh, jax.eval_shape(start))
+    elif mesh is not None:
+        where = sharding.shardings(mesh, jax.eval_shape(start), options.run.num_envs, axis=int(plan.is_group))
     state = jax.device_put(_restore(plan, start), where) if resumes else jax.jit(start, out_shardings=where)()
     folders = _open_folders(plan, int(np.ravel(state.num_rollouts)[0]))
     with common.GracefulStop() as stop:  # also while saving and drawing
@@ -128,11 +132,11 @@ def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
 
 
 def _functions(
-    plan: Plan, env: Environment
+    plan: Plan, env: Environment, mesh: Mesh | None
 ) -> tuple[Callable[[], TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
     """Functions that start the training and run one iteration."""
     if plan.is_group:
-        many = sweeps.ManyTrainings(plan.members, env)
+        many = sweeps.ManyTrainings(plan.members, env, mesh)
         return many.init, many.iterate
     training = plan.options.training(env)
     key = jax.random.key(plan.options.run.seed)

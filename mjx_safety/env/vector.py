@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, Generic, Literal, TypeVar
 
@@ -16,6 +17,9 @@ from mjx_safety.types import Environment
 S = TypeVar("S")
 Autoreset = Literal["same_step", "next_step", "disabled"]
 AUTORESETS = ("same_step", "next_step", "disabled")
+
+MOST_PARTS = 16  # of the worlds, each with fresh worlds of its own
+SMALLEST_PART = 32  # worlds; in smaller ones chance would empty a part early, and fill all of them anew
 
 
 @struct.dataclass
@@ -33,7 +37,7 @@ class VecState:
     partial: jax.Array  # [B] bool, first episode, shortened by a staggered start
     placement_failed: jax.Array  # [B] bool, the episode ended because an object found no free place
     pool: Any  # [B] fresh states that replace ended episodes
-    pool_used: jax.Array  # [] int32, how many of them are used
+    pool_used: jax.Array  # [G] int32, how many of each of its G parts are used
     key: jax.Array  # [] for the next pool
 
     obs = property(lambda self: self.env_state.obs)
@@ -80,6 +84,11 @@ class VecEnv(Generic[S]):
         """Steps until `truncated`."""
         return self.env.episode_length
 
+    @property
+    def num_parts(self) -> int:
+        """Parts of the worlds, each with fresh worlds of its own, so that none comes from another device."""
+        return math.gcd(self.num_envs, MOST_PARTS) if self.num_envs >= MOST_PARTS * SMALLEST_PART else 1
+
     @single_precision
     def reset(self, key: jax.Array) -> VecState:
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
@@ -117,7 +126,7 @@ class VecEnv(Generic[S]):
             partial=partial,
             placement_failed=_placement_failed(env_state),
             pool=jax.tree.map(jnp.copy, env_state),
-            pool_used=jnp.int32(self.num_envs),
+            pool_used=jnp.full(self.num_parts, self.num_envs // self.num_parts, jnp.int32),
             key=key,
         )
 
@@ -169,31 +178,41 @@ class VecEnv(Generic[S]):
 
     def _draw_fresh(self, states: VecState, done: jax.Array) -> tuple[VecState, Any]:
         """Return fresh worlds [B] for those that are done. With kept layouts they start again in the same layout."""
-        num_done = jnp.sum(done, dtype=jnp.int32)
+        num_done = self._count_by_part(done)
         if getattr(self.env, "keeps_layout", False):
             key, fresh_key = jax.random.split(states.key)
             fresh = states.pool.replace(key=jax.random.split(fresh_key, self.num_envs))
             return states.replace(key=key, pool_used=states.pool_used + num_done), fresh
         states = self._refill_pool(states, done)
-        fresh_index = jnp.clip(states.pool_used + jnp.cumsum(done) - 1, 0, self.num_envs - 1)
-        fresh = jax.tree.map(lambda leaf: leaf[fresh_index], states.pool)
-        return states.replace(pool_used=states.pool_used + num_done), fresh
+        size = self.num_envs // self.num_parts
+        rank = jnp.cumsum(done.reshape(self.num_parts, size), axis=1, dtype=jnp.int32)  # of an ended episode in its part
+        index = jnp.clip(states.pool_used[:, None] + rank - 1, 0, size - 1)
+
+        def draw(leaf: jax.Array) -> jax.Array:
+            parts = leaf.reshape(self.num_parts, size, *leaf.shape[1:])
+            return jax.vmap(lambda part, index: part[index])(parts, index).reshape(leaf.shape)
+
+        return states.replace(pool_used=states.pool_used + num_done), jax.tree.map(draw, states.pool)
+
+    def _count_by_part(self, done: jax.Array) -> jax.Array:
+        """How many episodes ended in each part [G]. done: [B] bool."""
+        return jnp.sum(done.reshape(self.num_parts, -1), axis=1, dtype=jnp.int32)
 
     def _refill_pool(self, states: VecState, done: jax.Array) -> VecState:
-        """Draw B fresh worlds if fewer are left than episodes ended.
+        """Draw B fresh worlds if in any part fewer are left than episodes ended.
 
         This is a loop of at most one turn, not a conditional. Under `vmap`, such as over seeds, a conditional would
         draw them in every step.
         """
-        num_done = jnp.sum(done, dtype=jnp.int32)
+        num_done, size = self._count_by_part(done), self.num_envs // self.num_parts
 
         def runs_out(carry: tuple) -> jax.Array:
             _, pool_used, _ = carry
-            return pool_used + num_done > self.num_envs
+            return jnp.any(pool_used + num_done > size)
 
         def refill(carry: tuple) -> tuple:
             key, reset_key = jax.random.split(carry[2])
-            return self._reset_all(reset_key), jnp.int32(0), key
+            return self._reset_all(reset_key), jnp.zeros_like(num_done), key
 
         pool, pool_used, key = jax.lax.while_loop(runs_out, refill, (states.pool, states.pool_used, states.key))
         return states.replace(pool=pool, pool_used=pool_used, key=key)

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_safety.agents import Training, TrainState, init_many
+from jax.sharding import Mesh
+
+from mjx_safety.agents import Training, TrainState, init_many, sharding
 from mjx_safety.agents.train import iterate_many
 from mjx_safety.runs import training_options
 from mjx_safety.runs.training_options import Options
@@ -82,7 +85,9 @@ def read(path: Path) -> Options:
 class ManyTrainings:
     """S trainings in one program: pure functions of a stacked state whose leaves have the leading axis [S]."""
 
-    def __init__(self, members: Sequence[Member], env: Environment):
+    def __init__(self, members: Sequence[Member], env: Environment, mesh: Mesh | None = None):
+        """mesh: the devices that share the members; None: all of them run on each device that there is."""
+        self._mesh = mesh
         self._options, self._env = members[0].options, env
         swept = members[0].values
         self._settings = {name: jnp.array([member.values[name] for member in members]) for name in swept}
@@ -94,7 +99,10 @@ class ManyTrainings:
 
     def iterate(self, states: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Run one iteration of each. Metrics are [S]."""
-        return iterate_many(self._build, self._settings, states)
+        run = partial(iterate_many, self._build)
+        if self._mesh is not None:
+            run = sharding.by_member(run, self._mesh)
+        return run(self._settings, states)
 
     def _build(self, values: Any) -> Training:
         return self._options.with_values(values).training(self._env)

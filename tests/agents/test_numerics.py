@@ -122,7 +122,7 @@ def test_a_batch_estimates_every_world_and_every_cost_on_its_own(key):
 
     def by_world(signal, value, next_value, *settings):
         worlds = [returns.gae(signal[:, b], value[:, b], next_value[:, b], *ends[:, :, b], *settings) for b in range(3)]
-        return (np.stack(x, axis=1).ravel() for x in zip(*worlds, strict=True))
+        return (np.concatenate(x) for x in zip(*worlds, strict=True))
 
     advantage, target = by_world(t.reward, t.value, t.next_value, 0.9, 0.8)
     assert_allclose(batch.advantage, (advantage - advantage.mean()) / advantage.std(), atol=1e-5)
@@ -132,7 +132,7 @@ def test_a_batch_estimates_every_world_and_every_cost_on_its_own(key):
         advantage, target = by_world(*signals, 0.7, 0.6)
         assert_allclose(batch.cost_advantages[:, k], advantage - advantage.mean(), atol=1e-4)
         assert_allclose(batch.cost_value_targets[:, k], target, rtol=1e-5)
-    assert_array_equal(batch.action, t.action.reshape(36, 1))
+    assert_array_equal(batch.action, t.action.swapaxes(0, 1).reshape(36, 1))  # world after world
 
 
 RATIO = jnp.array([0.5, 1.0, 1.5])
@@ -231,6 +231,18 @@ def test_summaries_take_what_evaluate_returns():
     episodes = Episodes(jnp.array([1.0, 3.0]), jnp.array([0.0, 30.0]), ones, ones, steps, steps, steps)
     summary = summarise(episodes, 25.0, ("probe",))
     assert (summary["episode_return_mean"], summary["over_limit_share"], summary["cost_rate"]) == (2.0, 0.5, 0.75)
+
+
+@pytest.mark.parametrize(("num_samples", "num_minibatches", "left_out"), [(96, 3, 0), (64, 1, 0), (50, 4, 2), (7, 2, 1)])
+def test_minibatches_take_as_much_of_every_part_of_a_batch(key, num_samples, num_minibatches, left_out):
+    batch = {"sample": jnp.arange(num_samples), "twice": jnp.stack([jnp.arange(num_samples)] * 2, axis=1)}
+    pieces = optimize.split_minibatches(batch, key, num_minibatches)
+    assert pieces["sample"].shape == (num_minibatches, num_samples // num_minibatches)
+    taken = np.unique(pieces["sample"])
+    assert len(taken) == num_samples - left_out  # each sample once
+    assert_array_equal(pieces["twice"], np.stack([pieces["sample"]] * 2, axis=-1))
+    if num_samples == 96:  # 16 parts of 6 samples, two of them in each minibatch
+        assert_array_equal(np.sort(pieces["sample"] // 6, axis=1), np.tile(np.repeat(np.arange(16), 2), (3, 1)))
 
 
 @pytest.mark.parametrize("num", [1, 2, 1000, 1024])

@@ -84,6 +84,19 @@ def test_samples_are_uniform_over_what_is_held(key):
     assert_allclose(counts, 10_000, rtol=0.04)  # 4.5 standard deviations
 
 
+def test_each_part_has_a_ring_of_its_own(key):
+    """Two parts of 4 places; a rollout brings 3 steps of each, the second one overwrites."""
+    ring = replay.init(8, jnp.int32(0), num_parts=2)
+    for start in (0, 3):
+        steps = start + jnp.arange(3, dtype=jnp.int32)
+        ring = replay.add(ring, jnp.concatenate([steps, 100 + steps]))
+    assert_array_equal(ring.steps, [4, 5, 2, 3, 104, 105, 102, 103])
+    assert (ring.size, ring.position) == (8, 2)
+    values, counts = np.unique(replay.sample(ring, key, 40_000), return_counts=True)
+    assert_array_equal(values, np.sort(ring.steps))
+    assert_allclose(counts, 5_000, rtol=0.07)
+
+
 def test_squashed_density_integrates_to_one():
     noise = jnp.linspace(-9.0, 9.0, 40_001)[:, None]
     dist = Gaussian(jnp.full_like(noise, 0.4), jnp.full_like(noise, -0.3))

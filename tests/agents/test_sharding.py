@@ -1,4 +1,7 @@
-"""Worlds spread over devices train as on one: 8 virtual devices, and two processes of 4 that talk over loopback."""
+"""Worlds spread over devices train as on one: 8 virtual devices, and two processes of 4 that talk over loopback.
+
+What travels between devices is read from the compiled programs: sums, never worlds, samples or past steps.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TESTS = Path(__file__).parent.parent
@@ -26,7 +30,7 @@ from agents import probe_envs
 from mjx_safety.agents import PPOConfig, TrainConfig, checkpoint, init, iterate, lagrangian, make_chunk, ppo, sharding
 from mjx_safety.env.vector import vectorize
 
-venv = vectorize(probe_envs.Random(), 16, stagger=True)
+venv = vectorize(probe_envs.Random(), 512, stagger=True)
 algorithm = ppo(PPOConfig(hidden_sizes=(8,), num_minibatches=2), lagrangian(5.0))
 start = partial(init, venv, algorithm, jax.random.key(0))
 where = None
@@ -44,6 +48,97 @@ if rank == 0:
     checkpoint.save(Path(folder), state)
     print(json.dumps({"last": last, "spread": spread, "compiles": compiles}))
 """
+
+
+PROGRAMS = """
+import json, re
+import jax
+import jax.numpy as jnp
+from functools import partial
+from agents import probe_envs
+from mjx_safety.agents import PPOConfig, SACConfig, TrainConfig, Training, init, init_many, iterate, lagrangian
+from mjx_safety.agents import make_chunk, ppo, sac, sharding
+from mjx_safety.agents.train import iterate_many
+from mjx_safety.env.vector import vectorize
+
+mesh = sharding.make_mesh(4)
+config = TrainConfig(unroll_length=8)
+quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def read(program):
+    text = program.compile(compiler_options=quick).as_text()
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    found = re.findall(rf" = (.*?) ({kinds})(?:-start)?[(]", text)
+    moved = [[kind, [int(n) for n in dims.split(",") if n]] for what, kind in found
+             for dims in re.findall(r"[a-z]+[0-9]*\\[([0-9,]*)\\]", what)]
+    return {"moved": moved, "shapes": sorted(set(re.findall(r"f32\\[[0-9,]+\\]", text)))}
+
+
+def of_worlds(algorithm):
+    venv = vectorize(probe_envs.Random(), 512, stagger=True)
+    like = jax.eval_shape(partial(init, venv, algorithm, jax.random.key(0)))
+    where = sharding.shardings(mesh, like, venv.num_envs)
+    return read(make_chunk(partial(iterate, venv, algorithm, config), where).lower(like, jnp.int32(1)))
+
+
+def of_members():
+    def build(settings):
+        algorithm = ppo(PPOConfig(hidden_sizes=(8,), learning_rate=settings["rate"]), lagrangian(5.0))
+        return Training(vectorize(probe_envs.Random(), 16), algorithm, config)
+
+    settings, keys = {"rate": jnp.full(8, 1e-3)}, jax.random.split(jax.random.key(0), 8)
+    like = jax.eval_shape(lambda: init_many(build, settings, keys))
+    where = sharding.member_shardings(mesh, like)
+    run = sharding.by_member(partial(iterate_many, build), mesh)
+    return read(jax.jit(partial(run, settings), in_shardings=(where,)).lower(like))
+
+
+small = SACConfig(hidden_sizes=(8,), replay_capacity=8192, batch_size=128, num_updates=2)
+print(json.dumps({
+    "ppo": of_worlds(ppo(PPOConfig(hidden_sizes=(8,), num_minibatches=2), lagrangian(5.0))),
+    "sac": of_worlds(sac(small, lagrangian(5.0))),
+    "members": of_members(),
+}))
+"""
+OBS = 3  # entries of the probe's observation
+SAMPLES = 8 * 512  # of a rollout
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """What compiled programs for 4 devices move between them, and the shapes in them."""
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(TESTS)}
+    done = subprocess.run([sys.executable, "-c", PROGRAMS], env=environment, text=True, capture_output=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-1500:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_only_sums_travel(programs, algorithm):
+    moved = programs[algorithm]["moved"]
+    assert ["all-reduce", [OBS, 8]] in moved or ["all-reduce", [8, OBS]] in moved  # a gradient of the first layer
+    largest = max(np.prod(shape, dtype=int) for kind, shape in moved if kind == "all-reduce")
+    assert largest <= 8 * (OBS + 1)  # a layer of the networks
+    others = [shape for kind, shape in moved if kind != "all-reduce"]
+    assert all(np.prod(shape, dtype=int) <= 16 for shape in others), others  # how much of each pool is used
+
+
+def test_each_device_has_its_share_of_a_minibatch(programs):
+    shapes = programs["ppo"]["shapes"]
+    share = SAMPLES // 2 // 4  # of 2 minibatches, on 4 devices
+    assert f"f32[{share},{OBS}]" in shapes or f"f32[{OBS},{share}]" in shapes
+    assert not {f"f32[{4 * share},{OBS}]", f"f32[{OBS},{4 * share}]"} & set(shapes)
+
+
+def test_a_replay_is_spread(programs):
+    shapes = programs["sac"]["shapes"]
+    assert f"f32[{8192 // 4},{OBS}]" in shapes and f"f32[8192,{OBS}]" not in shapes
+
+
+def test_nothing_travels_between_trainings_side_by_side(programs):
+    assert programs["members"]["moved"] == []
 
 
 def run(folder, num_devices, processes=1):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mjx_safety.env import vector
 from mjx_safety.env.vector import vectorize
 from mjx_safety.types import State
 
@@ -180,10 +181,18 @@ def test_termination_is_not_truncation(key):
     np.testing.assert_array_equal(after.done, np.asarray(after.terminated) | np.asarray(after.truncated))
 
 
-@pytest.mark.parametrize("num_envs", [1, 7])
+@pytest.fixture
+def four_parts(monkeypatch):
+    """Cut 8 worlds into 4 parts, each with fresh worlds of its own."""
+    monkeypatch.setattr(vector, "MOST_PARTS", 4)
+    monkeypatch.setattr(vector, "SMALLEST_PART", 2)
+
+
+@pytest.mark.parametrize(("num_envs", "num_parts"), [(1, 1), (7, 1), (8, 4)])
 @pytest.mark.parametrize("how", ["together", "one by one", "several at once", "staggered"])
-def test_no_fresh_state_is_handed_out_twice(how, num_envs, key):
+def test_no_fresh_state_is_handed_out_twice(how, num_envs, num_parts, four_parts, key):
     venv = vectorize(ToyEnv(episode_length=7, mortal=how == "several at once"), num_envs, stagger=how == "staggered")
+    assert venv.num_parts == num_parts
     first = first_states(venv, key)
     first = apart(first, num_envs) if how == "one by one" else first
     before, after = rollout(venv, first, 70)
@@ -193,12 +202,13 @@ def test_no_fresh_state_is_handed_out_twice(how, num_envs, key):
     assert np.all(after.pool_used <= num_envs)
 
 
+@pytest.mark.parametrize("num_envs", [6, 8])
 @pytest.mark.parametrize("how", ["together", "one by one"])
-def test_one_pool_lasts_for_one_episode_of_every_world(how, key):
-    venv = vectorize(ToyEnv(episode_length=6), 6)
+def test_one_pool_lasts_for_one_episode_of_every_world(how, num_envs, four_parts, key):
+    venv = vectorize(ToyEnv(episode_length=6), num_envs)
     states = first_states(venv, key)
-    before, after = rollout(venv, apart(states, 6) if how == "one by one" else states, 60)
-    assert int(np.sum(after.done)) == 60
+    before, after = rollout(venv, apart(states, num_envs) if how == "one by one" else states, 60)
+    assert int(np.sum(after.done)) == 10 * num_envs
     assert num_refills(before, after) == 10
 
 

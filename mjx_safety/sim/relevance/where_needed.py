@@ -79,7 +79,8 @@ def where_needed(
 
 def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
     """Run each device's share of the worlds [B, ...] as its own group, so that no world moves between devices."""
-    groups = math.gcd(num, jax.device_count())
+    is_one_device = bool(jax.sharding.get_abstract_mesh().manual_axes)  # inside `jax.shard_map`
+    groups = 1 if is_one_device else math.gcd(num, jax.device_count())
     if groups == 1:
         return run(*worlds)
     worlds = jax.tree.map(lambda x: x.reshape(groups, num // groups, *x.shape[1:]), worlds)
