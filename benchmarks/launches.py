@@ -15,7 +15,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import importlib.util
+import importlib.metadata
 import math
 import re
 import tempfile
@@ -39,7 +39,7 @@ from mjx_safety.sim.relevance.where_needed import chunk_size
 ENVS = ("SafetyPointGoal1-v0", "SafetyPointGoal2-v0", "SafetyCarGoal1-v0", "SafetyDoggoGoal1-v0", "SafetyPointPush1-v0")
 SOLVER_ITERATIONS = 5  # of the slowest world; 4 to 6 in PointGoal1
 LAUNCHES_OF_LIBRARY = 4  # of one Cholesky or triangular solve of a batch
-WHEELS = ("jax_cuda13_plugin", "nvidia.cu13")
+WHEELS = ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc", "nvidia-nvvm")
 LIBRARY = ("kCustomCall", "kTriangularSolve", "kCholesky")
 CONTAINERS = ("kCommandBuffer", "kSequential", "kWhile", "kConditional")
 H200 = """
@@ -100,7 +100,7 @@ class Loop:
 
 def missing_wheels() -> list[str]:
     """Say what the extra `launches` would bring and is not here."""
-    return [name for name in WHEELS if importlib.util.find_spec(name.split(".")[0]) is None]
+    return [name for name in WHEELS if not list(importlib.metadata.distributions(name=name))]
 
 
 @contextlib.contextmanager
@@ -165,16 +165,20 @@ def loops_in(hlo: str) -> dict[str, Loop]:
     return loops
 
 
+def holds_rounds(thunk: Thunk, loops: Mapping[str, Loop]) -> bool:
+    """Whether a loop of unknown length holds one of known length: the chunks hold the rounds of physics."""
+    inner = [other for other in thunk.inside() if other.kind == "kWhile"]
+    return loops[thunk.name].known_trips is None and any(loops[other.name].known_trips is not None for other in inner)
+
+
 def trips(thunk: Thunk, loops: Mapping[str, Loop], num_chunks: int) -> int:
     """How often a loop counts."""
     loop = loops[thunk.name]
     if loop.known_trips is not None:
         return loop.known_trips
-    if "/solve/" in loop.op_name:
+    if re.search("/(solve|newton)/", loop.op_name):
         return SOLVER_ITERATIONS
-    inner = [other for other in thunk.inside() if other.kind == "kWhile"]
-    holds_rounds = any(loops[other.name].known_trips is not None for other in inner)
-    return num_chunks if holds_rounds else 1
+    return num_chunks if holds_rounds(thunk, loops) else 1
 
 
 def count(
@@ -188,7 +192,8 @@ def count(
     for thunk in thunks:
         if thunk.kind == "kWhile":
             times = trips(thunk, loops, num_chunks)
-            inside = count(thunk.body, loops, num_chunks, is_captured)
+            chunks_inside = 1 if holds_rounds(thunk, loops) else num_chunks
+            inside = count(thunk.body, loops, chunks_inside, is_captured)
             again = count(thunk.condition, loops, num_chunks, is_captured)
             total.update({name: times * value for name, value in inside.items()})
             total.update({name: (times + 1) * value for name, value in again.items()})
@@ -205,8 +210,9 @@ def count(
 
 
 def command_buffers(thunks: list[Thunk]) -> int:
-    """How many pieces of the program are command buffers (CUDA graphs); one holds all of it if all can be captured."""
-    return sum(1 if thunk.kind == "kCommandBuffer" else command_buffers([*thunk.condition, *thunk.body]) for thunk in thunks)
+    """How many pieces of the program are command buffers (CUDA graphs). If all can be captured, it is one."""
+    inner = ([*thunk.condition, *thunk.body] for thunk in thunks if thunk.kind != "kCommandBuffer")
+    return sum(thunk.kind == "kCommandBuffer" for thunk in thunks) + sum(command_buffers(part) for part in inner)
 
 
 def measure(env_id: str, num_envs: int) -> dict[str, Any]:
@@ -224,7 +230,7 @@ def measure(env_id: str, num_envs: int) -> dict[str, Any]:
     in_loops = {name: 0 for name in ("alone", "near")}
     for thunk in _outermost_loops(thunks):
         part = count([thunk], loops, num_chunks)["launches"]
-        in_loops["alone" if loops[thunk.name].known_trips is not None else "near"] += part
+        in_loops["near" if holds_rounds(thunk, loops) else "alone"] += part
     return {
         "launches": total["launches"],
         "command_buffers": command_buffers(thunks),

@@ -150,7 +150,7 @@ def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainCo
 
 def flatten(leaf: jax.Array) -> jax.Array:
     """Line up [T, B, ...] as [B * T, ...]. World after world, so that those of a device stay together."""
-    return leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])
+    return leaf.swapaxes(0, 1).reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:])
 
 
 def _skip(learn: Callable[[TrainState], tuple[TrainState, Any]], state: TrainState) -> tuple[TrainState, Metrics]:

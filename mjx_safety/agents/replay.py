@@ -20,7 +20,7 @@ class Replay:
 
 
 def init(capacity: int, step: Any, num_parts: int = 1) -> Replay:
-    """Return an empty buffer. capacity: N, a multiple of num_parts; step: pytree of one step's arrays or their shapes."""
+    """Return an empty buffer. capacity: N, a multiple of num_parts; step: pytree of one step's arrays or shapes."""
     steps = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), step)
     return Replay(steps, position=jnp.int32(0), size=jnp.int32(0), num_parts=num_parts)
 
@@ -66,7 +66,7 @@ def sample(replay: Replay, key: jax.Array, num_samples: int) -> Any:
 
 def _parts(replay: Replay, leaf: jax.Array) -> jax.Array:
     """Cut [n, ...] into [G, n / G, ...]."""
-    return leaf.reshape(replay.num_parts, -1, *leaf.shape[1:])
+    return leaf.reshape(replay.num_parts, len(leaf) // replay.num_parts, *leaf.shape[1:])
 
 
 def _length(tree: Any) -> int:

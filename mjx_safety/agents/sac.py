@@ -290,8 +290,8 @@ def _collect(
     num_parts = state.replay.num_parts
 
     def flatten(leaf: jax.Array) -> jax.Array:
-        parts = leaf.reshape(unroll_length, num_parts, -1, *leaf.shape[2:]).swapaxes(0, 1)
-        return parts.reshape(-1, *leaf.shape[2:])
+        parts = leaf.reshape(unroll_length, num_parts, venv.num_envs // num_parts, *leaf.shape[2:]).swapaxes(0, 1)
+        return parts.reshape(unroll_length * venv.num_envs, *leaf.shape[2:])
 
     return env_state, jax.tree.map(flatten, steps), rollout.sum_episodes(outcome)
 

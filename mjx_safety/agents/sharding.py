@@ -1,8 +1,12 @@
-"""Spreads worlds over devices: one mesh axis along the world axis of every array, everything else on all devices.
+"""Spreads worlds over devices: one mesh axis, the world axis of every array along it, everything else on all devices.
 
-The compiler does the rest. Programs are written for all B worlds. Sums over worlds (gradients, statistics of
-observations, advantages, episode costs) become sums over devices. On several hosts the devices are those of all
-processes (`jax.distributed.initialize`), and each process runs the same program.
+The compiler does the rest. Programs are written for all B worlds, and sums over worlds become sums over devices: of
+gradients, statistics of observations, advantages, episode costs. Only such sums travel. Batches are lined up world
+after world and shuffled in parts. Fresh worlds and past steps are kept in parts. Each part is on one device. Trainings
+side by side are spread instead of their worlds if the devices divide their number. Then nothing travels.
+
+On several hosts the devices are those of all processes (`jax.distributed.initialize`). Each process runs the same
+program.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ ENGINES = {
 
 EXTRAS = {
     "cuda": "JAX for NVIDIA GPUs",
+    "launches": "JAX's compiler for GPUs, without a GPU",
     "warp": "MJX-Warp",
     "gym": "Gymnasium, safety-gymnasium",
     "brax": "Brax, Playground",

@@ -233,7 +233,9 @@ def test_summaries_take_what_evaluate_returns():
     assert (summary["episode_return_mean"], summary["over_limit_share"], summary["cost_rate"]) == (2.0, 0.5, 0.75)
 
 
-@pytest.mark.parametrize(("num_samples", "num_minibatches", "left_out"), [(96, 3, 0), (64, 1, 0), (50, 4, 2), (7, 2, 1)])
+@pytest.mark.parametrize(
+    ("num_samples", "num_minibatches", "left_out"), [(96, 3, 0), (64, 1, 0), (50, 4, 2), (7, 2, 1)]
+)
 def test_minibatches_take_as_much_of_every_part_of_a_batch(key, num_samples, num_minibatches, left_out):
     batch = {"sample": jnp.arange(num_samples), "twice": jnp.stack([jnp.arange(num_samples)] * 2, axis=1)}
     pieces = optimize.split_minibatches(batch, key, num_minibatches)

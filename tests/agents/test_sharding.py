@@ -110,7 +110,9 @@ def programs():
     """What compiled programs for 4 devices move between them, and the shapes in them."""
     flags = "--xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(TESTS)}
-    done = subprocess.run([sys.executable, "-c", PROGRAMS], env=environment, text=True, capture_output=True, timeout=500)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAMS], env=environment, text=True, capture_output=True, timeout=500
+    )
     assert done.returncode == 0, done.stderr[-1500:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,4 +1,4 @@
-"""The flags that make one CUDA graph of an env step: by the command line, where there can be a GPU, and nowhere else."""
+"""The flags that make one CUDA graph of an env step: set by the command line only, and only where JAX has CUDA."""
 
 import pytest
 

@@ -193,7 +193,7 @@ class MjxPhysics:
     near: Part  # the robot and the objects near it
     # The robot alone, in closed form if it has one; None: `near` steps all worlds. It must fit the model in `near`.
     alone: Part | ClosedForm | None
-    share: float = struct.field(pytree_node=False, default=1.0)  # of the worlds, that one chunk with objects has room for
+    share: float = struct.field(pytree_node=False, default=1.0)  # of worlds that get objects at a time
 
     name = "mjx"
 

@@ -45,7 +45,8 @@ class MujocoPhysics:
         self.nearby = Nearby(full=self.scene, near=scenes.near or self.scene, still=EXACT)
         self._alone = Nearby(full=self.scene, near=scenes.alone or self.scene, still=EXACT)
         self._closed_form = closed_form(self._alone) if scenes.alone is not None else None
-        self._solvers = {scene: _Solver(scene) for scene in (scenes.full, scenes.near, scenes.alone) if scene is not None}
+        different = {scenes.full, scenes.near, scenes.alone} - {None}
+        self._solvers = {scene: _Solver(scene) for scene in different}
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.start`."""

@@ -15,7 +15,7 @@ from tests.sim.fixes.test_line_search import XML
 
 
 def problems(cone="pyramidal", loss=0.0, option=""):
-    """Model and 16 states before the solver: a box on the floor, a welded ball, a hinge beyond its limit, all moving."""
+    """Model and 16 states before the solver: a box on the floor, a welded ball, a hinge beyond its limit."""
     xml = XML.format(cone=cone, loss=loss).replace("<option ", f"<option {option} ")
     model = mujoco.MjModel.from_xml_string(xml)
     mx = mjx.put_model(model)
@@ -63,7 +63,9 @@ def test_each_tree_of_the_mass_matrix_is_solved_for_by_itself():
     mx, data = problems()
     assert [size for _, size in mjx_solver._trees(mx)] == [6, 6, 1]
     vectors = jax.random.normal(jax.random.key(2), data.qacc.shape)
-    own, theirs = (jax.jit(jax.vmap(lambda d, x, f=f: f(mx, d, x)))(data, vectors) for f in (solve_m, mjx_solver._SOLVE_M))
+    own, theirs = (
+        jax.jit(jax.vmap(lambda d, x, f=f: f(mx, d, x)))(data, vectors) for f in (solve_m, mjx_solver._SOLVE_M)
+    )
     np.testing.assert_allclose(own, theirs, rtol=1e-4, atol=1e-4)
 
 
