@@ -35,6 +35,7 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
 - Some of MJX's contact points differ from those in C. `fixes.mjx_colliders` computes those of C: for tilted capsules,
   cylinders and boxes on the floor, and for two boxes.
 - The solver's line search is exact, not iterative (`fixes.mjx_line_search`). It agrees with a converged search of MJX.
+- The solver's steps are MJX's in fewer operations, on a GPU without library calls (`fixes.mjx_solver`).
 - MJX lacks contact sensors for subtrees, which count robot-object contacts in C. The engine reads MJX's contact list.
 
 `warp`. Warp computes only near pairs, and has all pairs of shapes and contact sensors. It gets C's model, except:
