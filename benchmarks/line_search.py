@@ -2,7 +2,8 @@
 
     python benchmarks/line_search.py --json benchmarks/results/line_search.json
 
-Both run inside MJX's own solver and step the same worlds in turns within one run. Speeds are ratios of medians. Positions are compared after two steps.
+Both run inside MJX's own solver and step the same worlds in turns within one run. Speeds are ratios of medians.
+Positions are compared after two steps.
 """
 
 from __future__ import annotations
