@@ -185,7 +185,7 @@ class VecEnv(Generic[S]):
             return states.replace(key=key, pool_used=states.pool_used + num_done), fresh
         states = self._refill_pool(states, done)
         size = self.num_envs // self.num_parts
-        rank = jnp.cumsum(done.reshape(self.num_parts, size), axis=1, dtype=jnp.int32)  # of an ended episode in its part
+        rank = jnp.cumsum(done.reshape(self.num_parts, size), axis=1, dtype=jnp.int32)  # of ended episodes
         index = jnp.clip(states.pool_used[:, None] + rank - 1, 0, size - 1)
 
         def draw(leaf: jax.Array) -> jax.Array:

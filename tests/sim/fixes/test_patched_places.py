@@ -5,7 +5,7 @@ import inspect
 from importlib.metadata import version
 
 import pytest
-from mujoco.mjx._src import collision_driver, solver
+from mujoco.mjx._src import collision_driver, forward, solver
 
 from mjx_safety.sim.fixes import mjx_colliders
 
@@ -13,6 +13,9 @@ MJX, WARP = "mujoco.mjx._src", "mujoco.mjx.third_party.mujoco_warp._src"
 PLACES = [  # what breaks, module, function, its parameters
     ("the exact line search, which replaces it", f"{MJX}.solver", "_linesearch", ("m", "d", "ctx")),
     ("the exact line search, which calls it", f"{MJX}.support", "mul_m", ("m", "d", "vec")),
+    ("the solver, which replaces it", f"{MJX}.solver", "solve", ("m", "d")),
+    ("the solver, which calls it", f"{MJX}.solver", "_trace_m", ("m", "d")),
+    ("the solutions of M x = b, which replace it", f"{MJX}.smooth", "solve_m", ("m", "d", "x")),
     ("the contacts of two boxes, which call it", f"{MJX}.collision_convex", "_box_box", ("b1", "b2")),
     ("the contacts of two boxes, wrapped by it", f"{MJX}.collision_convex", "collider", ("ncon",)),
     ("the contacts with the floor, wrapped by it", f"{MJX}.collision_primitive", "collider", ("ncon",)),
@@ -47,6 +50,13 @@ def test_a_patched_function_is_where_it_was(broken, module, name, parameters):
 def test_a_corrected_pair_is_in_the_table_of_colliders(pair):
     said = f"mujoco-mjx {version('mujoco-mjx')} has no collider for {pair}: the corrected one is never called."
     assert pair in collision_driver._COLLISION_FUNC, said
+
+
+def test_the_forward_pass_calls_the_replaced_functions_by_name():
+    said = f"mujoco-mjx {version('mujoco-mjx')} no longer calls solver.solve or smooth.solve_m: ours are never used."
+    assert "solver.solve" in inspect.getsource(forward.forward), said
+    assert "smooth.solve_m" in inspect.getsource(forward.fwd_acceleration), said
+    assert "smooth.solve_m" in inspect.getsource(forward.euler), said
 
 
 def test_the_solver_calls_its_line_search_by_the_replaced_name():
