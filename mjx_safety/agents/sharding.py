@@ -59,9 +59,9 @@ def member_shardings(mesh: Mesh, like: TrainState) -> TrainState:
     return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(WORLDS)), like)
 
 
-def gather(state: TrainState) -> TrainState:
-    """Copy arrays that are spread over processes to all of them. Every process must call this."""
-    where = state.num_rollouts.sharding
-    if where.is_fully_addressable:
-        return state
-    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(where.mesh, PartitionSpec()))(state)
+def gather(tree: Any) -> Any:
+    """Copy arrays that are spread over several processes to all of them. Every process has to call it."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
+        return tree
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))(tree)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from mjx_safety.agents import sharding
 from mjx_safety.agents.types import Algorithm, Metrics, TrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
@@ -102,8 +103,9 @@ def make_chunk(
 
     if shardings is None:
         return jax.jit(chunk, donate_argnums=0)
-    everywhere = NamedSharding(shardings.num_rollouts.mesh, PartitionSpec())
-    return jax.jit(chunk, donate_argnums=0, in_shardings=(shardings, None), out_shardings=(shardings, everywhere))
+    mesh, spread = shardings.num_rollouts.mesh, shardings.num_rollouts.spec  # spread: trainings side by side
+    of_rows = NamedSharding(mesh, PartitionSpec(None, *spread) if spread else PartitionSpec())
+    return jax.jit(chunk, donate_argnums=0, in_shardings=(shardings, None), out_shardings=(shardings, of_rows))
 
 
 def train(
@@ -136,7 +138,7 @@ def run_chunks(
         size = min(size, remaining)
         start = time.perf_counter()
         state, metrics = chunk(state, jnp.int32(size))
-        table = {name: np.asarray(column).tolist() for name, column in metrics.items()}
+        table = {name: np.asarray(column).tolist() for name, column in sharding.gather(metrics).items()}
         seconds = time.perf_counter() - start
         yield Chunk(state, [{name: column[i] for name, column in table.items()} for i in range(size)], seconds)
         remaining -= size

@@ -91,7 +91,7 @@ def of_members():
     like = jax.eval_shape(lambda: init_many(build, settings, keys))
     where = sharding.member_shardings(mesh, like)
     run = sharding.by_member(partial(iterate_many, build), mesh)
-    return read(jax.jit(partial(run, settings), in_shardings=(where,)).lower(like))
+    return read(make_chunk(partial(run, settings), where).lower(like, jnp.int32(1)))
 
 
 small = SACConfig(hidden_sizes=(8,), replay_capacity=8192, batch_size=128, num_updates=2)
