@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,8 @@ def newton(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         end, _ = jax.lax.while_loop(lambda carry: carry[0].wants_more, step, (start, jnp.int32(0)))
     acts = (end.Jaref < 0.0) | is_equality
     fields = {"qfrc_constraint": end.qfrc_constraint, "qacc": end.qacc}
-    return data.tree_replace(fields | {"_impl.efc_force": -rows.efc_D * end.Jaref * acts})
+    found = data.tree_replace(fields | {"_impl.efc_force": -rows.efc_D * end.Jaref * acts})
+    return cast(mjx.Data, found)
 
 
 def solve_m(model: mjx.Model, data: mjx.Data, vector: jax.Array) -> jax.Array:
