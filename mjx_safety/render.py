@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 import mjx_safety
+from mjx_safety.cli.render import main
 
 _draw = mjx_safety.render
 
@@ -19,8 +20,6 @@ class _Callable(ModuleType):
 
 
 if __name__ == "__main__":
-    from mjx_safety.cli.render import main
-
     raise SystemExit(main())
 
 sys.modules[__name__].__class__ = _Callable
