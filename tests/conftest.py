@@ -3,6 +3,7 @@
 import gc
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,9 +39,11 @@ jax.config.update("jax_legacy_prng_key", "error")  # typed keys only
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_end_with_their_module() -> Iterator[None]:
-    """Forget what was compiled once the process is large. The cache on disk still has it."""
+    """Forget what was compiled once the process is large, and worlds that count it. The cache on disk still has it."""
     yield
     if resident_bytes() > LARGE:
+        if "worlds" in sys.modules:
+            sys.modules["worlds"].world_of.cache_clear()
         jax.clear_caches()
         gc.collect()
 

@@ -23,7 +23,7 @@ env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
 state = env.step(env.reset(jax.random.key(0)), jax.numpy.zeros(env.action_size))
 assert state.obs.shape == (env.obs_size,) and not state.terminated
 from mjx_safety.viz import replay
-assert "__DATA__" in replay.TEMPLATE.read_text()
+assert all(replay.PARTS.with_suffix(end).exists() for end in (".html", ".css", ".js"))
 print(mjx_safety.__file__)
 """
 

@@ -402,12 +402,12 @@ def test_a_limit_on_an_unknown_source_is_refused_before_training():
 LIMIT = 15.0
 FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of iterations
     "ppo-lag": {"multiplier_learning_rate": 0.3},
-    "trpo-lag": {"multiplier_learning_rate": 0.3},
+    "trpo-lag": {"multiplier_learning_rate": 0.5},
     "focops": {"multiplier_learning_rate": 0.3},
     "cup": {"multiplier_learning_rate": 0.3},
     "ppo-lag-adam": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
     "ppo-lag-softplus": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
-    "ppo-pid": {"integral_gain": 0.1, "proportional_gain": 1.0, "smoothing": 0.5},
+    "ppo-pid": {"integral_gain": 0.3, "proportional_gain": 2.0, "smoothing": 0.5},
     "trpo-pid": {"integral_gain": 0.1, "proportional_gain": 1.0, "smoothing": 0.5},
 }
 

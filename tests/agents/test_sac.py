@@ -153,7 +153,7 @@ def test_constrained_optimum():
     There the reward rises by 1.6 and the cost by 0.5 per unit of action: the price of cost in reward is 3.2.
     """
     venv = vectorize(probe_envs.CostlyTarget(), 64, stagger=True)
-    constraint = lagrangian(12.0, projected_ascent(learning_rate=0.005))
+    constraint = lagrangian(12.0, projected_ascent(learning_rate=0.06))
     _, metrics = run(venv, sac(SMALL, constraint), 600, CONFIG.replace(cost_smoothing=0.5))
     tail = slice(-200, None)
     assert_allclose(metrics["episode_cost"][tail].mean(), 12.0, rtol=0.05)
@@ -198,7 +198,7 @@ class TwoCosts(probe_envs.ProbeEnv):
 
 def test_every_limited_source_has_a_critic_and_a_multiplier():
     venv = vectorize(TwoCosts(cost_names=("a", "b")), 16, stagger=True)
-    constraint = lagrangian({"b": 5.0, "a": 5.0}, projected_ascent(learning_rate=0.01))
+    constraint = lagrangian({"b": 5.0, "a": 5.0}, projected_ascent(learning_rate=0.05))
     config = SMALL.replace(random_steps=0.0, num_updates=64)
     state, metrics = run(venv, sac(config, constraint), 40, CONFIG.replace(unroll_length=8))
     assert_allclose(state.replay.steps.costs[0], [0.0, 1.0])  # steps with cost, in the order of the limits

@@ -33,7 +33,9 @@ def test_all_episodes_end_at_the_time_limit(run):
 def test_the_last_observation_is_that_of_the_old_world(run):
     world, states = run
     before = states[LENGTH - 1].env_state
-    np.testing.assert_allclose(states[LENGTH].final_obs, world.steps(before, jnp.full((B, 2), 0.5)).obs, atol=1e-5)
+    np.testing.assert_allclose(
+        states[LENGTH].final_obs, world.steps(before, jnp.full((B, 2), 0.5)).obs, atol=1e-5, rtol=1e-5
+    )
     assert not np.any(np.all(np.isclose(states[LENGTH].obs, states[LENGTH].final_obs), axis=-1))
 
 

@@ -40,7 +40,7 @@ def num_threads():
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
 def test_threads_end_with_the_environment():
-    env = mjx_safety.make(ID, physics="mujoco")
+    env = mjx_safety.make(ID, physics="mujoco", vases=mjx_safety.Vases(num=2))  # nobody else holds one like it
     keys = jax.random.split(jax.random.key(0), NUM)
     states = jax.jit(jax.vmap(env.reset))(keys)
     for num in range(NUM - 8, NUM):

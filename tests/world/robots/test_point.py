@@ -89,11 +89,11 @@ def test_check_values_of_the_reference(env, drives, action, step):
     states = drives[action]
     qpos, qvel, *sensors = CHECK_VALUES[action, step]
     obs = states.obs[step]
-    np.testing.assert_allclose(states.data.qpos[step], qpos, rtol=2e-6, atol=1e-7)
-    np.testing.assert_allclose(states.data.qvel[step], qvel, rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(states.data.qpos[step], qpos, rtol=2e-6, atol=3e-7)  # in single precision
+    np.testing.assert_allclose(states.data.qvel[step], qvel, rtol=2e-6, atol=3e-7)
     for name, expected in zip(("accelerometer", "velocimeter", "magnetometer"), sensors, strict=True):
         np.testing.assert_allclose(obs[env.obs_slices[name]][:2], expected, rtol=5e-6, atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(obs[env.obs_slices["gyro"]], [0, 0, qvel[2]], rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(obs[env.obs_slices["gyro"]], [0, 0, qvel[2]], rtol=2e-6, atol=3e-7)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -107,7 +107,7 @@ def test_the_vertical_entries_are_constant_in_the_plane(env, drives, action):
 
 def test_the_top_speed_is_one_and_a_half(env, drives):
     speed = np.asarray(drives[1.0, 0.0].obs)[:, env.obs_slices["velocimeter"]][:, 0]
-    assert np.all(np.diff(speed) > 0) and speed[-1] < 1.5
+    assert np.all(np.diff(speed) >= 0) and speed[-1] < 1.5
     time = 0.02 * np.arange(301)
     assert speed[-1] == pytest.approx(1.5 * (1 - np.exp(-0.01 / 0.0051887902 * time[-1])), rel=1e-3)
 
