@@ -6,7 +6,7 @@
     python benchmarks/campaign.py --list                   # what is there and what is missing
 
 A run trains with the defaults of the command line, then 256 fresh episodes judge it. It can be stopped at any time: the
-next call resumes it from its checkpoint. Results: benchmarks/results/learning/<env>-<algo>-seed<seed>.json and .png.
+next call resumes it from its checkpoint. Results: benchmarks/results/campaign/<env>-<algo>-seed<seed>.json and .png.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import learning
 import tyro
 
 WORK = Path("runs") / "campaign"
+RESULTS = learning.RESULTS.parent / "campaign"
 OFF_POLICY_STEPS, STEPS = 1_000_000, 10_000_000
 POINT = ("PointGoal1", "PointGoal2", "PointButton1", "PointButton2")
 MORE_POINT = ("PointPush1", "PointPush2", "PointCircle1", "PointCircle2")
@@ -55,7 +56,7 @@ class Run(NamedTuple):
     @property
     def is_kept(self) -> bool:
         """Whether its result is there."""
-        return (learning.RESULTS / f"{self.name}.json").exists()
+        return (RESULTS / f"{self.name}.json").exists()
 
 
 @dataclasses.dataclass
@@ -90,8 +91,8 @@ def planned(args: Args) -> Iterator[Run]:
                         yield Run(env, algo, seed)
 
 
-def train(run: Run, total_steps: int) -> None:
-    """Train one run, or go on with it, then judge and keep it."""
+def train(run: Run, total_steps: int) -> dict[str, Any]:
+    """Train one run, or go on with it, then judge and keep it. Returns its evaluation by the mean action."""
     folder = WORK / run.name
     if (folder / "checkpoints").exists():
         flags = ["--resume", str(folder)]
@@ -101,7 +102,7 @@ def train(run: Run, total_steps: int) -> None:
         flags += ["--total-steps", str(total_steps)]
     _call("train", *flags)
     _call("evaluate", str(folder))
-    learning.keep(folder, run.name)
+    return learning.keep(folder, run.name, RESULTS)["evaluation"]["policies"]["mean"]
 
 
 def _call(program: str, *flags: str) -> None:
@@ -121,8 +122,7 @@ def main(args: Args) -> None:
             print(f"missing: {', '.join(other.name for other in missing[number:])}")
             return
         start = time.monotonic()
-        train(run, args.total_steps or (OFF_POLICY_STEPS if run.algo.startswith(("sac", "td3")) else STEPS))
-        end = learning.read(run.name)["evaluation"]["policies"]["mean"]
+        end = train(run, args.total_steps or (OFF_POLICY_STEPS if run.algo.startswith(("sac", "td3")) else STEPS))
         figures = f"{end['episode_return_mean']:.1f} / {end['episode_cost_mean']:.1f}"
         print(f"{run.name}: {figures} by the mean action, {time.monotonic() - start:.0f} s", flush=True)
 

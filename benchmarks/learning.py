@@ -69,8 +69,8 @@ def _without_paths(command: list[str]) -> str:
     return shlex.join(["python", "-m", f"mjx_safety.{Path(command[1]).stem}", *command[2:]])
 
 
-def keep(run: Path, name: str) -> dict[str, Any]:
-    """Write the results of a run folder. Returns their summary."""
+def keep(run: Path, name: str, folder: Path = RESULTS) -> dict[str, Any]:
+    """Write the results of a run folder to name.json and name.png. Returns them."""
     config = json.loads((run / "config.json").read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
@@ -88,17 +88,12 @@ def keep(run: Path, name: str) -> dict[str, Any]:
         "evaluation": judged,
         "curve": {column: [_short(row.get(column)) for row in thinned] for column in CURVE},
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1).replace(str(run), f"runs/{name}")
     text = re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), text)  # a list a line
-    (RESULTS / f"{name}.json").write_text(text + "\n")
-    shutil.copy(run / "learning_curve.png", RESULTS / f"{name}.png")
-    return result["summary"]
-
-
-def read(name: str) -> dict[str, Any]:
-    """Read a kept result."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    (folder / f"{name}.json").write_text(text + "\n")
+    shutil.copy(run / "learning_curve.png", folder / f"{name}.png")
+    return result
 
 
 def _short(value: float | None) -> float | None:
@@ -107,4 +102,4 @@ def _short(value: float | None) -> float | None:
 
 if __name__ == "__main__":
     flags = tyro.cli(Args, description=__doc__)
-    print(json.dumps(keep(flags.run, flags.name), indent=1))
+    print(json.dumps(keep(flags.run, flags.name)["summary"], indent=1))

@@ -19,6 +19,8 @@ from mjx_safety.runs import scores, training_options
 
 ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
+CAMPAIGN = RESULTS.parent / "campaign"  # trained with the defaults by benchmarks/campaign.py
+EARLIER = " (earlier settings)"  # code and defaults of the commit in the file
 PAGES = {  # name -> file of its page, without ending
     "ppo": "ppo", "ppo-lag": "lagrangian", "ppo-lag-adam": "lagrangian", "ppo-lag-softplus": "lagrangian",
     "ppo-pid": "pid", "ppo-early": "early_termination", "trpo": "trpo", "trpo-lag": "lagrangian", "trpo-pid": "pid",
@@ -83,7 +85,10 @@ SEED = re.compile(r"-seed(\d+)$")
 @functools.cache
 def results() -> dict[str, dict[str, Any]]:
     """Return the files that hold one training each, by name."""
-    files = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    paths = {path.stem: path for path in sorted(CAMPAIGN.glob("*.json"))}
+    redone = {SEED.sub("", name) for name in paths}
+    paths |= {path.stem: path for path in sorted(RESULTS.glob("*.json")) if SEED.sub("", path.stem) not in redone}
+    files = {name: json.loads(path.read_text()) | {"folder": path.parent.name} for name, path in paths.items()}
     return {name: file for name, file in files.items() if "run" in file and "summary" in file}
 
 
@@ -108,7 +113,8 @@ def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
         pairs = ((there.episode_return, there.episode_return_std), (there.episode_cost, there.episode_cost_std))
         published = " / ".join(f"{value:.1f} ± {spread:.1f}" for value, spread in pairs)
     return [
-        f"{shared} {', '.join(link(name, root) for name in names)}",
+        f"{shared}{EARLIER if trained[0]['folder'] == RESULTS.name else ''} "
+        + ", ".join(link(name, root) for name in names),
         run["env"],
         f"{run['physics']}, {steps} steps",
         "-" if run["algo"] in NO_LIMIT else number(run["cost_limit"]),
@@ -120,8 +126,8 @@ def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
 
 def link(name: str, root: str) -> str:
     """Return a link to a result, named by its seed."""
-    seed = SEED.search(name)
-    return f"[{f'seed {seed[1]}' if seed else 'result'}]({root}benchmarks/results/learning/{name}.json)"
+    seed, folder = SEED.search(name), results()[name]["folder"]
+    return f"[{f'seed {seed[1]}' if seed else 'result'}]({root}benchmarks/results/{folder}/{name}.json)"
 
 
 def over_seeds(values: list[dict[str, float]], name: str) -> str:
@@ -141,7 +147,7 @@ def reached(*algos: str) -> str:
     """Return the results of some algorithms as a table, and the curves of the first ones."""
     mine = {name: result for name, result in results().items() if result["run"]["algo"] in algos}
     if not mine:
-        return "No training of it is kept in `benchmarks/results/learning` yet." + published_only(*algos)
+        return "No training of it is kept in `benchmarks/results` yet." + published_only(*algos)
     parts = [table(OUTCOME, (outcome(*group) for group in by_seed(mine).items()))]
     parts += list(curves(mine))
     return "\n\n".join(parts)
@@ -173,9 +179,11 @@ def spread() -> str:
 
 def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Return pictures of the longest trainings."""
-    longest = sorted(mine, key=lambda name: -mine[name]["summary"]["env_steps"])
-    for name in [name for name in longest if (RESULTS / f"{name}.png").is_file()][:MANY]:
-        yield f"![Return and cost during the training {name}](../../benchmarks/results/learning/{name}.png)"
+    longest = sorted(mine, key=lambda name: (mine[name]["folder"], -mine[name]["summary"]["env_steps"]))
+    for name in longest[:MANY]:
+        folder = mine[name]["folder"]
+        if (RESULTS.parent / folder / f"{name}.png").is_file():
+            yield f"![Return and cost during the training {name}](../../benchmarks/results/{folder}/{name}.png)"
 
 
 def published_only(*algos: str) -> str:

@@ -34,7 +34,7 @@ class FirstOrderConfig(ActorCriticConfig):
     num_passes: int = struct.field(pytree_node=False, default=8)  # largest number of policy passes over a batch
     num_critic_passes: int = struct.field(pytree_node=False, default=5)  # critic passes over a batch, always all
     learning_rate: float = 2e-4  # step size of Adam, policy
-    entropy_coef: float = 0.01  # weight of the entropy bonus; multipliers scale it like the reward
+    entropy_coef: float = 0.03  # weight of the entropy bonus; multipliers scale it like the reward
     target_kl: float = 0.015  # nats; largest KL divergence from the old policy
 
 

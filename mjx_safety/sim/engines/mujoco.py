@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import math
 import threading
 import weakref
 from typing import Any
@@ -24,7 +25,11 @@ from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
 NEWEST = 4  # number of batch sizes per scene whose scratch space and threads are kept
+_PACKED = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl", "mocap_pos", "mocap_quat")
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
+
+
+Request = tuple[EngineScene, PhysicsState, jax.Array]  # a scene, the world's state in it, whether to solve it
 
 
 class MujocoPhysics:
@@ -54,7 +59,7 @@ class MujocoPhysics:
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.forward`."""
-        return self._solve(self.scene, data, jnp.bool_(True), 0, None)[0]
+        return self._solve([(self.scene, data, jnp.bool_(True))], 0, None)[0][0]
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
@@ -68,7 +73,7 @@ class MujocoPhysics:
     ) -> tuple[PhysicsState, PhysicsReading]:
         seconds = max_substeps * float(self.scene.model.opt.timestep)
         if self.scenes.alone is None:
-            return self._solve(self.scene, data, jnp.bool_(True), max_substeps, num_substeps)[0]
+            return self._solve([(self.scene, data, jnp.bool_(True))], max_substeps, num_substeps)[0][0]
 
         def cheap(_: None, active: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
             return self._step_alone(data, active, max_substeps, num)
@@ -97,7 +102,8 @@ class MujocoPhysics:
         if self._closed_form is not None:
             return self._closed_form.step(data, max_substeps, num_substeps)
         nearby, robot = self._alone, self._alone.gather(data, {})
-        (moved, reading), excursion = self._solve(nearby.near, robot, active, max_substeps, num_substeps, tracks=True)
+        request = (nearby.near, robot, active)
+        (moved, reading), excursion = self._solve([request], max_substeps, num_substeps, tracks=True)[0]
         return (nearby.scatter(data, moved, {}), nearby.spread(reading, {})), excursion
 
     def _step_with_objects(
@@ -106,35 +112,36 @@ class MujocoPhysics:
         """Step the robot and the objects that matter, or all objects if more matter than there are slots."""
         nearby, args = self.nearby, (max_substeps, num_substeps)
         if nearby.is_all:
-            return self._solve(self.scene, data, active, *args)[0]
+            return self._solve([(self.scene, data, active)], *args)[0][0]
         relevant = nearby.relevant(data, max_substeps * float(self.scene.model.opt.timestep), hint)
         fits, chosen = nearby.fits(relevant), nearby.select(data, relevant)
-        (moved, reading), _ = self._solve(nearby.near, nearby.gather(data, chosen), active & fits, *args)
+        requests = [(nearby.near, nearby.gather(data, chosen), active & fits), (self.scene, data, active & ~fits)]
+        ((moved, reading), _), (everything, _) = self._solve(requests, *args)
         some = nearby.scatter(data, moved, chosen), nearby.spread(reading, chosen)
-        everything = self._solve(self.scene, data, active & ~fits, *args)[0]
         return jax.tree.map(lambda whole, part: jnp.where(fits, part, whole), everything, some)
 
     def _solve(
-        self,
-        scene: EngineScene,
-        data: PhysicsState,
-        active: jax.Array,
-        max_substeps: int,
-        num_substeps: jax.Array | None,
-        tracks: bool = False,
-    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
-        """Advance one world on the host, if it is active.
+        self, requests: list[Request], max_substeps: int, num_substeps: jax.Array | None, tracks: bool = False
+    ) -> list[tuple[tuple[PhysicsState, PhysicsReading], jax.Array]]:
+        """Advance one world on the host, as a state of each of some scenes, those that are active.
 
-        tracks: also return the robot's largest distance from its start, [] m, else 0.
+        tracks: also return the robot's largest distance from its start, [] m, else 0. All numbers travel as one array
+        each way, since every array has its price.
         """
-        out = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in self._solvers[scene].sizes.items()}
-        on_host = _OnHost(self.scenes, scene, max_substeps, tracks)
-        after = jax.pure_callback(on_host, out, data, active, num_substeps, vmap_method="broadcast_all")
-        sensordata, excursion = after.pop("sensordata"), after.pop("excursion")[0]
-        sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(scene.solid_bodies)])
-        fields = {name: after.pop(name) for name in scene.fields}
-        moved = data.replace(**after | {"time": after["time"][0]})
-        return (moved, PhysicsReading(sensors=sensors, contacts=contacts, fields=fields)), excursion
+        num = jnp.float32(max_substeps) if num_substeps is None else jnp.asarray(num_substeps, jnp.float32)
+        packed = jnp.concatenate([num[None], *(_pack(data, active) for _, data, active in requests)])
+        shapes = tuple(
+            (scene, tuple((name, jnp.shape(getattr(data, name))) for name in _PACKED)) for scene, data, _ in requests
+        )
+        sizes = [self._solvers[scene].sizes for scene, _, _ in requests]
+        out = jax.ShapeDtypeStruct((sum(sum(of_one.values()) for of_one in sizes),), jnp.float32)
+        on_host = _OnHost(self.scenes, shapes, max_substeps, num_substeps is not None, tracks)
+        found, results = jax.pure_callback(on_host, out, packed, vmap_method="broadcast_all"), []
+        for (scene, data, _), of_one in zip(requests, sizes, strict=True):
+            ends = np.cumsum([*of_one.values()])
+            *values, found = jnp.split(found, ends)
+            results.append(_unpack(scene, data, dict(zip(of_one, values, strict=True))))
+        return results
 
     def solver(self, scene: EngineScene) -> _Solver:
         """Return the solver of one of the scenes."""
@@ -170,23 +177,47 @@ def _sizes(scene: EngineScene) -> dict[str, int]:
     return sizes | {"sensordata": model.nsensordata, "time": 1, "excursion": 1} | field_sizes(scene)
 
 
+def _pack(data: PhysicsState, active: jax.Array) -> jax.Array:
+    """One world as one array: whether it is active, then all that the solver needs of its state."""
+    parts = [jnp.ravel(getattr(data, name)) for name in _PACKED]
+    return jnp.concatenate([jnp.asarray(active, jnp.float32)[None], *parts])
+
+
+def _unpack(
+    scene: EngineScene, data: PhysicsState, values: dict[str, jax.Array]
+) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+    """State, reading and excursion of a world that was `data` before. values: by the names of `_sizes`."""
+    sensordata, excursion = values.pop("sensordata"), values.pop("excursion")[0]
+    sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(scene.solid_bodies)])
+    fields = {name: values.pop(name) for name in scene.fields}
+    moved = data.replace(**values | {"time": values["time"][0]})
+    return (moved, PhysicsReading(sensors=sensors, contacts=contacts, fields=fields)), excursion
+
+
 @dataclasses.dataclass(frozen=True)
 class _OnHost:
     """The host side of a call. Instances compare equal, so that JAX compiles once."""
 
     scenes: Scenes
-    scene: EngineScene
+    shapes: tuple[tuple[EngineScene, tuple[tuple[str, tuple[int, ...]], ...]], ...]  # of each request
     max_substeps: int
+    varies: bool  # the number of substeps
     tracks: bool
 
-    def __call__(self, data: PhysicsState, active: jax.Array, num_substeps: jax.Array | None) -> dict[str, np.ndarray]:
-        data, wanted, num = jax.tree.map(np.asarray, (data, active, num_substeps))
-        shape = data.time.shape  # all leading axes are worlds
-        worlds = (int(np.prod(shape)),)
-        data, wanted, num = jax.tree.map(lambda x: x.reshape(worlds + x.shape[len(shape) :]), (data, wanted, num))
+    def __call__(self, packed: jax.Array) -> np.ndarray:
+        numbers = np.asarray(packed)  # [..., n]; all leading axes are worlds
+        worlds = numbers.reshape(-1, numbers.shape[-1])
+        num, start, parts = worlds[:, 0].astype(int) if self.varies else None, 1, []
+        physics = physics_of(self.scenes)
         with no_warnings(), np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment handles
-            after = physics_of(self.scenes).solver(self.scene).run(data, wanted, num, self)
-        return {name: values.reshape(shape + values.shape[1:]) for name, values in after.items()}
+            for scene, shapes in self.shapes:
+                active, start, fields = worlds[:, start] > 0, start + 1, {}
+                for name, shape in shapes:
+                    size = math.prod(shape)
+                    fields[name] = worlds[:, start : start + size].reshape(len(worlds), *shape)
+                    start += size
+                parts.append(physics.solver(scene).run(PhysicsState(**fields), active, num, self))
+        return np.concatenate(parts, axis=-1).reshape(*numbers.shape[:-1], -1)
 
 
 class _Solver:
@@ -197,17 +228,17 @@ class _Solver:
         self._batches: collections.OrderedDict[int, _HostBatch] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def run(
-        self, data: PhysicsState, wanted: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost
-    ) -> dict[str, np.ndarray]:
-        """Advance the wanted worlds [B] bool. The others return zeros. Fields: [B, n]."""
+    def run(self, data: PhysicsState, wanted: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost) -> np.ndarray:
+        """Advance the wanted worlds [B] bool. The others return zeros. Returns [B, n], in the order of `_sizes`."""
         worlds = np.flatnonzero(wanted)
-        after = {name: np.zeros((len(wanted), size), np.float32) for name, size in self.sizes.items()}
+        after, start = np.zeros((len(wanted), sum(self.sizes.values())), np.float32), 0
         if len(worlds):
             with self._lock:
                 found = self._batch(len(wanted)).run(data, worlds, num_substeps, call)
-                for name, values in found.items():
-                    after[name][worlds] = values
+                for name, size in self.sizes.items():
+                    if size:
+                        after[worlds, start : start + size] = found[name]
+                    start += size
         return after
 
     def _batch(self, num_worlds: int) -> _HostBatch:
