@@ -401,7 +401,7 @@ def test_a_limit_on_an_unknown_source_is_refused_before_training():
 
 LIMIT = 15.0
 FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of iterations
-    "ppo-lag": {"multiplier_learning_rate": 0.3},
+    "ppo-lag": {"multiplier_learning_rate": 0.5},
     "trpo-lag": {"multiplier_learning_rate": 0.5},
     "focops": {"multiplier_learning_rate": 0.3},
     "cup": {"multiplier_learning_rate": 0.3},
