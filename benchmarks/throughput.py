@@ -24,6 +24,7 @@ import tyro
 from mjx_safety import registry
 from mjx_safety.cli import benchmark
 from mjx_safety.cli.benchmark import Flags
+from mjx_safety.cli.gpu_flags import set_gpu_flags
 
 RESULTS = Path(__file__).parent / "results"
 ENVS = ("PointGoal1", "PointGoal2", "CarGoal1", "CarButton1", "DoggoGoal1", "DoggoGoal2", "PointPush1")
@@ -75,12 +76,13 @@ def plan_of(args: Args) -> list[Flags]:
         common = dataclasses.replace(common, jobs=os.cpu_count() or 1)
         both = {"physics": ("mjx",) if why_not_warp() else ("mjx", "warp")}
         bare = {"physics": (), "rollout": True, "num_envs": (1024,)}
+        goals, rest = ids("PointGoal2", "DoggoGoal1"), ids("CarGoal1", "PointPush1", "CarButton1", "DoggoGoal2")
         plan = [
             dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=(4096, 16384, 65536), **both),
-            dataclasses.replace(common, envs=ids("PointGoal2", "DoggoGoal1"), **both),
-            dataclasses.replace(common, envs=ids("PointGoal1"), modes=("train",)),
+            dataclasses.replace(common, envs=goals, num_envs=(4096, 16384), **both),
+            dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=(4096, 16384), modes=("train",)),
+            dataclasses.replace(common, envs=(*rest, "SafetyHalfCheetahVelocity-v0", "SafetyAntVelocity-v0")),
             dataclasses.replace(common, envs=ids("PointGoal1", "PointGoal2"), **bare),
-            dataclasses.replace(common, envs=ids("CarGoal1", "PointPush1", "CarButton1", "DoggoGoal2")),
         ]
     if not args.tiny:
         return plan
@@ -101,6 +103,7 @@ def missing(args: Args) -> list[str]:
 
 def main(args: Args) -> None:
     """Print what is missing, then measure."""
+    set_gpu_flags()
     notes = missing(args)
     for note in notes:
         print(f"Missing: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,6 @@ from mjx_safety.runs.training_options import UsageError
 from mjx_safety.viz import plots
 
 Row = dict[str, Any]
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's error code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,26 +113,36 @@ def _cases(flags: Flags) -> list[tuple[str, training_options.Accuracy, int, str]
     return list(itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes))
 
 
-def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program]:
-    """Compile the programs of a plan in order: one by one on request, or all at once in several threads."""
+def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program | jax.errors.JaxRuntimeError]:
+    """Compile the programs of a plan in order: one by one on request, or all at once in several threads.
+
+    A program that does not compile gives its error, and the others go on.
+    """
     cases = (
         (common.build_env(env_id, physics, accuracy), num_envs, mode, flags.num_steps)
         for flags in plan
         for env_id in flags.envs
         for physics, accuracy, num_envs, mode in _cases(flags)
     )
+
+    def prepare(case: tuple[Any, int, str, int]) -> throughput.Program | jax.errors.JaxRuntimeError:
+        try:
+            return throughput.prepare(*case)
+        except jax.errors.JaxRuntimeError as error:
+            return error
+
     jobs = max(flags.jobs for flags in plan)
     if jobs == 1:
-        return itertools.starmap(throughput.prepare, cases)
+        return map(prepare, cases)
     print(f"Compiling everything first, {jobs} programs at a time")
     with ThreadPoolExecutor(jobs) as pool:
-        return iter([*pool.map(lambda case: throughput.prepare(*case), cases)])
+        return iter([*pool.map(prepare, cases)])
 
 
 def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> Iterator[Row | str]:
     """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps.
 
-    A program that does not fit into the device's memory gives a sentence instead of a row.
+    A program that the device refuses, by its memory for instance, gives a sentence instead of a row.
     """
     cases = _cases(flags)
     in_turns = flags.rollout and any((case[0], case[-1]) == ("mujoco", "step") for case in cases)
@@ -142,10 +152,10 @@ def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> 
         engine = physics if accuracy == "fast" else f"{physics}-{accuracy}"
         what = {"env": env_id, "engine": engine, "mode": mode, "num_envs": num_envs}
         try:
+            if isinstance(program, Exception):
+                raise program
             timing, figures, bare = throughput.measure(program, flags.repeats, beside)
         except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error):
-                raise
             yield f"{env_id} {engine} {mode} {num_envs} worlds: {str(error).splitlines()[0]}"
             continue
         yield what | dataclasses.asdict(timing) | figures | throughput.buffers(program.env)
@@ -187,7 +197,8 @@ def _write(out: Path, plan: Sequence[Flags], program: str, rows: list[Row], miss
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = run_folder.describe_machine()
     machine["command"] = " ".join(["python", program, *machine["command"][2:]]).replace(*_peer_in(plan))
-    content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision, "missing": missing}
+    content = {**machine, "matmul_precision": jax.config.jax_default_matmul_precision}
+    content |= {"xla_flags": os.environ.get("XLA_FLAGS", ""), "missing": missing}
     content |= {"flags": plain, "rows": rows}
     out.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -17,10 +17,10 @@ import numpy as np
 from mujoco.rollout import Rollout
 
 from mjx_safety.agents.networks import make_networks
-from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.vector import VecEnv, VecState, vectorize
 from mjx_safety.registry import make
+from mjx_safety.runs.training_options import default_options
 from mjx_safety.sim.state import PhysicsState
 
 MODES = ("step", "act", "train")  # given actions, a policy's actions, a whole training iteration
@@ -153,10 +153,11 @@ def _stepping(env: AbstractEnv, venv: VecEnv, mode: str, num_steps: int) -> tupl
 
 def _training(venv: VecEnv, num_steps: int) -> tuple[Any, Callable[[], Any]]:
     """One iteration of PPO-Lagrangian with rollouts of `num_steps`. Carry: the training state."""
-    from mjx_safety.agents import PPOConfig, init, iterate, lagrangian, ppo
+    from mjx_safety.agents import init, iterate
 
-    algorithm = ppo(PPOConfig(), lagrangian(25.0))
-    one = partial(iterate, venv, algorithm, TrainConfig(unroll_length=num_steps))
+    options = default_options("ppo-lag", venv.num_envs, unroll_length=num_steps)
+    algorithm = options.build()
+    one = partial(iterate, venv, algorithm, options.train)
     return jax.jit(lambda state: one(state)[0], donate_argnums=0), lambda: init(venv, algorithm, jax.random.key(0))
 
 
