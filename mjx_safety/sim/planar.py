@@ -12,6 +12,7 @@ import functools
 import operator
 from typing import Any, NamedTuple
 
+import jax
 import mujoco
 import numpy as np
 
@@ -106,6 +107,8 @@ class PlanarRobot:
             if num_steps is not None:
                 after = Motion(*(xp.where(index < num_steps, new, old) for new, old in zip(after, now, strict=True)))
             now, farthest = after, xp.maximum(farthest, after.x**2 + after.y**2)
+            if xp is not np:
+                now, farthest = jax.lax.optimization_barrier((now, farthest))
         moved = Motion(start.x + now.x, start.y + now.y, start.yaw + now.yaw, *now[3:])
         return moved, xp.sqrt(farthest)
 
