@@ -159,7 +159,7 @@ def measure_state(repeats: int) -> dict[str, Any]:
         data = jax.lax.fori_loop(0, NUM_SUBSTEPS, lambda _, d: mjx.step(model, d), data.replace(ctrl=ctrl))
         return mjx.forward(model, data)
 
-    whole = jax.jit(jax.vmap(env.data))(states)
+    whole = jax.jit(jax.vmap(env.mjx_data))(states)
     lean_step, whole_step = jax.jit(jax.vmap(step_lean)), jax.jit(jax.vmap(step_whole))
     compile_seconds = {}
     for name, step, data in (("lean", lean_step, states.data), ("whole", whole_step, whole)):

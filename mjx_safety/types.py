@@ -12,6 +12,14 @@ from flax import struct
 
 
 @struct.dataclass
+class Places:
+    """Positions that stay for an episode, outside the physics: kind -> [N, 3] m, world frame."""
+
+    markers: dict[str, jax.Array]  # of kinds without a body
+    starts: dict[str, jax.Array]  # at reset, of kinds whose displacement costs
+
+
+@struct.dataclass
 class State:
     """One world between two steps. All fields belong to the same instant."""
 
@@ -25,7 +33,7 @@ class State:
     step_count: jax.Array  # [] int32, steps since reset
     placement_failed: jax.Array  # [] bool, the search for a layout or a goal ran out of tries
     data: Any  # the engine's part, opaque above `sim/`
-    scene: Any  # positions that stay for the episode, outside the physics
+    places: Places  # positions that stay for the episode, outside the physics
     memory: Any  # the task's memory
     key: jax.Array  # [] typed PRNG key for the rest of the episode
 

@@ -113,7 +113,7 @@ def _cases(flags: Flags) -> list[tuple[str, training_options.Accuracy, int, str]
     return list(itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes))
 
 
-def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program | jax.errors.JaxRuntimeError]:
+def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program | RuntimeError]:
     """Compile the programs of a plan in order: one by one on request, or all at once in several threads.
 
     A program that does not compile gives its error, and the others go on.
@@ -125,7 +125,7 @@ def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program | jax.errors
         for physics, accuracy, num_envs, mode in _cases(flags)
     )
 
-    def prepare(case: tuple[Any, int, str, int]) -> throughput.Program | jax.errors.JaxRuntimeError:
+    def prepare(case: tuple[Any, int, str, int]) -> throughput.Program | RuntimeError:
         try:
             return throughput.prepare(*case)
         except jax.errors.JaxRuntimeError as error:
@@ -139,7 +139,7 @@ def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program | jax.errors
         return iter([*pool.map(prepare, cases)])
 
 
-def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program]) -> Iterator[Row | str]:
+def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program | RuntimeError]) -> Iterator[Row | str]:
     """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps.
 
     A program that the device refuses, by its memory for instance, gives a sentence instead of a row.

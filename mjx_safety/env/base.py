@@ -114,7 +114,7 @@ class AbstractEnv(abc.ABC):
 
     @jax.jit
     @single_precision
-    def data(self, state: State) -> Any:
+    def mjx_data(self, state: State) -> Any:
         """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""
         return self.physics.data(state.data)
 
@@ -146,27 +146,3 @@ def undo_blow_up(
     data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
     reading = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), reading)
     return data, reading, ~sane
-
-
-def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ...]]) -> Snapshot:
-    """Replace the fields of the default by the given ones.
-
-    more: shapes of allowed fields that the default lacks. Raises ValueError for a field of the wrong shape or kind.
-    """
-    known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None} | dict(more)
-    changes = {}
-    for name, value in vars(given).items():
-        if value is None:
-            continue
-        if name == "memory":
-            changes[name] = value
-            continue
-        if name not in known:
-            raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
-        value = jnp.asarray(value, jnp.float32)
-        if name == "goal_pos" and value.ndim == 1:
-            value = value[None]
-        if value.shape != known[name]:
-            raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
-        changes[name] = value
-    return default.replace(**changes)

@@ -14,12 +14,13 @@ from typing_extensions import override
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
-from mjx_safety.env.base import AbstractEnv, check_action, overlay, to_control, undo_blow_up
+from mjx_safety.env import snapshots
+from mjx_safety.env.base import AbstractEnv, check_action, to_control, undo_blow_up
 from mjx_safety.env.observation import observation_sizes, observe
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
-from mjx_safety.types import Snapshot, State
+from mjx_safety.sim.state import PhysicsState
+from mjx_safety.types import Places, Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.placement.batch import sample_layouts
@@ -132,27 +133,27 @@ class Env(AbstractEnv):
         redraw_key, memory_key, noise_key, skip_key = jax.random.split(
             jax.random.fold_in(state.key, state.step_count), 4
         )
-        data, reading = self.physics.step(
+        data, measured = self.physics.step(
             state.data, self._control(action, noise_key), config.frameskip, self._num_substeps(skip_key)
         )
-        data, reading, exception = undo_blow_up(state.data, data, reading)
-        readings = self.scene.read(data, reading, state.scene)
+        data, measured, exception = undo_blow_up(state.data, data, measured)
+        world = self.scene.read(data, measured, state.places)
 
-        progress, goal_met = task.reward(readings, state.memory)
+        progress, goal_met = task.reward(world, state.memory)
         goal_met = goal_met & ~exception
-        reward = self._clip(progress + self._upright(readings)) + task.bonus * goal_met
-        costs, cost = self._cost(task.view(readings, state.memory))
+        reward = self._clip(progress + self._upright(world)) + task.bonus * goal_met
+        costs, cost = self._cost(task.view(world, state.memory))
 
-        readings, failed = self._move_goal(redraw_key, readings, goal_met)
-        memory = task.advance(readings, state.memory, goal_met, memory_key)
+        world, failed = self._move_goal(redraw_key, world, goal_met)
+        memory = task.advance(world, state.memory, goal_met, memory_key)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world without a valid layout ends at once
-        ended = exception | failed | self._is_down(readings)
+        ended = exception | failed | self._is_down(world)
         if not config.continue_goal:
             ended = ended | goal_met
-        seen = task.view(readings, memory)
+        shown = task.view(world, memory)
         return State(
-            obs=observe(config, self.scene, seen, data, step_count),
+            obs=observe(config, self.scene, shown, data, step_count),
             reward=jnp.where(exception, config.reward_exception, reward),
             cost=jnp.where(exception, 1.0, cost),
             costs=costs,
@@ -162,7 +163,7 @@ class Env(AbstractEnv):
             step_count=step_count,
             placement_failed=failed,
             data=data,
-            scene=self._episode(seen),
+            places=self._places(shown),
             memory=memory,
             key=state.key,
         )
@@ -171,28 +172,7 @@ class Env(AbstractEnv):
     @single_precision
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
-        num_solid = len(self.scene.solid_bodies)
-        zero = PhysicsReading(sensors=jnp.zeros(self.mj_model.nsensordata), contacts=jnp.zeros(num_solid))
-        readings = self.scene.read(state.data, zero, state.scene)
-        root_nq, root_nv = self.scene.root_sizes
-        fields = {f"{kind}_pos": pos for kind, pos in readings.pos.items()}
-        for part in ("quat", "linvel", "angvel"):
-            fields |= {f"{kind}_{part}": value for kind, value in getattr(readings, part).items()}
-        fields |= {f"{kind}_start_pos": pos for kind, pos in state.scene["start_pos"].items()}
-        fields |= self.scene.driven_fields(state.data)
-        fields |= self.config.task.to_snapshot(state.memory)
-        return Snapshot(
-            time=state.data.time,
-            ctrl=state.data.ctrl,
-            act=state.data.act if self.mj_model.na else None,
-            root_pos=readings.root_pos,
-            root_quat=readings.root_quat,
-            root_linvel=readings.root_linvel,
-            root_angvel=readings.root_angvel,
-            joint_qpos=state.data.qpos[root_nq : self.scene.robot_nq],
-            joint_qvel=state.data.qvel[root_nv : self.scene.robot_nv],
-            **fields,
-        )
+        return snapshots.take(self.config, self.scene, state)
 
     @jax.jit
     @single_precision
@@ -204,15 +184,14 @@ class Env(AbstractEnv):
         """
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
-        given, xy, failed = snapshot, jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
-        if any(getattr(given, f"{name}_pos") is None for name in ("root", *self.config.placed)):
+        xy, failed = jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
+        if any(getattr(snapshot, f"{name}_pos") is None for name in ("root", *self.config.placed)):
             xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement)
-        default = self._default_snapshot(yaw_key, xy)
-        snapshot = overlay(default, given, _optional_fields(default))
-        data, reading = self.physics.forward(self.scene.to_physics(snapshot))
-        readings = self.scene.read(data, reading, self._episode_of(snapshot))
-        memory = self.config.task.from_snapshot(readings, given, memory_key)
-        return self._first_state(data, readings, memory, next_key, failed)
+        complete = snapshots.complete(self._default_snapshot(yaw_key, xy), snapshot)
+        data, measured = self.physics.forward(self.scene.to_physics(complete))
+        world = self.scene.read(data, measured, self._places_of(complete))
+        memory = self.config.task.from_snapshot(world, snapshot, memory_key)
+        return self._first_state(data, world, memory, next_key, failed)
 
     def _layout_key(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys for the layout and for everything else."""
@@ -223,48 +202,30 @@ class Env(AbstractEnv):
         """Start an episode in a layout [N, 2] m."""
         snapshot = self._default_snapshot(jax.random.fold_in(layout_key, YAWS), xy)
         memory_key = jax.random.fold_in(layout_key, MEMORY)
-        data, reading = self.physics.start(self.scene.to_physics(snapshot))
-        readings = self.scene.read(data, reading, self._episode_of(snapshot))
-        return self._first_state(data, readings, self.config.task.init(readings, memory_key), key, failed)
+        data, measured = self.physics.start(self.scene.to_physics(snapshot))
+        world = self.scene.read(data, measured, self._places_of(snapshot))
+        return self._first_state(data, world, self.config.task.init(world, memory_key), key, failed)
 
     def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
         """All objects at rest at the places xy [N, 2] m of a layout, with random headings."""
-        table, fixed = self.placement, self.config.robot.start_yaw
-        root_key, key = jax.random.split(key)
-        root_yaw = 2 * jnp.pi * jax.random.uniform(root_key) if fixed is None else jnp.float32(fixed)
-        placed = {name: xy[table.rows(name)] for name in self.config.placed}
-        places = {name: placed.get(name, jnp.zeros((kind.num, 2))) for name, kind in self.config.objects.items()}
-        turns = 2 * jnp.pi * jax.random.uniform(key, (sum(kind.num for kind in self.config.objects.values()),))
-        headings, start = {}, 0
-        for name, kind in self.config.objects.items():
-            headings[name] = turns[start : start + kind.num] if kind.turned else jnp.array(kind.yaws, jnp.float32)
-            start += kind.num
-        return self.scene.default_snapshot(xy[0], root_yaw, places, headings, jax.random.fold_in(root_key, 1))
+        return snapshots.at_rest(self.config, self.scene, self.placement, key, xy)
 
-    def _episode_of(self, snapshot: Snapshot) -> dict[str, dict[str, jax.Array]]:
-        """Positions that stay for the episode: those of markers and, on request, of vases at reset."""
-        kinds = self.config.objects
-        pos = {name: getattr(snapshot, f"{name}_pos") for name in kinds if kinds[name].body_kind == "marker"}
-        start_pos = {}
-        if any(name == "vases_displace" for name, _, _ in self._sources):
-            given = snapshot.vases_start_pos
-            start_pos["vases"] = snapshot.vases_pos if given is None else jnp.asarray(given, jnp.float32)
-        return {"pos": pos, "start_pos": start_pos}
+    def _places_of(self, snapshot: Snapshot) -> Places:
+        """Places that stay for the episode of a snapshot."""
+        remembers = any(name == "vases_displace" for name, _, _ in self._sources)
+        return snapshots.places_of(self.config.objects, snapshot, remembers)
 
-    def _episode(self, readings: Readings) -> dict[str, dict[str, jax.Array]]:
-        """See `_episode_of`."""
-        kinds = self.config.objects
-        pos = {name: value for name, value in readings.pos.items() if kinds[name].body_kind == "marker"}
-        start_pos = {name: value for name, value in readings.start_pos.items() if kinds[name].body_kind == "free"}
-        return {"pos": pos, "start_pos": start_pos}
+    def _places(self, shown: Readings) -> Places:
+        """Places that stay for the episode, of a world as shown."""
+        return snapshots.places(self.config.objects, shown.pos, shown.start_pos)
 
     def _first_state(
-        self, data: PhysicsState, readings: Readings, memory: Any, key: jax.Array, failed: jax.Array
+        self, data: PhysicsState, world: Readings, memory: Any, key: jax.Array, failed: jax.Array
     ) -> State:
-        seen = self.config.task.view(readings, memory)
-        costs, cost = self._cost(seen)
+        shown = self.config.task.view(world, memory)
+        costs, cost = self._cost(shown)
         return State(
-            obs=observe(self.config, self.scene, seen, data, jnp.int32(0)),
+            obs=observe(self.config, self.scene, shown, data, jnp.int32(0)),
             reward=jnp.float32(0),
             cost=cost,
             costs=costs,
@@ -274,7 +235,7 @@ class Env(AbstractEnv):
             step_count=jnp.int32(0),
             placement_failed=failed,
             data=data,
-            scene=self._episode(seen),
+            places=self._places(shown),
             memory=memory,
             key=key,
         )
@@ -285,10 +246,10 @@ class Env(AbstractEnv):
             return to_control(self, action)
         return to_control(self, action, self.config.action_noise * jax.random.normal(key, action.shape))
 
-    def _is_down(self, readings: Readings) -> jax.Array:
+    def _is_down(self, world: Readings) -> jax.Array:
         """Whether the robot is too low to go on, [] bool."""
         lowest = self.config.robot.lowest
-        return jnp.bool_(False) if lowest is None else readings.root_pos[2] <= lowest
+        return jnp.bool_(False) if lowest is None else world.root_pos[2] <= lowest
 
     def _num_substeps(self, key: jax.Array) -> jax.Array | None:
         """Draw the number [] of physics steps. None means all."""
@@ -300,30 +261,30 @@ class Env(AbstractEnv):
         bound = jnp.where(self.config.reward_clip > 0, self.config.reward_clip, jnp.inf)
         return jnp.clip(reward, -bound, bound)
 
-    def _upright(self, readings: Readings) -> jax.Array | float:
+    def _upright(self, world: Readings) -> jax.Array | float:
         """Reward [] for being upright: the scale times the cosine of the robot's tilt."""
         if not self.config.reward_orientation:
             return 0.0
-        w, x, y, z = readings.root_quat
+        w, x, y, z = world.root_quat
         return self.config.reward_orientation_scale * (w * w - x * x - y * y + z * z)
 
-    def _cost(self, readings: Readings) -> tuple[jax.Array, jax.Array]:
+    def _cost(self, world: Readings) -> tuple[jax.Array, jax.Array]:
         """Return the raw costs [C] and the cost of the step []."""
-        costs = [fn(kind, readings) for _, kind, fn in self._sources]
+        costs = [fn(kind, world) for _, kind, fn in self._sources]
         total = jnp.stack(costs) if costs else jnp.zeros(0)
         cost = jnp.sum(total)
         return total, (cost > 0).astype(jnp.float32) if self.config.indicator else cost
 
-    def _move_goal(self, key: jax.Array, readings: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
+    def _move_goal(self, key: jax.Array, world: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
         """Redraw the place of the kind that the task moves, if needed [] bool. Returns also failed [] bool."""
         kind, row = self.config.task.moves, self._goal_row
         if kind is None or row is None:
-            return readings, jnp.bool_(False)
-        places = readings.pos | {name: readings.start_pos[name] for name in self.scene.driven_kinds}
-        xy = jnp.concatenate([readings.root_pos[None, :2], *(places[name][:, :2] for name in self.config.placed)])
+            return world, jnp.bool_(False)
+        places = world.pos | {name: world.start_pos[name] for name in self.scene.driven_kinds}
+        xy = jnp.concatenate([world.root_pos[None, :2], *(places[name][:, :2] for name in self.config.placed)])
         position, failed = redraw(key, self.placement, row, xy, needed)
-        pos = readings.pos[kind].at[0, :2].set(position)
-        return readings.replace(pos=readings.pos | {kind: pos}), failed
+        pos = world.pos[kind].at[0, :2].set(position)
+        return world.replace(pos=world.pos | {kind: pos}), failed
 
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
@@ -333,18 +294,3 @@ def build_env(config: EnvConfig, physics: Physics) -> Env:
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(table)):
         require_room(table)
     return Env(config=config, placement=table, physics=physics)
-
-
-def _optional_fields(default: Snapshot) -> dict[str, tuple[int, ...]]:
-    """Shapes of further fields of a snapshot: memories, and the starts of moving objects."""
-    shapes = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
-    found: dict[str, tuple[int, ...]] = {
-        name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")
-    }
-    found["last_root_pos"] = (3,)
-    for kind in ("vases", "gremlins"):
-        if f"{kind}_pos" in shapes:
-            found |= {f"{kind}_start_pos": shapes[f"{kind}_pos"], f"{kind}_start_quat": shapes[f"{kind}_quat"]}
-    if "gremlins_pos" in shapes:
-        found |= {f"gremlin_mocaps_{part}": shapes[f"gremlins_{part}"] for part in ("pos", "quat")}
-    return found

@@ -12,13 +12,12 @@ from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
-from mjx_safety.env.base import AbstractEnv, check_action, overlay, to_control, undo_blow_up
+from mjx_safety.env.base import AbstractEnv, check_action, to_control, undo_blow_up
+from mjx_safety.env.snapshots import overlay
 from mjx_safety.sim.lone_robot import STATE, LoneRobot
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
-from mjx_safety.types import Snapshot, State
+from mjx_safety.types import Places, Snapshot, State
 from mjx_safety.world.locomotion.config import LocomotionConfig
-
-NOWHERE: dict[str, dict[str, jax.Array]] = {"pos": {}, "start_pos": {}}  # `State.scene`: there are no objects
 
 
 @struct.dataclass
@@ -88,10 +87,10 @@ class LocomotionEnv(AbstractEnv):
         check_action(self, action)
         ctrl = to_control(self, action)
         before = _moved(state.data, -state.data.qpos[: config.travel])
-        data, reading = self.physics.step(before, ctrl, config.frameskip)
-        data, reading, exception = undo_blow_up(before, data, reading)
+        data, measured = self.physics.step(before, ctrl, config.frameskip)
+        data, measured, exception = undo_blow_up(before, data, measured)
 
-        offset = self._offset(data, reading)
+        offset = self._offset(data, measured)
         moved = _padded(data.qpos[: config.travel])
         velocity = (moved + offset - state.memory) / self.dt
         reward = config.forward_reward * velocity[0] + config.healthy_reward
@@ -103,7 +102,7 @@ class LocomotionEnv(AbstractEnv):
         step_count = state.step_count + 1
         ended = exception | ~self._is_healthy(data)
         return state.replace(
-            obs=self._observe(data, reading),
+            obs=self._observe(data, measured),
             reward=jnp.where(exception, config.reward_exception, reward),
             cost=jnp.where(exception, 1.0, cost),
             costs=excess[None],
@@ -161,9 +160,9 @@ class LocomotionEnv(AbstractEnv):
             **{name: getattr(snapshot, name) for name in fields},
         )
         place = data.qpos[: self.config.travel]
-        reading = self.physics.forward(_moved(data, -place))[1]
+        measured = self.physics.forward(_moved(data, -place))[1]
         return State(
-            obs=self._observe(data, reading),
+            obs=self._observe(data, measured),
             reward=jnp.float32(0),
             cost=jnp.float32(0),
             costs=jnp.zeros(1),
@@ -173,16 +172,16 @@ class LocomotionEnv(AbstractEnv):
             step_count=jnp.int32(0),
             placement_failed=jnp.bool_(False),
             data=data,
-            scene=NOWHERE,
-            memory=self._offset(_moved(data, -place), reading),
+            places=Places(markers={}, starts={}),
+            memory=self._offset(_moved(data, -place), measured),
             key=key,
         )
 
-    def _offset(self, data: PhysicsState, reading: PhysicsReading) -> jax.Array:
+    def _offset(self, data: PhysicsState, measured: PhysicsReading) -> jax.Array:
         """Offset [2] m from the root to the point whose speed counts."""
         if self.config.point == "root":
             return jnp.zeros(2)
-        return reading.sensors[:2] - _padded(data.qpos[: self.config.travel])
+        return measured.sensors[:2] - _padded(data.qpos[: self.config.travel])
 
     def _speed(self, velocity: jax.Array) -> jax.Array:
         """Speed [] m/s that may cost. velocity: [2] m/s."""
@@ -196,11 +195,13 @@ class LocomotionEnv(AbstractEnv):
         healthy &= (shape[1] > config.healthy_angle[0]) & (shape[1] < config.healthy_angle[1])
         return healthy & jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
 
-    def _observe(self, data: PhysicsState, reading: PhysicsReading) -> jax.Array:
+    def _observe(self, data: PhysicsState, measured: PhysicsReading) -> jax.Array:
         """Observation [O] float32."""
         bound = self.config.velocity_clip
         known = {"qpos": data.qpos[self.config.travel :], "qvel": jnp.clip(data.qvel, -bound, bound)}
-        return jnp.concatenate([known[name] if name in STATE else reading.fields[name] for name in self.config.entries])
+        return jnp.concatenate(
+            [known[name] if name in STATE else measured.fields[name] for name in self.config.entries]
+        )
 
     def _normalised(self, qpos: jax.Array) -> jax.Array:
         """Normalise the quaternions among the coordinates [nq]."""

@@ -18,7 +18,7 @@ from mjx_safety.core.geometry import from_frame, mat_from_quat, quat_from_yaw, t
 from mjx_safety.sim.gremlins import target_offset, undisturbed_offset
 from mjx_safety.sim.model import COM, Accuracy, Engine, build_model, digest
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
-from mjx_safety.types import Snapshot
+from mjx_safety.types import Places, Snapshot
 from mjx_safety.world.objects import AbstractObject, Gremlins
 from mjx_safety.world.readings import Readings
 from mjx_safety.world.robots.base import Robot
@@ -233,12 +233,8 @@ class Scene:
 
     # -- physics to world ---------------------------------------------------------------------------------------------
 
-    def read(self, data: PhysicsState, reading: PhysicsReading, episode: dict[str, dict[str, jax.Array]]) -> Readings:
-        """Return a physics state in world coordinates.
-
-        episode: positions that stay for the episode. "pos": positions [N, 3] m of all markers;
-        "start_pos": places [N, 3] m at reset, of kinds that need them.
-        """
+    def read(self, data: PhysicsState, reading: PhysicsReading, places: Places) -> Readings:
+        """Return a physics state in world coordinates. places: what stays for the episode."""
         root_nq, root_nv = self.root_sizes
         if self.robot.root_joint == "planar":
             x, y, yaw = data.qpos[:3]
@@ -265,12 +261,12 @@ class Scene:
             root_linvel=root[2],
             root_angvel=root[3],
             sensors=self.sense(reading.sensors),
-            pos=episode["pos"] | fixed | pos,
+            pos=places.markers | fixed | pos,
             quat=quat,
             linvel=linvel,
             angvel=angvel,
             contacts=self.split(self.solid_kinds, reading.contacts),
-            start_pos=episode["start_pos"] | {name: placed[name] for name in self.driven_kinds},
+            start_pos=places.starts | {name: placed[name] for name in self.driven_kinds},
             hidden={},
             com=None if com is None else reading.sensors[com : com + 3],
         )

@@ -133,8 +133,8 @@ def _nearest(lidar: Lidar, places: np.ndarray, pos: np.ndarray, mat: np.ndarray)
 
 def _positions(env: AbstractEnv, state: State, kind: str) -> np.ndarray:
     """Places [N, 3] m of a kind's objects."""
-    if kind in state.scene["pos"]:
-        return np.asarray(state.scene["pos"][kind], float)
+    if kind in state.places.markers:
+        return np.asarray(state.places.markers[kind], float)
     data = pose(env.scene.true_model, state)
     return np.array([data.body(f"{kind}{i}").xpos for i in range(env.objects[kind].num)])
 

@@ -78,7 +78,7 @@ def _vertices(model: mujoco.MjModel, geom: int) -> np.ndarray:
 def markers(env: AbstractEnv, state: State) -> list[Solid]:
     """Return the shapes of all kinds without a body in the physics."""
     solids = []
-    for name, positions in state.scene["pos"].items():
+    for name, positions in state.places.markers.items():
         kind = env.objects[name]
         yaws = (0.0,) * kind.num if kind.turned else kind.yaws  # no state holds the heading of a marker
         for i, (position, yaw) in enumerate(zip(np.asarray(positions, float), yaws, strict=True)):

@@ -82,7 +82,7 @@ def test_the_viewer_is_given_the_world():
     np.testing.assert_allclose(stage.data.qpos, state.data.qpos, atol=1e-6)
     tiles = scene.ngeom - 11  # a goal and ten hazards
     cylinders = [geom for geom in scene.geoms[: scene.ngeom] if geom.type == mujoco.mjtGeom.mjGEOM_CYLINDER]
-    places = np.concatenate([state.scene["pos"]["goal"], state.scene["pos"]["hazards"]])
+    places = np.concatenate([state.places.markers["goal"], state.places.markers["hazards"]])
     assert tiles > 100
     np.testing.assert_allclose([geom.pos for geom in cylinders], places, atol=1e-6)
     stage.show(state.replace(cost=1.0), scene)

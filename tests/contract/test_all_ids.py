@@ -185,7 +185,7 @@ def test_random_steps_stay_in_bounds(case):
     obs, reward, cost, costs = (
         np.stack([getattr(state, name) for state in case.states]) for name in ("obs", "reward", "cost", "costs")
     )
-    for leaf in jax.tree.leaves((obs, reward, costs, last.data, last.scene, last.memory)):
+    for leaf in jax.tree.leaves((obs, reward, costs, last.data, last.places, last.memory)):
         assert np.all(np.isfinite(leaf))
     for kind in LIDARS[case.level].split():
         lidar = obs[..., case.env.obs_slices[f"{kind}_lidar"]]

@@ -70,7 +70,7 @@ def test_missing_memories_are_computed_from_the_positions(name, request, key):
 def test_goal_pos_may_have_a_leading_axis_or_none(goal1, key):
     snapshot = goal1.snapshot(goal1.reset(key))
     flat = goal1.restore(snapshot.replace(goal_pos=snapshot.goal_pos[0]))
-    np.testing.assert_array_equal(flat.scene["pos"]["goal"], snapshot.goal_pos)
+    np.testing.assert_array_equal(flat.places.markers["goal"], snapshot.goal_pos)
     np.testing.assert_array_equal(flat.obs, goal1.restore(snapshot).obs)
 
 

@@ -43,7 +43,7 @@ def test_fresh_worlds_have_fresh_layouts_and_no_past(run):
     world, states = run
     first, fresh = states[0].env_state, states[LENGTH].env_state
     for kind in ("goal", "hazards"):
-        places = np.concatenate([first.scene["pos"][kind], fresh.scene["pos"][kind]]).reshape(2 * B, -1)
+        places = np.concatenate([first.places.markers[kind], fresh.places.markers[kind]]).reshape(2 * B, -1)
         assert len(np.unique(places, axis=0)) == 2 * B
     for name in ("time", "qvel", "ctrl"):
         np.testing.assert_array_equal(getattr(fresh.data, name), getattr(first.data, name), err_msg=name)
@@ -85,7 +85,7 @@ def test_the_first_target_belongs_to_the_layout(layouts):
         buttons = row(states.env_state, 0).data.mocap_pos
         states = step(states, jnp.zeros((num, 2)))
         np.testing.assert_array_equal(row(states.env_state, 0).data.mocap_pos, buttons)
-        goals = states.env_state.scene["pos"]["goal"][:, 0, :2]
+        goals = states.env_state.places.markers["goal"][:, 0, :2]
         places = states.env_state.data.mocap_pos[jnp.arange(num), states.env_state.memory.target, :2]
         np.testing.assert_allclose(goals, places)
     by_world = np.stack(targets).T

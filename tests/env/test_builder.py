@@ -130,7 +130,7 @@ def test_a_free_robots_start_can_be_fixed(robot):
 
 def layout_of(state):
     """Where everything starts: the physics' coordinates and the places of markers."""
-    return np.concatenate([np.ravel(leaf) for leaf in (state.data.qpos, *jax.tree.leaves(state.scene["pos"]))])
+    return np.concatenate([np.ravel(leaf) for leaf in (state.data.qpos, *jax.tree.leaves(state.places.markers))])
 
 
 def test_a_fixed_layout_is_the_same_at_every_reset_and_follows_its_seed():

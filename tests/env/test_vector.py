@@ -42,7 +42,7 @@ class ToyEnv:
             step_count=jnp.int32(0),
             placement_failed=no,
             data=None,
-            scene=layout,
+            places=layout,
             memory=jnp.int32(0),
             key=key,
         )
@@ -50,10 +50,10 @@ class ToyEnv:
     def step(self, state: State, action: jax.Array) -> State:
         self.num_step_traces += 1
         memory, step_count = state.memory + 1, state.step_count + 1
-        costs = jnp.stack([state.scene % 2, action[0]]).astype(jnp.float32)
-        terminated = (memory > state.scene % 4) & self.mortal
+        costs = jnp.stack([state.places % 2, action[0]]).astype(jnp.float32)
+        terminated = (memory > state.places % 4) & self.mortal
         return state.replace(
-            obs=self.observe(state.scene, memory),
+            obs=self.observe(state.places, memory),
             reward=memory.astype(jnp.float32),
             cost=costs[0],
             costs=costs,
@@ -89,8 +89,8 @@ def rollout(venv, states, num_steps):
 
 def layouts_of_all_episodes(first, after):
     """Layouts of the first episodes and of every episode that followed. Returns [num_episodes] int."""
-    followed = np.asarray(after.env_state.scene)[np.asarray(after.done)]
-    return np.concatenate([np.asarray(first.env_state.scene), followed])
+    followed = np.asarray(after.env_state.places)[np.asarray(after.done)]
+    return np.concatenate([np.asarray(first.env_state.places), followed])
 
 
 def apart(states, num_envs):
@@ -107,7 +107,7 @@ def num_refills(before, after):
 def test_reset_starts_worlds_on_different_layouts(key):
     states = vectorize(ToyEnv(), 16).reset(key)
     assert states.obs.shape == states.final_obs.shape == (16, 2)
-    assert len(np.unique(states.env_state.scene)) == 16
+    assert len(np.unique(states.env_state.places)) == 16
     assert len(np.unique(jax.random.key_data(states.env_state.key), axis=0)) == 16
     assert not np.any(states.done) and not np.any(states.partial)
 
@@ -118,20 +118,20 @@ def test_an_ended_episode_is_replaced_by_a_fresh_one(key):
     _, after = rollout(venv, first, 6)
     np.testing.assert_array_equal(np.asarray(after.truncated), np.arange(1, 7)[:, None].repeat(8, 1) == 5)
     fresh = world(after, 4)
-    assert not np.any(np.isin(fresh.env_state.scene, first.env_state.scene)), "a layout came back"
-    assert len(np.unique(fresh.env_state.scene)) == 8, "two worlds share a layout"
+    assert not np.any(np.isin(fresh.env_state.places, first.env_state.places)), "a layout came back"
+    assert len(np.unique(fresh.env_state.places)) == 8, "two worlds share a layout"
     np.testing.assert_array_equal(fresh.env_state.memory, np.zeros(8))
     np.testing.assert_array_equal(fresh.env_state.step_count, np.zeros(8))
-    np.testing.assert_array_equal(fresh.obs[:, 0], fresh.env_state.scene)
+    np.testing.assert_array_equal(fresh.obs[:, 0], fresh.env_state.places)
     np.testing.assert_array_equal(after.env_state.step_count[5], np.ones(8))
-    np.testing.assert_array_equal(after.env_state.scene[5], fresh.env_state.scene)
+    np.testing.assert_array_equal(after.env_state.places[5], fresh.env_state.places)
 
 
 def test_final_obs_is_the_observation_before_the_reset(key):
     venv = vectorize(ToyEnv(episode_length=3), 4)
     first = first_states(venv, key)
     _, after = rollout(venv, first, 4)
-    np.testing.assert_array_equal(after.final_obs[:3, :, 0], np.tile(first.env_state.scene, (3, 1)))
+    np.testing.assert_array_equal(after.final_obs[:3, :, 0], np.tile(first.env_state.places, (3, 1)))
     np.testing.assert_array_equal(after.final_obs[:, 0, 1], [1, 2, 3, 1])
     np.testing.assert_array_equal(after.obs[:, 0, 1], [1, 2, 0, 1])
     running = ~np.asarray(after.done)
@@ -249,7 +249,7 @@ def test_the_batch_equals_a_hand_loop(mortal, key):
                 np.testing.assert_array_equal(getattr(now, name), getattr(alone, name), err_msg=name)
             if not stepped.done[i]:
                 np.testing.assert_array_equal(now.obs, alone.obs)
-                assert (now.scene, now.memory, now.step_count) == (alone.scene, alone.memory, alone.step_count)
+                assert (now.places, now.memory, now.step_count) == (alone.places, alone.memory, alone.step_count)
         states = stepped
 
 
@@ -283,8 +283,8 @@ class ManyEnv(ToyEnv):
 
     def reset_many(self, key, num):
         states = jax.vmap(self.reset)(jax.random.split(key, num))
-        layouts = states.scene[0] + jnp.arange(num)
-        return states.replace(scene=layouts, obs=jax.vmap(self.observe)(layouts, states.memory))
+        layouts = states.places[0] + jnp.arange(num)
+        return states.replace(places=layouts, obs=jax.vmap(self.observe)(layouts, states.memory))
 
 
 @pytest.mark.parametrize("kind, consecutive", [(ToyEnv, False), (ManyEnv, True)])
@@ -293,8 +293,8 @@ def test_worlds_are_started_together_where_the_environment_can(kind, consecutive
     first = first_states(venv, key)
     _, after = rollout(venv, first, 6)
     for states in (first, world(after, 2), world(after, 5)):
-        assert np.all(np.diff(states.env_state.scene) == 1) == consecutive
-        np.testing.assert_array_equal(states.obs[:, 0], states.env_state.scene)
+        assert np.all(np.diff(states.env_state.places) == 1) == consecutive
+        np.testing.assert_array_equal(states.obs[:, 0], states.env_state.places)
 
 
 @pytest.mark.parametrize("jit", [False, True])

@@ -39,7 +39,7 @@ class Toy:
             step_count=jnp.int32(0),
             placement_failed=no,
             data=None,
-            scene=layout,
+            places=layout,
             memory=None,
             key=key,
         )
@@ -49,7 +49,7 @@ class Toy:
         step_count = state.step_count + 1
         terminated = action[0] > FATAL
         return state.replace(
-            obs=jnp.stack([state.scene, step_count.astype(jnp.float32)]),
+            obs=jnp.stack([state.places, step_count.astype(jnp.float32)]),
             reward=step_count.astype(jnp.float32),
             cost=(action[0] < 0).astype(jnp.float32),
             costs=jnp.maximum(0, jnp.stack([-action[0], action[1]])),

@@ -66,7 +66,7 @@ def test_markers_are_there(drawer, state):
     picture = drawer.draw(state, "top", halo=False).astype(int)
     metre = SIZE / (4 + 0.7)
     for kind, channel in (("goal", 1), ("hazards", 2)):
-        for x, y, _ in state.scene["pos"][kind]:
+        for x, y, _ in state.places.markers[kind]:
             pixel = picture[round(SIZE / 2 - y * metre), round(SIZE / 2 + x * metre)]
             assert pixel[channel] > max(np.delete(pixel, channel)) + 20, (kind, pixel)
 

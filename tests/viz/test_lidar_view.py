@@ -46,7 +46,7 @@ def test_rings_lie_around_the_robot_and_turn_with_it(picture):
 
 
 def test_distances_stand_at_the_bin_of_the_object(picture):
-    goal = np.asarray(picture.state.scene["pos"]["goal"])[0, :2]
+    goal = np.asarray(picture.state.places.markers["goal"])[0, :2]
     x, y, yaw = np.asarray(picture.state.data.qpos[:3], float)
     distance = math.hypot(*(goal - (x, y)), 0.1)  # the lidar looks down from the robot's height
     bin_ = int((math.atan2(goal[1] - y, goal[0] - x) - yaw) / (2 * math.pi) % 1 * 16)

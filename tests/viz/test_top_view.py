@@ -59,7 +59,7 @@ def test_places(world):
     axes, kinds = draw_top_view(world.env, world.state), world.env.config.objects
     qpos, mocap_pos = np.asarray(world.state.data.qpos), np.asarray(world.state.data.mocap_pos)
     rows = qpos[world.env.scene.robot_nq :].reshape(-1, 7)[:, :2]
-    places = dict(world.state.scene["pos"])
+    places = dict(world.state.places.markers)
     places |= world.env.scene.split(world.env.scene.moving_kinds, rows)
     mocaps = world.env.scene.split(world.env.scene.mocap_kinds, mocap_pos)
     places |= {name: xy for name, xy in mocaps.items() if kinds[name].body_kind == "fixed"}

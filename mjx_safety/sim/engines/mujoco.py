@@ -91,7 +91,7 @@ class MujocoPhysics:
     def data(self, data: PhysicsState) -> Any:
         """Raise ValueError, because this engine has no complete data in JAX."""
         raise ValueError(
-            "env.data is not available with physics='mujoco', whose data live outside JAX; use physics='mjx', or"
+            "env.mjx_data is not available with physics='mujoco', whose data live outside JAX; use physics='mjx', or"
             " env.mj_model with env.snapshot(state)"
         )
 

@@ -101,7 +101,7 @@ def test_reset_and_step_trace_and_compile_once(run, reset, step, traces):
 
 
 def test_data_is_complete_and_current(env, run):
-    data = jax.jit(jax.vmap(env.data))(run[-1])
+    data = jax.jit(jax.vmap(env.mjx_data))(run[-1])
     assert isinstance(data, mjx.Data)
     np.testing.assert_array_equal(data.qpos, run[-1].data.qpos)
     np.testing.assert_array_equal(data.qvel, run[-1].data.qvel)
@@ -128,7 +128,7 @@ def test_a_model_of_ones_own_serves_all_worlds(env):
 def test_data_on_the_c_engine_says_where_to_find_it(reference, reference_run):
     state = jax.tree.map(lambda leaf: leaf[0], reference_run[0])
     with pytest.raises(ValueError, match=r"not available with physics='mujoco'.*physics='mjx'"):
-        reference.data(state)
+        reference.mjx_data(state)
 
 
 def test_a_model_without_constraints_still_has_its_accelerometer(key):

@@ -172,7 +172,7 @@ def test_each_world_takes_as_many_substeps_as_it_wants(pair, posed):
 
 def test_data_is_complete_and_current(pair, posed):
     states = pair.restores(posed)
-    data = jax.jit(jax.vmap(pair.env.data))(states)
+    data = jax.jit(jax.vmap(pair.env.mjx_data))(states)
     assert isinstance(data, mjx.Data)
     np.testing.assert_array_equal(data.qpos, states.data.qpos)
     robot = pair.env.mj_model.body("robot").id

@@ -183,12 +183,12 @@ def test_the_goal_is_met_at_step_89(hazard_run):
     assert np.flatnonzero(met[:90]).tolist() == [89]
     assert states.reward[89] == pytest.approx(1.029005, abs=2e-6)
     assert states.data.qpos[89, 0] == pytest.approx(0.917044, abs=1e-6)
-    assert np.all(np.asarray(states.scene["pos"]["goal"])[:89, 0, :2] == np.float32([1.2, 0.0]))
+    assert np.all(np.asarray(states.places.markers["goal"])[:89, 0, :2] == np.float32([1.2, 0.0]))
 
 
 def test_the_goal_then_moves_without_being_rewarded(hazard_run):
     env, states = hazard_run
-    goal, robot = states.scene["pos"]["goal"][89, 0, :2], states.data.qpos[89, :2]
+    goal, robot = states.places.markers["goal"][89, 0, :2], states.data.qpos[89, :2]
     assert np.linalg.norm(goal - robot) >= 0.705 - 1e-6
     assert states.memory.last_dist[89] == pytest.approx(float(np.linalg.norm(goal - robot)), abs=1e-6)
     assert abs(states.reward[90]) < 0.04

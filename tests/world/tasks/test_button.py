@@ -238,4 +238,4 @@ def test_without_any_hint_the_target_is_drawn(button1):
     restores = jax.jit(jax.vmap(lambda key: button1.env.restore(Snapshot(buttons_pos=places), key)))
     states = restores(jax.random.split(KEY, 32))
     assert set(np.asarray(states.memory.target)) == {0, 1, 2, 3}
-    np.testing.assert_allclose(states.scene["pos"]["goal"][:, 0, :2], places[states.memory.target, :2])
+    np.testing.assert_allclose(states.places.markers["goal"][:, 0, :2], places[states.memory.target, :2])
