@@ -193,7 +193,7 @@ def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
         num_outputs = params["params"]["output"]["bias"].shape[0]
         output: Any = ReluMLP(config.hidden_sizes, num_outputs).apply(params, obs)
         mean, log_std = jnp.split(output, 2, axis=-1)
-        return Gaussian(mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD))
+        return Gaussian(mean, distributions.bound_log_std(log_std, MIN_LOG_STD, MAX_LOG_STD))
 
     def q(critics: Critics, obs: jax.Array, action: jax.Array) -> jax.Array:
         both = jnp.concatenate([obs, action], axis=-1)

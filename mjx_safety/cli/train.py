@@ -27,7 +27,8 @@ from mjx_safety.types import Environment
 from mjx_safety.viz import plots
 
 CROWDED = "episodes ended because something found no free place (placement_failures in the metrics); take fewer objects"
-SAVE_EVERY = 60.0  # s between checkpoints
+SAVE_EVERY = 60.0  # s between checkpoints, at least
+SAVE_SHARE = 0.005  # of the time, at most, goes into checkpoints. A replay takes seconds, so its saves are rare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _loop(
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
     if plan.is_group:
         title = f"{len(plan.members)} x {title}"
-    saved = time.monotonic()
+    saved, save_seconds = time.monotonic(), 0.0
     iterations = flags.total_steps // plan.steps_per_rollout
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
         for chunk in run_chunks(chunk_fn, state, iterations):
@@ -209,9 +210,11 @@ def _loop(
                 progress.update(run_folder.mean_row(newest))
             if stop.requested:
                 break
-            if time.monotonic() - saved > SAVE_EVERY:
+            if time.monotonic() - saved > max(SAVE_EVERY, save_seconds / SAVE_SHARE):
+                begun = time.monotonic()
                 _save(plan, folders, state)
                 saved = time.monotonic()
+                save_seconds = saved - begun
         _save(plan, folders, state)
 
 

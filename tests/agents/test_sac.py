@@ -106,6 +106,20 @@ def test_squashed_density_integrates_to_one():
     assert_allclose(extreme[1], 2.0 * (40.0 - np.log(2.0)) - 0.5 * np.log(2.0 * np.pi), rtol=1e-5)
 
 
+def test_a_log_std_outside_its_range_can_come_back(key):
+    """The bias of the first log std is far below the range. The gradient of the std still reaches it."""
+    networks = make_sac_networks(SMALL, num_costs=1)
+    params = networks.init(key, 3, 1).policy
+    bias = params["params"]["output"]["bias"]
+    params["params"]["output"]["bias"] = bias.at[1].set(-50.0)
+
+    def std(params):
+        return jnp.exp(networks.policy(params, jnp.ones(3)).log_std[0])
+
+    assert_allclose(std(params), np.exp(-5.0), rtol=1e-5)
+    assert_allclose(jax.grad(std)(params)["params"]["output"]["bias"], [0.0, np.exp(-5.0)], rtol=1e-5)
+
+
 def test_targets_go_on_after_the_time_limit_but_not_after_the_end(key):
     """Rows 0 and 1 are the same but for the true end of 1."""
     networks = make_sac_networks(SMALL, num_costs=2)

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import signal
+import time
 
 import pytest
 from agents import probe_envs
 
+from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common, evaluate, train
 from mjx_safety.runs import run_folder, sweeps, training_options
 
@@ -70,6 +72,23 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().out
     assert len(run_folder.read_rows(tmp_path / "run")) == 1
     assert (tmp_path / "run" / "checkpoints" / "00000001").is_dir()
+
+
+@pytest.mark.parametrize(("seconds", "num_saves"), [(0.0, 4), (0.5, 2)])
+def test_slow_saves_are_rare(seconds, num_saves, tmp_path, monkeypatch):
+    """Three chunks and the end. A save of half a second may come every 100 s only."""
+    save, saved = checkpoint.save, []
+
+    def slow_save(folder, state):
+        time.sleep(seconds)
+        saved.append(int(state.num_rollouts))
+        return save(folder, state)
+
+    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(train, "SAVE_SHARE", 1e3 if seconds == 0.0 else 0.005)
+    monkeypatch.setattr(checkpoint, "save", slow_save)
+    assert train.main([*FLAGS, "--total-steps", str(8 * BATCH), "--out", str(tmp_path / "run")]) == 0
+    assert len(saved) == num_saves and saved[-1] == 8
 
 
 def said_wrong(capsys):
