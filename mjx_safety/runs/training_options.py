@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import jax
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig, Training
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
+from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
 from mjx_safety.types import Environment
 
@@ -97,7 +98,7 @@ class Options:
     """A whole training as typed values."""
 
     run: RunFlags
-    train: TrainConfig
+    train: OffPolicyTrainConfig  # with the settings of advantages, if the algorithm has any
     algorithm: Any  # the algorithm's own config
     constraint: Any  # the constraint's own config
 
@@ -131,7 +132,7 @@ class Options:
         """Undo `to_config`."""
         run = RunFlags(**_with_tuples(config["run"]))
         choice = choose_algorithm(run.algo)
-        types = (TrainConfig, choice.config, choice.constraint.config)
+        types = (choice.train_config, choice.config, choice.constraint.config)
         return Options(run, *(kind(**_with_tuples(config[name])) for name, kind in zip(_PARTS, types, strict=True)))
 
 
@@ -209,7 +210,7 @@ def default_options(
     usual = choice.num_envs or (4096 if on_accelerator() else 256)
     run = RunFlags(algo=algo, num_envs=num_envs or usual, total_steps=total_steps or RunFlags.total_steps)
     unroll = min(max(SAMPLES // run.num_envs, MIN_UNROLL), MAX_UNROLL)
-    train = TrainConfig(unroll_length=unroll_length or choice.unroll_length or unroll)
+    train = choice.train_config(unroll_length=unroll_length or choice.unroll_length or unroll)
     samples = run.num_envs * train.unroll_length
     config, constraint = choice.config(), choice.constraint.config()
     if "num_minibatches" in config.__dataclass_fields__:
@@ -228,6 +229,8 @@ def check(options: Options) -> None:
     if not 0 <= run.seed < 2**32:
         raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
     _at_least("--num-seeds", run.num_seeds, 1)
+    if choose_algorithm(run.algo).ends_at_limit and run.cost_limit == 0.0:
+        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} ends an episode at this cost, so it must be above 0")
     samples = run.num_envs * unroll
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
@@ -244,12 +247,18 @@ def check(options: Options) -> None:
             _at_least(flag, value, 1)
         if field.name == "hidden_sizes" and (not value or min(value) < 1):
             raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
+        if field.name == "updates_per_step" and not value > 0.0:
+            raise UsageError(f"{flag} is {value}; it must be above 0")
+        if field.name == "replay_capacity" and value < samples:
+            raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
         if field.name == "num_minibatches" and value > samples:
             raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
-    for flag in ("discount", "gae_lambda", "cost_discount", "cost_gae_lambda", "cost_smoothing"):
-        if not 0.0 <= getattr(options.train, flag) <= 1.0:
-            value = getattr(options.train, flag)
-            raise UsageError(f"--{flag.replace('_', '-')} is {value}; it must lie between 0 and 1")
+    for field in dataclasses.fields(options.train):
+        value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
+        if isinstance(value, float) and not 0.0 <= value <= 1.0:
+            raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
+    if options.train.cost_smoothing == 1.0:
+        raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")
     if run.total_steps < 2 * samples:
         raise UsageError(
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "

@@ -115,6 +115,8 @@ def said_wrong(capsys):
         ),
         (["--cost-limits", "probe=3", "--sweep", "cost-limit=1,2"], "--sweep cost-limit is for the limit of the whole"),
         (["--algo", "cpo", "--cost-limits", "a=3", "b=4"], "cpo holds one limit, not 2 (a, b)"),
+        (["--algo", "ppo-early", "--cost-limit", "0"], "--cost-limit is 0.0; --algo ppo-early ends an episode at this"),
+        (["--cost-smoothing", "1"], "--cost-smoothing is 1.0; it must be below 1"),
         (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
     ],
 )
@@ -122,6 +124,28 @@ def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
     assert train.main([*FLAGS, "--out", str(tmp_path), *flags]) == 2
     assert sentence in said_wrong(capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--updates-per-step", "0"], "--updates-per-step is 0.0; it must be above 0"),
+        (["--replay-capacity", "60", "--batch-size", "4"], "--replay-capacity is 60; it must be at least the 64 steps"),
+        (["--replay-capacity", "60"], "replay_capacity is 60; it must be at least batch_size, "),
+    ],
+)
+def test_wrong_flags_of_sac_end_with_one_sentence(flags, sentence, tmp_path, capsys):
+    shared = [word for word in FLAGS if word not in ("--num-minibatches", "4")]
+    assert train.main([*shared, "--algo", "sac-lag", "--out", str(tmp_path), *flags]) == 2
+    assert sentence in said_wrong(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sac_has_no_settings_of_advantages(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--algo", "sac-lag", "--gae-lambda", "0.9"])
+    assert "gae-lambda" in capsys.readouterr().err
+    assert not any("gae" in name for name in common.parse(["--algo", "sac-lag"]).to_config()["train"])
 
 
 @pytest.mark.parametrize("text", ["2000000", "2_000_000", "2e6"])
