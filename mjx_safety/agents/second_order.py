@@ -31,7 +31,7 @@ class TrustRegionConfig(ActorCriticConfig):
     """Settings of the policy's step."""
 
     num_cg_iterations: int = struct.field(pytree_node=False, default=10)  # conjugate-gradient products per system
-    fisher_stride: int = struct.field(pytree_node=False, default=4)  # every n-th sample enters the Fisher matrix
+    fisher_stride: int = struct.field(pytree_node=False, default=4)  # one of n samples enters the Fisher matrix
     num_backtracks: int = struct.field(pytree_node=False, default=15)  # step lengths to try before giving up
     max_kl: float = 0.01  # nats, summed over the action's entries: radius of the ball
     damping: float = 0.1  # added to the Fisher matrix's diagonal
@@ -66,13 +66,15 @@ def second_order(config: TrustRegionConfig, constraint: Constraint, policy_step:
         return OptState((), **init_critic_optimizer(critic_optimizer, params))
 
     def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
+        critic_key, fisher_key = jax.random.split(key)
         theta, unravel = ravel_pytree(state.params.policy)
+        few = pick_samples(batch.obs, fisher_key, config.fisher_stride)
         with jax.default_matmul_precision("highest"):
-            theta, metrics = policy_step(_make_problem(config, networks, theta, unravel, batch), standing)
+            theta, metrics = policy_step(_make_problem(config, networks, theta, unravel, batch, few), standing)
         state = state.replace(params=state.params.replace(policy=unravel(theta)))
         dist = networks.policy(state.params.policy, batch.obs[:1])
         metrics |= {"entropy": jnp.mean(distributions.entropy(dist))}
-        state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, key)
+        state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, critic_key)
         return state, metrics | critic_metrics
 
     return on_policy(networks, constraint, init_optimizers, update)
@@ -120,16 +122,28 @@ def relative_residual(fvp: Callable[[jax.Array], jax.Array], x: jax.Array, b: ja
     return jnp.linalg.norm(fvp(x) - b) / jnp.maximum(jnp.linalg.norm(b), trust_region.TINY)
 
 
+def pick_samples(obs: jax.Array, key: jax.Array, stride: int) -> jax.Array:
+    """Pick one random sample of every `stride` neighbours of obs [M, O], that is of every world and all its times.
+
+    Neighbours are successive steps of one world, so the pick moves nothing between devices. Returns [M // stride, O].
+    """
+    stride = min(stride, obs.shape[0])
+    num = obs.shape[0] // stride
+    groups = obs[: num * stride].reshape(num, stride, obs.shape[1])
+    chosen = jax.random.randint(key, (num, 1, 1), 0, stride)
+    return jnp.take_along_axis(groups, chosen, axis=1)[:, 0]
+
+
 def _make_problem(
     config: TrustRegionConfig,
     networks: Networks,
     theta: jax.Array,
     unravel: Callable[[jax.Array], dict],
     batch: Batch,
+    fisher_obs: jax.Array,
 ) -> PolicyProblem:
-    """Express surrogates, KL and the Fisher matrix of a batch by the flat parameters."""
+    """Express surrogates, KL and the Fisher matrix of a batch by the flat parameters. fisher_obs: [M', O]."""
     old = Gaussian(batch.mean, batch.log_std)
-    few = batch.obs[:: config.fisher_stride]
 
     def evaluate(theta: jax.Array) -> Surrogates:
         dist = networks.policy(unravel(theta), batch.obs)
@@ -141,6 +155,8 @@ def _make_problem(
         )
 
     def fvp(v: jax.Array) -> jax.Array:
-        return trust_region.fisher_vector_product(lambda t: networks.policy(unravel(t), few), theta, v, config.damping)
+        return trust_region.fisher_vector_product(
+            lambda t: networks.policy(unravel(t), fisher_obs), theta, v, config.damping
+        )
 
     return PolicyProblem(theta, evaluate, fvp)

@@ -268,6 +268,20 @@ def test_fisher_matrix_is_that_of_the_scores(policy):
     assert np.linalg.norm(estimate - matrix) < 0.05 * np.linalg.norm(matrix)
 
 
+def test_the_fisher_matrix_sees_every_world_at_all_times(key):
+    """16 worlds of 64 steps, one sample of 4: 16 of each world, of each time about 4, other ones with another key."""
+    world, time = jnp.divmod(jnp.arange(16 * 64), 64)
+    obs = jnp.stack([world, time], axis=1).astype(jnp.float32)
+    few = np.asarray(second_order.pick_samples(obs, key, 4))
+    assert_array_equal(np.unique(few[:, 0], return_counts=True)[1], np.full(16, 16))
+    times, counts = np.unique(few[:, 1], return_counts=True)
+    assert len(times) > 60 and counts.max() < 12
+    assert_array_equal(few[:, 1] // 4, np.tile(np.arange(16.0), 16))
+    assert np.any(few != second_order.pick_samples(obs, jax.random.key(1), 4))
+    assert_array_equal(second_order.pick_samples(obs, key, 1), obs)
+    assert second_order.pick_samples(obs[:3], key, 4).shape == (1, 2)
+
+
 def test_natural_step_lies_on_the_ball():
     for scale in (1.0, 1e-6):
         step, q = trust_region.natural_step(scale * G / H, lambda v: H * v, 0.01)
