@@ -76,10 +76,11 @@ class MarginSettings:
     """Settings of the margin below the limit."""
 
     margin_learning_rate: float = 0.02  # growth of the margin per unit of violation and iteration; 0: the paper
+    margin_max: float = 0.5  # cap of the margin, as a share of the limit
 
 
 def _margin(settings: MarginSettings, cost_limit: CostLimit) -> Constraint:
-    return hard_limit(cost_limit, settings.margin_learning_rate)
+    return hard_limit(cost_limit, settings.margin_learning_rate, settings.margin_max)
 
 
 def _no_multiplier(_: NoSettings, cost_limit: CostLimit) -> Constraint:
