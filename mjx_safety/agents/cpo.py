@@ -60,7 +60,7 @@ def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
         predicted = {
             "kl_multiplier": info.multiplier,
             "limit_multiplier": info.nu,
-            "predicted_cost": violation - b @ direction,
+            "predicted_cost": trust_region.predict_violation(b, violation, direction),
             "cost_gradient_norm": jnp.linalg.norm(b),
         }
         return theta, metrics | cases | predicted

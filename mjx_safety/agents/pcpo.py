@@ -38,6 +38,6 @@ def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
             return found.costs[0] - start.costs[0] <= jnp.maximum(-violation, 0.0)
 
         theta, metrics = search(config, problem, direction, accept)
-        return theta, metrics | {"predicted_cost": violation - b @ direction}
+        return theta, metrics | {"predicted_cost": trust_region.predict_violation(b, violation, direction)}
 
     return second_order(config, constraint, step, config.cost_gradient_memory)

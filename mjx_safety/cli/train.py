@@ -148,7 +148,9 @@ def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
     """Read the newest checkpoints. All members of a group use the same iteration."""
     like = jax.eval_shape(start)
     found = [{path.name: path for path in checkpoint.found(folder / "checkpoints")} for folder in plan.folders]
-    common = sorted(set.intersection(*(set(names) for names in found)))
+    lost = [plan.is_group and bool(run_folder.read_config(folder).get("diverged")) for folder in plan.folders]
+    going = [names for names, is_lost in zip(found, lost, strict=True) if not is_lost]
+    common = sorted(set.intersection(*(set(names) for names in going))) if going else []
     if not common:
         raise UsageError(f"--resume {plan.path} has no checkpoint to continue from; start it anew with another --out")
     done, per_rollout = int(common[-1]), plan.steps_per_rollout
@@ -160,7 +162,9 @@ def _restore(plan: Plan, start: Callable[[], TrainState]) -> TrainState:
     if not plan.is_group:
         return checkpoint.restore(found[0][common[-1]], like)
     single = jax.eval_shape(lambda states: sweeps.unstack(states, 0), like)
-    return sweeps.stack([checkpoint.restore(names[common[-1]], single) for names in found])
+    states = [checkpoint.restore(names[common[-1]], single) for names in going]
+    left = iter(states)  # a member that diverged takes the place of another one, and its results are dropped
+    return sweeps.stack([states[0] if is_lost else next(left) for is_lost in lost])
 
 
 def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
@@ -176,6 +180,8 @@ def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
         if plan.resumes:
             old = run_folder.read_config(path)
             history = {"machine": old["machine"], "resumed": [*old.get("resumed", []), machine]}
+            if plan.is_group and old.get("diverged"):
+                history["diverged"] = old["diverged"]
             folders.append(run_folder.reopen(path, config | history, plan.steps_per_rollout, done))
         else:
             folders.append(run_folder.create(path, config | {"machine": machine}, plan.steps_per_rollout))
@@ -194,7 +200,7 @@ def _loop(
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
     if plan.is_group:
         title = f"{len(plan.members)} x {title}"
-    saved, save_seconds = time.monotonic(), 0.0
+    saved, save_seconds = -math.inf, 0.0  # the first chunk is saved, for a run that diverges early
     iterations = flags.total_steps // plan.steps_per_rollout
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
         for chunk in run_chunks(chunk_fn, state, iterations):
@@ -202,10 +208,13 @@ def _loop(
             newest = []
             for index, folder in enumerate(folders):
                 rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
-                newest.append(folder.record(rows, chunk.seconds)[-1])
+                if folder.diverged:
+                    continue
+                written = folder.record(rows, chunk.seconds)
+                newest += [] if folder.diverged else written[-1:]
                 if any(row["placement_failures"] for row in rows):
                     progress.warn(CROWDED)
-                _check_finite(rows)
+            _check_finite(folders)
             if newest:
                 progress.update(run_folder.mean_row(newest))
             if stop.requested:
@@ -225,29 +234,35 @@ def _member_row(row: dict, index: int) -> dict[str, float]:
 def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) -> None:
     state = sharding.gather(state)
     for index, folder in enumerate(folders):
-        checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+        if not folder.diverged:
+            checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
 
 
-def _check_finite(rows: list[dict[str, float]]) -> None:
-    for row in rows:
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise UsageError(
-                    f"training diverged: {name} is {value} in iteration {row['num_rollouts']:.0f}; try a smaller "
-                    "--learning-rate. The last checkpoint is from before"
-                )
+def _check_finite(folders: list[run_folder.RunFolder]) -> None:
+    """End the training once no member is left whose metrics are finite."""
+    if not folders or not all(folder.diverged for folder in folders):
+        return
+    last = checkpoint.latest(folders[0].checkpoints)
+    kept = f"The last good checkpoint is {last}" if last else "There is no checkpoint from before"
+    raise UsageError(f"training diverged: {folders[0].diverged}; try a smaller --learning-rate. {kept}")
 
 
 def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Save and draw the outcomes of the members."""
     results = sweeps.outcomes(plan.members, [folder.rows for folder in folders])
-    (plan.path / "pareto.json").write_text(json.dumps(sweeps.summarise(results), indent=1) + "\n")
-    plots.plot_pareto(results, plan.path / "pareto.png")
+    diverged = [bool(folder.diverged) for folder in folders]
+    (plan.path / "pareto.json").write_text(json.dumps(sweeps.summarise(results, diverged), indent=1) + "\n")
+    going = [result for result, is_lost in zip(results, diverged, strict=True) if not is_lost]
+    if going:
+        plots.plot_pareto(going, plan.path / "pareto.png")
 
 
 def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Tell the user what was saved and what to do next."""
-    first = folders[0]
+    first = next(folder for folder in folders if not folder.diverged)
+    for folder in folders:
+        if folder.diverged:
+            print(f"Diverged:       {folder.path.name}, {folder.diverged}; it is not in pareto.json's means")
     if int(first.rows[-1]["env_steps"] or 0) + plan.steps_per_rollout <= plan.options.run.total_steps:
         print(f"Stopped before the end; everything is saved. Continue: python -m mjx_safety.train --resume {plan.path}")
     if plan.is_group:

@@ -36,6 +36,7 @@ class RunFolder:
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
         purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
         self._events = SummaryWriter(str(path / "tensorboard"), purge_step=purge)
+        self.diverged: str = config.get("diverged", "")  # what is not finite; empty while everything is
 
     @property
     def checkpoints(self) -> Path:
@@ -48,8 +49,14 @@ class RunFolder:
         return self.path / "learning_curve.png"
 
     def record(self, rows: list[dict[str, float]], seconds: float) -> list[Row]:
-        """Append one chunk's metrics. seconds: its wall time. Returns the rows as written."""
+        """Append one chunk's metrics. seconds: its wall time. Returns the rows as written.
+
+        The first row that is not finite ends the run: it is the last row, and config.json names the culprit.
+        """
         written = []
+        bad = [index for index, row in enumerate(rows) if not all(map(math.isfinite, row.values()))]
+        if bad:
+            rows = [*rows[: bad[0]], rows[bad[0]] | {"diverged": 1.0}]
         with (self.path / "metrics.jsonl").open("a") as file:
             for row in rows:
                 self._seconds += seconds / len(rows)
@@ -59,8 +66,16 @@ class RunFolder:
                     if value is not None:
                         self._events.add_scalar(name, value, int(written[-1]["env_steps"] or 0))
         self._events.flush()
+        if bad:
+            self._mark_diverged(rows[-1])
         self.rows += written
         return written
+
+    def _mark_diverged(self, row: dict[str, float]) -> None:
+        name = next(name for name, value in row.items() if not math.isfinite(value))
+        self.diverged = f"{name} is {row[name]} in iteration {row['num_rollouts']:.0f}"
+        self.config["diverged"] = self.diverged
+        write_config(self.path, self.config)
 
     def close(self) -> None:
         """Draw the learning curve and finish the event file."""
@@ -82,7 +97,7 @@ class RunFolder:
 def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFolder:
     """Start a new run folder. The caller must check that it holds no run."""
     path.mkdir(parents=True, exist_ok=True)
-    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    write_config(path, config)
     return RunFolder(path, config, [], steps_per_rollout)
 
 
@@ -90,13 +105,18 @@ def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollo
     """Continue a run folder from a checkpoint. Drops later rows."""
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    write_config(path, config)
     return RunFolder(path, config, rows, steps_per_rollout)
 
 
 def holds_run(path: Path) -> bool:
     """Return whether a folder is a run folder."""
     return (path / "config.json").exists()
+
+
+def write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write config.json of a run."""
+    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
 
 
 def read_config(path: Path) -> dict[str, Any]:

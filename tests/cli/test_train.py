@@ -225,6 +225,44 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     )
 
 
+def test_a_member_that_diverges_leaves_the_others_alone(tmp_path, capsys):
+    """A critic's step of 1e30 overflows at once. That member ends there, without a checkpoint of a spoilt state."""
+    path = tmp_path / "group"
+    sweep = ["--algo", "ppo-lag", "--sweep", "critic-learning-rate=1e30,1e-3", "--num-seeds", "2"]
+    assert train.main([*FLAGS, *sweep, "--total-steps", str(5 * BATCH), "--out", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "Diverged:       critic-learning-rate1e+30-seed0, " in said and str(path / "pareto.png") in said
+    lost, kept = path / "critic-learning-rate1e+30-seed0", path / "critic-learning-rate0.001-seed1"
+    assert "in iteration" in run_folder.read_config(lost)["diverged"]
+    assert "diverged" not in run_folder.read_config(kept)
+    rows = run_folder.read_rows(lost)
+    assert rows[-1]["diverged"] == 1.0 and len(rows) < 5 and "diverged" not in rows[0]
+    assert [row["num_rollouts"] for row in run_folder.read_rows(kept)] == [1, 2, 3, 4, 5]
+    assert (kept / "checkpoints" / "00000005").is_dir()
+    assert [path.name for path in (lost / "checkpoints").iterdir()] == ["00000001"]  # the warm-up changes no network
+    of_lost, of_kept = json.loads((path / "pareto.json").read_text())
+    assert (of_lost["num_seeds"], of_lost["num_diverged"], of_lost["return_mean"]) == (0, 2, None)
+    assert (of_kept["num_seeds"], of_kept["num_diverged"]) == (2, 0)
+    last = [run_folder.read_rows(path / f"critic-learning-rate0.001-seed{seed}")[-1] for seed in (0, 1)]
+    gains = [row["episode_return"] if row["has_completed"] else row["return_estimate"] for row in last]
+    assert of_kept["return_std"] == pytest.approx(abs(gains[0] - gains[1]) / 2**0.5, rel=1e-5)
+
+    assert train.main(["--resume", str(path), "--total-steps", str(7 * BATCH)]) == 0
+    assert len(run_folder.read_rows(kept)) == 7 and run_folder.read_rows(lost) == rows
+    assert "in iteration" in run_folder.read_config(lost)["diverged"]
+
+
+def test_a_run_that_diverges_ends_with_its_last_good_checkpoint(tmp_path, capsys):
+    flags = ["--critic-learning-rate", "1e30", "--total-steps", str(9 * BATCH), "--out", str(tmp_path / "run")]
+    assert train.main([*FLAGS, *flags]) == 2
+    said = said_wrong(capsys)
+    assert "error: training diverged: " in said and "try a smaller --learning-rate" in said
+    last = tmp_path / "run" / "checkpoints" / "00000001"
+    assert f"The last good checkpoint is {last}" in said and last.is_dir()
+    assert run_folder.read_rows(tmp_path / "run")[-1]["diverged"] == 1.0
+    assert evaluate.main([str(tmp_path / "run"), "--episodes", "8", "--json"]) == 0
+
+
 @pytest.mark.slow
 def test_a_group_resumes_bit_for_bit(tmp_path):
     seeds = ["--algo", "cpo", "--num-seeds", "2"]
