@@ -59,14 +59,16 @@ def render(
     return viz.render(env, state, camera=camera, width=width, height=height, halo=halo)
 
 
-def load_policy(path: str | Path) -> Policy:
-    """Read the policy of a run folder: `policy(obs)` takes raw observations [..., O] and returns actions [..., A].
+def load_policy(source: str | Path) -> Policy:
+    """Read a policy: `policy(obs)` takes raw observations [..., O] and returns actions [..., A] in [-1, 1].
 
-    Raises ValueError for a folder that is no run, has no checkpoint, or is of another version.
+    source: a run folder, an .npz file of `python -m mjx_safety.export`, or a name such as
+      `SafetyPointGoal1-v0/ppo-lag`; `python -m mjx_safety` lists the names.
+    Raises ValueError for a folder that is no run or has no checkpoint, for another version, and for an unknown name.
     """
-    from mjx_safety.runs.policy import load_policy as load  # loads the agents
+    from mjx_safety.runs.loading import load_policy as load  # loads the agents
 
-    return load(path)
+    return load(source)
 
 
 __all__ = [

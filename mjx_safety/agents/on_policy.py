@@ -12,6 +12,7 @@ from flax import struct
 
 from mjx_safety.agents import distributions, episode_cost, optimize, returns, rollout, running_stats
 from mjx_safety.agents.types import (
+    Actor,
     Algorithm,
     Batch,
     Constraint,
@@ -67,7 +68,10 @@ def on_policy(
         dist = networks.policy(params.policy, obs)
         return jnp.clip(dist.mean if noise is None else distributions.sample(dist, noise), -1.0, 1.0)
 
-    return Algorithm(constraint, init, partial(_iterate, networks, constraint, update), act)
+    def actor(params: Params, normaliser: RunningStats) -> Actor:
+        return networks.actor(params.policy, normaliser)
+
+    return Algorithm(constraint, init, partial(_iterate, networks, constraint, update), act, actor)
 
 
 def _iterate(

@@ -37,8 +37,9 @@ EXTRAS = {
     "gym": "Gymnasium, safety-gymnasium",
     "brax": "Brax, Playground",
     "viz": "films as .mp4",
+    "onnx": "policies as .onnx files",
     "docs": "the documentation's pages",
-    "dev": "tests, linters; gym, brax, viz",
+    "dev": "tests, linters; most of the above",
 }
 
 

@@ -20,7 +20,7 @@ from mjx_safety.viz.opengl import NoOpenGLError, choose_backend
 
 from .pages import PAGES, ROOT, blocks
 
-MODULES = ("evaluate", "render", "plot", "play", "benchmark")  # with a class `Flags`; `train` has its own
+MODULES = ("evaluate", "render", "plot", "play", "benchmark", "export")  # with a class `Flags`; `train` has its own
 BATCH = 8 * 16  # steps per iteration of a small training
 SMALL = {
     "train": ["--num-envs", "8", "--unroll-length", "16", "--total-steps", f"{4 * BATCH}", "--hidden-sizes", "8"],
@@ -28,6 +28,7 @@ SMALL = {
     "render": ["--steps", "10", "--size", "96", "96"],
     "benchmark": ["--num-envs", "8", "--num-steps", "4", "--repeats", "1"],
     "plot": [],
+    "export": [],
 }
 SMALL_SAC = ["--updates-per-step", "0.01", "--batch-size", "16", "--replay-capacity", "1000", "--random-steps", "200"]
 SIZES = (
