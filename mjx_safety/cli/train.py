@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from mjx_safety.agents import TrainState, checkpoint, init, iterate, sharding
 from mjx_safety.agents.train import make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
-from mjx_safety.cli import common
+from mjx_safety.cli import common, init_from
 from mjx_safety.cli.progress import Progress
 from mjx_safety.runs import run_folder, sweeps, training_options
 from mjx_safety.runs.sweeps import Member
@@ -76,6 +76,8 @@ def _main(argv: Sequence[str]) -> None:
     mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
     shares_members = plan.is_group and len(plan.members) % num_devices == 0
     start, iterate_fn = _functions(plan, env, mesh if shares_members else None)
+    if options.run.init_from and not resumes:
+        start = init_from.begin(start, Path(options.run.init_from), env, plan.is_group)
     where = None
     if mesh is not None and shares_members:
         where = sharding.member_shardings(mesh, jax.eval_shape(start))

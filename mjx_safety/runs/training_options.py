@@ -80,6 +80,8 @@ class RunFlags:
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     out: Path | None = None
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
+    init_from: Path | None = None
+    """Start with networks and normaliser of this run, also of another level or task with equal observation size."""
     num_devices: int = 1
     """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""
