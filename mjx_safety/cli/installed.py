@@ -38,6 +38,7 @@ EXTRAS = {
     "brax": "Brax, Playground",
     "viz": "films as .mp4",
     "onnx": "policies as .onnx files",
+    "data": "data sets: HDF5, Minari",
     "docs": "the documentation's pages",
     "dev": "tests, linters; most of the above",
 }

@@ -20,6 +20,8 @@ COMMANDS = {
     "plot": "compare the curves of trainings",
     "play": "drive a robot with the keyboard",
     "export": "a policy as .npz or .onnx",
+    "record": "episodes of policies as a data set",
+    "clone": "behaviour cloning on a data set",
     "benchmark": "environment steps per second",
 }
 

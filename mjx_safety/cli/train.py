@@ -20,7 +20,7 @@ from mjx_safety.agents.train import make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
 from mjx_safety.cli import common, init_from
 from mjx_safety.cli.progress import Progress
-from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs import loading, run_folder, sweeps, training_options
 from mjx_safety.runs.sweeps import Member
 from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.types import Environment
@@ -236,8 +236,11 @@ def _member_row(row: dict, index: int) -> dict[str, float]:
 def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) -> None:
     state = sharding.gather(state)
     for index, folder in enumerate(folders):
-        if not folder.diverged:
-            checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+        if folder.diverged:
+            continue
+        saved = checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+        if plan.options.run.keep_policies:
+            loading.keep(saved, folder.config)
 
 
 def _check_finite(folders: list[run_folder.RunFolder]) -> None:

@@ -77,6 +77,14 @@ def _restore(path: Path, algorithm: Algorithm, sizes: Sizes) -> Any:
         raise ValueError(f"the checkpoint {path} cannot be read: {error}") from error
 
 
+def keep(path: Path, config: dict[str, Any]) -> Path:
+    """Keep the policy of a checkpoint in the run folder, as policies/<environment steps>.npz. Returns the file."""
+    policy = of_checkpoint(path, config)
+    file = path.parent.parent / "policies" / f"{policy.origin['env_steps']:012d}.npz"
+    policy_files.write_npz(policy, file)
+    return file
+
+
 def find_file(source: str | Path) -> Path | None:
     """The .npz file that a path or a name means, or None."""
     path = Path(source)

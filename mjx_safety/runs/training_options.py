@@ -82,6 +82,8 @@ class RunFlags:
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
     init_from: Path | None = None
     """Start with networks and normaliser of this run, also of another level or task with equal observation size."""
+    keep_policies: bool = False
+    """Also keep the policy of every checkpoint, in policies/ of the run folder, for `record`."""
     num_devices: int = 1
     """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""

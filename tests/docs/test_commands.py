@@ -20,7 +20,16 @@ from mjx_safety.viz.opengl import NoOpenGLError, choose_backend
 
 from .pages import PAGES, ROOT, blocks
 
-MODULES = ("evaluate", "render", "plot", "play", "benchmark", "export")  # with a class `Flags`; `train` has its own
+MODULES = (
+    "evaluate",
+    "render",
+    "plot",
+    "play",
+    "benchmark",
+    "export",
+    "record",
+    "clone",
+)  # with a class `Flags`; `train` has its own
 BATCH = 8 * 16  # steps per iteration of a small training
 SMALL = {
     "train": ["--num-envs", "8", "--unroll-length", "16", "--total-steps", f"{4 * BATCH}", "--hidden-sizes", "8"],
@@ -29,6 +38,8 @@ SMALL = {
     "benchmark": ["--num-envs", "8", "--num-steps", "4", "--repeats", "1"],
     "plot": [],
     "export": [],
+    "record": ["--episodes", "4", "--num-envs", "2"],
+    "clone": ["--num-updates", "4", "--cost-limit", "1000"],
 }
 SMALL_SAC = ["--updates-per-step", "0.01", "--batch-size", "16", "--replay-capacity", "1000", "--random-steps", "200"]
 SIZES = (
@@ -40,6 +51,7 @@ SIZES = (
     "--steps",
     "--size",
     "--repeats",
+    "--num-updates",
 )
 RUN = re.compile(r"runs/[\w-]+")
 TRAINED: set[tuple[str, ...]] = set()  # command lines that have run, on whatever page

@@ -19,7 +19,7 @@ from mjx_safety.runs.training_options import Options
 
 ENV = "SafetyPointGoal0-v0"
 FLAGS = ["--env", ENV, "--num-envs", "4", "--unroll-length", "8", "--total-steps", "64"]
-FLAGS += ["--physics", "mujoco", "--no-compilation-cache"]
+FLAGS += ["--physics", "mujoco", "--no-compilation-cache", "--keep-policies"]
 ALGOS = {"ppo-lag": ["--num-minibatches", "2"], "sac-lag": ["--batch-size", "8", "--random-steps", "16"]}
 DOCS = Path(__file__).parent.parent.parent / "docs" / "policies.md"
 
@@ -97,6 +97,13 @@ def test_a_file_is_the_policy_of_its_run(run, files):
     for field in ("env_id", "obs_size", "action_size", "obs_slices", "action_names"):
         assert getattr(second, field) == getattr(first, field)
     assert second.origin["config"]["run"]["env"] == ENV and second.origin["versions"]["jax"]
+
+
+def test_policies_are_kept_along_the_training(run):
+    kept = sorted((run / "policies").iterdir())
+    assert kept[-1].name == "000000000064.npz"
+    obs = observations(mjx_safety.load_policy(run), 3)
+    np.testing.assert_array_equal(mjx_safety.load_policy(kept[-1])(obs), mjx_safety.load_policy(run)(obs))
 
 
 def test_onnx_agrees_to_six_digits(run, files):
