@@ -39,6 +39,8 @@ EXTRAS = {
     "viz": "films as .mp4",
     "onnx": "policies as .onnx files",
     "data": "data sets: HDF5, Minari",
+    "wandb": "logs to Weights & Biases",
+    "mlflow": "logs to MLflow",
     "docs": "the documentation's pages",
     "dev": "tests, linters; most of the above",
 }

@@ -20,7 +20,7 @@ from mjx_safety.agents.train import make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
 from mjx_safety.cli import common, init_from
 from mjx_safety.cli.progress import Progress
-from mjx_safety.runs import loading, run_folder, sweeps, training_options
+from mjx_safety.runs import loading, loggers, run_folder, sweeps, training_options
 from mjx_safety.runs.sweeps import Member
 from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.types import Environment
@@ -69,6 +69,7 @@ def _main(argv: Sequence[str]) -> None:
     plan = Plan(options, sweeps.expand(options), path, resumes)
     for member in plan.members:
         training_options.check(member.options)
+    loggers.check(options.run.loggers)
     common.set_up_jax(options.run.compilation_cache)
     num_devices = common.check_devices(options.run)
     env = common.build_env(options.run.env, options.run.physics)

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from mjx_safety.runs import loggers
 from mjx_safety.viz import plots
 
 Row = dict[str, float | None]
@@ -29,13 +30,10 @@ class RunFolder:
     """Writes the results of one training. Open it with `create` or `reopen`."""
 
     def __init__(self, path: Path, config: dict[str, Any], rows: list[Row], steps_per_rollout: int):
-        from tensorboardX import SummaryWriter
-
         self.path, self.config, self.rows = path, config, rows
         self.steps_per_rollout = steps_per_rollout
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
-        purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
-        self._events = SummaryWriter(str(path / "tensorboard"), purge_step=purge)
+        self._loggers = loggers.open_loggers(path, config, int(rows[-1]["env_steps"] or 0) + 1 if rows else 0)
         self.diverged: str = config.get("diverged", "")  # what is not finite; empty while everything is
 
     @property
@@ -62,10 +60,8 @@ class RunFolder:
                 self._seconds += seconds / len(rows)
                 written.append(self._complete(row, seconds / len(rows)))
                 file.write(json.dumps(written[-1], allow_nan=False) + "\n")
-                for name, value in written[-1].items():
-                    if value is not None:
-                        self._events.add_scalar(name, value, int(written[-1]["env_steps"] or 0))
-        self._events.flush()
+        for logger in self._loggers:
+            logger.add(written)
         if bad:
             self._mark_diverged(rows[-1])
         self.rows += written
@@ -78,8 +74,9 @@ class RunFolder:
         write_config(self.path, self.config)
 
     def close(self) -> None:
-        """Draw the learning curve and finish the event file."""
-        self._events.close()
+        """Draw the learning curve and finish the loggers."""
+        for logger in self._loggers:
+            logger.close()
         run = self.config["run"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
         plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)

@@ -84,6 +84,8 @@ class RunFlags:
     """Start with networks and normaliser of this run, also of another level or task with equal observation size."""
     keep_policies: bool = False
     """Also keep the policy of every checkpoint, in policies/ of the run folder, for `record`."""
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Also log to wandb, mlflow or both, beside TensorBoard and metrics.jsonl."""
     num_devices: int = 1
     """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""

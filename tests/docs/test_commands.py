@@ -74,7 +74,7 @@ def without_environment(words):
 def test_every_command_is_found():
     text = "\n".join(page.read_text() for page in PAGES)
     assert len(list(lines())) == len(
-        re.findall(r"^(?:[A-Z]+=\S+ )?(?:python|pip|make|\.venv/bin/pytest) ", text, re.MULTILINE)
+        re.findall(r"^(?:[A-Z_]+=\S+ )?(?:python|pip|make|\.venv/bin/pytest) ", text, re.MULTILINE)
     )
 
 
