@@ -89,7 +89,7 @@ class RunFlags:
     num_devices: int = 1
     """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""
-    """For several processes or hosts: address host:port of the first. Each runs this command with its own id."""
+    """For several processes or hosts: host:port of the first; auto: what SLURM, Open MPI or Kubernetes say."""
     num_processes: int = 1
     """Number of processes that train together."""
     process_id: int = 0
