@@ -114,14 +114,25 @@ def _parse_resume(argv: Sequence[str]) -> tuple[Options, Path]:
     """Read the flags of a continued training."""
     import tyro
 
-    def flags(resume: Path, total_steps: training_options.Steps | None = None, compilation_cache: bool = True) -> tuple:
+    def flags(
+        resume: Path,
+        total_steps: training_options.Steps | None = None,
+        compilation_cache: bool = True,
+        coordinator: str = "",
+        num_processes: int = 1,
+        process_id: int = 0,
+    ) -> tuple:
         """Continue a training with the settings in its config.json.
 
         Args:
             resume: Run folder, or the folder of a group.
             total_steps: New end of the training, in environment steps since its start.
             compilation_cache: Keep compiled programs in the user's cache folder.
+            coordinator: As for a new training.
+            num_processes: As for a new training.
+            process_id: As for a new training.
         """
+        del coordinator, num_processes, process_id  # `join_processes` has read them
         return resume, total_steps, compilation_cache
 
     path, total_steps, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
