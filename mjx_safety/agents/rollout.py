@@ -13,7 +13,7 @@ from mjx_safety.types import VectorEnvironment
 
 
 def collect(
-    venv: VectorEnvironment,
+    venv: VectorEnvironment[Any],
     networks: Networks,
     sources: tuple[str, ...],
     state: TrainState,
@@ -86,7 +86,7 @@ def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
 
 
 def describe(
-    venv: VectorEnvironment, constraint: Constraint, state: TrainState, sums: EpisodeSums, limited: jax.Array
+    venv: VectorEnvironment[Any], constraint: Constraint, state: TrainState, sums: EpisodeSums, limited: jax.Array
 ) -> Metrics:
     """Return metrics of the worlds and the limits. limited: [K] costs with limits."""
     estimate = state.episode_cost

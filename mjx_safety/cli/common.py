@@ -153,7 +153,7 @@ class GracefulStop:
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested: bool = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:

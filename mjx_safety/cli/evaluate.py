@@ -105,11 +105,12 @@ class Evaluator:
     """Compiles one program for all policies of the same shape, and for both ways to act."""
 
     def __init__(self, num_episodes: int, seed: int):
-        self.num_episodes, self.seed = num_episodes, seed
-        self._venvs: dict[tuple[str, str], VecEnv] = {}
+        self.num_episodes: int = num_episodes
+        self.seed: int = seed
+        self._venvs: dict[tuple[str, str], VecEnv[Any]] = {}
         self._programs: dict[tuple[str, str], Any] = {}
 
-    def venv(self, env_id: str, engine: str) -> VecEnv:
+    def venv(self, env_id: str, engine: str) -> VecEnv[Any]:
         """Worlds for one episode each. Episodes never end by their cost."""
         if (env_id, engine) not in self._venvs:
             self._venvs[env_id, engine] = vectorize(common.build_env(env_id, engine), self.num_episodes)

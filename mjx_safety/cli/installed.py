@@ -43,6 +43,7 @@ EXTRAS = {
     "wandb": "logs to Weights & Biases",
     "mlflow": "logs to MLflow",
     "docs": "the documentation's pages",
+    "release": "building and checking a release",
     "dev": "tests, linters; most of the above",
 }
 

@@ -55,7 +55,8 @@ class Job:
 
     def __init__(self, argv: Sequence[str], path: Path):
         """argv: flags of `train` for a new run in `path`."""
-        self.argv, self.path = list(argv), path
+        self.argv: list[str] = list(argv)
+        self.path: Path = path
 
     def __call__(self) -> int:
         """Train. Returns the exit status of `train`."""

@@ -61,8 +61,11 @@ class VecEnv(Generic[S]):
         cost_budget: jax.Array | float | None = None,
         autoreset: Autoreset = "same_step",
     ):
-        self.env, self.num_envs, self.stagger, self.cost_budget = env, num_envs, stagger, cost_budget
-        self.autoreset = autoreset
+        self.env: Environment[S] = env
+        self.num_envs: int = num_envs
+        self.stagger: bool = stagger
+        self.cost_budget: jax.Array | float | None = cost_budget
+        self.autoreset: Autoreset = autoreset
 
     @property
     def obs_size(self) -> int:

@@ -114,7 +114,7 @@ class Options:
         limit = parse_limits(self.run.cost_limits) or self.run.cost_limit
         return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit)
 
-    def training(self, env: Environment) -> Training:
+    def training(self, env: Environment[Any]) -> Training:
         """Build the whole training, on worlds of `env`."""
         budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
         venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget)
