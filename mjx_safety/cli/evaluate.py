@@ -121,11 +121,10 @@ class Evaluator:
         path, file = Path(name), loading.find_file(name)
         try:
             if file is None and run_folder.holds_run(path):
+                env_id, config = loading.read_options(path).run.env, run_folder.read_config(path)
                 found = checkpoint.latest(path / "checkpoints")
                 if found is None:
                     raise UsageError(f"{path} has no checkpoint to evaluate")
-                config = run_folder.read_config(path)
-                env_id = config.get("run", {}).get("env", RunFlags.env)
                 loaded = loading.of_checkpoint(found, config, self.venv(env_id, engine))
             else:
                 path, loaded = None, loading.load_policy(name)

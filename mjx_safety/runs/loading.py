@@ -45,12 +45,8 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
 
     Raises ValueError for a config or a checkpoint of another version.
     """
-    folder = path.parent.parent
-    try:
-        options = Options.from_config(config)
-        algorithm = options.build()
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    options = _options(path.parent.parent, config)
+    algorithm = options.build()
     sizes: Any = make(options.run.env, physics="mujoco") if env is None else env
     agent = _restore(path, algorithm, sizes)
     model = getattr(sizes, "mj_model", None)
@@ -67,6 +63,24 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
             "versions": config.get("machine", {}).get("versions", {}),
         },
     )
+
+
+def read_options(folder: Path) -> Options:
+    """Read the options of a run folder, or raise ValueError for those of another version."""
+    try:
+        config = run_folder.read_config(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    return _options(folder, config)
+
+
+def _options(folder: Path, config: dict[str, Any]) -> Options:
+    try:
+        options = Options.from_config(config)
+        options.build()
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    return options
 
 
 def _restore(path: Path, algorithm: Algorithm, sizes: Sizes) -> Any:
