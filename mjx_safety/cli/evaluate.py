@@ -285,7 +285,10 @@ def _check(flags: Flags) -> list[str]:
     """Refuse wrong input. Returns the policies, with the run folders inside groups."""
     is_function = flags.policy not in WAYS
     if is_function and flags.run:
-        raise UsageError(f"--policy {flags.policy} is judged alone; leave out {flags.run[0]}")
+        raise UsageError(
+            f"--policy {flags.policy} is none of {', '.join(WAYS)}; a function or a file is judged alone, "
+            f"without {flags.run[0]}"
+        )
     if not is_function and not flags.run:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     if not is_function and flags.env:
