@@ -137,7 +137,7 @@ def record(flags: Flags, news: Console) -> Recording:
     elif "/" in flags.target and ":" not in flags.target:
         raise UsageError(
             f"{path} does not exist; name a run folder, or an environment such as SafetyPointGoal1-v0, "
-            f"or one of the policies {', '.join(loading.shipped_policies())}"
+            "or a policy such as SafetyPointGoal1-v0/ppo-lag"
         )
     else:
         env = common.build_env(flags.target, ENGINE)

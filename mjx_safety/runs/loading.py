@@ -117,7 +117,6 @@ def shipped_policies() -> tuple[str, ...]:
 
 
 def _unknown(source: str) -> str:
-    names = shipped_policies()
-    near = difflib.get_close_matches(source, names, n=3)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else f"; shipped are: {', '.join(names) or 'none'}"
-    return f"{source} is no run folder, no .npz file and no shipped policy{hint}"
+    near = difflib.get_close_matches(source, shipped_policies(), n=3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"{source} is no run folder, no .npz file and no shipped policy{hint}; `python -m mjx_safety` lists those"
