@@ -142,8 +142,9 @@ def run_chunks(
         seconds = time.perf_counter() - start
         yield Chunk(state, [{name: column[i] for name, column in table.items()} for i in range(size)], seconds)
         remaining -= size
-        # The first call mostly compiles, so it does not measure the speed.
-        size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, MAX_ITERATIONS))
+        # The first call mostly compiles, so it does not measure the speed. A call at most doubles, because iterations
+        # become slower when an off-policy algorithm begins to learn.
+        size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, min(2 * size, MAX_ITERATIONS)))
         fresh = False
 
 

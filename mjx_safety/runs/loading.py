@@ -48,11 +48,12 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
     options = _options(path.parent.parent, config)
     algorithm = options.build()
     sizes: Any = make(options.run.env, physics="mujoco") if env is None else env
-    agent = _restore(path, algorithm, sizes)
+    worlds = options.worlds(sizes)
+    agent = _restore(path, algorithm, worlds)
     model = getattr(sizes, "mj_model", None)
     return Policy(
         env_id=options.run.env,
-        obs_size=sizes.obs_size,
+        obs_size=worlds.obs_size,
         action_size=sizes.action_size,
         obs_slices=dict(getattr(sizes, "obs_slices", {})),
         action_names=() if model is None else tuple(model.actuator(i).name for i in range(model.nu)),
