@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -124,7 +125,7 @@ def set_up_jax(compilation_cache: bool) -> None:
 
 
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run a command line. A wrong input ends it with status 2 and one sentence."""
+    """Run a command line. A wrong input or a file that cannot be used ends it with status 2 and one sentence."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -132,9 +133,15 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
     try:
         command(argv)
     except UsageError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
-    return 0
+        said, status = str(error), error.status
+    except OSError as error:
+        if error.filename is None:
+            raise
+        said, status = f"{error.filename} cannot be used: {error.strerror}", UsageError.status
+    else:
+        return 0
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    return status
 
 
 class GracefulStop:
@@ -145,6 +152,7 @@ class GracefulStop:
 
     def __init__(self) -> None:
         self.requested = False
+        self.requested_at = 0.0  # s, of time.monotonic
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
@@ -157,7 +165,7 @@ class GracefulStop:
         self._restore()
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested, self.requested_at = True, time.monotonic()
         self._restore()
 
     def _restore(self) -> None:

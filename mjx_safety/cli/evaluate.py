@@ -23,7 +23,16 @@ from mjx_safety.runs import run_folder, scores, training_options
 from mjx_safety.runs.training_options import Options, Physics, UsageError
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
-NOT_SETTINGS = ("seed", "out", "resume", "compilation_cache", "num_seeds", "sweep")  # of RunFlags
+NOT_SETTINGS = (
+    "seed",
+    "out",
+    "resume",
+    "resume_or_start",
+    "save_every",
+    "compilation_cache",
+    "num_seeds",
+    "sweep",
+)  # of RunFlags
 WIDTH = 180  # columns of text without a terminal
 
 Result = dict[str, Any]  # the content of evaluation.json
@@ -103,11 +112,8 @@ class Evaluator:
 
     def load(self, path: Path, engine: str) -> Trained:
         """Read a run, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
-        try:
-            options = Options.from_config(run_folder.read_config(path))
-            algorithm = options.build()
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}/config.json does not fit this version of mjx_safety: {error}") from error
+        options = run_folder.read_options(path / run_folder.CONFIG)
+        algorithm = options.build()
         found = checkpoint.latest(path / "checkpoints")
         if found is None:
             raise UsageError(f"{path} has no checkpoint to evaluate")
@@ -115,8 +121,8 @@ class Evaluator:
         like = jax.eval_shape(partial(algorithm.init, venv), jax.random.key(0))
         try:
             agent: TrainState = checkpoint.restore_agent(found, like)
-        except (KeyError, OSError, ValueError) as error:
-            raise UsageError(f"the checkpoint {found} cannot be read: {error}") from error
+        except checkpoint.CheckpointError as error:
+            raise UsageError(str(error)) from error
         return Trained(
             path=path,
             options=options,

@@ -17,7 +17,7 @@ from mjx_safety.agents import checkpoint, running_stats
 from mjx_safety.agents.types import Algorithm, RunningStats
 from mjx_safety.registry import make
 from mjx_safety.runs import run_folder
-from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.runs.training_options import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +79,10 @@ def load_policy(path: str | Path) -> Policy:
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet")
     try:
-        options = Options.from_config(run_folder.read_config(folder))
+        options = run_folder.read_options(folder / run_folder.CONFIG)
         algorithm = options.build()
-    except (KeyError, TypeError, UsageError) as error:
-        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    except UsageError as error:
+        raise ValueError(str(error)) from error
     env = make(options.run.env, physics="mujoco")
     agent = checkpoint.restore_agent(found, jax.eval_shape(partial(algorithm.init, env), jax.random.key(0)))
     return Policy(

@@ -14,13 +14,18 @@ from typing import Any
 
 import jax
 
+from mjx_safety.agents import checkpoint
+from mjx_safety.runs import files
+from mjx_safety.runs.events import Events
+from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.viz import plots
 
 Row = dict[str, float | None]
 
+CONFIG, METRICS = "config.json", "metrics.jsonl"
 PACKAGES = (
     *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
-    *("flax", "optax", "orbax-checkpoint", "numpy"),
+    *("flax", "optax", "numpy"),
 )
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
 
@@ -29,13 +34,11 @@ class RunFolder:
     """Writes the results of one training. Open it with `create` or `reopen`."""
 
     def __init__(self, path: Path, config: dict[str, Any], rows: list[Row], steps_per_rollout: int):
-        from tensorboardX import SummaryWriter
-
         self.path, self.config, self.rows = path, config, rows
         self.steps_per_rollout = steps_per_rollout
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
         purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
-        self._events = SummaryWriter(str(path / "tensorboard"), purge_step=purge)
+        self._events = Events(path / "tensorboard", purge)
 
     @property
     def checkpoints(self) -> Path:
@@ -48,23 +51,21 @@ class RunFolder:
         return self.path / "learning_curve.png"
 
     def record(self, rows: list[dict[str, float]], seconds: float) -> list[Row]:
-        """Append one chunk's metrics. seconds: its wall time. Returns the rows as written."""
+        """Append one chunk's metrics, all or none. seconds: its wall time. Returns the rows as written."""
         written = []
-        with (self.path / "metrics.jsonl").open("a") as file:
-            for row in rows:
-                self._seconds += seconds / len(rows)
-                written.append(self._complete(row, seconds / len(rows)))
-                file.write(json.dumps(written[-1], allow_nan=False) + "\n")
-                for name, value in written[-1].items():
-                    if value is not None:
-                        self._events.add_scalar(name, value, int(written[-1]["env_steps"] or 0))
-        self._events.flush()
+        for row in rows:
+            self._seconds += seconds / len(rows)
+            written.append(self._complete(row, seconds / len(rows)))
+        files.append(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in written))
+        self._events.add(written)
         self.rows += written
         return written
 
     def close(self) -> None:
         """Draw the learning curve and finish the event file."""
         self._events.close()
+        if not self.rows:
+            return
         run = self.config["run"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
         plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
@@ -82,31 +83,56 @@ class RunFolder:
 def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFolder:
     """Start a new run folder. The caller must check that it holds no run."""
     path.mkdir(parents=True, exist_ok=True)
-    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    (path / METRICS).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    checkpoint.drop_after(path / "checkpoints", -1)  # of a group that ended before all its members had one
+    files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
     return RunFolder(path, config, [], steps_per_rollout)
 
 
 def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollouts: int) -> RunFolder:
-    """Continue a run folder from a checkpoint. Drops later rows."""
+    """Continue a run folder from a checkpoint. Drops later rows and checkpoints."""
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    files.write(path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
+    checkpoint.drop_after(path / "checkpoints", num_rollouts)
     return RunFolder(path, config, rows, steps_per_rollout)
 
 
 def holds_run(path: Path) -> bool:
     """Return whether a folder is a run folder."""
-    return (path / "config.json").exists()
+    return (path / CONFIG).exists()
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read config.json of a run."""
-    return json.loads((path / "config.json").read_text())
+    """Read config.json of a run. Raises UsageError if it is no mapping in JSON."""
+    return read_json(path / CONFIG)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a mapping. Raises UsageError if the file does not hold one."""
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} cannot be read: it holds a {type(config).__name__}, not a mapping")
+    return config
+
+
+def read_options(file: Path) -> Options:
+    """Read the options in a config.json or group.json, or raise a UsageError that says what does not fit."""
+    config = read_json(file)
+    config.pop("members", None)  # of a group
+    try:
+        return Options.from_config(config)
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{file} does not fit this version of mjx_safety: {reason}") from error
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read metrics.jsonl of a run, without a last line that a crash cut short."""
-    file = path / "metrics.jsonl"
+    file = path / METRICS
     rows = []
     for line in file.read_text().splitlines() if file.exists() else ():
         try:

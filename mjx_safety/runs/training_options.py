@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 from tyro.constructors import PrimitiveConstructorSpec
@@ -41,6 +41,10 @@ Steps = Annotated[
 ]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
+_OF_A_PROCESS = (  # flags that change no result, and the end
+    *("total_steps", "save_every", "out", "resume", "resume_or_start", "compilation_cache"),
+    *("coordinator", "num_processes", "process_id"),
+)
 SAMPLES = 16_384  # environment steps of an iteration
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
@@ -50,6 +54,14 @@ MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer o
 
 class UsageError(Exception):
     """A wrong input. The message is one sentence that names the culprit and what is allowed."""
+
+    status = 2  # of the program
+
+
+class RunError(UsageError):
+    """A training that cannot go on. The message says why, and what is saved."""
+
+    status = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +100,10 @@ class RunFlags:
     """Index of this process, from 0 on. Only process 0 writes."""
     resume: Path | None = None
     """Continue this run folder. Only --total-steps may be given too."""
+    save_every: float = 60.0
+    """Seconds between checkpoints. The first one comes after the first iteration, the last one at the end."""
+    resume_or_start: Path | None = None
+    """Continue this run folder if it has a checkpoint, else start there: for jobs that a scheduler repeats."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next start is fast."""
 
@@ -123,16 +139,25 @@ class Options:
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values for config.json, enough for a restart."""
-        run = dataclasses.asdict(self.run) | {"out": None, "resume": None}
+        run = dataclasses.asdict(self.run) | {"out": None, "resume": None, "resume_or_start": None}
         return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in _PARTS}
 
     @staticmethod
     def from_config(config: dict[str, Any]) -> Options:
         """Undo `to_config`."""
-        run = RunFlags(**_with_tuples(config["run"]))
+        run = _typed(RunFlags, config["run"])
         choice = choose_algorithm(run.algo)
         types = (TrainConfig, choice.config, choice.constraint.config)
-        return Options(run, *(kind(**_with_tuples(config[name])) for name, kind in zip(_PARTS, types, strict=True)))
+        return Options(run, *(_typed(kind, config[name]) for name, kind in zip(_PARTS, types, strict=True)))
+
+    def difference(self, other: Options) -> str | None:
+        """Return a setting that makes another training of this one, with both values; None if they are the same."""
+        mine, its = self.to_config(), other.to_config()
+        for part in ("run", *_PARTS):
+            for name, value in mine[part].items():
+                if name not in _OF_A_PROCESS and value != its[part].get(name):
+                    return f"--{name.replace('_', '-')} {value}, not {its[part].get(name)}"
+        return None
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:
@@ -228,6 +253,7 @@ def check(options: Options) -> None:
     if not 0 <= run.seed < 2**32:
         raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
     _at_least("--num-seeds", run.num_seeds, 1)
+    _at_least("--save-every", run.save_every, 0)
     samples = run.num_envs * unroll
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
@@ -267,9 +293,29 @@ def check_sources(options: Options, cost_names: Sequence[str]) -> None:
             )
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn the lists of JSON into the tuples of configs."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _typed(kind: type, values: Any) -> Any:
+    """Build a config of a class from the values of JSON, whose lists become tuples. Raises TypeError for wrong ones."""
+    if not isinstance(values, dict):
+        raise TypeError(f"the settings of {kind.__name__} are {values!r}, not a mapping")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name, hint in get_type_hints(kind).items():
+        if name in values and not _fits(values[name], hint):
+            raise TypeError(f"{name} is {values[name]!r}")
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value of JSON fits the type of a setting."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in parts
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, parts[0]) for each in value)
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else str if hint is Path else hint)
 
 
 def _at_least(flag: str, value: float, least: float) -> None:
