@@ -32,6 +32,7 @@ class State:
     truncated: jax.Array  # [] bool, the time limit
     step_count: jax.Array  # [] int32, steps since reset
     placement_failed: jax.Array  # [] bool, the search for a layout or a goal ran out of tries
+    blew_up: jax.Array  # [] bool, the physics of this step was not finite; the world is as before it, and terminated
     data: Any  # the engine's part, opaque above `sim/`
     places: Places  # positions that stay for the episode, outside the physics
     memory: Any  # the task's memory

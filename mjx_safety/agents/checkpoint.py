@@ -58,13 +58,19 @@ def _write(target: Path, state: TrainState) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for part, tree in {"agent": _agent(state), "world": (state.env_state, state.replay)}.items():
-        with (partial / f"{part}.npz").open("wb") as file:
-            np.savez(file, format=np.int32(FORMAT), **_to_arrays(tree))
-            file.flush()
-            os.fsync(file.fileno())
+        write_arrays(partial / f"{part}.npz", tree)
     _sync(partial)
     partial.rename(target)
     _sync(target.parent)
+
+
+def write_arrays(path: Path, tree: Any) -> None:
+    """Write a pytree of arrays to an .npz file, and wait until it is on the disk."""
+    with path.open("wb") as file:
+        arrays: dict[str, Any] = {"format": np.int32(FORMAT), **_to_arrays(tree)}
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _partial(target: Path) -> Path:
@@ -101,13 +107,13 @@ def restore(path: Path, like: TrainState) -> TrainState:
 
     Raises CheckpointError if it is cut short, of another version, or of another training.
     """
-    env_state, replay = _read(path, "world", (like.env_state, like.replay))
+    env_state, replay = read_arrays(path / "world.npz", (like.env_state, like.replay))
     return restore_agent(path, like).replace(env_state=env_state, replay=replay)
 
 
 def restore_agent(path: Path, like: TrainState) -> TrainState:
     """Read everything but worlds and replay buffer: `env_state` is None and `replay` is () in the result."""
-    return _read(path, "agent", _agent(like))
+    return read_arrays(path / "agent.npz", _agent(like))
 
 
 def found(folder: Path) -> list[Path]:
@@ -136,21 +142,24 @@ def _to_arrays(tree: Any) -> dict[str, np.ndarray]:
     return {name: leaf for name, leaf in zip(_names(tree), leaves, strict=True) if leaf.size}
 
 
-def _read(path: Path, part: str, like: Tree) -> Tree:
-    """Read the arrays of `_to_arrays` into the structure of `like`. Raises CheckpointError if they do not fit."""
+def read_arrays(path: Path, like: Tree) -> Tree:
+    """Read the file of `write_arrays` into the structure of `like`. Runs no code of the file.
+
+    Raises CheckpointError if the file is cut short, of another version, or of another structure.
+    """
     leaves, structure = jax.tree.flatten(like)
     shapes = [jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf for leaf in leaves]
     names = _names(like)
     try:
-        with (path / f"{part}.npz").open("rb") as file, np.load(file, allow_pickle=False) as members:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             is_whole, arrays = members.zip.testzip() is None, dict(members)
     except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile):
         is_whole, arrays = False, {}
     if not is_whole:
-        raise CheckpointError(f"the checkpoint {path} is damaged: {part}.npz is cut short or changed")
+        raise CheckpointError(f"the file {path} is damaged: it is missing, cut short or changed")
     made = arrays.pop("format", None)
     if made != FORMAT:
-        raise CheckpointError(f"the checkpoint {path} has format {made}; this version of mjx_safety reads {FORMAT}")
+        raise CheckpointError(f"the file {path} has format {made}; this version of mjx_safety reads {FORMAT}")
     expected = {
         name: (shape.shape, np.dtype(shape.dtype)) for name, shape in zip(names, shapes, strict=True) if shape.size
     }
@@ -158,7 +167,7 @@ def _read(path: Path, part: str, like: Tree) -> Tree:
     if stored != expected:
         wrong = sorted(name for name in stored.keys() | expected.keys() if stored.get(name) != expected.get(name))
         raise CheckpointError(
-            f"the checkpoint {path} does not fit this training: {wrong[0]} is {stored.get(wrong[0])} in it and "
+            f"the file {path} does not fit this training: {wrong[0]} is {stored.get(wrong[0])} in it and "
             f"{expected.get(wrong[0])} here ({len(wrong)} arrays differ)"
         )
     read = []

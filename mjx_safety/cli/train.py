@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from mjx_safety.agents.train import Chunk, make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
 from mjx_safety.cli import common
 from mjx_safety.cli import plan as planning
+from mjx_safety.cli.health import Health
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
@@ -29,7 +29,6 @@ from mjx_safety.runs.training_options import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
 
-CROWDED = "episodes ended because something found no free place (placement_failures in the metrics); take fewer objects"
 CHUNK = 3.0  # s, target time of one compiled call; shorter than PATIENCE
 
 
@@ -156,7 +155,7 @@ def _loop(
         title = f"{len(plan.members)} x {title}"
     save_at = time.monotonic()
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
-        begun = time.monotonic()
+        begun, health = time.monotonic(), [Health() for _ in folders]
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
         except Abandoned:
@@ -166,11 +165,12 @@ def _loop(
         try:
             while (chunk := wait_for(partial(next, chunks, None), stop)) is not None:
                 state = chunk.state
-                _record(plan, folders, chunk, compile_seconds, progress)
+                _record(plan, folders, health, chunk._replace(seconds=chunk.seconds + compile_seconds), progress)
                 compile_seconds = 0.0
                 if stop.requested:
                     break
-                if time.monotonic() >= save_at or chunk.seconds > PATIENCE:
+                is_due = time.monotonic() >= save_at or chunk.seconds > PATIENCE
+                if is_due and not any(one.skipped_in_a_row for one in health):  # the newest checkpoint is a good one
                     _save(plan, folders, state)
                     save_at = time.monotonic() + flags.save_every
         except Abandoned:
@@ -179,16 +179,21 @@ def _loop(
 
 
 def _record(
-    plan: Plan, folders: list[run_folder.RunFolder], chunk: Chunk, compile_seconds: float, progress: Progress
+    plan: Plan, folders: list[run_folder.RunFolder], health: list[Health], chunk: Chunk, progress: Progress
 ) -> None:
-    """Write the metrics of a chunk and show the newest."""
+    """Write the metrics of a chunk, show the newest, and warn. Raises RunError if a training has diverged."""
     newest = []
     for index, folder in enumerate(folders):
         rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
-        newest.append(folder.record(rows, chunk.seconds + compile_seconds)[-1])
-        if any(row["placement_failures"] for row in rows):
-            progress.warn(CROWDED)
-        _check_finite(plan, rows)
+        newest.append(folder.record(rows, chunk.seconds)[-1])
+        if plan.options.run.keep_blow_ups:
+            blow_up: Any = chunk.state.env_state.blow_up
+            folder.keep_blow_up(sweeps.unstack(blow_up, index) if plan.is_group else blow_up)
+        reason, warnings = health[index].look(rows)
+        if reason is not None:
+            raise RunError(f"training diverged: {reason}; try a smaller --learning-rate; {_what_is_saved(plan)}")
+        for warning in warnings:
+            progress.warn(warning)
     if newest:
         progress.update(run_folder.mean_row(newest))
 
@@ -201,16 +206,6 @@ def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) ->
     state = sharding.gather(state)
     for index, folder in enumerate(folders):
         checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
-
-
-def _check_finite(plan: Plan, rows: list[dict[str, float]]) -> None:
-    for row in rows:
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise RunError(
-                    f"training diverged: {name} is {value} in iteration {row['num_rollouts']:.0f}; try a smaller "
-                    f"--learning-rate; {_what_is_saved(plan)}"
-                )
 
 
 def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:

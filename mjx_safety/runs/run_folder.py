@@ -15,7 +15,8 @@ from typing import Any
 import jax
 
 from mjx_safety.agents import checkpoint
-from mjx_safety.runs import files
+from mjx_safety.env.vector import BlowUp
+from mjx_safety.runs import blow_ups, files
 from mjx_safety.runs.events import Events
 from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.viz import plots
@@ -38,6 +39,7 @@ class RunFolder:
         self.steps_per_rollout = steps_per_rollout
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
         purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
+        self._blow_ups = 0  # seen
         self._events = Events(path / "tensorboard", purge)
 
     @property
@@ -60,6 +62,10 @@ class RunFolder:
         self._events.add(written)
         self.rows += written
         return written
+
+    def keep_blow_up(self, blow_up: BlowUp) -> None:
+        """Write the newest step whose physics was not finite, if it is new."""
+        self._blow_ups = blow_ups.save(self.path, blow_up, self._blow_ups)
 
     def close(self) -> None:
         """Draw the learning curve and finish the event file."""

@@ -100,6 +100,8 @@ class RunFlags:
     """Index of this process, from 0 on. Only process 0 writes."""
     resume: Path | None = None
     """Continue this run folder. Only --total-steps may be given too."""
+    keep_blow_ups: bool = False
+    """Keep the newest step whose physics was not finite, in blow_ups/ of the run folder, so that you can repeat it."""
     save_every: float = 60.0
     """Seconds between checkpoints. The first one comes after the first iteration, the last one at the end."""
     resume_or_start: Path | None = None
@@ -125,7 +127,8 @@ class Options:
     def training(self, env: Environment) -> Training:
         """Build the whole training, on worlds of `env`."""
         budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
-        venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget)
+        keep = self.run.keep_blow_ups
+        venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget, keep_blow_up=keep)
         return Training(venv, self.build(), self.train)
 
     def with_values(self, values: Mapping[str, Any]) -> Options:

@@ -11,14 +11,17 @@ import threading
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from agents import probe_envs
+from flax import struct
 
 import mjx_safety
-from mjx_safety.agents import checkpoint
+from mjx_safety.agents import checkpoint, optimize
 from mjx_safety.cli import common, evaluate, train, waiting
-from mjx_safety.runs import files, lock, run_folder
+from mjx_safety.runs import blow_ups, files, lock, run_folder
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "2", "--num-passes", "1"]
 FLAGS += ["--hidden-sizes", "8", "--no-compilation-cache", "--physics", "mujoco"]
@@ -94,7 +97,9 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_one_named(run, capsys, pa
     before = content(run)
     assert go_on(run) == 2
     said = said_wrong(capsys)
-    assert f"{newest} is damaged: {part}.npz is cut short or changed; delete 00000003 to continue from" in said
+    assert (
+        f"the file {victim} is damaged: it is missing, cut short or changed; delete 00000003 to continue from" in said
+    )
     assert content(run) == before
     if part == "agent":
         assert evaluate.main([str(run), "--episodes", "2"]) == 2
@@ -312,3 +317,55 @@ def test_sigterm_while_compiling_saves_and_ends(slow, tmp_path, capsys, monkeypa
     Slow.released.set()
     assert go_on(path, 2) == 0
     assert env_steps(path) == [BATCH, 2 * BATCH]
+
+
+@struct.dataclass
+class Flagged(probe_envs.ProbeState):
+    blew_up: jax.Array
+
+
+class BlowsUp(probe_envs.Random):
+    """Its physics ends in 3 % of the steps. The step that does so follows from the state and the action."""
+
+    def step(self, state, action):
+        stepped = super().step(state, action)
+        return Flagged(**vars(stepped), blew_up=stepped.terminated & (stepped.step_count > 0))
+
+    def reset(self, key):
+        return Flagged(**vars(super().reset(key)), blew_up=jnp.bool_(False))
+
+
+def test_worlds_that_blow_up_are_counted_and_the_step_can_be_repeated(tmp_path, capsys, monkeypatch):
+    env = BlowsUp()
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics: env)
+    path = tmp_path / "run"
+    assert train.main([*FLAGS, "--total-steps", str(6 * BATCH), "--keep-blow-ups", "--out", str(path)]) == 0
+    assert "blow_ups in the metrics" in capsys.readouterr().out
+    rows = run_folder.read_rows(path)
+    counted = [int(file.stem) for file in sorted((path / "blow_ups").iterdir())]
+    assert counted[-1] == sum(row["blow_ups"] for row in rows) > 3
+    assert all(row["placement_failures"] == 0.0 for row in rows)
+    for file in (path / "blow_ups").iterdir():
+        state, action = blow_ups.load(file, env)
+        again = env.step(state, action)
+        assert again.blew_up and again.step_count == state.step_count + 1
+    with pytest.raises(ValueError, match="does not fit"):
+        blow_ups.load(file, probe_envs.TwoCosts())
+
+
+def test_a_run_that_learns_nothing_ends_with_its_last_good_checkpoint(tmp_path, capsys, monkeypatch):
+    """No step is ever taken, as if no gradient was finite."""
+
+    def poisoned(descent, params, opt_state, *args):
+        _, auxiliary = jax.grad(descent.loss_fn, has_aux=True)(params, *args)
+        return params, opt_state, jnp.bool_(False), auxiliary
+
+    monkeypatch.setattr(optimize, "step", poisoned)
+    path = tmp_path / "run"
+    status = train.main([*FLAGS, "--total-steps", "1e6", "--save-every", "0", "--out", str(path)])
+    said = said_wrong(capsys)
+    assert status == 1
+    assert "training diverged: skipped_share is 1 in 10 iterations in a row, up to 11; try a smaller" in said
+    assert f"iteration 1 is saved in {path / 'checkpoints' / '00000001'}" in said
+    assert [path.name for path in checkpoint.found(path / "checkpoints")] == ["00000001"]
+    assert env_steps(path)[:11] == [BATCH * i for i in range(1, 12)]
