@@ -59,14 +59,15 @@ def render(
     return viz.render(env, state, camera=camera, width=width, height=height, halo=halo)
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_policy(path: str | Path, *, trust: bool = False) -> Policy:
     """Read the policy of a run folder: `policy(obs)` takes raw observations [..., O] and returns actions [..., A].
 
-    Raises ValueError for a folder that is no run, has no checkpoint, or is of another version.
+    trust: import the environment of a run that names package.module:factory, which is code. Raises ValueError for a
+    folder that is no run, has no checkpoint, or is of another version.
     """
     from mjx_safety.runs.policy import load_policy as load  # loads the agents
 
-    return load(path)
+    return load(path, trust=trust)
 
 
 __all__ = [

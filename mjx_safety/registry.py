@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import inspect
 import io
 import itertools
 from collections.abc import Callable, Mapping
@@ -226,7 +227,20 @@ def _import_factory(path: str) -> Callable[[], Config]:
         raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}")
     if not callable(factory):
         raise ValueError(f"{path!r} is not a function that returns {_SETTINGS}")
+    needed = _needed_arguments(factory)
+    if needed:
+        raise ValueError(f"{path!r} needs an argument {needed[0]!r}; a factory takes none")
     return cast(Callable[[], Config], factory)
+
+
+def _needed_arguments(function: Callable) -> list[str]:
+    """Names of the arguments without a default; none if the function does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return []
+    varying = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in varying]
 
 
 def _did_you_mean(name: str, known: Any) -> str:

@@ -57,6 +57,8 @@ class Flags:
     """Act by the mean of the policy, by sampling as in training, or both in the same worlds."""
     seed: int = 1000
     """Seed of all random numbers. Even the training's own seed gives layouts that training never saw."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run that names package.module:factory, which is code."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON instead of tables: the content of evaluation.json, or "runs", "groups", "subsets" of several runs."""
 
@@ -99,8 +101,9 @@ def evaluation_key(seed: int) -> jax.Array:
 class Evaluator:
     """Compiles one program for all runs with the same settings, and for both policies."""
 
-    def __init__(self, num_episodes: int, seed: int):
-        self.num_episodes, self.seed = num_episodes, seed
+    def __init__(self, num_episodes: int, seed: int, trust: bool = False):
+        """trust: import the environments of runs that name package.module:factory."""
+        self.num_episodes, self.seed, self.trust = num_episodes, seed, trust
         self._venvs: dict[tuple[str, str], VecEnv] = {}
         self._programs: dict[tuple[str, str], Any] = {}
 
@@ -113,6 +116,7 @@ class Evaluator:
     def load(self, path: Path, engine: str) -> Trained:
         """Read a run, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
         options = run_folder.read_options(path / run_folder.CONFIG)
+        run_folder.check_trust(options, path, self.trust)
         algorithm = options.build()
         found = checkpoint.latest(path / "checkpoints")
         if found is None:
@@ -194,7 +198,7 @@ def _main(argv: Sequence[str]) -> None:
     paths = _check(flags)
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
-    evaluator = Evaluator(flags.episodes, flags.seed)
+    evaluator = Evaluator(flags.episodes, flags.seed, flags.trust)
     trained = [evaluator.load(path, engine) for path in paths]
     machine = run_folder.describe_machine()
     news = Console(stderr=True)
@@ -232,6 +236,7 @@ def _check(flags: Flags) -> list[Path]:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     if flags.episodes < 1:
         raise UsageError(f"--episodes is {flags.episodes}; it must be at least 1")
+    training_options.at_most("--episodes", flags.episodes)
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
     paths = []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import jax
+import tyro
 
 from mjx_safety.agents import TrainState, checkpoint
 from mjx_safety.cli import common
@@ -104,24 +106,30 @@ def _plan(options: Options, path: Path, resumes: bool) -> Plan:
 
 def _resumed(argv: Sequence[str]) -> Plan:
     """Read the flags of a continued training."""
-    import tyro
 
-    def flags(resume: Path, total_steps: training_options.Steps | None = None, compilation_cache: bool = True) -> tuple:
+    def flags(
+        resume: Path,
+        total_steps: training_options.Steps | None = None,
+        trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+        compilation_cache: bool = True,
+    ) -> tuple:
         """Continue a training with the settings in its config.json.
 
         Args:
             resume: Run folder, or the folder of a group.
             total_steps: New end of the training, in environment steps since its start.
+            trust: Import the environment if it is package.module:factory, which is code.
             compilation_cache: Keep compiled programs in the user's cache folder.
         """
-        return resume, total_steps, compilation_cache
+        return resume, total_steps, trust, compilation_cache
 
-    path, total_steps, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
+    path, total_steps, trust, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
     if not _holds_training(path):
         raise UsageError(
             f"--resume {path} is not a run folder: it has no config.json; --resume-or-start would start a run there"
         )
     options = _read(path)
+    run_folder.check_trust(options, path, trust)
     run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
     return _plan(dataclasses.replace(options, run=run), path, resumes=True)
 

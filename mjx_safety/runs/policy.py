@@ -66,11 +66,12 @@ class Policy:
         return running_stats.normalise(self.normaliser, obs)
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_policy(path: str | Path, *, trust: bool = False) -> Policy:
     """Read the policy of a run folder, from its newest checkpoint.
 
-    Builds the environment to learn its sizes, and compiles nothing. Raises ValueError for a folder that is no run, has
-    no checkpoint, or is of another version.
+    Builds the environment to learn its sizes, and compiles nothing. trust: import the environment if the run names
+    package.module:factory. Nothing else in a run folder is code. Raises ValueError for a folder that is no run, has no
+    checkpoint, or is of another version.
     """
     folder = Path(path)
     if not run_folder.holds_run(folder):
@@ -80,6 +81,7 @@ def load_policy(path: str | Path) -> Policy:
         raise ValueError(f"{folder} has no checkpoint yet")
     try:
         options = run_folder.read_options(folder / run_folder.CONFIG)
+        run_folder.check_trust(options, folder, trust)
         algorithm = options.build()
     except UsageError as error:
         raise ValueError(str(error)) from error

@@ -136,6 +136,15 @@ def read_options(file: Path) -> Options:
         raise UsageError(f"{file} does not fit this version of mjx_safety: {reason}") from error
 
 
+def check_trust(options: Options, path: Path, trust: bool) -> None:
+    """Refuse the environment of a run if it is code, package.module:factory, unless the user trusts the run."""
+    if ":" in options.run.env and not trust:
+        raise UsageError(
+            f"{path} asks for the environment {options.run.env}, which is code of a module; "
+            "allow it with --trust (load_policy: trust=True) if you know the run"
+        )
+
+
 def read_rows(path: Path) -> list[Row]:
     """Read metrics.jsonl of a run, without a last line that a crash cut short."""
     file = path / METRICS

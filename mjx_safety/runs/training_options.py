@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -49,6 +50,9 @@ SAMPLES = 16_384  # environment steps of an iteration
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
+MOST = 2**31 - 1  # largest integer of JAX
+_UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
+_SIGNED = ("init_log_std", "target_entropy", "target_kl")  # negative numbers are values of these
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 
 
@@ -258,6 +262,7 @@ def check(options: Options) -> None:
     _at_least("--num-seeds", run.num_seeds, 1)
     _at_least("--save-every", run.save_every, 0)
     samples = run.num_envs * unroll
+    _check_numbers(options)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
     if run.cost_limits and ("cost-limit" in sweep or choose_algorithm(run.algo).ends_at_limit):
@@ -284,6 +289,27 @@ def check(options: Options) -> None:
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
             f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
         )
+
+
+def _check_numbers(options: Options) -> None:
+    """Refuse numbers that no training can have: infinite or negative ones, and integers beyond those of JAX."""
+    for part in ("run", *_PARTS):
+        for field in dataclasses.fields(getattr(options, part)):
+            value, flag = getattr(getattr(options, part), field.name), "--" + field.name.replace("_", "-")
+            if isinstance(value, float) and not math.isfinite(value):
+                if not (value > 0.0 and field.name in _UNBOUNDED):
+                    raise UsageError(f"{flag} is {value}; it must be a finite number")
+            if isinstance(value, float) and field.name not in _SIGNED:
+                _at_least(flag, value, 0)
+            if isinstance(value, int) and field.name != "total_steps":
+                at_most(flag, value)
+            if part != "run" and isinstance(value, int) and not isinstance(value, bool):
+                _at_least(flag, value, 1)
+    run, unroll = options.run, options.train.unroll_length
+    if run.num_envs * unroll > MOST:
+        raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {MOST}")
+    if run.total_steps > MOST * run.num_envs * unroll:
+        raise UsageError(f"--total-steps is {run.total_steps}; it must be at most {MOST} iterations")
 
 
 def check_sources(options: Options, cost_names: Sequence[str]) -> None:
@@ -319,6 +345,12 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
     return isinstance(value, (int, float) if hint is float else str if hint is Path else hint)
+
+
+def at_most(flag: str, value: float, most: float = MOST) -> None:
+    """Refuse a number that is too large. most: by default the largest integer of JAX."""
+    if not value <= most:
+        raise UsageError(f"{flag} is {value}; it must be at most {most}")
 
 
 def _at_least(flag: str, value: float, least: float) -> None:

@@ -284,7 +284,7 @@ def test_several_runs_and_groups(tmp_path, build, capsys):
 
 
 def test_limits_for_sources(tmp_path, build, capsys):
-    flags = ["--algo", "ppo-lag", "--cost-limits", "probe=3", "--env", "my.module:factory"]
+    flags = ["--algo", "ppo-lag", "--cost-limits", "probe=3", "--env", "Mine-v0"]
     make_run(tmp_path / "run", *flags, costs=(4.0, -1.0))
     result = ask(capsys, tmp_path / "run")
     assert result["cost_limits"] == {"probe": 3.0}

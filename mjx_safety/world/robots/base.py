@@ -49,6 +49,8 @@ class Robot(AbstractPlaced):
     """Pairs of its own geoms that collide (mjx; mujoco: all)."""
     keepout: float = static(default=0.4)
     """Radius of the keepout circle, in m."""
+    asset_folder: str | None = None
+    """Folder that holds all files that the model asks for, such as meshes; None: the folder of the model."""
     start_yaw: float | None = None
     """Heading at reset, in rad; None: uniform in [0, 2 pi)."""
 
