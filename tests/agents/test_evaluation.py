@@ -174,6 +174,7 @@ def make_run(path, *flags, costs=(30.0, 20.0, 10.0)):
     training = options.training(env)
     state = init(training.venv, training.algorithm, jax.random.key(options.run.seed))
     folder = run_folder.create(path, options.to_config(), 64)
+    folder.close()
     checkpoint.save(folder.checkpoints, state.replace(num_rollouts=jnp.int32(len(costs))))
     lines = [
         {"env_steps": 64 * (i + 1), "seconds": i + 1.0, "cost_rate": 0.1, "cost_estimate": cost, "violation": cost}
@@ -316,7 +317,7 @@ def test_wrong_input_ends_with_one_sentence(lag, tmp_path, build, capsys):
     shutil.rmtree(broken / "checkpoints")
     refuse(capsys, f"{broken} has no checkpoint to evaluate", lag, broken)
     (broken / "config.json").write_text("{")
-    refuse(capsys, "config.json does not fit this version", broken)
+    refuse(capsys, "config.json cannot be read", broken)
     (broken / "config.json").write_text(json.dumps({"run": {"algo": "nonsense"}}))
     refuse(capsys, "nonsense is unknown", broken)
     other = shutil.copytree(lag, tmp_path / "other")
