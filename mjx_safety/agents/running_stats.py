@@ -31,8 +31,7 @@ def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
     low = stats.count_low + jnp.uint32(num)
     merged = RunningStats(
         mean=stats.mean + weight * shift,
-        # As a change of the old variance: 1 - weight would round to 1 after 1e9 observations, and the variance grow.
-        var=stats.var + weight * (batch_var - stats.var + (1.0 - weight) * jnp.square(shift)),
+        var=(1.0 - weight) * stats.var + weight * batch_var + weight * (1.0 - weight) * jnp.square(shift),
         count_low=low,
         count_high=stats.count_high + (low < stats.count_low).astype(jnp.uint32),
     )
