@@ -19,7 +19,7 @@ from mjx_safety.agents import ALGORITHMS, Episodes, TrainState, checkpoint
 from mjx_safety.agents.evaluate import compare, evaluate, summarise
 from mjx_safety.cli import common, report
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import run_folder, scores, training_options
+from mjx_safety.runs import files, run_folder, scores, training_options
 from mjx_safety.runs.training_options import Options, Physics, UsageError
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
@@ -208,7 +208,7 @@ def _main(argv: Sequence[str]) -> None:
         compares = flags.physics != "auto" and run.engine != engine
         result = _finite(evaluator.judge(run, engine, flags.policies, compares) | {"machine": machine})
         file = run.path / ("evaluation.json" if run.engine == engine else f"evaluation-{engine}.json")
-        file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
         results.append((run.settings, result))
     only = [result for _, result in results]
     groups = scores.group_results(results)

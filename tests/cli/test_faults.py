@@ -369,3 +369,23 @@ def test_a_run_that_learns_nothing_ends_with_its_last_good_checkpoint(tmp_path, 
     assert f"iteration 1 is saved in {path / 'checkpoints' / '00000001'}" in said
     assert [path.name for path in checkpoint.found(path / "checkpoints")] == ["00000001"]
     assert env_steps(path)[:11] == [BATCH * i for i in range(1, 12)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("physics", ["mujoco", "mjx"])
+def test_sigterm_ends_a_real_compilation_within_ten_seconds(physics, tmp_path):
+    """The compiler runs outside of Python, where no handler of a signal can run."""
+    path = tmp_path / "run"
+    command = [sys.executable, "-m", "mjx_safety.train", "--physics", physics, "--no-compilation-cache"]
+    command += ["--out", str(path), "--total-steps", "1e6"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "XLA_FLAGS": ""}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert "compiling the first iteration" in process.stdout.readline()
+        time.sleep(3.0)
+        begun = time.monotonic()
+        process.terminate()
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+    assert time.monotonic() - begun < 10.0
+    assert "Stopped before the end; iteration" in said
+    assert checkpoint.latest(path / "checkpoints") is not None
