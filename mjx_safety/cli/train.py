@@ -155,7 +155,7 @@ def _loop(
         title = f"{len(plan.members)} x {title}"
     save_at = time.monotonic()
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
-        begun, health = time.monotonic(), [Health() for _ in folders]
+        begun, health = time.monotonic(), [Health() for _ in plan.members]
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
         except Abandoned:
@@ -183,13 +183,14 @@ def _record(
 ) -> None:
     """Write the metrics of a chunk, show the newest, and warn. Raises RunError if a training has diverged."""
     newest = []
-    for index, folder in enumerate(folders):
+    for index, one in enumerate(health):  # in all processes, so that they end together
         rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
-        newest.append(folder.record(rows, chunk.seconds)[-1])
-        if plan.options.run.keep_blow_ups:
+        if folders:
+            newest.append(folders[index].record(rows, chunk.seconds)[-1])
+        if folders and plan.options.run.keep_blow_ups:
             blow_up: Any = chunk.state.env_state.blow_up
-            folder.keep_blow_up(sweeps.unstack(blow_up, index) if plan.is_group else blow_up)
-        reason, warnings = health[index].look(rows)
+            folders[index].keep_blow_up(sweeps.unstack(blow_up, index) if plan.is_group else blow_up)
+        reason, warnings = one.look(rows)
         if reason is not None:
             raise RunError(f"training diverged: {reason}; try a smaller --learning-rate; {_what_is_saved(plan)}")
         for warning in warnings:
