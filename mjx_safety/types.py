@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 
@@ -32,11 +33,12 @@ class State:
     truncated: jax.Array  # [] bool, the time limit
     step_count: jax.Array  # [] int32, steps since reset
     placement_failed: jax.Array  # [] bool, the search for a layout or a goal ran out of tries
-    blew_up: jax.Array  # [] bool, the physics of this step was not finite; the world is as before it, and terminated
     data: Any  # the engine's part, opaque above `sim/`
     places: Places  # positions that stay for the episode, outside the physics
     memory: Any  # the task's memory
     key: jax.Array  # [] typed PRNG key for the rest of the episode
+    # [] bool, the physics of this step was not finite; the world is as before it, and terminated
+    blew_up: jax.Array = struct.field(default_factory=lambda: jnp.bool_(False))
 
 
 @struct.dataclass
