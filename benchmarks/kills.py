@@ -28,6 +28,7 @@ STEPS = 32  # environment steps of an iteration
 TRAIN = [sys.executable, "-m", "mjx_safety.train"]
 SMALL = ["--env", "SafetyPointGoal0-v0", "--physics", "mujoco", "--num-envs", "4", "--unroll-length", "8"]
 SMALL += ["--num-minibatches", "2", "--num-passes", "1", "--hidden-sizes", "8"]
+SPREAD = 20.0  # s after the start, within which "any time" lies
 MOMENTS = ("any time", "metrics", "checkpoint")
 TIMES = ("seconds", "steps_per_second")  # columns that no two runs share
 
@@ -51,7 +52,8 @@ def kill(run: Path, moment: str, chance: random.Random) -> dict[str, Any]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         begun = time.monotonic()
         if moment == "any time":
-            wait_while(process, lambda: time.monotonic() - begun < 12.0 * chance.random())
+            until = begun + SPREAD * chance.random()
+            wait_while(process, lambda: time.monotonic() < until)
         else:
             wait_while(process, lambda: size_of(metrics) <= before)
             until = time.monotonic() + chance.random()
@@ -65,7 +67,7 @@ def kill(run: Path, moment: str, chance: random.Random) -> dict[str, Any]:
         said = process.communicate()[0]
         if process.returncode != -9:
             raise RuntimeError(f"the training ended by itself: {said}")
-    checkpoints = sorted((run / "checkpoints").glob("[0-9]*"))
+    checkpoints = sorted(path for path in (run / "checkpoints").glob("*") if path.name.isdecimal())
     lines = metrics.read_text().split("\n") if metrics.exists() else [""]
     return {
         "moment": moment,
