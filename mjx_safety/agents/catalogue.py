@@ -30,7 +30,7 @@ from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.sac import SACConfig, sac
 from mjx_safety.agents.trpo import TRPOConfig, trpo
-from mjx_safety.agents.types import Algorithm, Constraint
+from mjx_safety.agents.types import Algorithm, Constraint, OffPolicyTrainConfig, TrainConfig
 
 
 @struct.dataclass
@@ -76,10 +76,11 @@ class MarginSettings:
     """Settings of the margin below the limit."""
 
     margin_learning_rate: float = 0.02  # growth of the margin per unit of violation and iteration; 0: the paper
+    margin_max: float = 0.5  # cap of the margin, as a share of the limit
 
 
 def _margin(settings: MarginSettings, cost_limit: CostLimit) -> Constraint:
-    return hard_limit(cost_limit, settings.margin_learning_rate)
+    return hard_limit(cost_limit, settings.margin_learning_rate, settings.margin_max)
 
 
 def _no_multiplier(_: NoSettings, cost_limit: CostLimit) -> Constraint:
@@ -128,6 +129,7 @@ class AlgorithmChoice(NamedTuple):
     make: Callable[[Any, Constraint], Algorithm]
     constraint: ConstraintChoice
     ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
+    train_config: type = TrainConfig  # settings of rollouts and returns
     # Its own defaults, the same on every device:
     unroll_length: int | None = None  # steps of each world per iteration
     num_envs: int | None = None
@@ -155,5 +157,13 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
     "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
     "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
-    "sac-lag": AlgorithmChoice("SAC-Lagrangian, off-policy", SACConfig, sac, PRICE, unroll_length=16, num_envs=256),
+    "sac-lag": AlgorithmChoice(
+        "SAC-Lagrangian, off-policy",
+        SACConfig,
+        sac,
+        PRICE,
+        train_config=OffPolicyTrainConfig,
+        unroll_length=16,
+        num_envs=256,
+    ),
 }

@@ -53,8 +53,12 @@ def relative(violations: jax.Array, limits: jax.Array) -> jax.Array:
     A policy that costs ten times its limit has not learned its task yet. Then a larger multiplier makes it learn to
     stand still, so the multiplier rises no faster than at twice the limit. Limits below 1 count as 1.
     """
-    unit = jnp.where(jnp.isfinite(limits), jnp.maximum(limits, 1.0), 1.0)
-    return jnp.clip(violations / unit, -1.0, 1.0)
+    return jnp.clip(violations / unit_of(limits), -1.0, 1.0)
+
+
+def unit_of(limits: jax.Array) -> jax.Array:
+    """Unit of a cost under each of the limits [K]: the limit, but at least 1, and 1 without a limit."""
+    return jnp.where(jnp.isfinite(limits), jnp.maximum(limits, 1.0), 1.0)
 
 
 def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0125, maximum: Scalar = 50.0) -> MultiplierRule:
@@ -109,27 +113,30 @@ def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Arr
     return (reward_term - cost_terms @ multipliers) / (1.0 + jnp.sum(multipliers))
 
 
-def hard_limit(cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0) -> Constraint:
+def hard_limit(
+    cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0, margin_max: Scalar = 0.5
+) -> Constraint:
     """Limits without multipliers, for algorithms that enforce them in their own way.
 
     A margin integrates the violations at `margin_learning_rate` per iteration, and is added to the violation that the
     algorithm sees. An algorithm that misses its limit by a constant amount then aims lower (safety-starter-agents). 0:
-    no margin.
+    no margin. Violations count for at most the limit (see `relative`), and the margin stays below `margin_max` limits.
     """
     sources, limits = split_limit(cost_limit)
+
+    def update(margins: jax.Array, costs: jax.Array) -> jax.Array:
+        unit = unit_of(limits)
+        risen = margins + margin_learning_rate * unit * relative(costs - limits, limits)
+        return jnp.where(jnp.isfinite(limits), jnp.clip(risen, 0.0, margin_max * unit), 0.0)
+
     return Constraint(
         sources=sources,
         limits=limits,
         init=lambda: jnp.zeros_like(limits),
-        update=lambda margins, costs: jnp.maximum(0.0, margins + _rise(margin_learning_rate, costs - limits)),
+        update=update,
         multipliers=lambda state: jnp.zeros_like(limits),
         margins=lambda margins: margins,
     )
-
-
-def _rise(rate: Scalar, violations: jax.Array) -> jax.Array:
-    """Rate times violations, or 0 without a limit, because 0 times minus infinity is nan."""
-    return jnp.where(jnp.isfinite(violations), rate * violations, 0.0)
 
 
 def unconstrained() -> Constraint:

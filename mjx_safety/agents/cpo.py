@@ -25,6 +25,9 @@ NUM_CASES = 5  # number of cases of `trust_region.solve_cpo_dual`
 class CPOConfig(TrustRegionConfig):
     """Settings of CPO."""
 
+    cost_gradient_memory: float = 0.9
+    """Weight of past iterations in the gradient of the cost, below 1."""
+
 
 def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """Solve the linear-quadratic problem of one limit, then search back along its solution.
@@ -32,8 +35,10 @@ def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
     The violation is per step, like cost advantages. The line search accepts a step by the KL, the reward surrogate and
     the cost surrogate themselves, not by their linear models. If the limit is broken, the reward may fall.
 
-    The predicted decrease in cost is partly noise of the batch, so CPO alone settles above its limit, like published
-    implementations. `hard_limit(25.0, margin_learning_rate=0.02)`, the default of the command line, corrects this.
+    The gradient of the cost in one batch is mostly noise, so a step lowers the cost by far less than it predicts. CPO
+    alone then settles above its limit, like published implementations. Two things correct this: the gradient is a mean
+    over iterations (`second_order.remember`), and `hard_limit(25.0, margin_learning_rate=0.02)`, the default of the
+    command line, aims below the limit.
     """
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:
@@ -55,9 +60,9 @@ def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
         predicted = {
             "kl_multiplier": info.multiplier,
             "limit_multiplier": info.nu,
-            "predicted_cost": violation - b @ direction,
+            "predicted_cost": trust_region.predict_violation(b, violation, direction),
             "cost_gradient_norm": jnp.linalg.norm(b),
         }
         return theta, metrics | cases | predicted
 
-    return second_order(config, constraint, step)
+    return second_order(config, constraint, step, config.cost_gradient_memory)

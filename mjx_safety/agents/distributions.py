@@ -10,6 +10,14 @@ from mjx_safety.agents.types import Gaussian
 LOG_TWO_PI = 1.8378770664093453
 
 
+def bound_log_std(raw: jax.Array, low: float, high: float) -> jax.Array:
+    """Clip log standard deviations [...] to [low, high], with the gradient of the identity.
+
+    The gradient of a clip is 0 outside its range, so a parameter outside would never come back.
+    """
+    return raw + jax.lax.stop_gradient(jnp.clip(raw, low, high) - raw)
+
+
 def sample(dist: Gaussian, noise: jax.Array) -> jax.Array:
     """Turn standard normal noise [..., A] into actions [..., A]."""
     return dist.mean + jnp.exp(dist.log_std) * noise

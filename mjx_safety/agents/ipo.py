@@ -40,7 +40,10 @@ def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
             costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
             room = -standing.violations - moved.cost_changes
             weights = slope(room, config.sharpness, config.least_room)
-            return -penalise(weights, gain, costs), {"room": jnp.min(room), "weight": jnp.max(weights)}
+            return -penalise(weights, gain, costs), {
+                "room": jnp.nan_to_num(jnp.min(room), posinf=0.0),
+                "weight": jnp.max(weights),
+            }
 
         return loss
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mjx_safety.agents import distributions
 from mjx_safety.agents.types import Gaussian, Networks, Params
 
 MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
@@ -47,8 +48,7 @@ def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array =
 
     def policy(params: Any, obs: jax.Array) -> Gaussian:
         raw = params["log_std"]
-        # Clip the value only. With the clip's zero gradient, a parameter outside would never come back.
-        log_std = raw + jax.lax.stop_gradient(jnp.clip(raw, MIN_LOG_STD, MAX_LOG_STD) - raw)
+        log_std = distributions.bound_log_std(raw, MIN_LOG_STD, MAX_LOG_STD)
         mean: Any = MLP(hidden_sizes, output_size=raw.shape[0], output_gain=0.01).apply(params["mean"], obs)
         return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))
 

@@ -17,6 +17,9 @@ from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 class PCPOConfig(TrustRegionConfig):
     """Settings of PCPO."""
 
+    cost_gradient_memory: float = 0.9
+    """Weight of past iterations in the gradient of the cost, below 1."""
+
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take the projected step, shortened until KL and cost surrogate agree. It supports one limit."""
@@ -35,6 +38,6 @@ def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
             return found.costs[0] - start.costs[0] <= jnp.maximum(-violation, 0.0)
 
         theta, metrics = search(config, problem, direction, accept)
-        return theta, metrics | {"predicted_cost": violation - b @ direction}
+        return theta, metrics | {"predicted_cost": trust_region.predict_violation(b, violation, direction)}
 
-    return second_order(config, constraint, step)
+    return second_order(config, constraint, step, config.cost_gradient_memory)

@@ -21,7 +21,7 @@ from mjx_safety.agents.types import (
     EpisodeSums,
     Gaussian,
     Metrics,
-    TrainConfig,
+    OffPolicyTrainConfig,
     TrainState,
 )
 from mjx_safety.types import Sizes, VectorEnvironment
@@ -31,16 +31,12 @@ MIN_LOG_STD, MAX_LOG_STD = -5.0, 2.0  # before the tanh
 
 @struct.dataclass
 class SACConfig:
-    """Settings of SAC.
-
-    The work per environment step is num_updates * batch_size / (T * B) samples: 32 for 256 worlds and T = 16. Change
-    num_updates together with `TrainConfig.unroll_length` and the number of worlds.
-    """
+    """Settings of SAC. The work per environment step is updates_per_step * batch_size samples."""
 
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))  # units per layer, each network
     replay_capacity: int = struct.field(pytree_node=False, default=1_000_000)  # steps of all worlds together
     batch_size: int = struct.field(pytree_node=False, default=512)  # samples per gradient step
-    num_updates: int = struct.field(pytree_node=False, default=256)  # gradient steps per iteration, that is T * B steps
+    updates_per_step: float = 0.0625  # gradient steps per environment step, whatever the number of worlds
     learning_rate: float = 3e-4  # step size of Adam, policy
     critic_learning_rate: float = 3e-4  # step size of Adam, critics of reward and cost
     temperature_learning_rate: float = 1e-3  # step size of Adam, logarithm of the temperature; 0 keeps it constant
@@ -103,7 +99,7 @@ class Problem(NamedTuple):
 
     config: SACConfig
     networks: SACNetworks
-    train_config: TrainConfig
+    train_config: OffPolicyTrainConfig
     multipliers: jax.Array  # [K]
 
 
@@ -193,7 +189,7 @@ def make_sac_networks(config: SACConfig, num_costs: int) -> SACNetworks:
         num_outputs = params["params"]["output"]["bias"].shape[0]
         output: Any = ReluMLP(config.hidden_sizes, num_outputs).apply(params, obs)
         mean, log_std = jnp.split(output, 2, axis=-1)
-        return Gaussian(mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD))
+        return Gaussian(mean, distributions.bound_log_std(log_std, MIN_LOG_STD, MAX_LOG_STD))
 
     def q(critics: Critics, obs: jax.Array, action: jax.Array) -> jax.Array:
         both = jnp.concatenate([obs, action], axis=-1)
@@ -220,7 +216,7 @@ def _iterate(
     networks: SACNetworks,
     constraint: Constraint,
     venv: VectorEnvironment,
-    train_config: TrainConfig,
+    train_config: OffPolicyTrainConfig,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
     """Act, store, estimate, move multipliers, learn, update the normaliser. No learning while actions are uniform."""
@@ -247,9 +243,15 @@ def _iterate(
         constraint=optimize.select(learns & estimate.has_rate, moved, state.constraint),
     )
     problem = Problem(config, networks, train_config, constraint.multipliers(state.constraint))
-    state, metrics = _learn(problem, state, jnp.where(learns, config.num_updates, 0), update_key)
+    num_updates = count_updates(config.updates_per_step * num_steps, num_rollouts)
+    state, metrics = _learn(problem, state, jnp.where(learns, num_updates, 0), update_key)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, steps.obs))
     return state, metrics | rollout.describe(venv, constraint, state, sums, limited)
+
+
+def count_updates(per_rollout: jax.Array, num_rollouts: jax.Array) -> jax.Array:
+    """Gradient steps after a rollout, [] int32: those of the first n rollouts add up to floor(n * per_rollout)."""
+    return (jnp.floor(per_rollout * num_rollouts) - jnp.floor(per_rollout * (num_rollouts - 1))).astype(jnp.int32)
 
 
 def _collect(

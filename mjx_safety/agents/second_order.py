@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class TrustRegionConfig(ActorCriticConfig):
     """Settings of the policy's step."""
 
     num_cg_iterations: int = struct.field(pytree_node=False, default=10)  # conjugate-gradient products per system
-    fisher_stride: int = struct.field(pytree_node=False, default=4)  # every n-th sample enters the Fisher matrix
+    fisher_stride: int = struct.field(pytree_node=False, default=4)  # one of n samples enters the Fisher matrix
     num_backtracks: int = struct.field(pytree_node=False, default=15)  # step lengths to try before giving up
     max_kl: float = 0.01  # nats, summed over the action's entries: radius of the ball
     damping: float = 0.1  # added to the Fisher matrix's diagonal
@@ -55,27 +55,81 @@ class PolicyProblem(NamedTuple):
     fvp: Callable[[jax.Array], jax.Array]
 
 
+@struct.dataclass
+class CostGradients:
+    """Moving mean over iterations of the gradients of the K cost surrogates."""
+
+    total: jax.Array  # [K, P] weighted sum, in cost per step per parameter
+    weight: jax.Array  # [] of that sum
+
+
 PolicyStep = Callable[[PolicyProblem, Standing], tuple[jax.Array, Metrics]]  # -> new theta [P]
 
 
-def second_order(config: TrustRegionConfig, constraint: Constraint, policy_step: PolicyStep) -> Algorithm:
-    """Take one step of the policy, then fit the critics. All products in full float32."""
+def second_order(
+    config: TrustRegionConfig,
+    constraint: Constraint,
+    policy_step: PolicyStep,
+    cost_gradient_memory: jax.Array | float | None = None,
+) -> Algorithm:
+    """Take one step of the policy, then fit the critics. All products in full float32.
+
+    cost_gradient_memory: weight of the past in the mean gradient of the costs (see `remember`); None: no mean.
+    """
     networks, critic_optimizer = make_actor_critic(config, constraint)
 
     def init_optimizers(params: Params) -> OptState:
-        return OptState((), **init_critic_optimizer(critic_optimizer, params))
+        memory: Any = ()
+        if cost_gradient_memory is not None:
+            shape = (constraint.num_costs, ravel_pytree(params.policy)[0].shape[0])
+            memory = CostGradients(jnp.zeros(shape), jnp.float32(0.0))
+        return OptState(memory, **init_critic_optimizer(critic_optimizer, params))
 
     def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
+        critic_key, fisher_key = jax.random.split(key)
         theta, unravel = ravel_pytree(state.params.policy)
+        few = pick_samples(batch.obs, fisher_key, config.fisher_stride)
         with jax.default_matmul_precision("highest"):
-            theta, metrics = policy_step(_make_problem(config, networks, theta, unravel, batch), standing)
-        state = state.replace(params=state.params.replace(policy=unravel(theta)))
+            problem, memory = _make_problem(config, networks, theta, unravel, batch, few), state.opt_state.policy
+            reported = {}
+            if cost_gradient_memory is not None:
+                problem, memory, reported = remember(problem, memory, cost_gradient_memory)
+            theta, metrics = policy_step(problem, standing)
+        metrics |= reported
+        state = state.replace(
+            params=state.params.replace(policy=unravel(theta)), opt_state=state.opt_state.replace(policy=memory)
+        )
         dist = networks.policy(state.params.policy, batch.obs[:1])
         metrics |= {"entropy": jnp.mean(distributions.entropy(dist))}
-        state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, key)
+        state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, critic_key)
         return state, metrics | critic_metrics
 
     return on_policy(networks, constraint, init_optimizers, update)
+
+
+def remember(
+    problem: PolicyProblem, memory: CostGradients, decay: jax.Array | float
+) -> tuple[PolicyProblem, CostGradients, Metrics]:
+    """Give the cost surrogates the mean gradient of the last 1 / (1 - decay) batches. decay: [] in [0, 1).
+
+    The gradient of one batch is mostly noise, and a step chosen by it predicts to lower that noise. The policy moves
+    little from batch to batch, so the mean has much less noise. The curvature of the surrogates is that of this batch.
+    """
+    here = jax.jacrev(lambda theta: problem.evaluate(theta).costs)(problem.theta)
+    finite = jnp.all(jnp.isfinite(here))
+    total = decay * memory.total + (1.0 - decay) * here
+    added = CostGradients(total, decay * memory.weight + (1.0 - decay))
+    agreement = jnp.sum(here * memory.total) / jnp.maximum(
+        jnp.linalg.norm(here) * jnp.linalg.norm(memory.total), trust_region.TINY
+    )
+    memory = jax.tree.map(lambda new, old: jnp.where(finite, new, old), added, memory)
+    shift = memory.total / jnp.maximum(memory.weight, trust_region.TINY) - here
+
+    def evaluate(theta: jax.Array) -> Surrogates:
+        found = problem.evaluate(theta)
+        return found.replace(costs=found.costs + shift @ (theta - problem.theta))
+
+    return problem._replace(evaluate=evaluate), memory, {"cost_gradient_agreement": jnp.nan_to_num(agreement)}
 
 
 def ascend(
@@ -120,16 +174,28 @@ def relative_residual(fvp: Callable[[jax.Array], jax.Array], x: jax.Array, b: ja
     return jnp.linalg.norm(fvp(x) - b) / jnp.maximum(jnp.linalg.norm(b), trust_region.TINY)
 
 
+def pick_samples(obs: jax.Array, key: jax.Array, stride: int) -> jax.Array:
+    """Pick one random sample of every `stride` neighbours of obs [M, O], that is of every world and all its times.
+
+    Neighbours are successive steps of one world, so the pick moves nothing between devices. Returns [M // stride, O].
+    """
+    stride = min(stride, obs.shape[0])
+    num = obs.shape[0] // stride
+    groups = obs[: num * stride].reshape(num, stride, obs.shape[1])
+    chosen = jax.random.randint(key, (num, 1, 1), 0, stride)
+    return jnp.take_along_axis(groups, chosen, axis=1)[:, 0]
+
+
 def _make_problem(
     config: TrustRegionConfig,
     networks: Networks,
     theta: jax.Array,
     unravel: Callable[[jax.Array], dict],
     batch: Batch,
+    fisher_obs: jax.Array,
 ) -> PolicyProblem:
-    """Express surrogates, KL and the Fisher matrix of a batch by the flat parameters."""
+    """Express surrogates, KL and the Fisher matrix of a batch by the flat parameters. fisher_obs: [M', O]."""
     old = Gaussian(batch.mean, batch.log_std)
-    few = batch.obs[:: config.fisher_stride]
 
     def evaluate(theta: jax.Array) -> Surrogates:
         dist = networks.policy(unravel(theta), batch.obs)
@@ -141,6 +207,8 @@ def _make_problem(
         )
 
     def fvp(v: jax.Array) -> jax.Array:
-        return trust_region.fisher_vector_product(lambda t: networks.policy(unravel(t), few), theta, v, config.damping)
+        return trust_region.fisher_vector_product(
+            lambda t: networks.policy(unravel(t), fisher_obs), theta, v, config.damping
+        )
 
     return PolicyProblem(theta, evaluate, fvp)

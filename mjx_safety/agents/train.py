@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mjx_safety.agents import sharding
-from mjx_safety.agents.types import Algorithm, Metrics, TrainConfig, TrainState
+from mjx_safety.agents.types import Algorithm, Metrics, OffPolicyTrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
 
@@ -41,7 +41,7 @@ def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> Train
 
 @single_precision
 def iterate(
-    venv: VectorEnvironment, algorithm: Algorithm, config: TrainConfig, state: TrainState
+    venv: VectorEnvironment, algorithm: Algorithm, config: OffPolicyTrainConfig, state: TrainState
 ) -> tuple[TrainState, Metrics]:
     """Collect and learn once. Pure, so it works under scan and vmap."""
     return algorithm.iterate(venv, config, state)
@@ -52,7 +52,7 @@ class Training(NamedTuple):
 
     venv: VectorEnvironment
     algorithm: Algorithm
-    config: TrainConfig
+    config: OffPolicyTrainConfig
 
 
 @single_precision
@@ -111,7 +111,7 @@ def make_chunk(
 def train(
     venv: VectorEnvironment,
     algorithm: Algorithm,
-    config: TrainConfig,
+    config: OffPolicyTrainConfig,
     state: TrainState,
     total_steps: int,
     chunk_seconds: float = 5.0,

@@ -151,6 +151,11 @@ def pcpo_direction(
     return step + excess / jnp.maximum(w @ hw, TINY) * w
 
 
+def predict_violation(b: jax.Array, c: jax.Array, direction: jax.Array) -> jax.Array:
+    """Violation [] after a step by its linear model, or 0 while no limit acts, which is where c is minus infinity."""
+    return jnp.where(jnp.isfinite(c), c - b @ direction, 0.0)
+
+
 def line_search(
     theta: jax.Array,
     direction: jax.Array,

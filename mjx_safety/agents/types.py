@@ -135,17 +135,29 @@ class Batch:
 
 
 @struct.dataclass
-class TrainConfig:
-    """Shared settings of all algorithms: rollouts, returns and the estimate of the episode cost."""
+class OffPolicyTrainConfig:
+    """Shared settings of all algorithms: rollouts, discounts and the estimate of the episode cost."""
 
-    unroll_length: int = struct.field(pytree_node=False, default=64)  # T, steps per world and iteration
-    discount: float = 0.99  # discount of reward, per step
-    gae_lambda: float = 0.95  # GAE lambda of reward advantages
-    cost_discount: float = 0.99  # discount of cost, per step
-    cost_gae_lambda: float = 0.97  # GAE lambda of cost advantages; higher, because costs are harder to predict
-    cost_smoothing: float = 0.8  # weight of the past in the smoothed episode cost
-    # Hold the cost of ended episodes to the limit, not the smoothed rate. It is later and noisier.
+    unroll_length: int = struct.field(pytree_node=False, default=64)
+    """T, steps per world and iteration."""
+    discount: float = 0.99
+    """Discount of reward, per step."""
+    cost_discount: float = 0.99
+    """Discount of cost, per step."""
+    cost_smoothing: float = 0.8
+    """Weight of the past in the smoothed episode cost, below 1."""
     use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
+    """Hold the cost of ended episodes to the limit, not the smoothed rate. It is later and noisier."""
+
+
+@struct.dataclass
+class TrainConfig(OffPolicyTrainConfig):
+    """The same with the settings of advantages, for on-policy algorithms."""
+
+    gae_lambda: float = 0.95
+    """GAE lambda of reward advantages."""
+    cost_gae_lambda: float = 0.97
+    """GAE lambda of cost advantages; higher, because costs are harder to predict."""
 
 
 class Networks(NamedTuple):

@@ -43,8 +43,13 @@ class Plan:
 
     @property
     def newest(self) -> str | None:
-        """Name of the newest checkpoint that all members have; None if there is none."""
-        return max(set.intersection(*(set(_checkpoints(folder)) for folder in self.folders)), key=int, default=None)
+        """Name of the newest checkpoint that all members have which did not diverge; None if there is none."""
+        going = [set(_checkpoints(folder)) for folder in self.folders if not self._is_lost(folder)]
+        return max(set.intersection(*going) if going else (), key=int, default=None)
+
+    def _is_lost(self, folder: Path) -> bool:
+        """Whether a member of a group has diverged."""
+        return self.is_group and run_folder.holds_run(folder) and bool(run_folder.read_config(folder).get("diverged"))
 
     def check_folder(self) -> None:
         """Refuse to start where a training is."""
@@ -69,14 +74,16 @@ class Plan:
                 f"--total-steps is {self.options.run.total_steps}, but {self.path} is already at {done * per_rollout}; "
                 f"it must be at least {(done + 1) * per_rollout}"
             )
-        paths = [folder / "checkpoints" / newest for folder in self.folders]
+        paths = [folder / "checkpoints" / newest for folder in self.folders if not self._is_lost(folder)]
         try:
             if not self.is_group:
                 return checkpoint.restore(paths[0], like)
             single = jax.eval_shape(lambda states: sweeps.unstack(states, 0), like)
-            return sweeps.stack([checkpoint.restore(path, single) for path in paths])
+            states = [checkpoint.restore(path, single) for path in paths]
+            left = iter(states)  # a member that diverged takes the place of another one, and its results are dropped
+            return sweeps.stack([states[0] if self._is_lost(folder) else next(left) for folder in self.folders])
         except checkpoint.CheckpointError as error:
-            older = [name for name in _checkpoints(self.folders[0]) if int(name) < done]
+            older = [name for name in _checkpoints(paths[0].parents[1]) if int(name) < done]
             hint = f"; delete {paths[0].name} to continue from {max(older)}" if older else ""
             raise UsageError(f"{error}{hint}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,6 @@ from mjx_safety.agents.train import Chunk, make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
 from mjx_safety.cli import common
 from mjx_safety.cli import plan as planning
-from mjx_safety.cli.health import Health
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
@@ -29,6 +29,8 @@ from mjx_safety.runs.training_options import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
 
+SAVE_EVERY = 60.0  # s between checkpoints, at least
+SAVE_SHARE = 0.005  # of the time, at most, goes into checkpoints. A replay takes seconds, so its saves are rare
 CHUNK = 3.0  # s, target time of one compiled call; shorter than PATIENCE
 
 
@@ -135,6 +137,8 @@ def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
         if plan.resumes:
             old = run_folder.read_config(path)
             history = {"machine": old["machine"], "resumed": [*old.get("resumed", []), machine]}
+            if plan.is_group and old.get("diverged"):
+                history["diverged"] = old["diverged"]
             folders.append(run_folder.reopen(path, config | history, plan.steps_per_rollout, done))
         else:
             folders.append(run_folder.create(path, config | {"machine": machine}, plan.steps_per_rollout))
@@ -146,16 +150,15 @@ def _loop(
 ) -> None:
     """Train, record and save, until the end or until the user stops. chunk_fn: of `make_chunk`.
 
-    The first iteration is saved at once, later ones every `--save-every` s. Iterations longer than PATIENCE are all
-    saved, since nobody waits for them after the request to stop.
+    The first iteration is saved at once, later ones as `_pause` says.
     """
     flags = plan.options.run
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
     if plan.is_group:
         title = f"{len(plan.members)} x {title}"
-    save_at = time.monotonic()
+    saved, save_seconds = -math.inf, 0.0  # the first chunk is saved, for a run that ends early
     with Progress(title, flags.total_steps, flags.cost_limit) as progress:
-        begun, health = time.monotonic(), [Health() for _ in plan.members]
+        begun = time.monotonic()
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
         except Abandoned:
@@ -165,36 +168,46 @@ def _loop(
         try:
             while (chunk := wait_for(partial(next, chunks, None), stop)) is not None:
                 state = chunk.state
-                _record(plan, folders, health, chunk._replace(seconds=chunk.seconds + compile_seconds), progress)
+                _record(plan, folders, chunk._replace(seconds=chunk.seconds + compile_seconds), progress)
                 compile_seconds = 0.0
                 if stop.requested:
                     break
-                is_due = time.monotonic() >= save_at or chunk.seconds > PATIENCE
-                if is_due and not any(one.skipped_in_a_row for one in health):  # the newest checkpoint is a good one
+                begun = time.monotonic()
+                if begun - saved >= _pause(flags.save_every, save_seconds, chunk.seconds):
                     _save(plan, folders, state)
-                    save_at = time.monotonic() + flags.save_every
+                    saved = time.monotonic()
+                    save_seconds = saved - begun
         except Abandoned:
             return None  # in the middle of a call, which has taken the state; a checkpoint is there
         return _save(plan, folders, state)
 
 
-def _record(
-    plan: Plan, folders: list[run_folder.RunFolder], health: list[Health], chunk: Chunk, progress: Progress
-) -> None:
-    """Write the metrics of a chunk, show the newest, and warn. Raises RunError if a training has diverged."""
+def _pause(asked: float | None, save_seconds: float, chunk_seconds: float) -> float:
+    """Seconds between two checkpoints. asked: by the user; save_seconds, chunk_seconds: of the newest ones."""
+    if asked is not None:
+        return asked
+    if chunk_seconds > PATIENCE and save_seconds < 0.05 * chunk_seconds:
+        return 0.0  # nobody waits for such an iteration after the request to stop
+    return max(SAVE_EVERY, save_seconds / SAVE_SHARE)
+
+
+def _record(plan: Plan, folders: list[run_folder.RunFolder], chunk: Chunk, progress: Progress) -> None:
+    """Write the metrics of a chunk, show the newest, and warn. Raises RunError once all members have diverged."""
     newest = []
-    for index, one in enumerate(health):  # in all processes, so that they end together
+    for index, folder in enumerate(folders):
+        if folder.diverged:
+            continue
         rows = [_member_row(row, index) for row in chunk.rows] if plan.is_group else chunk.rows
-        if folders:
-            newest.append(folders[index].record(rows, chunk.seconds)[-1])
-        if folders and plan.options.run.keep_blow_ups:
+        written = folder.record(rows, chunk.seconds)
+        newest += [] if folder.diverged else written[-1:]
+        if plan.options.run.keep_blow_ups:
             blow_up: Any = chunk.state.env_state.blow_up
-            folders[index].keep_blow_up(sweeps.unstack(blow_up, index) if plan.is_group else blow_up)
-        reason, warnings = one.look(rows)
-        if reason is not None:
-            raise RunError(f"training diverged: {reason}; try a smaller --learning-rate; {_what_is_saved(plan)}")
-        for warning in warnings:
+            folder.keep_blow_up(jax.tree.map(lambda leaf, i=index: leaf[i], blow_up) if plan.is_group else blow_up)
+        for warning in folder.health.warnings(rows):
             progress.warn(warning)
+    if folders and all(folder.diverged for folder in folders):
+        reason = folders[0].diverged
+        raise RunError(f"training diverged: {reason}; try a smaller --learning-rate; {_what_is_saved(plan)}")
     if newest:
         progress.update(run_folder.mean_row(newest))
 
@@ -206,19 +219,26 @@ def _member_row(row: dict, index: int) -> dict[str, float]:
 def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) -> None:
     state = sharding.gather(state)
     for index, folder in enumerate(folders):
-        checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+        if not folder.diverged and (plan.is_group or not folder.health.skipped_in_a_row):  # the newest is a good one
+            checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
 
 
 def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Save and draw the outcomes of the members."""
     results = sweeps.outcomes(plan.members, [folder.rows for folder in folders])
-    files.write(plan.path / "pareto.json", json.dumps(sweeps.summarise(results), indent=1) + "\n")
-    plots.plot_pareto(results, plan.path / "pareto.png")
+    diverged = [bool(folder.diverged) for folder in folders]
+    files.write(plan.path / "pareto.json", json.dumps(sweeps.summarise(results, diverged), indent=1) + "\n")
+    going = [result for result, is_lost in zip(results, diverged, strict=True) if not is_lost]
+    if going:
+        plots.plot_pareto(going, plan.path / "pareto.png")
 
 
 def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Tell the user what was saved and what to do next."""
-    first = folders[0]
+    first = next(folder for folder in folders if not folder.diverged)
+    for folder in folders:
+        if folder.diverged:
+            print(f"Diverged:       {folder.path.name}, {folder.diverged}; it is not in pareto.json's means")
     newest = plan.newest
     if newest is None:
         print("Stopped before the end; nothing was saved yet")

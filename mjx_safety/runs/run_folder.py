@@ -18,6 +18,7 @@ from mjx_safety.agents import checkpoint
 from mjx_safety.env.vector import BlowUp
 from mjx_safety.runs import blow_ups, files
 from mjx_safety.runs.events import Events
+from mjx_safety.runs.health import Health
 from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.viz import plots
 
@@ -41,6 +42,8 @@ class RunFolder:
         purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
         self._blow_ups = 0  # seen
         self._events = Events(path / "tensorboard", purge)
+        self.diverged: str = config.get("diverged", "")  # why the training has diverged; empty if it has not
+        self.health = Health()
 
     @property
     def checkpoints(self) -> Path:
@@ -53,14 +56,25 @@ class RunFolder:
         return self.path / "learning_curve.png"
 
     def record(self, rows: list[dict[str, float]], seconds: float) -> list[Row]:
-        """Append one chunk's metrics, all or none. seconds: its wall time. Returns the rows as written."""
-        written = []
+        """Append one chunk's metrics, all or none. seconds: its wall time. Returns the rows as written.
+
+        The first row of a training that has diverged ends the run: it is the last row, and config.json says why.
+        """
+        written, reason = [], None
+        for index, row in enumerate(rows):
+            reason = self.health.look(row)
+            if reason is not None:
+                rows = [*rows[:index], row | {"diverged": 1.0}]
+                break
         for row in rows:
             self._seconds += seconds / len(rows)
             written.append(self._complete(row, seconds / len(rows)))
         files.append(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in written))
         self._events.add(written)
         self.rows += written
+        if reason is not None:
+            self.diverged = self.config["diverged"] = reason
+            write_config(self.path, self.config)
         return written
 
     def keep_blow_up(self, blow_up: BlowUp) -> None:
@@ -91,7 +105,7 @@ def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFol
     path.mkdir(parents=True, exist_ok=True)
     (path / METRICS).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     checkpoint.drop_after(path / "checkpoints", -1)  # of a group that ended before all its members had one
-    files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
+    write_config(path, config)
     return RunFolder(path, config, [], steps_per_rollout)
 
 
@@ -99,7 +113,7 @@ def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollo
     """Continue a run folder from a checkpoint. Drops later rows and checkpoints."""
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
     files.write(path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
-    files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
+    write_config(path, config)
     checkpoint.drop_after(path / "checkpoints", num_rollouts)
     return RunFolder(path, config, rows, steps_per_rollout)
 
@@ -107,6 +121,11 @@ def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollo
 def holds_run(path: Path) -> bool:
     """Return whether a folder is a run folder."""
     return (path / CONFIG).exists()
+
+
+def write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write config.json of a run."""
+    files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
 
 
 def read_config(path: Path) -> dict[str, Any]:

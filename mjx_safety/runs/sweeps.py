@@ -128,21 +128,24 @@ def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list
     ]
 
 
-def summarise(results: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds, by label."""
+def summarise(results: Sequence[Outcome], diverged: Sequence[bool]) -> list[dict[str, Any]]:
+    """Mean and sample standard deviation over seeds, by label, without the members that diverged.
+
+    A value is None where there are too few seeds for it.
+    """
     rows = []
     for label in dict.fromkeys(result.label for result in results):
-        group = [result for result in results if result.label == label]
-        gain, cost = ([getattr(result, f"episode_{name}") for result in group] for name in ("return", "cost"))
-        rows.append(
-            {
-                "label": label,
-                "cost_limit": group[0].cost_limit,
-                "num_seeds": len(group),
-                "return_mean": float(np.mean(gain)),
-                "return_std": float(np.std(gain)),
-                "cost_mean": float(np.mean(cost)),
-                "cost_std": float(np.std(cost)),
-            }
-        )
+        group = [(result, lost) for result, lost in zip(results, diverged, strict=True) if result.label == label]
+        kept = [result for result, lost in group if not lost]
+        row = {
+            "label": label,
+            "cost_limit": group[0][0].cost_limit,
+            "num_seeds": len(kept),
+            "num_diverged": len(group) - len(kept),
+        }
+        for name in ("return", "cost"):
+            values = [getattr(result, f"episode_{name}") for result in kept]
+            row[f"{name}_mean"] = float(np.mean(values)) if values else None
+            row[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        rows.append(row)
     return rows

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import jax
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, TrainConfig, Training
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
+from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
 from mjx_safety.types import Environment
 
@@ -106,8 +107,8 @@ class RunFlags:
     """Continue this run folder. Only --total-steps may be given too."""
     keep_blow_ups: bool = False
     """Keep the newest step whose physics was not finite, in blow_ups/ of the run folder, so that you can repeat it."""
-    save_every: float = 60.0
-    """Seconds between checkpoints. The first one comes after the first iteration, the last one at the end."""
+    save_every: float | None = None
+    """Seconds between checkpoints; by default 60, and more where saving takes long. The first iteration is saved."""
     resume_or_start: Path | None = None
     """Continue this run folder if it has a checkpoint, else start there: for jobs that a scheduler repeats."""
     compilation_cache: bool = True
@@ -119,7 +120,7 @@ class Options:
     """A whole training as typed values."""
 
     run: RunFlags
-    train: TrainConfig
+    train: OffPolicyTrainConfig  # with the settings of advantages, if the algorithm has any
     algorithm: Any  # the algorithm's own config
     constraint: Any  # the constraint's own config
 
@@ -154,7 +155,7 @@ class Options:
         """Undo `to_config`."""
         run = _typed(RunFlags, config["run"])
         choice = choose_algorithm(run.algo)
-        types = (TrainConfig, choice.config, choice.constraint.config)
+        types = (choice.train_config, choice.config, choice.constraint.config)
         return Options(run, *(_typed(kind, config[name]) for name, kind in zip(_PARTS, types, strict=True)))
 
     def difference(self, other: Options) -> str | None:
@@ -241,7 +242,7 @@ def default_options(
     usual = choice.num_envs or (4096 if on_accelerator() else 256)
     run = RunFlags(algo=algo, num_envs=num_envs or usual, total_steps=total_steps or RunFlags.total_steps)
     unroll = min(max(SAMPLES // run.num_envs, MIN_UNROLL), MAX_UNROLL)
-    train = TrainConfig(unroll_length=unroll_length or choice.unroll_length or unroll)
+    train = choice.train_config(unroll_length=unroll_length or choice.unroll_length or unroll)
     samples = run.num_envs * train.unroll_length
     config, constraint = choice.config(), choice.constraint.config()
     if "num_minibatches" in config.__dataclass_fields__:
@@ -260,7 +261,9 @@ def check(options: Options) -> None:
     if not 0 <= run.seed < 2**32:
         raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
     _at_least("--num-seeds", run.num_seeds, 1)
-    _at_least("--save-every", run.save_every, 0)
+    _at_least("--save-every", run.save_every or 0.0, 0)
+    if choose_algorithm(run.algo).ends_at_limit and run.cost_limit == 0.0:
+        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} ends an episode at this cost, so it must be above 0")
     samples = run.num_envs * unroll
     _check_numbers(options)
     parse_limits(run.cost_limits)
@@ -278,12 +281,18 @@ def check(options: Options) -> None:
             _at_least(flag, value, 1)
         if field.name == "hidden_sizes" and (not value or min(value) < 1):
             raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
+        if field.name == "updates_per_step" and not value > 0.0:
+            raise UsageError(f"{flag} is {value}; it must be above 0")
+        if field.name == "replay_capacity" and value < samples:
+            raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
         if field.name == "num_minibatches" and value > samples:
             raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
-    for flag in ("discount", "gae_lambda", "cost_discount", "cost_gae_lambda", "cost_smoothing"):
-        if not 0.0 <= getattr(options.train, flag) <= 1.0:
-            value = getattr(options.train, flag)
-            raise UsageError(f"--{flag.replace('_', '-')} is {value}; it must lie between 0 and 1")
+    for field in dataclasses.fields(options.train):
+        value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
+        if isinstance(value, float) and not 0.0 <= value <= 1.0:
+            raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
+    if options.train.cost_smoothing == 1.0:
+        raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")
     if run.total_steps < 2 * samples:
         raise UsageError(
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "

@@ -176,9 +176,11 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
     for number, label in enumerate(dict.fromkeys(outcome.label for outcome in outcomes)):
         group = [outcome for outcome in outcomes if outcome.label == label]
         cost, gain = (np.array([getattr(o, f"episode_{name}") for o in group]) for name in ("cost", "return"))
-        colour, spread = f"C{number % 10}", {"xerr": cost.std(), "yerr": gain.std()}
+        colour = f"C{number % 10}"
         panel.scatter(cost, gain, color=colour, alpha=0.3, s=15)
-        panel.errorbar(cost.mean(), gain.mean(), **spread, color=colour, fmt="o", capsize=3, label=label)
+        panel.errorbar(
+            cost.mean(), gain.mean(), _spread(gain), _spread(cost), color=colour, fmt="o", capsize=3, label=label
+        )
         if np.isfinite(group[0].cost_limit):
             panel.axvline(group[0].cost_limit, color=colour, linestyle="--", linewidth=0.8)
     panel.set(xlabel="episode cost (dashed: limit)", ylabel="episode return", title="last tenth of training")
@@ -187,6 +189,11 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
     panel.legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def _spread(values: np.ndarray) -> float:
+    """Sample standard deviation of values [N]; 0 of one value."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -22,8 +22,8 @@ from mjx_safety.agents.ipo import slope
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.on_policy import Standing, on_policy
 from mjx_safety.agents.second_order import TrustRegionConfig
-from mjx_safety.agents.train import TrainConfig, init, iterate
-from mjx_safety.agents.types import Batch
+from mjx_safety.agents.train import init, iterate
+from mjx_safety.agents.types import Batch, TrainConfig
 from mjx_safety.env.vector import vectorize
 
 from . import probe_envs
@@ -84,6 +84,19 @@ def test_no_limit_acts_before_the_worlds_stand_for_whole_episodes():
         state, metrics = step(state)
         seen.append((metrics["limit_acts"], metrics["margin"] > 0.0, jnp.isfinite(metrics["told"])))
     assert_array_equal(seen[1:], [[0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]])
+
+
+@pytest.mark.parametrize("name", ["ppo-lag", "cpo", "pcpo", "ipo"])
+def test_every_metric_is_finite_before_a_limit_acts(name):
+    """Violations are minus infinity there. A metric that is not finite would end a training as diverged."""
+    venv = vectorize(probe_envs.CostlyTarget(), 16, stagger=True)
+    algorithm = build(name, 5.0)
+    step = jax.jit(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)))
+    state = init(venv, algorithm, jax.random.key(0))
+    for _ in range(3):
+        state, metrics = step(state)
+        assert {column for column, value in metrics.items() if not np.isfinite(value)} == set()
+        assert metrics["limit_acts"] == (metrics["num_rollouts"] >= 3)
 
 
 class Updates:

@@ -147,6 +147,17 @@ def test_a_margin_takes_up_violations_and_never_loosens_the_limit():
     assert_array_equal(constraint.multipliers(state), [0.0])
 
 
+def test_a_margin_stays_below_its_cap():
+    """Whatever the cost: a violation counts for at most the limit, and the margin ends at half the limit."""
+    constraint, margins = constraints.hard_limit({"a": 25.0, "b": 0.0}, margin_learning_rate=0.1, margin_max=0.5), []
+    state = constraint.init()
+    for _ in range(20):
+        state = constraint.update(state, jnp.array([1000.0, 1000.0]))
+        margins.append(constraint.margins(state))
+    assert_allclose(margins[0], [2.5, 0.1], rtol=1e-6)
+    assert_allclose(margins[-1], [12.5, 0.5], rtol=1e-6)
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 def test_no_limit_leaves_no_nan(rate):
     constraint = constraints.hard_limit(jnp.inf, margin_learning_rate=rate)

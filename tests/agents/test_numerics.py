@@ -57,6 +57,12 @@ def test_log_prob_integrates_to_one_and_entropy_is_its_mean():
     assert_allclose(-jnp.sum(jnp.exp(log_density) * log_density) * width, distributions.entropy(dist), atol=1e-4)
 
 
+def test_a_bounded_log_std_keeps_its_gradient_outside_the_range():
+    raw = jnp.array([-9.0, -1.0, 4.0])
+    assert_array_equal(distributions.bound_log_std(raw, -5.0, 2.0), [-5.0, -1.0, 2.0])
+    assert_array_equal(jax.grad(lambda raw: jnp.sum(distributions.bound_log_std(raw, -5.0, 2.0)))(raw), jnp.ones(3))
+
+
 def test_running_stats_agree_with_numpy(key):
     batches = [3.0 * jax.random.normal(k, (7, 5, 2)) + 10.0 for k in jax.random.split(key, 4)]
     stats = running_stats.init(2)

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mjx_safety.agents import checkpoint, replay
 from mjx_safety.agents.constraints import lagrangian, projected_ascent, unconstrained
 from mjx_safety.agents.evaluate import evaluate
-from mjx_safety.agents.sac import Problem, SACConfig, Step, make_sac_networks, make_targets, sac, squash
+from mjx_safety.agents.sac import Problem, SACConfig, Step, count_updates, make_sac_networks, make_targets, sac, squash
 from mjx_safety.agents.train import init, iterate, make_chunk
 from mjx_safety.agents.types import Gaussian, TrainConfig
 from mjx_safety.env.vector import vectorize
@@ -26,7 +26,7 @@ SMALL = SACConfig(
     hidden_sizes=(32, 32),
     replay_capacity=20_000,
     batch_size=128,
-    num_updates=16,
+    updates_per_step=0.0625,
     learning_rate=3e-3,
     critic_learning_rate=3e-3,
     temperature_learning_rate=3e-3,
@@ -104,6 +104,20 @@ def test_squashed_density_integrates_to_one():
     assert_allclose(np.trapezoid(np.exp(log_prob), action[:, 0]), 1.0, atol=1e-4)
     extreme = squash(Gaussian(jnp.full((1, 1), 40.0), jnp.zeros((1, 1))), jnp.zeros((1, 1)))
     assert_allclose(extreme[1], 2.0 * (40.0 - np.log(2.0)) - 0.5 * np.log(2.0 * np.pi), rtol=1e-5)
+
+
+def test_a_log_std_outside_its_range_can_come_back(key):
+    """The bias of the first log std is far below the range. The gradient of the std still reaches it."""
+    networks = make_sac_networks(SMALL, num_costs=1)
+    params = networks.init(key, 3, 1).policy
+    bias = params["params"]["output"]["bias"]
+    params["params"]["output"]["bias"] = bias.at[1].set(-50.0)
+
+    def std(params):
+        return jnp.exp(networks.policy(params, jnp.ones(3)).log_std[0])
+
+    assert_allclose(std(params), np.exp(-5.0), rtol=1e-5)
+    assert_allclose(jax.grad(std)(params)["params"]["output"]["bias"], [0.0, np.exp(-5.0)], rtol=1e-5)
 
 
 def test_targets_go_on_after_the_time_limit_but_not_after_the_end(key):
@@ -199,7 +213,7 @@ class TwoCosts(probe_envs.ProbeEnv):
 def test_every_limited_source_has_a_critic_and_a_multiplier():
     venv = vectorize(TwoCosts(cost_names=("a", "b")), 16, stagger=True)
     constraint = lagrangian({"b": 5.0, "a": 5.0}, projected_ascent(learning_rate=0.05))
-    config = SMALL.replace(random_steps=0.0, num_updates=64)
+    config = SMALL.replace(random_steps=0.0, updates_per_step=0.5)
     state, metrics = run(venv, sac(config, constraint), 40, CONFIG.replace(unroll_length=8))
     assert_allclose(state.replay.steps.costs[0], [0.0, 1.0])  # steps with cost, in the order of the limits
     assert metrics["multiplier_b"][-1] == 0.0 and metrics["multiplier_a"][-1] > 1.0
@@ -213,7 +227,7 @@ def test_nothing_is_learnt_before_the_random_steps_and_a_batch_are_in():
     venv = vectorize(probe_envs.CostlyTarget(), 10, stagger=True)
 
     def algorithm(random_steps):
-        return sac(SMALL.replace(random_steps=random_steps, batch_size=50), lagrangian(1.0))
+        return sac(SMALL.replace(random_steps=random_steps, batch_size=50, updates_per_step=0.4), lagrangian(1.0))
 
     start = jax.jit(partial(init, venv, algorithm(0.0)))(jax.random.key(0))
     step = jax.jit(lambda random_steps, state: iterate(venv, algorithm(random_steps), CONFIG, state))
@@ -233,6 +247,17 @@ def test_nothing_is_learnt_before_the_random_steps_and_a_batch_are_in():
                 assert_same((state.params, state.opt_state), (start.params, start.opt_state))
     with pytest.raises(ValueError, match="it must be at least batch_size, 128"):
         sac(SMALL.replace(replay_capacity=127))
+
+
+@pytest.mark.parametrize(("num_envs", "unroll_length"), [(2, 1), (7, 3), (64, 4)])
+def test_the_work_per_step_is_the_same_for_any_number_of_worlds(num_envs, unroll_length):
+    """A ratio of 0.15 means 15 updates in 100 steps, in whole updates after each rollout."""
+    steps = num_envs * unroll_length
+    numbers = jnp.arange(1, 101, dtype=jnp.int32)
+    updates = jax.vmap(lambda number: count_updates(jnp.float32(0.15 * steps), number))(numbers)
+    assert_allclose(jnp.cumsum(updates), np.floor(np.arange(1, 101) * steps * 0.15 + 1e-4), atol=1)
+    assert abs(int(updates.sum()) - 15 * steps) <= 1
+    assert updates.max() - updates.min() <= 1
 
 
 @pytest.mark.slow
@@ -267,7 +292,7 @@ def test_no_gradient_step_copies_the_replay():
 @pytest.fixture
 def small():
     venv = vectorize(probe_envs.Random(), 8, stagger=True)
-    return venv, sac(SMALL.replace(random_steps=100.0, replay_capacity=150), lagrangian(5.0))
+    return venv, sac(SMALL.replace(random_steps=100.0, replay_capacity=150, updates_per_step=0.5), lagrangian(5.0))
 
 
 def test_chunks_compile_once(small, key):
@@ -296,7 +321,7 @@ def test_whole_trainings_vmap_over_seeds_and_settings():
 
     def train_one(seed, cost_limit, random_steps):
         constraint = lagrangian(cost_limit, projected_ascent(learning_rate=0.1))
-        algorithm = sac(SMALL.replace(random_steps=random_steps), constraint)
+        algorithm = sac(SMALL.replace(random_steps=random_steps, updates_per_step=0.5), constraint)
         state = init(venv, algorithm, jax.random.key(seed))
         return jax.lax.scan(lambda s, _: iterate(venv, algorithm, CONFIG, s), state, length=8)[1]
 

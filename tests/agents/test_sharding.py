@@ -94,7 +94,7 @@ def of_members():
     return read(make_chunk(partial(run, settings), where).lower(like, jnp.int32(1)))
 
 
-small = SACConfig(hidden_sizes=(8,), replay_capacity=8192, batch_size=128, num_updates=2)
+small = SACConfig(hidden_sizes=(8,), replay_capacity=8192, batch_size=128, updates_per_step=2 / 4096)
 print(json.dumps({
     "ppo": of_worlds(ppo(PPOConfig(hidden_sizes=(8,), num_minibatches=2), lagrangian(5.0))),
     "sac": of_worlds(sac(small, lagrangian(5.0))),

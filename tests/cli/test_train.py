@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import signal
+import time
 
 import pytest
 from agents import probe_envs
 
+from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common, evaluate, train
 from mjx_safety.runs import run_folder, sweeps, training_options
 
@@ -72,6 +74,23 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "run" / "checkpoints" / "00000001").is_dir()
 
 
+@pytest.mark.parametrize(("seconds", "num_saves"), [(0.0, 4), (0.5, 2)])
+def test_slow_saves_are_rare(seconds, num_saves, tmp_path, monkeypatch):
+    """Three chunks and the end. A save of half a second may come every 100 s only."""
+    save, saved = checkpoint.save, []
+
+    def slow_save(folder, state):
+        time.sleep(seconds)
+        saved.append(int(state.num_rollouts))
+        return save(folder, state)
+
+    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(train, "SAVE_SHARE", 1e3 if seconds == 0.0 else 0.005)
+    monkeypatch.setattr(checkpoint, "save", slow_save)
+    assert train.main([*FLAGS, "--total-steps", str(8 * BATCH), "--out", str(tmp_path / "run")]) == 0
+    assert len(saved) == num_saves and saved[-1] == 8
+
+
 def said_wrong(capsys):
     return " ".join(capsys.readouterr().err.split())
 
@@ -96,6 +115,8 @@ def said_wrong(capsys):
         ),
         (["--cost-limits", "probe=3", "--sweep", "cost-limit=1,2"], "--sweep cost-limit is for the limit of the whole"),
         (["--algo", "cpo", "--cost-limits", "a=3", "b=4"], "cpo holds one limit, not 2 (a, b)"),
+        (["--algo", "ppo-early", "--cost-limit", "0"], "--cost-limit is 0.0; --algo ppo-early ends an episode at this"),
+        (["--cost-smoothing", "1"], "--cost-smoothing is 1.0; it must be below 1"),
         (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
     ],
 )
@@ -103,6 +124,28 @@ def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
     assert train.main([*FLAGS, "--out", str(tmp_path), *flags]) == 2
     assert sentence in said_wrong(capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--updates-per-step", "0"], "--updates-per-step is 0.0; it must be above 0"),
+        (["--replay-capacity", "60", "--batch-size", "4"], "--replay-capacity is 60; it must be at least the 64 steps"),
+        (["--replay-capacity", "60"], "replay_capacity is 60; it must be at least batch_size, "),
+    ],
+)
+def test_wrong_flags_of_sac_end_with_one_sentence(flags, sentence, tmp_path, capsys):
+    shared = [word for word in FLAGS if word not in ("--num-minibatches", "4")]
+    assert train.main([*shared, "--algo", "sac-lag", "--out", str(tmp_path), *flags]) == 2
+    assert sentence in said_wrong(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sac_has_no_settings_of_advantages(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--algo", "sac-lag", "--gae-lambda", "0.9"])
+    assert "gae-lambda" in capsys.readouterr().err
+    assert not any("gae" in name for name in common.parse(["--algo", "sac-lag"]).to_config()["train"])
 
 
 @pytest.mark.parametrize("text", ["2000000", "2_000_000", "2e6"])
@@ -180,6 +223,44 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     assert run_folder.read_rows(path / one)[-1]["multiplier"] == pytest.approx(
         run_folder.read_rows(alone)[-1]["multiplier"], rel=1e-4
     )
+
+
+def test_a_member_that_diverges_leaves_the_others_alone(tmp_path, capsys):
+    """A critic's step of 1e30 overflows at once. That member ends there, without a checkpoint of a spoilt state."""
+    path = tmp_path / "group"
+    sweep = ["--algo", "ppo-lag", "--sweep", "critic-learning-rate=1e30,1e-3", "--num-seeds", "2"]
+    assert train.main([*FLAGS, *sweep, "--total-steps", str(5 * BATCH), "--out", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "Diverged:       critic-learning-rate1e+30-seed0, " in said and str(path / "pareto.png") in said
+    lost, kept = path / "critic-learning-rate1e+30-seed0", path / "critic-learning-rate0.001-seed1"
+    assert "in iteration" in run_folder.read_config(lost)["diverged"]
+    assert "diverged" not in run_folder.read_config(kept)
+    rows = run_folder.read_rows(lost)
+    assert rows[-1]["diverged"] == 1.0 and len(rows) < 5 and "diverged" not in rows[0]
+    assert [row["num_rollouts"] for row in run_folder.read_rows(kept)] == [1, 2, 3, 4, 5]
+    assert (kept / "checkpoints" / "00000005").is_dir()
+    assert [path.name for path in (lost / "checkpoints").iterdir()] == ["00000001"]  # the warm-up changes no network
+    of_lost, of_kept = json.loads((path / "pareto.json").read_text())
+    assert (of_lost["num_seeds"], of_lost["num_diverged"], of_lost["return_mean"]) == (0, 2, None)
+    assert (of_kept["num_seeds"], of_kept["num_diverged"]) == (2, 0)
+    last = [run_folder.read_rows(path / f"critic-learning-rate0.001-seed{seed}")[-1] for seed in (0, 1)]
+    gains = [row["episode_return"] if row["has_completed"] else row["return_estimate"] for row in last]
+    assert of_kept["return_std"] == pytest.approx(abs(gains[0] - gains[1]) / 2**0.5, rel=1e-5)
+
+    assert train.main(["--resume", str(path), "--total-steps", str(7 * BATCH)]) == 0
+    assert len(run_folder.read_rows(kept)) == 7 and run_folder.read_rows(lost) == rows
+    assert "in iteration" in run_folder.read_config(lost)["diverged"]
+
+
+def test_a_run_that_diverges_ends_with_its_last_good_checkpoint(tmp_path, capsys):
+    flags = ["--critic-learning-rate", "1e30", "--total-steps", str(9 * BATCH), "--out", str(tmp_path / "run")]
+    assert train.main([*FLAGS, *flags]) == 1
+    said = said_wrong(capsys)
+    assert "error: training diverged: " in said and "try a smaller --learning-rate" in said
+    last = tmp_path / "run" / "checkpoints" / "00000001"
+    assert f"iteration 1 is saved in {last}" in said and last.is_dir()
+    assert run_folder.read_rows(tmp_path / "run")[-1]["diverged"] == 1.0
+    assert evaluate.main([str(tmp_path / "run"), "--episodes", "8", "--json"]) == 0
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ SMALL = {
     "benchmark": ["--num-envs", "8", "--num-steps", "4", "--repeats", "1"],
     "plot": [],
 }
-SMALL_SAC = ["--num-updates", "2", "--batch-size", "16", "--replay-capacity", "1000", "--random-steps", "200"]
+SMALL_SAC = ["--updates-per-step", "0.01", "--batch-size", "16", "--replay-capacity", "1000", "--random-steps", "200"]
 SIZES = (
     "--num-envs",
     "--unroll-length",
