@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import importlib
 import importlib.util
-import inspect
 import io
 import itertools
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ from typing import Any, cast
 
 import jax
 
+from mjx_safety.core.importing import import_function, needed_arguments
 from mjx_safety.core.settings import from_mapping
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env, build_env
@@ -206,41 +205,14 @@ def find_factory(env_id: str) -> Callable[[], Config]:
     if env_id in plugins:
         return plugins[env_id].load()
     if ":" in env_id:
-        return _import_factory(env_id)
+        factory = import_function(env_id, "environment", f"a function that returns {_SETTINGS}")
+        needed = needed_arguments(factory)
+        if needed:
+            raise ValueError(f"{env_id!r} needs an argument {needed[0]!r}; a factory takes none")
+        return cast(Callable[[], Config], factory)
     known = [*_FACTORIES, *plugins]
     hint = _did_you_mean(env_id, known)
     raise ValueError(f"unknown environment id {env_id!r}{hint}; `python -m mjx_safety` lists all {len(known)}")
-
-
-def _import_factory(path: str) -> Callable[[], Config]:
-    module_name, _, name = path.partition(":")
-    if not module_name or module_name.startswith("."):
-        raise ValueError(f"cannot import {module_name!r} of environment {path!r}: it must be the name of a module")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; it asks for another that is not
-        raise ValueError(f"cannot import {module_name!r} of environment {path!r}: {error}") from error
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise ValueError(f"module {module_name!r} has no {name!r}, asked for by environment {path!r}")
-    if not callable(factory):
-        raise ValueError(f"{path!r} is not a function that returns {_SETTINGS}")
-    needed = _needed_arguments(factory)
-    if needed:
-        raise ValueError(f"{path!r} needs an argument {needed[0]!r}; a factory takes none")
-    return cast(Callable[[], Config], factory)
-
-
-def _needed_arguments(function: Callable) -> list[str]:
-    """Names of the arguments without a default; none if the function does not tell."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:
-        return []
-    varying = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [each.name for each in parameters if each.default is each.empty and each.kind not in varying]
 
 
 def _did_you_mean(name: str, known: Any) -> str:

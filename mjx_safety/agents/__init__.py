@@ -23,7 +23,7 @@ from mjx_safety.agents.constraints import (
 from mjx_safety.agents.cpo import CPOConfig, cpo
 from mjx_safety.agents.crpo import CRPOConfig, crpo
 from mjx_safety.agents.cup import CUPConfig, cup
-from mjx_safety.agents.evaluate import Episodes, evaluate, summarise
+from mjx_safety.agents.evaluate import Episodes, evaluate, run_episodes, run_episodes_on_host, summarise
 from mjx_safety.agents.focops import FOCOPSConfig, focops
 from mjx_safety.agents.ipo import IPOConfig, ipo
 from mjx_safety.agents.p3o import P3OConfig, p3o
@@ -79,6 +79,8 @@ __all__ = [
     "pid_lagrangian",
     "ppo",
     "projected_ascent",
+    "run_episodes",
+    "run_episodes_on_host",
     "sac",
     "softplus_adam",
     "solve_cpo_dual",

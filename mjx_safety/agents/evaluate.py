@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -48,27 +48,72 @@ def evaluate(
     Pass a venv without stagger and without a cost budget. The same key gives the same worlds for every policy and
     engine. Returns totals [B].
     """
-    reset_key, noise_key = jax.random.split(key)
 
-    def any_running(carry: tuple) -> jax.Array:
-        return jnp.any(~carry[1])
+    def act(obs: jax.Array, noise: jax.Array) -> jax.Array:
+        obs = running_stats.normalise(normaliser, obs)
+        return jnp.where(sampled, algorithm.act(params, obs, noise), algorithm.act(params, obs, None))
 
-    def step(carry: tuple) -> tuple:
-        env_state, finished, totals, cost_run, noise_key = carry
-        noise_key, step_key = jax.random.split(noise_key)
-        noise = jax.random.normal(step_key, (venv.num_envs, venv.action_size))
-        obs = running_stats.normalise(normaliser, env_state.obs)
-        action = jnp.where(sampled, algorithm.act(params, obs, noise), algorithm.act(params, obs, None))
-        env_state = venv.step(env_state, action)
-        cost_run = jnp.where(env_state.cost > 0.0, cost_run + 1, 0)
-        totals = _keep(finished, totals, _episodes(env_state, jnp.maximum(totals.longest_cost_run, cost_run)))
-        return env_state, finished | env_state.done, totals, cost_run, noise_key
+    return run_episodes(venv, act, key)
 
-    env_state = venv.reset(reset_key)
-    nobody, zero = jnp.zeros(venv.num_envs, bool), jnp.zeros(venv.num_envs, jnp.int32)
-    start = (env_state, nobody, _episodes(env_state, zero), zero, noise_key)
+
+@single_precision
+def run_episodes(
+    venv: VectorEnvironment, act_fn: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array
+) -> Episodes:
+    """The same for any policy in JAX. act_fn: raw observations [B, O], normal noise [B, A] -> actions [B, A]."""
+    progress = _begin(venv, key)
     with jax.default_matmul_precision("highest"):
-        return jax.lax.while_loop(any_running, step, start)[2]
+        return jax.lax.while_loop(
+            lambda progress: jnp.any(~progress.finished),
+            lambda progress: _advance(venv, progress, *_with_noise(venv, progress, act_fn)),
+            progress,
+        ).totals
+
+
+def run_episodes_on_host(
+    venv: VectorEnvironment, act_fn: Callable[[np.ndarray], np.ndarray], key: jax.Array
+) -> Episodes:
+    """The same for any function on the host: raw observations [B, O] float32 -> actions [B, A]. Compiles the step."""
+    begin = jax.jit(lambda key: _begin(venv, key))
+    advance = jax.jit(lambda progress, actions: _advance(venv, progress, actions, progress.noise_key))
+    progress = begin(key)
+    while not np.all(progress.finished):
+        progress = advance(progress, jnp.asarray(act_fn(np.array(progress.env_state.obs)), jnp.float32))
+    return progress.totals
+
+
+@struct.dataclass
+class _Progress:
+    """B episodes under way."""
+
+    env_state: Any
+    finished: jax.Array  # [B] bool
+    totals: Episodes  # of finished episodes final, else so far
+    cost_run: jax.Array  # [B] int32, costly steps in a row until now
+    noise_key: jax.Array
+
+
+@single_precision
+def _begin(venv: VectorEnvironment, key: jax.Array) -> _Progress:
+    reset_key, noise_key = jax.random.split(key)
+    env_state, zero = venv.reset(reset_key), jnp.zeros(venv.num_envs, jnp.int32)
+    return _Progress(env_state, jnp.zeros(venv.num_envs, bool), _episodes(env_state, zero), zero, noise_key)
+
+
+def _with_noise(venv: VectorEnvironment, progress: _Progress, act_fn: Callable) -> tuple[jax.Array, jax.Array]:
+    """Actions [B, A], and the key for the next ones."""
+    noise_key, step_key = jax.random.split(progress.noise_key)
+    noise = jax.random.normal(step_key, (venv.num_envs, venv.action_size))
+    return act_fn(progress.env_state.obs, noise), noise_key
+
+
+@single_precision
+def _advance(venv: VectorEnvironment, progress: _Progress, actions: jax.Array, noise_key: jax.Array) -> _Progress:
+    env_state = venv.step(progress.env_state, actions)
+    cost_run = jnp.where(env_state.cost > 0.0, progress.cost_run + 1, 0)
+    totals = _episodes(env_state, jnp.maximum(progress.totals.longest_cost_run, cost_run))
+    totals = _keep(progress.finished, progress.totals, totals)
+    return _Progress(env_state, progress.finished | env_state.done, totals, cost_run, noise_key)
 
 
 def summarise(

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 
 from mjx_safety.agents import distributions, optimize, surrogates
@@ -33,8 +34,10 @@ class FirstOrderConfig(ActorCriticConfig):
 
     num_passes: int = struct.field(pytree_node=False, default=8)  # largest number of policy passes over a batch
     num_critic_passes: int = struct.field(pytree_node=False, default=5)  # critic passes over a batch, always all
-    learning_rate: float = 2e-4  # step size of Adam, policy
-    entropy_coef: float = 0.03  # weight of the entropy bonus; multipliers scale it like the reward
+    learning_rate: float = 4e-4  # step size of Adam at the start, policy
+    learning_rate_end: float = 0.25  # share of it that is left at the end of the training; it falls linearly
+    entropy_coef: float = 0.03  # weight of the entropy bonus at the start; multipliers scale it like the reward
+    entropy_end: float = 0.0  # share of it that is left at the end of the training; it falls linearly
     target_kl: float = 0.015  # nats; largest KL divergence from the old policy
 
 
@@ -72,10 +75,12 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
         critic_key, *stage_keys = jax.random.split(key, 1 + len(stages))
         policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
         cost_changes = jnp.zeros_like(standing.violations)  # the policy has not moved yet
+        entropy_coef = config.entropy_coef * falling(config.entropy_end, standing.progress)
+        optimizer = scaled(policy_optimizer, falling(config.learning_rate_end, standing.progress))
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
             begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
-                Descent(_make_loss(config, networks, stage(standing)), policy_optimizer),
+                Descent(_make_loss(entropy_coef, networks, stage(standing)), optimizer),
                 Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
@@ -101,7 +106,22 @@ def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
     return jnp.mean(distributions.kl(Gaussian(batch.mean, batch.log_std), dist))
 
 
-def _make_loss(config: FirstOrderConfig, networks: Networks, policy_loss: PolicyLoss) -> optimize.PolicyLoss:
+def falling(end: jax.Array | float, progress: jax.Array | float) -> jax.Array | float:
+    """Factor [] that falls linearly from 1 to `end` as progress [] goes from 0 to 1."""
+    return 1.0 - (1.0 - end) * progress
+
+
+def scaled(optimizer: optax.GradientTransformation, factor: jax.Array | float) -> optax.GradientTransformation:
+    """Multiply the steps of an optimiser by a factor []."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        steps, state = optimizer.update(updates, state, params)
+        return jax.tree.map(lambda step: factor * step, steps), state
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
+def _make_loss(entropy_coef: jax.Array | float, networks: Networks, policy_loss: PolicyLoss) -> optimize.PolicyLoss:
     """Turn the loss of a policy into a loss of its parameters. Its memory is the cost changes [K]."""
 
     def loss_fn(policy_params: Any, data: tuple[Batch, Gaussian | None], cost_changes: jax.Array) -> tuple:
@@ -111,7 +131,7 @@ def _make_loss(config: FirstOrderConfig, networks: Networks, policy_loss: Policy
         entropy = jnp.mean(distributions.entropy(dist))
         here = jax.lax.stop_gradient(surrogates.cost_surrogates(ratio, batch.cost_advantages))
         cost_changes = MEMORY * cost_changes + (1.0 - MEMORY) * here
-        moved = Moved(dist, ratio, begins_at or acted, config.entropy_coef * entropy, cost_changes)
+        moved = Moved(dist, ratio, begins_at or acted, entropy_coef * entropy, cost_changes)
         loss, metrics = policy_loss(moved, batch)
         return loss, Seen(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mjx_safety.agents import distributions
-from mjx_safety.agents.types import Gaussian, Networks, Params
+from mjx_safety.agents.actor import make_actor
+from mjx_safety.agents.types import Actor, Gaussian, Networks, Params, RunningStats
 
 MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
 
@@ -60,4 +61,8 @@ def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array =
         output: Any = cost_critic.apply(params, obs)
         return output
 
-    return Networks(init, policy, value, cost_values)
+    def actor(params: Any, normaliser: RunningStats) -> Actor:
+        bounds = (MIN_LOG_STD, MAX_LOG_STD)
+        return make_actor(normaliser, params["mean"]["params"], params["log_std"], log_std_range=bounds)
+
+    return Networks(init, policy, value, cost_values, actor)

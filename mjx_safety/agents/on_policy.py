@@ -12,6 +12,7 @@ from flax import struct
 
 from mjx_safety.agents import distributions, episode_cost, optimize, returns, rollout, running_stats
 from mjx_safety.agents.types import (
+    Actor,
     Algorithm,
     Batch,
     Constraint,
@@ -35,8 +36,10 @@ class Standing:
     violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode length, unit of cost advantages;
     # minus infinity until there is an estimate
     cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage represents
+    progress: jax.Array | float = 0.0  # [] share of the training that is over; 0 without a known length
 
 
+EPS = 1e-6  # smallest share of a training
 LEAST = 1e-3  # smallest 1 - discount, because an undiscounted cost has no horizon
 
 Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Metrics]]  # + key
@@ -65,7 +68,10 @@ def on_policy(
         dist = networks.policy(params.policy, obs)
         return jnp.clip(dist.mean if noise is None else distributions.sample(dist, noise), -1.0, 1.0)
 
-    return Algorithm(constraint, init, partial(_iterate, networks, constraint, update), act)
+    def actor(params: Params, normaliser: RunningStats) -> Actor:
+        return networks.actor(params.policy, normaliser)
+
+    return Algorithm(constraint, init, partial(_iterate, networks, constraint, update), act, actor)
 
 
 def _iterate(
@@ -88,7 +94,9 @@ def _iterate(
     limited = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
     is_warm_up = state.num_rollouts == 0
     state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts)
-    learn = partial(_learn, constraint, update, config, trajectory, limited, update_key)
+    progress = jnp.minimum(num_rollouts / config.num_iterations, 1.0)
+    lenient = limited / leniency(config, progress)
+    learn = partial(_learn, constraint, update, config, trajectory, lenient, progress, update_key)
     state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
     return state, metrics | rollout.describe(venv, constraint, state, sums, limited)
@@ -100,10 +108,11 @@ def _learn(
     config: TrainConfig,
     trajectory: Trajectory,
     limited: jax.Array,
+    progress: jax.Array,
     key: jax.Array,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """Run one update, and measure the critics before it. limited: [K] estimated episode costs."""
+    """Run one update, and measure the critics before it. limited: [K] estimated episode costs, over the leniency."""
     batch = make_batch(trajectory, state.normaliser, config)
     value, cost_values = flatten(trajectory.value), flatten(trajectory.cost_values)
     known, mean_length = state.episode_cost.has_rate, state.episode_cost.mean_length
@@ -115,6 +124,7 @@ def _learn(
         violations=jnp.where(known, violations, -jnp.inf),
         cost_horizon=(1.0 - config.cost_discount * config.cost_gae_lambda)
         / jnp.maximum(1.0 - config.cost_discount, LEAST),
+        progress=progress,
     )
     state, metrics = update(state, batch, standing, key)
     fitness = {
@@ -122,6 +132,16 @@ def _learn(
         "cost_explained_variance": returns.explained_variance(cost_values, batch.cost_value_targets),
     }
     return state, metrics | fitness
+
+
+def leniency(config: TrainConfig, progress: jax.Array) -> jax.Array:
+    """Factor [] >= 1 by which the limits are higher than asked for. It falls linearly, then stays 1.
+
+    A multiplier that rises before the task is learned teaches the policy to stand still. Dividing the costs by this
+    factor is the same as raising the limits by it.
+    """
+    left = jnp.maximum(0.0, 1.0 - progress / jnp.maximum(config.limit_fall, EPS))
+    return jnp.where(jnp.isfinite(config.num_iterations), 1.0 + (config.limit_start - 1.0) * left, 1.0)
 
 
 def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainConfig) -> Batch:

@@ -43,5 +43,9 @@ def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
 def normalise(stats: RunningStats, obs: jax.Array) -> jax.Array:
     """Shift, scale and clip observations [..., O]."""
     mean = jnp.broadcast_to(stats.mean, obs.shape)
-    std = jnp.broadcast_to(jnp.maximum(jnp.sqrt(stats.var), STD_FLOOR), obs.shape)
-    return jnp.clip((obs - mean) / std, -CLIP, CLIP)
+    return jnp.clip((obs - mean) / jnp.broadcast_to(std(stats), obs.shape), -CLIP, CLIP)
+
+
+def std(stats: RunningStats) -> jax.Array:
+    """The scale [O] of `normalise`: standard deviations, at least STD_FLOOR."""
+    return jnp.maximum(jnp.sqrt(stats.var), STD_FLOOR)

@@ -14,14 +14,17 @@ from flax import linen as nn
 from flax import struct
 
 from mjx_safety.agents import distributions, episode_cost, optimize, replay, rollout, running_stats
+from mjx_safety.agents.actor import make_actor
 from mjx_safety.agents.constraints import lagrangian, penalise
 from mjx_safety.agents.types import (
+    Actor,
     Algorithm,
     Constraint,
     EpisodeSums,
     Gaussian,
     Metrics,
     OffPolicyTrainConfig,
+    RunningStats,
     TrainState,
 )
 from mjx_safety.types import Sizes, VectorEnvironment
@@ -150,7 +153,11 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
         dist = networks.policy(params.policy, obs)
         return jnp.tanh(dist.mean if noise is None else distributions.sample(dist, noise))
 
-    return Algorithm(constraint, init, partial(_iterate, config, networks, constraint), act)
+    def actor(params: SACParams, normaliser: RunningStats) -> Actor:
+        choices = {"activation": "relu", "squash": "tanh", "log_std_range": (MIN_LOG_STD, MAX_LOG_STD)}
+        return make_actor(normaliser, params.policy["params"], None, **choices)
+
+    return Algorithm(constraint, init, partial(_iterate, config, networks, constraint), act, actor)
 
 
 class ReluMLP(nn.Module):

@@ -36,6 +36,23 @@ class RunningStats:
 
 
 @struct.dataclass
+class Actor:
+    """The acting half of an algorithm as plain arrays: a feed-forward network. Its functions: `actor`."""
+
+    obs_mean: jax.Array  # [O]
+    obs_std: jax.Array  # [O] > 0
+    weights: tuple[jax.Array, ...]  # [inputs, outputs] per layer
+    biases: tuple[jax.Array, ...]  # [outputs] per layer
+    log_std: jax.Array | None  # [A]; None: the network has 2A outputs, means then logarithms
+    activation: str = struct.field(pytree_node=False, default="tanh")  # between layers: tanh or relu
+    squash: str = struct.field(pytree_node=False, default="clip")  # of the action to [-1, 1]: clip or tanh
+    log_std_range: tuple[float, float] = struct.field(pytree_node=False, default=(-5.0, 1.0))  # values are clipped
+    obs_clip: float = struct.field(
+        pytree_node=False, default=5.0
+    )  # normalised observations stay in [-obs_clip, obs_clip]
+
+
+@struct.dataclass
 class EpisodeSums:
     """Sums over a rollout of M = T * B steps. Whole episodes are those not shortened by a staggered start.
 
@@ -158,6 +175,12 @@ class TrainConfig(OffPolicyTrainConfig):
     """GAE lambda of reward advantages."""
     cost_gae_lambda: float = 0.97
     """GAE lambda of cost advantages; higher, because costs are harder to predict."""
+    limit_start: float = 5.0
+    """Limits act as if they were so many times as high at first, so that the task is learned. 1: as they are."""
+    limit_fall: float = 0.5
+    """Share of the training over which this factor falls to 1."""
+    num_iterations: float = float("inf")
+    """Iterations of the whole training, which schedules follow. inf: none does."""
 
 
 class Networks(NamedTuple):
@@ -167,6 +190,7 @@ class Networks(NamedTuple):
     policy: Callable[[Any, jax.Array], Gaussian]  # params.policy, obs -> [..., A]
     value: Callable[[Any, jax.Array], jax.Array]  # params.value, obs -> [...]
     cost_values: Callable[[Any, jax.Array], jax.Array]  # params.cost_values, obs -> [..., K]
+    actor: Callable[[Any, RunningStats], Actor]  # params.policy, moments of raw observations
 
 
 class Constraint(NamedTuple):
@@ -192,3 +216,4 @@ class Algorithm(NamedTuple):
     init: Callable[[Sizes, jax.Array], TrainState]  # venv, key -> everything but the worlds: `env_state` is None
     iterate: Callable[[VectorEnvironment, Any, TrainState], tuple[TrainState, Metrics]]  # venv, TrainConfig
     act: Callable[[Any, jax.Array, jax.Array | None], jax.Array]  # params, obs, noise [..., A] or None -> [..., A]
+    actor: Callable[[Any, RunningStats], Actor]  # params, normaliser -> the same policy of raw observations, as arrays

@@ -1,4 +1,4 @@
-"""Evaluate trained agents on whole episodes: `python -m mjx_safety.evaluate runs/my-run`."""
+"""Evaluate policies on whole episodes: `python -m mjx_safety.evaluate runs/my-run`."""
 
 from __future__ import annotations
 
@@ -6,55 +6,65 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import tyro
 from rich.console import Console
 
-from mjx_safety.agents import ALGORITHMS, Episodes, TrainState, checkpoint
-from mjx_safety.agents.evaluate import compare, evaluate, summarise
+from mjx_safety.agents import ALGORITHMS, Episodes, actor, checkpoint
+from mjx_safety.agents.evaluate import compare, run_episodes, run_episodes_on_host, summarise
+from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, report
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import files, run_folder, scores, training_options
-from mjx_safety.runs.training_options import Options, Physics, UsageError
+from mjx_safety.runs import files, functions, loading, run_folder, scores, training_options
+from mjx_safety.runs.policy import Policy
+from mjx_safety.runs.training_options import Physics, RunFlags, UsageError
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = (
-    "seed",
-    "out",
-    "resume",
-    "resume_or_start",
-    "save_every",
-    "compilation_cache",
-    "num_seeds",
-    "sweep",
-)  # of RunFlags
+    *(
+        "seed",
+        "out",
+        "resume",
+        "resume_or_start",
+        "save_every",
+        "compilation_cache",
+        "num_seeds",
+        "sweep",
+    ),  # of RunFlags
+)
+WAYS = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # to act, by the flag --policy
+FUNCTION = "function"  # the way of a policy that is not ours
 WIDTH = 180  # columns of text without a terminal
 
 Result = dict[str, Any]  # the content of evaluation.json
-Policy = Literal["mean", "sampled"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Evaluate the newest checkpoints of runs over whole episodes on fresh layouts, and show the training cost.
+    """Evaluate policies over whole episodes on fresh layouts, and show the training cost.
 
     The numbers of a run go to its evaluation.json, or to evaluation-<physics>.json for another engine than in training.
     Several runs are also averaged over seeds, and over the tasks of Safety Gym's SG6, SG18 and other subsets.
     """
 
-    run: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, or folders that contain run folders."""
+    run: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Run folders, folders that contain run folders, .npz files, or names such as SafetyPointGoal1-v0/ppo-lag."""
     episodes: int = 256
     """Number of episodes: one per world, all side by side."""
     physics: Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU. A named engine is compared with the training's."""
-    policy: Literal["both", "mean", "sampled"] = "both"
-    """Act by the mean of the policy, by sampling as in training, or both in the same worlds."""
+    policy: str = "both"
+    """Act by the mean, sampled as in training, or both. Or judge package.module:function or an .onnx file, not runs."""
+    env: str = ""
+    """Environment of a function or a file that does not name its own."""
+    cost_limit: float | None = None
+    """Cost limit of the report; by default that of the training, or 25."""
     seed: int = 1000
     """Seed of all random numbers. Even the training's own seed gives layouts that training never saw."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -63,29 +73,33 @@ class Flags:
     """Print JSON instead of tables: the content of evaluation.json, or "runs", "groups", "subsets" of several runs."""
 
     @property
-    def policies(self) -> tuple[Policy, ...]:
-        """The requested policies."""
-        return ("mean", "sampled") if self.policy == "both" else (self.policy,)
+    def ways(self) -> tuple[str, ...]:
+        """The requested ways to act."""
+        return WAYS.get(self.policy, (FUNCTION,))
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run, read from its folder."""
+    """A policy to judge, with what is known of its training."""
 
-    path: Path
-    options: Options
-    engine: str  # of its training
-    env_steps: int
-    params: Any
-    normaliser: Any
+    name: str  # as in the command line
+    path: Path | None  # its run folder
+    config: Mapping[str, Any]  # of its training, as in config.json; of a function only `run`, in part
+    engine: str | None  # of its training
+    env_steps: int | None
+    actor: Any  # `Actor`, or `functions.Function` for a policy of others
     rows: list[run_folder.Row]
+
+    @property
+    def run(self) -> Mapping[str, Any]:
+        """The flags of its training."""
+        return self.config["run"]
 
     @property
     def settings(self) -> str:
         """The settings shared by runs that differ only in the seed, as text."""
-        config = self.options.to_config()
-        config["run"] = {name: value for name, value in config["run"].items() if name not in NOT_SETTINGS}
-        return json.dumps(config, sort_keys=True, default=str)
+        run = {name: value for name, value in self.run.items() if name not in NOT_SETTINGS}
+        return json.dumps({**self.config, "run": run}, sort_keys=True, default=str)
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -99,7 +113,7 @@ def evaluation_key(seed: int) -> jax.Array:
 
 
 class Evaluator:
-    """Compiles one program for all runs with the same settings, and for both policies."""
+    """Compiles one program for all policies of the same shape, and for both ways to act."""
 
     def __init__(self, num_episodes: int, seed: int, trust: bool = False):
         """trust: import the environments of runs that name package.module:factory."""
@@ -113,79 +127,125 @@ class Evaluator:
             self._venvs[env_id, engine] = vectorize(common.build_env(env_id, engine), self.num_episodes)
         return self._venvs[env_id, engine]
 
-    def load(self, path: Path, engine: str) -> Trained:
-        """Read a run, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
-        options = run_folder.read_options(path / run_folder.CONFIG)
-        run_folder.check_trust(options, path, self.trust)
-        algorithm = options.build()
-        found = checkpoint.latest(path / "checkpoints")
-        if found is None:
-            raise UsageError(f"{path} has no checkpoint to evaluate")
-        venv = self.venv(options.run.env, engine)
-        like = jax.eval_shape(partial(algorithm.init, venv), jax.random.key(0))
+    def load(self, name: str | Path, engine: str) -> Trained:
+        """Read a policy, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
+        path, file = Path(name), loading.find_file(name)
         try:
-            agent: TrainState = checkpoint.restore_agent(found, like)
-        except checkpoint.CheckpointError as error:
+            if file is None and run_folder.holds_run(path):
+                found = checkpoint.latest(path / "checkpoints")
+                if found is None:
+                    raise UsageError(f"{path} has no checkpoint to evaluate")
+                options = run_folder.read_options(path / run_folder.CONFIG)
+                run_folder.check_trust(options.run.env, path, self.trust)
+                venv = self.venv(options.run.env, engine)
+                loaded = loading.of_checkpoint(found, run_folder.read_config(path), venv)
+            else:
+                path, loaded = None, loading.load_policy(name)
+                run_folder.check_trust(loaded.env_id, name, self.trust)
+        except ValueError as error:
             raise UsageError(str(error)) from error
+        self._check_sizes(str(name), loaded, engine)
         return Trained(
+            name=str(name),
             path=path,
-            options=options,
-            engine=common.resolve_physics(options.run.physics),
-            env_steps=int(agent.num_rollouts) * options.run.num_envs * options.train.unroll_length,
-            params=agent.params,
-            normaliser=agent.normaliser,
-            rows=run_folder.read_rows(path),
+            config=loaded.origin["config"],
+            engine=common.resolve_physics(loaded.origin["config"]["run"]["physics"]),
+            env_steps=loaded.origin["env_steps"],
+            actor=loaded.actor,
+            rows=run_folder.read_rows(path) if path else [],
         )
 
-    def run(self, trained: Trained, engine: str, policies: Sequence[Policy]) -> dict[Policy, Episodes]:
-        """Run whole episodes, in the same worlds for each policy and engine."""
-        name = trained.settings, engine
-        if name not in self._programs:
-            venv = self.venv(trained.options.run.env, engine)
-            self._programs[name] = jax.jit(partial(evaluate, venv, trained.options.build()))
-        key = evaluation_key(self.seed)
-        agent = trained.params, trained.normaliser
-        return {policy: jax.device_get(self._programs[name](*agent, key, policy == "sampled")) for policy in policies}
+    def load_function(self, source: str, env_id: str, engine: str) -> Trained:
+        """Find a function or a file, or raise a UsageError that says why not. env_id: empty to take its own."""
+        try:
+            function = functions.find_function(source)
+        except ImportError as error:
+            if error.name != "onnxruntime":
+                raise
+            raise UsageError(f"--policy {source} needs onnxruntime: pip install 'mjx-safety[onnx]'") from error
+        except ValueError as error:
+            raise UsageError(f"--policy {source}: {error}") from error
+        env_id = env_id or function.env_id
+        if not env_id:
+            raise UsageError(f"--policy {source} does not name its environment; say it with --env")
+        self.venv(env_id, engine)
+        run = {"env": env_id, "algo": source, "seed": None, "cost_limit": RunFlags.cost_limit, "cost_limits": []}
+        return Trained(source, None, {"run": run}, None, None, function, [])
 
-    def judge(self, trained: Trained, engine: str, policies: Sequence[Policy], compares: bool) -> Result:
-        """Evaluate one run. compares: also evaluate it on its own engine, and report the differences."""
-        flags = trained.options.run
-        limits = training_options.parse_limits(flags.cost_limits)
-        venv = self.venv(flags.env, engine)
-        describe = partial(summarise, cost_limit=flags.cost_limit, cost_names=venv.cost_names, cost_limits=limits)
-        facts = scores.training_facts(trained.rows, flags.cost_limit, per_source=bool(limits))
-        episodes = self.run(trained, engine, policies)
-        summaries = {policy: describe(done) for policy, done in episodes.items()}
+    def run(self, trained: Trained, engine: str, ways: Sequence[str]) -> dict[str, Episodes]:
+        """Run whole episodes, in the same worlds for each way to act and each engine."""
+        name = trained.run["env"], engine
+        venv, key = self.venv(*name), evaluation_key(self.seed)
+        if isinstance(trained.actor, functions.Function):
+            act_fn = functions.checked(trained.actor, venv.num_envs, venv.action_size)
+            try:
+                return {way: jax.device_get(run_episodes_on_host(venv, act_fn, key)) for way in ways}
+            except functions.BadActionError as error:
+                raise UsageError(f"--policy {error}") from error
+        if name not in self._programs:
+            self._programs[name] = jax.jit(partial(_run_actor, venv))
+        return {way: jax.device_get(self._programs[name](trained.actor, key, way == "sampled")) for way in ways}
+
+    def judge(
+        self, trained: Trained, engine: str, ways: Sequence[str], compares: bool, cost_limit: float | None = None
+    ) -> Result:
+        """Evaluate one policy. compares: also evaluate it on its own engine, and report the differences.
+
+        cost_limit: of the report; None: that of the training.
+        """
+        flags = trained.run
+        limit = flags["cost_limit"] if cost_limit is None else cost_limit
+        limits = training_options.parse_limits(flags["cost_limits"])
+        venv = self.venv(flags["env"], engine)
+        describe = partial(summarise, cost_limit=limit, cost_names=venv.cost_names, cost_limits=limits)
+        facts = scores.training_facts(trained.rows, limit, per_source=bool(limits))
+        episodes = self.run(trained, engine, ways)
+        summaries = {way: describe(done) for way, done in episodes.items()}
         config = getattr(venv.env, "config", None)
+        choice = ALGORITHMS.get(flags["algo"])
         result = {
-            "run": str(trained.path),
-            "env": flags.env,
-            "algo": flags.algo,
-            "seed": flags.seed,
+            "run": trained.name,
+            "env": flags["env"],
+            "algo": flags["algo"],
+            "seed": flags["seed"],
             "env_steps": trained.env_steps,
-            "cost_limit": flags.cost_limit,
+            "cost_limit": limit,
             "cost_limits": limits,
             "trained_with": trained.engine,
             "physics": engine,
-            "trained_in_episodes_that_end_at_the_limit": ALGORITHMS[flags.algo].ends_at_limit,
+            "trained_in_episodes_that_end_at_the_limit": choice is not None and choice.ends_at_limit,
             "layouts": "fixed" if getattr(config, "layouts", "") == "fixed" else "fresh",
             "evaluation_seed": self.seed,
             "num_episodes": self.num_episodes,
             "policies": summaries,
             "training": facts,
-            "normalised": scores.normalise_all(flags.env, summaries, facts, flags.cost_limit),
-            "references": scores.references(flags.algo, flags.env),
+            "normalised": scores.normalise_all(flags["env"], summaries, facts, limit),
+            "references": scores.references(flags["algo"], flags["env"]),
         }
-        if compares:
-            own = self.run(trained, trained.engine, policies)
-            gap = {policy: compare(own[policy], episodes[policy], flags.cost_limit) for policy in policies}
+        if compares and trained.engine is not None:
+            own = self.run(trained, trained.engine, ways)
+            gap = {way: compare(own[way], episodes[way], limit) for way in ways}
             result["sim_to_sim"] = {
                 "first": trained.engine,
                 "second": engine,
-                "policies_on_first": {policy: describe(done) for policy, done in own.items()},
+                "policies_on_first": {way: describe(done) for way, done in own.items()},
                 "second_minus_first": gap,
             }
         return result
+
+    def _check_sizes(self, name: str, loaded: Policy, engine: str) -> None:
+        venv = self.venv(loaded.env_id, engine)
+        for kind in ("obs_size", "action_size"):
+            mine, its = getattr(loaded, kind), getattr(venv, kind)
+            if mine != its:
+                raise UsageError(f"{name} has {kind} {mine}, and {loaded.env_id} has {its}; they must be equal")
+
+
+def _run_actor(venv: VecEnv, agent: Actor, key: jax.Array, sampled: jax.Array) -> Episodes:
+    def act(obs: jax.Array, noise: jax.Array) -> jax.Array:
+        return actor.act(agent, obs, jnp.where(sampled, noise, 0.0))
+
+    return run_episodes(venv, act, key)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,24 +255,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.evaluate", args=list(argv))
-    paths = _check(flags)
+    names = _check(flags)
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
     evaluator = Evaluator(flags.episodes, flags.seed, flags.trust)
-    trained = [evaluator.load(path, engine) for path in paths]
+    if flags.policy in WAYS:
+        trained = [evaluator.load(name, engine) for name in names]
+    else:
+        trained = [evaluator.load_function(flags.policy, flags.env, engine)]
     machine = run_folder.describe_machine()
     news = Console(stderr=True)
     results = []
     for number, run in enumerate(trained, 1):
-        news.print(f"Evaluating {run.path} ({number} of {len(trained)}) ...", highlight=False, soft_wrap=True)
-        compares = flags.physics != "auto" and run.engine != engine
-        result = _finite(evaluator.judge(run, engine, flags.policies, compares) | {"machine": machine})
-        file = run.path / ("evaluation.json" if run.engine == engine else f"evaluation-{engine}.json")
-        files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        news.print(f"Evaluating {run.name} ({number} of {len(trained)}) ...", highlight=False, soft_wrap=True)
+        compares = flags.physics != "auto" and run.engine not in (engine, None)
+        result = evaluator.judge(run, engine, flags.ways, compares, flags.cost_limit)
+        result = _finite(result | {"machine": machine})
+        if run.path is not None:
+            file = run.path / ("evaluation.json" if run.engine == engine else f"evaluation-{engine}.json")
+            files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
         results.append((run.settings, result))
     only = [result for _, result in results]
     groups = scores.group_results(results)
-    subsets = {policy: scores.subset_scores(groups, only, policy) for policy in flags.policies}
+    subsets = {way: scores.subset_scores(groups, only, way) for way in flags.ways}
     if flags.json:
         several = {"runs": only, "groups": groups, "subsets": subsets}
         print(json.dumps(only[0] if len(only) == 1 else several, indent=2, allow_nan=False))
@@ -221,8 +286,8 @@ def _main(argv: Sequence[str]) -> None:
     if len(only) == 1:
         report.show_run(console, only[0])
     else:
-        for policy in flags.policies:
-            report.show_runs(console, groups, only, policy, subsets[policy])
+        for way in flags.ways:
+            report.show_runs(console, groups, only, way, subsets[way])
     for result in only:
         if "sim_to_sim" in result:
             console.print(report.gap_table(result))
@@ -230,22 +295,32 @@ def _main(argv: Sequence[str]) -> None:
         console.print(note, highlight=False, soft_wrap=True)
 
 
-def _check(flags: Flags) -> list[Path]:
-    """Refuse wrong input. Returns the run folders, including those inside groups."""
-    if not flags.run:
+def _check(flags: Flags) -> list[str]:
+    """Refuse wrong input. Returns the policies, with the run folders inside groups."""
+    is_function = flags.policy not in WAYS
+    if is_function and flags.run:
+        raise UsageError(f"--policy {flags.policy} is judged alone; leave out {flags.run[0]}")
+    if not is_function and not flags.run:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
+    if not is_function and flags.env:
+        raise UsageError(f"--env {flags.env} is for --policy package.module:function; a run has its own environment")
     if flags.episodes < 1:
         raise UsageError(f"--episodes is {flags.episodes}; it must be at least 1")
-    training_options.at_most("--episodes", flags.episodes)
+    if flags.cost_limit is not None and not flags.cost_limit >= 0:
+        raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
-    paths = []
-    for path in flags.run:
-        inside = sorted(inner for inner in path.glob("*") if run_folder.holds_run(inner))
-        if not run_folder.holds_run(path) and not inside:
-            raise UsageError(f"{path} is not a run folder: it has no config.json, and no folder in it has one")
-        paths += [path] if run_folder.holds_run(path) else inside
-    return list({path.resolve(): path for path in paths}.values())
+    names = []
+    for name in flags.run:
+        path = Path(name)
+        inside = sorted(str(inner) for inner in path.glob("*") if run_folder.holds_run(inner))
+        if path.is_dir() and not run_folder.holds_run(path) and not loading.find_file(name):
+            if not inside:
+                raise UsageError(f"{path} is not a run folder: it has no config.json, and no folder in it has one")
+            names += inside
+        else:
+            names.append(name)
+    return list({Path(name).resolve(): name for name in names}.values())
 
 
 def _finite(tree: Any) -> Any:

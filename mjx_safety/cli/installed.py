@@ -37,8 +37,12 @@ EXTRAS = {
     "gym": "Gymnasium, safety-gymnasium",
     "brax": "Brax, Playground",
     "viz": "films as .mp4",
+    "onnx": "policies as .onnx files",
+    "data": "data sets: HDF5, Minari",
+    "wandb": "logs to Weights & Biases",
+    "mlflow": "logs to MLflow",
     "docs": "the documentation's pages",
-    "dev": "tests, linters; gym, brax, viz",
+    "dev": "tests, linters; most of the above",
 }
 
 

@@ -19,6 +19,9 @@ COMMANDS = {
     "render": "films, pictures, replays for the browser",
     "plot": "compare the curves of trainings",
     "play": "drive a robot with the keyboard",
+    "export": "a policy as .npz or .onnx",
+    "record": "episodes of policies as a data set",
+    "clone": "behaviour cloning on a data set",
     "benchmark": "environment steps per second",
 }
 
@@ -63,6 +66,7 @@ def overview() -> Group:
         "More environments": other_environments(),
         "Engines: make(..., physics=NAME), --physics NAME": [engines()],
         "Algorithms: --algo NAME": [algorithms()],
+        "Trained policies: load_policy(NAME), such as SafetyPointGoal1-v0/ppo-lag": [policies()],
         "Extras": [extras()],
         "Commands; each has --help": [commands()],
     }
@@ -126,6 +130,20 @@ def algorithms() -> Table:
     table = _table()
     for name, choice in ALGORITHMS.items():
         table.add_row(name, choice.summary)
+    return table
+
+
+def policies() -> Table:
+    """The algorithms that have a trained policy here, by environment."""
+    from mjx_safety.runs.loading import shipped_policies
+
+    found: dict[str, list[str]] = {}
+    for name in shipped_policies():
+        env_id, _, algo = name.partition("/")
+        found.setdefault(env_id, []).append(algo)
+    table = _table()
+    for env_id, algos in found.items():
+        table.add_row(env_id, " ".join(algos))
     return table
 
 

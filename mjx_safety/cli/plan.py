@@ -136,7 +136,7 @@ def _resumed(argv: Sequence[str]) -> Plan:
             f"--resume {path} is not a run folder: it has no config.json; --resume-or-start would start a run there"
         )
     options = _read(path)
-    run_folder.check_trust(options, path, trust)
+    run_folder.check_trust(options.run.env, path, trust)
     run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
     return _plan(dataclasses.replace(options, run=run), path, resumes=True)
 

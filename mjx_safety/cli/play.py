@@ -10,7 +10,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import jax
 import mujoco
@@ -19,6 +20,9 @@ import tyro
 
 from mjx_safety.cli import common
 from mjx_safety.env.base import AbstractEnv
+from mjx_safety.runs import run_folder
+from mjx_safety.runs.loading import find_file, load_policy
+from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import UsageError
 from mjx_safety.types import State
 from mjx_safety.viz import frames
@@ -32,14 +36,20 @@ CLOSING = 5.0  # s that the window may take to close
 HELP = "arrow keys: drive\nEnter: a new layout\nEsc: the end"
 
 DriveFn = Callable[[float, float], np.ndarray]  # forward, left in [-1, 1] -> action [A]
+ActFn = Callable[[np.ndarray, float, float], np.ndarray]  # obs [O], forward, left -> action [A]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Drive the robot of an environment with the arrow keys. Enter draws a new layout."""
+    """Drive the robot of an environment with the arrow keys. Enter draws a new layout.
+
+    A policy drives by itself, and any robot. The arrow keys take over while they are held.
+    """
 
     env: tyro.conf.Positional[str] = "SafetyPointGoal1-v0"
-    """Environment id, or package.module:factory of your own. Its robot must be a Point or a Car."""
+    """Environment id or package.module:factory with a Point or a Car, or a policy: run folder, file or name."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run or a policy that names package.module:factory, which is code."""
     seed: int = 0
     """Seed of all random numbers."""
     halo: bool = True
@@ -135,8 +145,9 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.play", args=list(argv))
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
-    env: AbstractEnv = common.build_env(flags.env, ENGINE)
-    drive = drive_of(env)
+    policy = find_policy(flags.env, flags.trust)
+    env: AbstractEnv = common.build_env(policy.env_id if policy else flags.env, ENGINE)
+    act = driver(env, policy)
     check_display()
     common.set_up_jax(compilation_cache=True)
     keys, stage = Keys(), Stage(env, halo=flags.halo)
@@ -154,20 +165,47 @@ def _main(argv: Sequence[str]) -> None:
         raise UsageError(f"MuJoCo's viewer cannot open a window: {error}") from error
     try:
         with window:
-            _play(window, stage, drive, keys, flags.seed)
+            _play(window, stage, act, keys, flags.seed)
     finally:
         for thread in set(threading.enumerate()) - others:  # of the viewer, which crashes if Python ends first
             thread.join(CLOSING)
 
 
+def find_policy(text: str, trust: bool = False) -> Policy | None:
+    """The policy that a text names; None for an environment."""
+    try:
+        if not find_file(text) and not Path(text).is_dir():
+            return None
+        policy = load_policy(text, trust=trust)
+        run_folder.check_trust(policy.env_id, text, trust)
+        return policy
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def driver(env: AbstractEnv, policy: Policy | None) -> ActFn:
+    """Return who acts: the arrow keys, or a policy, which keys that are held overrule if they can drive the robot."""
+    if policy is None:
+        drive = drive_of(env)
+        return lambda obs, forward, left: drive(forward, left)
+    if policy.obs_size != env.obs_size:
+        raise UsageError(f"the policy has obs_size {policy.obs_size}, and {policy.env_id} has {env.obs_size}")
+    drive = _DRIVES.get(_actuators(env))
+    return lambda obs, forward, left: drive(forward, left) if drive and (forward or left) else policy(obs)
+
+
+def _actuators(env: AbstractEnv) -> tuple[str, ...]:
+    model = env.mj_model
+    return tuple(model.actuator(i).name for i in range(model.nu))
+
+
 def drive_of(env: AbstractEnv) -> DriveFn:
     """Return the map from (forward, left) to an action. Raises UsageError if arrow keys cannot drive the robot."""
-    model = env.mj_model
-    actuators = tuple(model.actuator(i).name for i in range(model.nu))
+    actuators = _actuators(env)
     if actuators not in _DRIVES:
         known = " or ".join(f"({', '.join(names)})" for names in _DRIVES)
         raise UsageError(
-            f"the arrow keys cannot drive {env.robot_name}, which has {model.nu} actuators; they drive robots"
+            f"the arrow keys cannot drive {env.robot_name}, which has {len(actuators)} actuators; they drive robots"
             f" whose actuators are named {known}, such as Point and Car"
         )
     return _DRIVES[actuators]
@@ -194,20 +232,20 @@ def _can_open_windows() -> bool:
         return bool(glfw.init())
 
 
-def _play(window: Any, stage: Stage, drive: DriveFn, keys: Keys, seed: int) -> None:
+def _play(window: Any, stage: Stage, act: ActFn, keys: Keys, seed: int) -> None:
     """Step the world in real time until the window closes."""
     env = stage.env
     reset, step = jax.jit(env.reset), jax.jit(env.step)
     key, layout_key = jax.random.split(jax.random.key(seed))
     state, score = reset(layout_key), Score()
-    step(state, np.zeros(env.action_size, np.float32))  # compile before the clock starts
+    step(state, act(np.asarray(state.obs), 0.0, 0.0))  # compile before the clock starts
     window.cam.azimuth, window.cam.elevation, window.cam.distance = 90.0, -45.0, DISTANCE
     corner, due = mujoco.mjtGridPos, time.monotonic()
     while window.is_running() and not keys.take(ESCAPE):
         if keys.take(ENTER) or bool(state.terminated) or bool(state.truncated):
             key, layout_key = jax.random.split(key)
             state, score = reset(layout_key), Score()
-        state = step(state, drive(*keys.steer(time.monotonic())))
+        state = step(state, act(np.asarray(state.obs), *keys.steer(time.monotonic())))
         score.add(state)
         with window.lock():
             window.cam.lookat[:] = stage.show(state, window.user_scn)

@@ -7,18 +7,18 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
 from rich.console import Console
 from rich.progress import track
 
-from mjx_safety.agents import running_stats
+from mjx_safety.agents import actor
+from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
-from mjx_safety.cli.evaluate import Evaluator, Trained, evaluation_key
-from mjx_safety.env.base import AbstractEnv
-from mjx_safety.runs import run_folder, sweeps
+from mjx_safety.cli.evaluate import Evaluator, evaluation_key
+from mjx_safety.runs import loading, run_folder, sweeps
 from mjx_safety.runs.training_options import UsageError, at_most
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
@@ -31,10 +31,10 @@ SUFFIXES = (*film.SUFFIXES, ".html")
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Draw whole episodes of a run's newest checkpoint, or of an environment under random actions."""
+    """Draw whole episodes of a policy, or of an environment under random actions."""
 
     target: tyro.conf.Positional[str]
-    """Run folder, environment id, or package.module:factory of your own."""
+    """Run folder, .npz file or name of a policy, environment id, or package.module:factory of your own."""
     out: tuple[Path, ...] = (Path("film.mp4"),)
     """One or more files: .mp4 and .gif are films, .png is a sheet of moments, .html is a replay for any browser."""
     camera: Literal["track", "fixednear", "fixedfar", "vision", "top"] = "track"
@@ -127,21 +127,25 @@ def check(flags: Flags) -> None:
 def record(flags: Flags, news: Console) -> Recording:
     """Run the episodes to draw."""
     path = Path(flags.target)
-    if run_folder.holds_run(path):
-        trained = Evaluator(flags.num_worlds, flags.seed, flags.trust).load(path, ENGINE)
-        env: AbstractEnv = common.build_env(trained.options.run.env, ENGINE)
+    if run_folder.holds_run(path) or loading.find_file(path):
+        evaluator = Evaluator(flags.num_worlds, flags.seed, flags.trust)
+        trained = evaluator.load(path, ENGINE)
+        run = trained.run
+        env: Any = evaluator.venv(run["env"], ENGINE).env
         act_fn, limit = (
-            policy_of(trained, env.action_size if flags.policy == "sampled" else None),
-            trained.options.run.cost_limit,
+            policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None),
+            run["cost_limit"],
         )
-        run = trained.options.run
-        title = f"{run.algo} on {run.env}, seed {run.seed}, after {trained.env_steps:,} steps"
+        title = f"{run['algo']} on {run['env']}, seed {run['seed']}, after {trained.env_steps:,} steps"
     elif path.is_dir():
         inside = [str(inner) for inner in sorted(path.glob("*")) if run_folder.holds_run(inner)]
         hint = f"; it holds the runs {', '.join(inside)}" if inside or sweeps.holds_group(path) else ""
         raise UsageError(f"{path} is not a run folder: it has no config.json{hint}")
     elif "/" in flags.target and ":" not in flags.target:
-        raise UsageError(f"{path} does not exist; name a run folder, or an environment such as SafetyPointGoal1-v0")
+        raise UsageError(
+            f"{path} does not exist; name a run folder, or an environment such as SafetyPointGoal1-v0, "
+            f"or one of the policies {', '.join(loading.shipped_policies())}"
+        )
     else:
         env = common.build_env(flags.target, ENGINE)
         act_fn, limit, title = episodes.at_random(env), COST_LIMIT, f"{flags.target}, random actions"
@@ -161,14 +165,13 @@ def record(flags: Flags, news: Console) -> Recording:
     )
 
 
-def policy_of(trained: Trained, noise_size: int | None) -> ActFn:
-    """The policy of a run as a function of observations [W, O]. noise_size: A to sample; None for the mean."""
-    algorithm = trained.options.build()
+def policy_of(agent: Actor, noise_size: int | None) -> ActFn:
+    """The policy as a function of observations [W, O]. noise_size: A to sample; None for the mean."""
 
     def act(obs: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
         noise = None
         if noise_size is not None:
             noise = jax.random.normal(jax.random.fold_in(key, step), (obs.shape[0], noise_size))
-        return algorithm.act(trained.params, running_stats.normalise(trained.normaliser, obs), noise)
+        return actor.act(agent, obs, noise)
 
     return act

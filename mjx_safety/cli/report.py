@@ -33,13 +33,15 @@ def run_tables(result: Result, width: int) -> list[Table]:
     width: characters. Columns that do not fit side by side go into further tables.
     """
     title = (
-        f"{result['algo']} on {result['env']}, seed {result['seed']}, after {result['env_steps']:,} steps: "
-        f"{result['num_episodes']} episodes per policy on {result['layouts']} layouts, {result['physics']}"
+        f"{_origin(result)}: {result['num_episodes']} episodes per policy on {result['layouts']} layouts, "
+        f"{result['physics']}"
     )
     omnisafe, ppo = (result["references"][name] for name in ("omnisafe", "safety_gym_ppo"))
     policies = result["policies"]
     columns: dict[str, dict[str, str]] = {
-        f"{policy} action": _policy_texts(summary, (result["normalised"] or {}).get(policy), result)
+        "its action" if policy == "function" else f"{policy} action": _policy_texts(
+            summary, (result["normalised"] or {}).get(policy), result
+        )
         for policy, summary in policies.items()
     }
     if result["training"]:
@@ -64,6 +66,12 @@ def run_tables(result: Result, width: int) -> list[Table]:
             if any(texts) or not tables[1:]:
                 tables[-1].add_row(row, *texts)
     return tables
+
+
+def _origin(result: Result) -> str:
+    """Algorithm, environment and training in a few words."""
+    of_training = "" if result["seed"] is None else f", seed {result['seed']}, after {result['env_steps']:,} steps"
+    return f"{result['algo']} on {result['env']}{of_training}"
 
 
 def _side_by_side(columns: Sequence[str], room: int, each: int) -> list[Sequence[str]]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,12 +20,12 @@ from jax.sharding import Mesh
 from mjx_safety.agents import TrainState, checkpoint, init, iterate, sharding
 from mjx_safety.agents.train import Chunk, make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
-from mjx_safety.cli import common
+from mjx_safety.cli import common, init_from
 from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
-from mjx_safety.runs import files, lock, run_folder, sweeps, training_options
+from mjx_safety.runs import files, loading, lock, loggers, run_folder, sweeps, training_options
 from mjx_safety.runs.training_options import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
@@ -43,6 +44,7 @@ def _main(argv: Sequence[str]) -> None:
     common.join_processes(argv)
     plan = planning.read(argv)
     options = plan.options
+    loggers.check(options.run.loggers)
     common.set_up_jax(options.run.compilation_cache)
     with common.GracefulStop() as stop:  # also while compiling, saving and drawing
         num_devices = common.check_devices(options.run)
@@ -51,6 +53,8 @@ def _main(argv: Sequence[str]) -> None:
         mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
         shares_members = plan.is_group and len(plan.members) % num_devices == 0
         start, iterate_fn = _functions(plan, env, mesh if shares_members else None)
+        if options.run.init_from and not plan.resumes:
+            start = init_from.begin(start, Path(options.run.init_from), env, plan.is_group)
         where = None
         if mesh is not None and shares_members:
             where = sharding.member_shardings(mesh, jax.eval_shape(start))
@@ -219,8 +223,11 @@ def _member_row(row: dict, index: int) -> dict[str, float]:
 def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) -> None:
     state = sharding.gather(state)
     for index, folder in enumerate(folders):
-        if not folder.diverged and (plan.is_group or not folder.health.skipped_in_a_row):  # the newest is a good one
-            checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+        if folder.diverged or (folder.health.skipped_in_a_row and not plan.is_group):
+            continue  # the newest checkpoint is a good one
+        saved = checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
+        if plan.options.run.keep_policies:
+            loading.keep(saved, folder.config)
 
 
 def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:

@@ -6,18 +6,14 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_safety.agents import checkpoint, running_stats
-from mjx_safety.agents.types import Algorithm, RunningStats
-from mjx_safety.registry import make
-from mjx_safety.runs import run_folder
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.agents import actor
+from mjx_safety.agents.types import Actor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +28,12 @@ class Policy:
     """A."""
     obs_slices: dict[str, slice]
     """Where each part stands in an observation, if the environment says so."""
-    algorithm: Algorithm
-    """The algorithm, whose `act` this calls."""
-    params: Any
-    """Parameters of its networks."""
-    normaliser: RunningStats
-    """Moments of the observations in training."""
+    action_names: tuple[str, ...]
+    """Names of the A actuators, if the environment says so."""
+    actor: Actor
+    """The network and the moments of the observations, as arrays."""
+    origin: dict[str, Any]
+    """Where it comes from: `config` of the training as in config.json, `env_steps`, `versions`, `evaluation`."""
 
     def __call__(self, obs: Any, key: jax.Array | None = None, *, deterministic: bool | None = None) -> Any:
         """Return actions [..., A] in [-1, 1] for raw observations [..., O]: the mean, or with a key a sample.
@@ -59,40 +55,8 @@ class Policy:
     @functools.cached_property
     def _act(self) -> Callable[[jax.Array, jax.Array | None], jax.Array]:
         """Compiled, so that loops on the host are fast too."""
-        return jax.jit(lambda obs, noise: self.algorithm.act(self.params, self.normalise(obs), noise))
+        return jax.jit(partial(actor.act, self.actor))
 
     def normalise(self, obs: jax.Array) -> jax.Array:
-        """What the networks see of raw observations [..., O]."""
-        return running_stats.normalise(self.normaliser, obs)
-
-
-def load_policy(path: str | Path, *, trust: bool = False) -> Policy:
-    """Read the policy of a run folder, from its newest checkpoint.
-
-    Builds the environment to learn its sizes, and compiles nothing. trust: import the environment if the run names
-    package.module:factory. Nothing else in a run folder is code. Raises ValueError for a folder that is no run, has no
-    checkpoint, or is of another version.
-    """
-    folder = Path(path)
-    if not run_folder.holds_run(folder):
-        raise ValueError(f"{folder} is not a run folder: it has no config.json")
-    found = checkpoint.latest(folder / "checkpoints")
-    if found is None:
-        raise ValueError(f"{folder} has no checkpoint yet")
-    try:
-        options = run_folder.read_options(folder / run_folder.CONFIG)
-        run_folder.check_trust(options, folder, trust)
-        algorithm = options.build()
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    env = make(options.run.env, physics="mujoco")
-    agent = checkpoint.restore_agent(found, jax.eval_shape(partial(algorithm.init, env), jax.random.key(0)))
-    return Policy(
-        env_id=options.run.env,
-        obs_size=env.obs_size,
-        action_size=env.action_size,
-        obs_slices=dict(getattr(env, "obs_slices", {})),
-        algorithm=algorithm,
-        params=agent.params,
-        normaliser=agent.normaliser,
-    )
+        """What the network sees of raw observations [..., O]."""
+        return actor.normalise(self.actor, obs)

@@ -16,8 +16,7 @@ import jax
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.env.vector import BlowUp
-from mjx_safety.runs import blow_ups, files
-from mjx_safety.runs.events import Events
+from mjx_safety.runs import blow_ups, files, loggers
 from mjx_safety.runs.health import Health
 from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.viz import plots
@@ -39,9 +38,8 @@ class RunFolder:
         self.path, self.config, self.rows = path, config, rows
         self.steps_per_rollout = steps_per_rollout
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
-        purge = int(rows[-1]["env_steps"] or 0) + 1 if rows else None
+        self._loggers = loggers.open_loggers(path, config, int(rows[-1]["env_steps"] or 0) + 1 if rows else 0)
         self._blow_ups = 0  # seen
-        self._events = Events(path / "tensorboard", purge)
         self.diverged: str = config.get("diverged", "")  # why the training has diverged; empty if it has not
         self.health = Health()
 
@@ -70,7 +68,8 @@ class RunFolder:
             self._seconds += seconds / len(rows)
             written.append(self._complete(row, seconds / len(rows)))
         files.append(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in written))
-        self._events.add(written)
+        for logger in self._loggers:
+            logger.add(written)
         self.rows += written
         if reason is not None:
             self.diverged = self.config["diverged"] = reason
@@ -82,8 +81,9 @@ class RunFolder:
         self._blow_ups = blow_ups.save(self.path, blow_up, self._blow_ups)
 
     def close(self) -> None:
-        """Draw the learning curve and finish the event file."""
-        self._events.close()
+        """Draw the learning curve and finish the loggers."""
+        for logger in self._loggers:
+            logger.close()
         if not self.rows:
             return
         run = self.config["run"]
@@ -155,12 +155,12 @@ def read_options(file: Path) -> Options:
         raise UsageError(f"{file} does not fit this version of mjx_safety: {reason}") from error
 
 
-def check_trust(options: Options, path: Path, trust: bool) -> None:
-    """Refuse the environment of a run if it is code, package.module:factory, unless the user trusts the run."""
-    if ":" in options.run.env and not trust:
+def check_trust(env_id: str, path: Path | str, trust: bool) -> None:
+    """Refuse the environment of a run or a policy if it is code, package.module:factory, unless the user trusts it."""
+    if ":" in env_id and not trust:
         raise UsageError(
-            f"{path} asks for the environment {options.run.env}, which is code of a module; "
-            "allow it with --trust (load_policy: trust=True) if you know the run"
+            f"{path} asks for the environment {env_id}, which is code of a module; "
+            "allow it with --trust (load_policy: trust=True) if you know where it is from"
         )
 
 

@@ -302,7 +302,7 @@ def notes(results: Sequence[dict[str, Any]]) -> list[str]:
     spread = "episodes, not of seeds" if len(results) == 1 else "seeds (sample standard deviation)"
     lines = [f"± of return, cost and goals is the spread of {spread}."]
     for result in results:
-        if result["physics"] != result["trained_with"]:
+        if result["trained_with"] not in (result["physics"], None):
             more = "" if "sim_to_sim" in result else f"; --physics {result['physics']} tells what that changes"
             lines.append(f"Trained with {result['trained_with']}, evaluated with {result['physics']}{more}.")
         if result["trained_in_episodes_that_end_at_the_limit"]:

@@ -44,12 +44,13 @@ Steps = Annotated[
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
 _OF_A_PROCESS = (  # flags that change no result, and the end
-    *("total_steps", "save_every", "out", "resume", "resume_or_start", "compilation_cache"),
+    *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
     *("coordinator", "num_processes", "process_id"),
 )
 SAMPLES = 16_384  # environment steps of an iteration
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
+FASTEST_PACE = 2.0  # of the multipliers, in short runs
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 MOST = 2**31 - 1  # largest integer of JAX
 _UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
@@ -95,6 +96,12 @@ class RunFlags:
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     out: Path | None = None
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
+    init_from: Path | None = None
+    """Start with networks and normaliser of this run, also of another level or task with equal observation size."""
+    keep_policies: bool = False
+    """Also keep the policy of every checkpoint, in policies/ of the run folder, for `record`."""
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Also log to wandb, mlflow or both, beside TensorBoard and metrics.jsonl."""
     num_devices: int = 1
     """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""
@@ -236,7 +243,7 @@ def default_options(
     """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
 
     An iteration takes `SAMPLES` steps of all worlds together, whatever their number, and a gradient step `MINIBATCH` of
-    them. In runs of more than `USUAL_ITERATIONS` the multipliers follow more slowly, so that the task is learned first.
+    them. Schedules follow the length of the run, and multipliers cover the same range in long runs and in short ones.
     """
     choice = choose_algorithm(algo)
     usual = choice.num_envs or (4096 if on_accelerator() else 256)
@@ -247,7 +254,10 @@ def default_options(
     config, constraint = choice.config(), choice.constraint.config()
     if "num_minibatches" in config.__dataclass_fields__:
         config = config.replace(num_minibatches=min(max(samples // MINIBATCH, 1), MOST_MINIBATCHES))
-    pace = min(1.0, USUAL_ITERATIONS * samples / run.total_steps)
+    iterations = max(run.total_steps // samples, 1)
+    if "num_iterations" in train.__dataclass_fields__:
+        train = train.replace(num_iterations=float(iterations))
+    pace = min(FASTEST_PACE, USUAL_ITERATIONS / iterations)
     rates = {name: pace * getattr(constraint, name) for name in _RATES if name in constraint.__dataclass_fields__}
     return Options(run, train, config, constraint.replace(**rates) if rates else constraint)
 
@@ -289,7 +299,9 @@ def check(options: Options) -> None:
             raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
     for field in dataclasses.fields(options.train):
         value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
-        if isinstance(value, float) and not 0.0 <= value <= 1.0:
+        if field.name in ("limit_start", "num_iterations"):
+            _at_least(flag, value, 1)
+        elif isinstance(value, float) and not 0.0 <= value <= 1.0:
             raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
     if options.train.cost_smoothing == 1.0:
         raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")

@@ -196,6 +196,27 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
+def plot_episodes(results: Mapping[str, np.ndarray], cost_limit: float, path: Path) -> None:
+    """Draw return against cost of single episodes, and the limit. results: [N, 2] return and cost, by policy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panel = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    colours = pyplot.get_cmap("viridis")(np.linspace(0.0, 0.9, len(results)))
+    for colour, (label, rows) in zip(colours, results.items(), strict=True):
+        panel.scatter(rows[:, 1], rows[:, 0], color=colour, alpha=0.5, s=12, label=label)
+    panel.axvline(cost_limit, color="black", linestyle="--", linewidth=0.8)
+    panel.set(xlabel="episode cost (dashed: limit)", ylabel="episode return", title="recorded episodes")
+    panel.set_xlim(left=0.0)
+    panel.grid(alpha=0.3)
+    if len(results) <= 10:
+        panel.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
 def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw environment steps per second against worlds: one panel per environment, one line per engine."""
     import matplotlib

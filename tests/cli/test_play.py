@@ -61,6 +61,19 @@ def test_a_robot_of_many_joints_is_refused():
         drive_of(world_of("SafetyDoggoGoal1-v0").env)
 
 
+def test_a_policy_drives_until_a_key_is_held():
+    env, obs = world_of("SafetyPointGoal1-v0").env, np.zeros(60, np.float32)
+    policy = play.find_policy("SafetyPointGoal1-v0/ppo-lag")
+    act = play.driver(env, policy)
+    np.testing.assert_array_equal(act(obs, 0.0, 0.0), policy(obs))
+    np.testing.assert_array_equal(act(obs, 1.0, 0.0), drive_of(env)(1.0, 0.0))
+    assert play.find_policy("SafetyPointGoal1-v0") is None
+    with pytest.raises(play.UsageError, match="the policy has obs_size 60, and SafetyPointGoal1-v0 has 72"):
+        play.driver(world_of("SafetyCarGoal1-v0").env, policy)
+    with pytest.raises(play.UsageError, match="is not a run folder"):
+        play.find_policy("tests")
+
+
 def test_score():
     state = world_of("SafetyPointGoal2-v0").reset(jax.random.key(0))
     score = Score()

@@ -1,7 +1,6 @@
 """`python -m mjx_safety.render`: from an environment, from a run, and wrong input in one sentence."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import pytest
 from viz.recordings import needs_opengl, recording_of
 from worlds import world_of
 
+from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, render, train
 from mjx_safety.viz import film, opengl
 from mjx_safety.viz.episodes import record
@@ -53,26 +53,20 @@ def test_several_files_of_an_environment(tmp_path, monkeypatch, capsys):
     assert asked == {"num_worlds": 2, "num_steps": 7, "title": f"{ID}, random actions", "cost_limit": 3.0}
 
 
-def test_the_policy_of_a_run_sees_normalised_observations():
-    seen = []
+def test_the_policy_sees_normalised_observations_and_fresh_noise():
+    weights = (jnp.array([[0.3, 0.0], [0.0, 0.3], [0.0, 0.0]]),)
+    agent = Actor(jnp.ones(3), jnp.full(3, 2.0), weights, (jnp.zeros(2),), jnp.zeros(2))
+    obs, key = jnp.full((5, 3), 2.0), jax.random.key(0)
+    np.testing.assert_allclose(render.policy_of(agent, None)(obs, jnp.int32(0), key), np.full((5, 2), 0.15), atol=1e-6)
+    noisy = [render.policy_of(agent, 2)(obs, jnp.int32(step), key) for step in (0, 1)]
+    assert np.abs(noisy[0] - noisy[1]).min() > 1e-6 and np.abs(noisy[0]).max() <= 1.0
 
-    def act(params, obs, noise):
-        seen.append(noise)
-        return params * obs[:, :2] + (0 if noise is None else noise)
 
-    normaliser = SimpleNamespace(mean=jnp.ones(3), var=jnp.full(3, 4.0), count=jnp.float32(1))
-    options = SimpleNamespace(build=lambda: SimpleNamespace(act=act))
-    trained = SimpleNamespace(options=options, params=3.0, normaliser=normaliser)
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(render.running_stats, "normalise", lambda stats, obs: (obs - stats.mean) / 2)
-    try:
-        obs, key = jnp.full((5, 3), 2.0), jax.random.key(0)
-        np.testing.assert_allclose(render.policy_of(trained, None)(obs, jnp.int32(0), key), np.full((5, 2), 1.5))
-        noisy = [render.policy_of(trained, 2)(obs, jnp.int32(step), key) for step in (0, 1)]
-    finally:
-        monkey.undo()
-    assert seen[0] is None and seen[1].shape == (5, 2)
-    assert np.abs(noisy[0] - noisy[1]).min() > 1e-6
+def test_a_shipped_policy_has_a_replay(tmp_path, capsys):
+    flags = ["--steps", "3", "--policy", "sampled", "--out", str(tmp_path / "a.html")]
+    assert render.main(["SafetyPointGoal1-v0/ppo-lag", *flags]) == 0
+    assert "World 1: 3 steps" in capsys.readouterr().out
+    assert "ppo-lag on SafetyPointGoal1-v0, seed" in (tmp_path / "a.html").read_text()
 
 
 @pytest.mark.parametrize(

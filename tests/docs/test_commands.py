@@ -20,7 +20,16 @@ from mjx_safety.viz.opengl import NoOpenGLError, choose_backend
 
 from .pages import PAGES, ROOT, blocks
 
-MODULES = ("evaluate", "render", "plot", "play", "benchmark")  # with a class `Flags`; `train` has its own
+MODULES = (
+    "evaluate",
+    "render",
+    "plot",
+    "play",
+    "benchmark",
+    "export",
+    "record",
+    "clone",
+)  # with a class `Flags`; `train` has its own
 BATCH = 8 * 16  # steps per iteration of a small training
 SMALL = {
     "train": ["--num-envs", "8", "--unroll-length", "16", "--total-steps", f"{4 * BATCH}", "--hidden-sizes", "8"],
@@ -28,6 +37,9 @@ SMALL = {
     "render": ["--steps", "10", "--size", "96", "96"],
     "benchmark": ["--num-envs", "8", "--num-steps", "4", "--repeats", "1"],
     "plot": [],
+    "export": [],
+    "record": ["--episodes", "4", "--num-envs", "2"],
+    "clone": ["--num-updates", "4", "--cost-limit", "1000"],
 }
 SMALL_SAC = ["--updates-per-step", "0.01", "--batch-size", "16", "--replay-capacity", "1000", "--random-steps", "200"]
 SIZES = (
@@ -39,6 +51,7 @@ SIZES = (
     "--steps",
     "--size",
     "--repeats",
+    "--num-updates",
 )
 RUN = re.compile(r"runs/[\w-]+")
 TRAINED: set[tuple[str, ...]] = set()  # command lines that have run, on whatever page
@@ -61,7 +74,7 @@ def without_environment(words):
 def test_every_command_is_found():
     text = "\n".join(page.read_text() for page in PAGES)
     assert len(list(lines())) == len(
-        re.findall(r"^(?:[A-Z]+=\S+ )?(?:python|pip|make|\.venv/bin/pytest) ", text, re.MULTILINE)
+        re.findall(r"^(?:[A-Z_]+=\S+ )?(?:python|pip|make|\.venv/bin/pytest) ", text, re.MULTILINE)
     )
 
 

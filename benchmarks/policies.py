@@ -1,0 +1,69 @@
+"""Writes the policies that come with the package: of each environment and algorithm, that of the best seed.
+
+    python benchmarks/policies.py runs/campaign                  # into mjx_safety/policies
+    python benchmarks/policies.py runs/mine --out my/policies    # load_policy("my/policies/<environment>/<algorithm>")
+
+The runs must have been evaluated (evaluation.json). The best has the highest return among those whose cost, by the mean
+action, is within the limit. If none is within, the best has the lowest cost. For an algorithm without a limit only the
+return counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from mjx_safety.runs import loading, policy_files, run_folder
+
+WITHOUT_LIMIT = ("ppo", "trpo")
+KEPT = ("episode_return_mean", "episode_cost_mean", "over_limit_share", "num_episodes")
+
+
+@dataclasses.dataclass
+class Args:
+    """Evaluated runs, and the folder of the files."""
+
+    runs: tyro.conf.Positional[Path] = Path("runs/campaign")
+    """Folder with the run folders."""
+    out: Path = loading.SHIPPED
+    """Folder for <environment>/<algorithm>.npz."""
+
+
+def best(results: Sequence[dict[str, Any]]) -> int:
+    """Index of the best of several evaluations of one environment and algorithm (contents of evaluation.json)."""
+    means = [result["policies"]["mean"] for result in results]
+    returns, costs = ([mean[f"episode_{name}_mean"] for mean in means] for name in ("return", "cost"))
+    if results[0]["algo"] in WITHOUT_LIMIT:
+        return returns.index(max(returns))
+    within = [i for i, result in enumerate(results) if costs[i] <= result["cost_limit"]]
+    return max(within, key=returns.__getitem__) if within else costs.index(min(costs))
+
+
+def write_best(folders: Iterable[Path], out: Path = loading.SHIPPED) -> list[Path]:
+    """Write the best policy of each environment and algorithm. Returns the files, <environment>/<algorithm>.npz."""
+    groups: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
+    for folder in folders:
+        if run_folder.holds_run(folder) and (folder / "evaluation.json").exists():
+            result = json.loads((folder / "evaluation.json").read_text())
+            groups.setdefault((result["env"], result["algo"]), []).append((folder, result))
+    written = []
+    for (env_id, algo), members in sorted(groups.items()):
+        folder, result = members[best([result for _, result in members])]
+        found = loading.load_policy(folder)
+        judged = {name: result["policies"]["mean"][name] for name in KEPT}
+        judged |= {"action": "mean", "physics": result["physics"], "evaluation_seed": result["evaluation_seed"]}
+        origin = found.origin | {"evaluation": judged, "num_seeds": len(members)}
+        written.append(out / env_id / f"{algo}.npz")
+        policy_files.write_npz(dataclasses.replace(found, origin=origin), written[-1])
+    return written
+
+
+if __name__ == "__main__":
+    flags = tyro.cli(Args, description=__doc__)
+    for file in write_best(sorted(flags.runs.glob("*")), flags.out):
+        print(file)

@@ -1,0 +1,185 @@
+"""Data sets of whole episodes with costs: `python -m mjx_safety.record runs/my-run --out data.hdf5`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mjx_safety.cli import common
+from mjx_safety.cli.evaluate import evaluation_key
+from mjx_safety.env.vector import VecEnv, vectorize
+from mjx_safety.runs import datasets, loading, run_folder
+from mjx_safety.runs.policy import Policy
+from mjx_safety.runs.recording import Episode, Recorder
+from mjx_safety.runs.training_options import Physics, UsageError
+from mjx_safety.viz import plots
+
+SUFFIXES = (".hdf5", ".h5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Record whole episodes of policies, on layouts that no training has seen.
+
+    Several policies give a mixture, in equal shares: of several cost limits, or along a training (`train
+    --keep-policies`).
+    """
+
+    policy: tyro.conf.Positional[tuple[str, ...]]
+    """Run folders, .npz files, folders of them, or names such as SafetyPointGoal1-v0/ppo-lag."""
+    out: str = "data.hdf5"
+    """File that ends in .hdf5, with DSRL's keys, or minari:NAME, such as minari:safety/point-goal1-v0."""
+    episodes: int = 1000
+    """Number of episodes of all policies together."""
+    env: str = ""
+    """Environment; by default that of the policies."""
+    physics: Physics = "auto"
+    """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
+    action: Literal["sampled", "mean"] = "sampled"
+    """Act by sampling as in training, or by the mean of the policy."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run or a policy that names package.module:factory, which is code."""
+    num_envs: int = 128
+    """Number of worlds side by side."""
+    seed: int = 0
+    """Seed of all random numbers."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.record", args=list(argv))
+    names = check(flags)
+    policies = [_load(name, flags.trust) for name in names]
+    env_id = flags.env or policies[0].env_id
+    engine = common.resolve_physics(flags.physics)
+    common.set_up_jax(compilation_cache=True)
+    shares = [flags.episodes // len(names) + (i < flags.episodes % len(names)) for i in range(len(names))]
+    venv = vectorize(common.build_env(env_id, engine), min(flags.num_envs, max(shares)))
+    _check_fit(flags, names, policies, venv)
+    about = {
+        "env": env_id,
+        "policies": names,
+        "origins": [policy.origin for policy in policies],
+        "action": flags.action,
+        "physics": engine,
+        "seed": flags.seed,
+        "machine": {name: value for name, value in run_folder.describe_machine().items() if name != "command"},
+    }
+    writer = _open(flags, venv, env_id, about)
+    recorder, begun = Recorder(venv), time.monotonic()
+    results: list[list[tuple[float, float]]] = [[] for _ in names]  # return and cost, by policy
+    for index, (policy, share) in enumerate(zip(policies, shares, strict=True)):
+        key = jax.random.fold_in(evaluation_key(flags.seed), index)
+        for batch in recorder.record(policy.actor, key, share, index, flags.action == "sampled"):
+            writer.add(batch)
+            results[index] += [_outcome(episode) for episode in batch]
+            print(f"{sum(map(len, results))} of {flags.episodes} episodes", file=sys.stderr)
+    writer.close()
+    minutes = (time.monotonic() - begun) / 60
+    limit = float(policies[0].origin["config"]["run"]["cost_limit"])
+    _report(names, results, limit)
+    print(f"Wrote {flags.out}: {flags.episodes} episodes, {flags.episodes / minutes:,.0f} a minute with compiling")
+    if not flags.out.startswith(datasets.MINARI):
+        picture = Path(flags.out).with_suffix(".png")
+        plots.plot_episodes(dict(zip(names, map(np.array, results), strict=True)), limit, picture)
+        print(f"Return / cost: {picture}")
+
+
+def check(flags: Flags) -> list[str]:
+    """Refuse wrong input, before anything compiles. Returns the policies, with those inside folders."""
+    if not flags.policy:
+        raise UsageError("no policy is given; name one or more, such as runs/my-run or SafetyPointGoal1-v0/ppo-lag")
+    for name in ("episodes", "num_envs"):
+        if getattr(flags, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
+    if not 0 <= flags.seed < 2**32:
+        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    if not flags.out.startswith(datasets.MINARI):
+        if Path(flags.out).suffix not in SUFFIXES:
+            raise UsageError(f"--out {flags.out} is of no known kind; it must end in .hdf5, or be minari:NAME")
+        if Path(flags.out).exists():
+            raise UsageError(f"--out {flags.out} is there already; choose another name")
+    names: list[str] = []
+    for name in flags.policy:
+        folder = Path(name)
+        inside = sorted(map(str, folder.glob("*.npz"))) if folder.is_dir() else []
+        names += [name] if run_folder.holds_run(folder) or loading.find_file(name) or not inside else inside
+    if flags.episodes < len(names):
+        raise UsageError(f"--episodes is {flags.episodes}; it must be at least the {len(names)} policies")
+    return names
+
+
+def _load(name: str, trust: bool) -> Policy:
+    try:
+        policy = loading.load_policy(name, trust=trust)
+        run_folder.check_trust(policy.env_id, name, trust)
+        return policy
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_fit(flags: Flags, names: Sequence[str], policies: Sequence[Policy], venv: VecEnv) -> None:
+    """Refuse policies of several environments, unless --env says which, and policies of other sizes."""
+    for name, policy in zip(names, policies, strict=True):
+        if not flags.env and policy.env_id != policies[0].env_id:
+            both = f"{names[0]} is of {policies[0].env_id} and {name} of {policy.env_id}"
+            raise UsageError(f"{both}; name one environment with --env")
+        sizes = (policy.obs_size, policy.action_size)
+        if sizes != (venv.obs_size, venv.action_size):
+            raise UsageError(
+                f"{name} takes observations [{sizes[0]}] and gives actions [{sizes[1]}], and "
+                f"{flags.env or policy.env_id} has [{venv.obs_size}] and [{venv.action_size}]; they must be equal"
+            )
+
+
+def _open(flags: Flags, venv: VecEnv, env_id: str, about: dict[str, Any]) -> datasets.Writer:
+    try:
+        if not flags.out.startswith(datasets.MINARI):
+            return datasets.HDF5Writer(Path(flags.out), venv.obs_size, venv.action_size, about)
+        import gymnasium
+        import minari
+
+        from mjx_safety.interop import gymnasium_spaces
+        from mjx_safety.interop.gymnasium import NAMESPACE
+
+        name = flags.out.removeprefix(datasets.MINARI)
+        if name in minari.list_local_datasets():
+            raise UsageError(f"--out {flags.out} is there already; choose another name")
+        world: Any = venv.env
+        spaces = gymnasium_spaces.observation_space(world, "flat"), gymnasium_spaces.action_space(world)
+        spec = gymnasium.registry.get(f"{NAMESPACE}/{env_id}")
+        return datasets.MinariWriter(name, spaces, spec, about)
+    except ImportError as error:
+        raise UsageError(f"--out {flags.out} needs {error.name}: pip install 'mjx-safety[data]'") from error
+    except ValueError as error:
+        raise UsageError(f"--out {flags.out}: {error}") from error
+
+
+def _outcome(episode: Episode) -> tuple[float, float]:
+    return episode.episode_return, episode.episode_cost
+
+
+def _report(names: Sequence[str], results: Sequence[list[tuple[float, float]]], limit: float) -> None:
+    """Print return and cost of each policy."""
+    table = Table(title="Episodes")
+    for column in ("policy", "episodes", "return", "cost", f"within {limit:g}"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for name, rows in zip(names, map(np.array, results), strict=True):
+        (gain, cost), (gain_std, cost_std) = rows.mean(axis=0), rows.std(axis=0)
+        within = f"{100 * (rows[:, 1] <= limit).mean():.0f} %"
+        table.add_row(name, str(len(rows)), f"{gain:.2f} ± {gain_std:.2f}", f"{cost:.1f} ± {cost_std:.1f}", within)
+    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)

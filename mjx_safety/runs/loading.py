@@ -1,0 +1,115 @@
+"""Finds policies: in run folders, in files, and by the names of those that come with the package (host)."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mjx_safety.agents import checkpoint
+from mjx_safety.agents.types import Algorithm
+from mjx_safety.registry import make
+from mjx_safety.runs import policy_files, run_folder
+from mjx_safety.runs.policy import Policy
+from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.types import Sizes
+
+SHIPPED = Path(__file__).parent.parent / "policies"  # <environment id>/<algorithm>.npz
+
+
+def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
+    """Read a policy from a run folder (its newest checkpoint), from an .npz file of `mjx_safety.export`, or by name.
+
+    Names such as `SafetyPointGoal1-v0/ppo-lag` are files that come with the package (`shipped_policies`). A path may
+    leave out the .npz, so a folder of such files works in the same way. Compiles nothing. trust: import the environment
+    of a run that names package.module:factory; nothing else in a run folder is code. Raises ValueError for a folder
+    that is no run or has no checkpoint, for another version, and for an unknown name.
+    """
+    if file := find_file(source):
+        return policy_files.read_npz(file)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ValueError(_unknown(str(source)))
+    if not run_folder.holds_run(folder):
+        raise ValueError(f"{folder} is not a run folder: it has no config.json")
+    found = checkpoint.latest(folder / "checkpoints")
+    if found is None:
+        raise ValueError(f"{folder} has no checkpoint yet")
+    try:
+        config = run_folder.read_config(folder)
+        run_folder.check_trust(run_folder.read_options(folder / run_folder.CONFIG).run.env, folder, trust)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return of_checkpoint(found, config)
+
+
+def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) -> Policy:
+    """Read the policy in a checkpoint. config: of its training; env: of its training, None: made from `config`.
+
+    Raises ValueError for a config or a checkpoint of another version.
+    """
+    folder = path.parent.parent
+    try:
+        options = Options.from_config(config)
+        algorithm = options.build()
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    sizes: Any = make(options.run.env, physics="mujoco") if env is None else env
+    agent = _restore(path, algorithm, sizes)
+    model = getattr(sizes, "mj_model", None)
+    return Policy(
+        env_id=options.run.env,
+        obs_size=sizes.obs_size,
+        action_size=sizes.action_size,
+        obs_slices=dict(getattr(sizes, "obs_slices", {})),
+        action_names=() if model is None else tuple(model.actuator(i).name for i in range(model.nu)),
+        actor=algorithm.actor(agent.params, agent.normaliser),
+        origin={
+            "config": options.to_config(),
+            "env_steps": int(agent.num_rollouts) * options.run.num_envs * options.train.unroll_length,
+            "versions": config.get("machine", {}).get("versions", {}),
+        },
+    )
+
+
+def _restore(path: Path, algorithm: Algorithm, sizes: Sizes) -> Any:
+    like = jax.eval_shape(partial(algorithm.init, sizes), jax.random.key(0))
+    try:
+        return checkpoint.restore_agent(path, like)
+    except checkpoint.CheckpointError as error:
+        raise ValueError(f"the checkpoint {path} cannot be read: {error}") from error
+
+
+def keep(path: Path, config: dict[str, Any]) -> Path:
+    """Keep the policy of a checkpoint in the run folder, as policies/<environment steps>.npz. Returns the file."""
+    policy = of_checkpoint(path, config)
+    file = path.parent.parent / "policies" / f"{policy.origin['env_steps']:012d}.npz"
+    policy_files.write_npz(policy, file)
+    return file
+
+
+def find_file(source: str | Path) -> Path | None:
+    """The .npz file that a path or a name means, or None."""
+    path = Path(source)
+    if path.suffix == ".npz":
+        return path if path.is_file() else None
+    for candidate in (path, SHIPPED / path):
+        file = candidate.with_name(f"{candidate.name}.npz")
+        if file.is_file():
+            return file
+    return None
+
+
+def shipped_policies() -> tuple[str, ...]:
+    """Names of the policies that come with the package: `<environment id>/<algorithm>`."""
+    return tuple(sorted(f"{file.parent.name}/{file.stem}" for file in SHIPPED.glob("*/*.npz")))
+
+
+def _unknown(source: str) -> str:
+    names = shipped_policies()
+    near = difflib.get_close_matches(source, names, n=3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else f"; shipped are: {', '.join(names) or 'none'}"
+    return f"{source} is no run folder, no .npz file and no shipped policy{hint}"

@@ -1,0 +1,67 @@
+"""What changes with the length of a training: limits, step size, entropy bonus, the pace of multipliers."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mjx_safety.agents import PPOConfig, ppo
+from mjx_safety.agents.constraints import lagrangian, projected_ascent
+from mjx_safety.agents.first_order import falling, scaled
+from mjx_safety.agents.on_policy import leniency
+from mjx_safety.agents.train import init, iterate
+from mjx_safety.agents.types import TrainConfig
+from mjx_safety.env.vector import vectorize
+from mjx_safety.runs.training_options import default_options
+
+from . import probe_envs
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0.0, 5.0), (0.25, 3.0), (0.5, 1.0), (1.0, 1.0)])
+def test_limits_fall_to_their_values(progress, factor):
+    config = TrainConfig(num_iterations=100.0, limit_start=5.0, limit_fall=0.5)
+    assert leniency(config, jnp.float32(progress)) == pytest.approx(factor)
+    assert leniency(config.replace(num_iterations=float("inf")), jnp.float32(progress)) == 1.0
+    assert leniency(config.replace(limit_start=1.0), jnp.float32(progress)) == 1.0
+    assert np.isfinite(leniency(config.replace(limit_fall=0.0), jnp.float32(progress)))
+
+
+def test_a_multiplier_waits_while_the_limit_is_high():
+    """Episodes of 20 steps that cost about 10, limit 5: from a third of the training on, the limit is below 10."""
+    venv = vectorize(probe_envs.CostlyTarget(), 32, stagger=True)
+    algorithm = ppo(PPOConfig(hidden_sizes=(4,), learning_rate=0.0), lagrangian(5.0, projected_ascent(0.0, 0.01)))
+    multipliers = {}
+    for start in (1.0, 1000.0):
+        config = TrainConfig(unroll_length=10, num_iterations=30.0, limit_start=start, limit_fall=0.5)
+        step, state = jax.jit(partial(iterate, venv, algorithm, config)), init(venv, algorithm, jax.random.key(0))
+        rows = []
+        for _ in range(20):
+            state, metrics = step(state)
+            rows.append(float(metrics["multiplier"]))
+            assert metrics["cost_estimate"] > 5.0 or not metrics["limit_acts"]
+        multipliers[start] = rows
+    assert multipliers[1.0][10] > 0.0 and multipliers[1000.0][13] == 0.0
+    assert multipliers[1000.0][19] > multipliers[1000.0][15], "the limit never acts"
+
+
+def test_step_sizes_and_the_entropy_bonus_fall():
+    assert [float(falling(0.25, jnp.float32(p))) for p in (0.0, 0.5, 1.0)] == [1.0, 0.625, 0.25]
+    assert falling(1.0, jnp.float32(0.7)) == 1.0
+    optimizer = scaled(optax.sgd(1.0), jnp.float32(0.5))
+    steps, _ = optimizer.update({"a": jnp.array([2.0])}, optimizer.init({"a": jnp.zeros(1)}))
+    np.testing.assert_array_equal(steps["a"], [-1.0])
+
+
+@pytest.mark.parametrize(("total_steps", "pace"), [(100_000_000, 0.1), (10_000_000, 1.0), (1_000_000, 2.0)])
+def test_the_defaults_follow_the_length_of_the_training(total_steps, pace):
+    usual, options = default_options("ppo-lag", 256), default_options("ppo-lag", 256, total_steps)
+    assert options.train.num_iterations == total_steps // (256 * options.train.unroll_length)
+    rate = options.constraint.multiplier_learning_rate / usual.constraint.multiplier_learning_rate
+    assert rate == pytest.approx(pace, rel=0.01)
+
+
+def test_off_policy_algorithms_have_no_schedule():
+    assert not hasattr(default_options("sac-lag").train, "num_iterations")
