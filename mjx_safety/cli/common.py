@@ -71,12 +71,14 @@ def join_processes(argv: Sequence[str]) -> None:
     peek.add_argument("--num-processes", type=int, default=1)
     peek.add_argument("--process-id", type=int, default=0)
     flags, _ = peek.parse_known_args(argv)
+    if flags.num_processes < 1:
+        raise UsageError(f"--num-processes is {flags.num_processes}; it must be at least 1")
+    if not 0 <= flags.process_id < flags.num_processes:
+        raise UsageError(f"--process-id is {flags.process_id}; it must lie between 0 and {flags.num_processes - 1}")
     if not flags.coordinator:
         if flags.num_processes > 1:
             raise UsageError(f"--num-processes is {flags.num_processes}; several of them need --coordinator host:port")
         return
-    if not 0 <= flags.process_id < flags.num_processes:
-        raise UsageError(f"--process-id is {flags.process_id}; it must lie between 0 and {flags.num_processes - 1}")
     jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
 
 

@@ -132,11 +132,11 @@ class Evaluator:
         path, file = Path(name), loading.find_file(name)
         try:
             if file is None and run_folder.holds_run(path):
+                options = run_folder.read_options(path / run_folder.CONFIG)
+                run_folder.check_trust(options.run.env, path, self.trust)
                 found = checkpoint.latest(path / "checkpoints")
                 if found is None:
                     raise UsageError(f"{path} has no checkpoint to evaluate")
-                options = run_folder.read_options(path / run_folder.CONFIG)
-                run_folder.check_trust(options.run.env, path, self.trust)
                 venv = self.venv(options.run.env, engine)
                 loaded = loading.of_checkpoint(found, run_folder.read_config(path), venv)
             else:
@@ -306,6 +306,7 @@ def _check(flags: Flags) -> list[str]:
         raise UsageError(f"--env {flags.env} is for --policy package.module:function; a run has its own environment")
     if flags.episodes < 1:
         raise UsageError(f"--episodes is {flags.episodes}; it must be at least 1")
+    training_options.at_most("--episodes", flags.episodes)
     if flags.cost_limit is not None and not flags.cost_limit >= 0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
     if not 0 <= flags.seed < 2**32:

@@ -96,7 +96,7 @@ def find_file(source: str | Path) -> Path | None:
     path = Path(source)
     if path.suffix == ".npz":
         return path if path.is_file() else None
-    for candidate in (path, SHIPPED / path):
+    for candidate in (path, SHIPPED / path) if path.name else ():
         file = candidate.with_name(f"{candidate.name}.npz")
         if file.is_file():
             return file

@@ -44,7 +44,7 @@ class TensorBoard:
         from tensorboardX.record_writer import RecordWriter
 
         folder, now = path / "tensorboard", time.time()
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self._file = RecordWriter(str(folder / f"events.out.tfevents.{int(now)}.{platform.node()}"))
         first = [Event(wall_time=now, file_version="brain.Event:2")]
         if first_step:

@@ -325,5 +325,4 @@ def test_wrong_input_ends_with_one_sentence(lag, tmp_path, build, capsys):
     config["algorithm"]["hidden_sizes"] = [9]
     (other / "config.json").write_text(json.dumps(config))
     refuse(capsys, "does not fit this training", other)
-    with pytest.raises(SystemExit):
-        command.main([str(lag), "--policy", "best"])
+    refuse(capsys, "--policy best is judged alone", lag, "--policy", "best")

@@ -5,14 +5,16 @@ import dataclasses
 import json
 import os
 import random
+from pathlib import Path
 
 import pytest
 
 import mjx_safety
-from mjx_safety.cli import benchmark, common, evaluate, overview, play, plot, render, train
+from mjx_safety.cli import benchmark, clone, common, evaluate, export, overview, play, plot, record, render, train
 from mjx_safety.runs.training_options import ALGORITHMS
 
-NUMBER = 280
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+NUMBER = 400
 NOT_NUMBERS = ("", "many", "1.5.2", "0x", "--", "1,0", "ten", "٣x", "1e", "None", "[1]")
 IMPOSSIBLE = ("-1", "-7", "99999999999999999999", "-1e9", "1e30")
 NOT_IDS = ("SafetyPointGoal9-v0", "PointGoal1", "", "safetypointgoal1-v0", "os:system", "no.such:thing", ":", "a:", "☃")
@@ -42,14 +44,18 @@ FLAGS = {  # module -> flags that take whole numbers, numbers, choices
     "play": (("seed",), (), ()),
     "benchmark": (("num-envs", "num-steps", "repeats", "jobs"), (), ("physics", "accuracy", "modes", "envs")),
     "overview": ((), (), ("version-of",)),
+    "export": ((), (), ("out",)),
+    "record": (("episodes", "num-envs", "seed"), (), ("physics", "action", "out")),
+    "clone": (("num-updates", "batch-size", "seed"), ("best", "cost-limit", "learning-rate"), ("out",)),
 }
-MAINS = {module.__name__.rpartition(".")[2]: module.main for module in (train, evaluate, render, plot, play, benchmark)}
-MAINS["overview"] = overview.main
+MODULES = (train, evaluate, render, plot, play, benchmark, overview, export, record, clone)
+MAINS = {module.__name__.rpartition(".")[2]: module.main for module in MODULES}
 
 
 def target(module):
     """What a module asks for beside its flags."""
-    return {"evaluate": ["missing"], "plot": ["missing"], "render": ["SafetyPointGoal0-v0"]}.get(module, [])
+    some = {"render": ["SafetyPointGoal0-v0"], "train": [], "play": [], "benchmark": [], "overview": []}
+    return some.get(module, ["missing"])
 
 
 def wrong_line(module, chance):
@@ -59,7 +65,11 @@ def wrong_line(module, chance):
     kinds += ["not a number", "impossible number", "no value"] if whole else []
     kinds += ["not finite"] if real else []
     kinds += ["unknown id"] if module in ("train", "render", "play", "benchmark") else []
-    kinds += ["bad path"] if module in ("train", "evaluate", "render", "plot", "benchmark") else []
+    kinds += (
+        ["bad path"]
+        if module in ("train", "evaluate", "render", "plot", "benchmark", "export", "record", "clone")
+        else []
+    )
     kind = chance.choice(kinds)
     name = chance.choice(whole or choices or ("x",))
     if kind == "unknown flag":
@@ -97,6 +107,9 @@ def wrong_line(module, chance):
         "plot": [[path], [path, "--out", "x.png"], ["missing", "--out", "x.docx"]],
         "render": [["./" + path], ["SafetyPointGoal0-v0", "--out", path]],
         "benchmark": [["--peer-python", path + "?"]],
+        "export": [[path], [path, "--out", "x.txt"], ["missing", "--out", path]],
+        "record": [[path], [path, "--out", "x.txt"]],
+        "clone": [[path], [path, "--out", "x.txt"], ["x" * 300]],
     }
     return kind, chance.choice(flags[module])
 
@@ -146,6 +159,7 @@ def test_hundreds_of_wrong_command_lines(folder, capsys):
             crashes.append((module, kind, words, status, said.err[-200:]))
     assert not crashes, f"{len(crashes)} of {sum(counts.values())}:\n" + "\n".join(map(str, crashes))
     assert sum(counts.values()) == NUMBER and min(counts.values()) >= 40
+    assert f"{NUMBER} command lines of a seeded generator" in (DOCS / "faults.md").read_text()
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
