@@ -147,11 +147,14 @@ def _resumed_or_started(options: Options, path: Path) -> Plan:
         raise UsageError(f"--out {options.run.out} has no use beside --resume-or-start {path}; leave one of them out")
     if not _holds_training(path):
         return _plan(options, path, resumes=False)
-    difference = _read(path).difference(options)
+    stored = _read(path)
+    difference = stored.difference(options)
     if difference is not None:
         raise UsageError(f"--resume-or-start {path} holds a run with other settings: {difference}")
-    begun = Plan(options, sweeps.expand(options), path, resumes=True)
-    return _plan(options, path, resumes=begun.newest is not None)
+    if Plan(stored, sweeps.expand(stored), path, resumes=True).newest is None:
+        return _plan(options, path, resumes=False)
+    given = {name: getattr(options.run, name) for name in training_options.OF_A_PROCESS}
+    return _plan(dataclasses.replace(stored, run=dataclasses.replace(stored.run, **given)), path, resumes=True)
 
 
 def _holds_training(path: Path) -> bool:

@@ -43,7 +43,8 @@ Steps = Annotated[
 ]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
-_OF_A_PROCESS = (  # flags that change no result, and the end
+FROM_THE_END = ("num_iterations",)  # settings that follow --total-steps; a run keeps those of its start
+OF_A_PROCESS = (  # flags of `run` that change no result, and the end
     *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
     *("coordinator", "num_processes", "process_id"),
 )
@@ -170,7 +171,7 @@ class Options:
         mine, its = self.to_config(), other.to_config()
         for part in ("run", *_PARTS):
             for name, value in mine[part].items():
-                if name not in _OF_A_PROCESS and value != its[part].get(name):
+                if name not in (*OF_A_PROCESS, *FROM_THE_END) and value != its[part].get(name):
                     return f"--{name.replace('_', '-')} {value}, not {its[part].get(name)}"
         return None
 
