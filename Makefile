@@ -18,7 +18,7 @@ STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 help:
 	@echo "make train [ARGS=...]  train an agent, e.g. make train ARGS=\"--env SafetyPointGoal2-v0\""
 	@echo "make test [ARGS=...]   run the tests, e.g. make test ARGS=\"tests/env/test_vector.py\" (WORKERS=$(WORKERS) processes)"
-	@echo "make slow              run the tests that take long"
+	@echo "make slow              run the tests that take long; it ends with the slowest and with the time of all"
 	@echo "make lint              ruff check, ruff format --check, pyright"
 	@echo "make docs              write the generated parts of docs/ and build the site into build/site"
 	@echo "make pictures          draw the environments for docs/ anew"
@@ -45,7 +45,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 slow: $(STAMP)
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow --durations=20 --durations-min=10 $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

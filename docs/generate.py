@@ -18,6 +18,7 @@ from pathlib import Path
 import algorithm_tables
 import engine_tables
 import environment_pages
+import fault_tables
 import headline
 import plain_pages
 import speed_tables
@@ -49,6 +50,9 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "fast-scenes": speed_tables.fast_scenes,
     "overhead": speed_tables.overhead,
     "training": speed_tables.training,
+    "kills": fault_tables.kills,
+    "long-run": fault_tables.long_run,
+    "versions": fault_tables.versions,
 }
 
 

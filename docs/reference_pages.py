@@ -153,7 +153,7 @@ def default_of(value: str | griffe.Expr | None) -> str:
     call = ast.parse(text, mode="eval").body
     words = {keyword.arg: ast.unparse(keyword.value) for keyword in getattr(call, "keywords", [])}
     fixed = text.startswith("static(") or words.get("pytree_node") == "False"
-    return ", ".join([code(words["default"])] * ("default" in words) + ["static"] * fixed)
+    return ", ".join([code(words[name]) for name in ("default",) if name in words] + ["static"] * fixed)
 
 
 def code(text: str) -> str:

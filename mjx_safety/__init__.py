@@ -61,16 +61,17 @@ def render(
     return viz.render(env, state, camera=camera, width=width, height=height, halo=halo)
 
 
-def load_policy(source: str | Path) -> Policy:
+def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     """Read a policy: `policy(obs)` takes raw observations [..., O] and returns actions [..., A] in [-1, 1].
 
     source: a run folder, an .npz file of `python -m mjx_safety.export`, or a name such as
       `SafetyPointGoal1-v0/ppo-lag`; `python -m mjx_safety` lists the names.
+    trust: import the environment of a run that names package.module:factory, which is code.
     Raises ValueError for a folder that is no run or has no checkpoint, for another version, and for an unknown name.
     """
     from mjx_safety.runs.loading import load_policy as load  # loads the agents
 
-    return load(source)
+    return load(source, trust=trust)
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import jax
 
-from mjx_safety.core.importing import import_function
+from mjx_safety.core.importing import import_function, needed_arguments
 from mjx_safety.core.settings import from_mapping
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env, build_env
@@ -206,6 +206,9 @@ def find_factory(env_id: str) -> Callable[[], Config]:
         return plugins[env_id].load()
     if ":" in env_id:
         factory = import_function(env_id, "environment", f"a function that returns {_SETTINGS}")
+        needed = needed_arguments(factory)
+        if needed:
+            raise ValueError(f"{env_id!r} needs an argument {needed[0]!r}; a factory takes none")
         return cast(Callable[[], Config], factory)
     known = [*_FACTORIES, *plugins]
     hint = _did_you_mean(env_id, known)

@@ -3,4 +3,6 @@
 from mjx_safety.cli.train import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from mjx_safety.cli.waiting import leave
+
+    leave(main())

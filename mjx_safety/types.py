@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 
@@ -36,6 +37,8 @@ class State:
     places: Places  # positions that stay for the episode, outside the physics
     memory: Any  # the task's memory
     key: jax.Array  # [] typed PRNG key for the rest of the episode
+    # [] bool, the physics of this step was not finite; the world is as before it, and terminated
+    blew_up: jax.Array = struct.field(default_factory=lambda: jnp.bool_(False))
 
 
 @struct.dataclass

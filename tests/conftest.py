@@ -37,6 +37,29 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # s: keep 
 jax.config.update("jax_legacy_prng_key", "error")  # typed keys only
 
 
+EXPECTED_SKIPS = (  # what a machine with the extra `dev` and without a GPU may lack; .ci/run refuses all others
+    "could not import 'torch'",
+    "needs the extra 'launches'",
+    "minari cannot be installed",
+    "is not installed here",  # a second way to draw
+    "mounting a file system is not permitted here",
+    "needs an NVIDIA GPU",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With REFUSE_SKIPS, fail after tests that were skipped for another reason than the expected ones."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("REFUSE_SKIPS") or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(expected in reason for expected in EXPECTED_SKIPS):
+            reporter.write_line(f"Unexpected skip: {report.nodeid}: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_end_with_their_module() -> Iterator[None]:
     """Forget what was compiled once the process is large, and worlds that count it. The cache on disk still has it."""

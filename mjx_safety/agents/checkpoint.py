@@ -1,40 +1,99 @@
 """Saves a TrainState and restores it bit for bit (host).
 
-A checkpoint is a folder with two orbax trees: `world` (the worlds and the replay buffer) and `agent` (the rest). Users
-can therefore read a policy without the engine or the number of worlds of its training.
+A checkpoint is a folder with two files of NumPy arrays: `world.npz` (the worlds and the replay buffer) and `agent.npz`
+(the rest). Users can therefore read a policy without the engine or the number of worlds of its training. A checkpoint
+appears whole or not at all. Checksums tell whether it still is. Reading it runs no code.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from mjx_safety.agents.types import TrainState
 
 Tree = TypeVar("Tree")
 KEEP = 2  # number of newest checkpoints to keep
+FORMAT = 1  # of the files; another number belongs to another version of this module
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written or read. The message is one sentence."""
 
 
 def save(folder: Path, state: TrainState) -> Path:
-    """Write folder/<number of rollouts> atomically, and delete all but the newest KEEP. Returns its path."""
+    """Write folder/<number of rollouts> atomically, and delete all but the newest KEEP. Returns its path.
+
+    A checkpoint of that number stays as it is: it is of the same state. Raises CheckpointError if the disk refuses.
+    """
     target = folder.resolve() / f"{int(state.num_rollouts):08d}"
-    partial = target.with_name(f"{target.name}.partial")
-    for leftover in (partial, target):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(partial / "agent", _to_arrays(_agent(state)))
-        checkpointer.wait_until_finished()
-        checkpointer.save(partial / "world", _to_arrays((state.env_state, state.replay)))
-    partial.rename(target)
+    if not target.exists():
+        try:
+            _write(target, state)
+        except OSError as error:
+            shutil.rmtree(_partial(target), ignore_errors=True)
+            raise CheckpointError(f"the checkpoint {target} cannot be written: {error.strerror}") from error
     for old in found(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        _delete(old)
     return target
+
+
+def drop_after(folder: Path, number: int) -> None:
+    """Delete the checkpoints of later iterations than `number`, and what a killed process left behind."""
+    for path in folder.glob("*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in found(folder):
+        if int(path.name) > number:
+            _delete(path)
+
+
+def _write(target: Path, state: TrainState) -> None:
+    partial = _partial(target)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for part, tree in {"agent": _agent(state), "world": (state.env_state, state.replay)}.items():
+        write_arrays(partial / f"{part}.npz", tree)
+    _sync(partial)
+    partial.rename(target)
+    _sync(target.parent)
+
+
+def write_arrays(path: Path, tree: Any) -> None:
+    """Write a pytree of arrays to an .npz file, and wait until it is on the disk."""
+    with path.open("wb") as file:
+        arrays: dict[str, Any] = {"format": np.int32(FORMAT), **_to_arrays(tree)}
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial")
+
+
+def _delete(path: Path) -> None:
+    """Delete a checkpoint. It loses its name first, so that no half of it is ever taken for a whole."""
+    doomed = _partial(path)
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until a folder's list of files is on the disk."""
+    if os.name != "posix":
+        return  # only POSIX opens folders
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def latest(folder: Path) -> Path | None:
@@ -44,28 +103,22 @@ def latest(folder: Path) -> Path | None:
 
 
 def restore(path: Path, like: TrainState) -> TrainState:
-    """Read a whole checkpoint. like: a TrainState, or its shapes from `jax.eval_shape(train.init, ...)`."""
-    env_state, replay = _read(path / "world", (like.env_state, like.replay))
+    """Read a whole checkpoint. like: a TrainState, or its shapes from `jax.eval_shape(train.init, ...)`.
+
+    Raises CheckpointError if it is cut short, of another version, or of another training.
+    """
+    env_state, replay = read_arrays(path / "world.npz", (like.env_state, like.replay))
     return restore_agent(path, like).replace(env_state=env_state, replay=replay)
 
 
 def restore_agent(path: Path, like: TrainState) -> TrainState:
     """Read everything but worlds and replay buffer: `env_state` is None and `replay` is () in the result."""
-    return _read(path / "agent", _agent(like))
+    return read_arrays(path / "agent.npz", _agent(like))
 
 
 def found(folder: Path) -> list[Path]:
     """All checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob("*") if path.name.isdigit())
-
-
-def _checkpointer() -> ocp.StandardCheckpointer:
-    """A checkpointer of this process alone, also if several train together."""
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
-    )
-    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+    return sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
 def _agent(state: TrainState) -> TrainState:
@@ -84,26 +137,37 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """Flatten to plain arrays: keys as their words, without empty arrays, which orbax cannot store."""
+    """Flatten to plain arrays: keys as their words, without empty arrays."""
     leaves = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
     return {name: leaf for name, leaf in zip(_names(tree), leaves, strict=True) if leaf.size}
 
 
-def _read(path: Path, like: Tree) -> Tree:
-    """Read the arrays of `_to_arrays` into the structure of `like`. Raises ValueError if they do not fit."""
+def read_arrays(path: Path, like: Tree) -> Tree:
+    """Read the file of `write_arrays` into the structure of `like`. Runs no code of the file.
+
+    Raises CheckpointError if the file is cut short, of another version, or of another structure.
+    """
     leaves, structure = jax.tree.flatten(like)
     shapes = [jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf for leaf in leaves]
     names = _names(like)
-    with _checkpointer() as checkpointer:
-        arrays = checkpointer.restore(path.resolve())
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
+            is_whole, arrays = members.zip.testzip() is None, dict(members)
+    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile):
+        is_whole, arrays = False, {}
+    if not is_whole:
+        raise CheckpointError(f"the file {path} is damaged: it is missing, cut short or changed")
+    made = arrays.pop("format", None)
+    if made != FORMAT:
+        raise CheckpointError(f"the file {path} has format {made}; this version of mjx_safety reads {FORMAT}")
     expected = {
         name: (shape.shape, np.dtype(shape.dtype)) for name, shape in zip(names, shapes, strict=True) if shape.size
     }
     stored = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
     if stored != expected:
         wrong = sorted(name for name in stored.keys() | expected.keys() if stored.get(name) != expected.get(name))
-        raise ValueError(
-            f"{path} does not fit this training: {wrong[0]} is {stored.get(wrong[0])} in the checkpoint and "
+        raise CheckpointError(
+            f"the file {path} does not fit this training: {wrong[0]} is {stored.get(wrong[0])} in it and "
             f"{expected.get(wrong[0])} here ({len(wrong)} arrays differ)"
         )
     read = []

@@ -61,6 +61,7 @@ def outcome_of(env_state: Any) -> dict[str, jax.Array]:
     episode = ("episode_return", "episode_goals", "episode_length")
     return {name: getattr(env_state, name) for name in names + episode} | {
         "placement_failed": getattr(env_state, "placement_failed", jnp.zeros_like(env_state.done)),
+        "blew_up": getattr(env_state, "blew_up", jnp.zeros_like(env_state.done)),
         "costs": _join(env_state.cost, env_state.costs > 0.0),
         "episode_costs": _join(env_state.episode_cost, env_state.episode_cost_steps),
     }
@@ -82,6 +83,7 @@ def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
         episode_goals=total("episode_goals"),
         episode_length=total("episode_length"),
         placement_failures=jnp.sum(outcome["placement_failed"].astype(jnp.float32)),
+        blow_ups=jnp.sum(outcome["blew_up"].astype(jnp.float32)),
     )
 
 
@@ -103,6 +105,7 @@ def summary_metrics(
         "episode_length": estimate.mean_length,
         "num_completed": sums.num_completed,
         "placement_failures": jnp.float32(sums.placement_failures),
+        "blow_ups": jnp.float32(sums.blow_ups),
         "has_completed": estimate.has_completed.astype(jnp.float32),
         "return_estimate": estimate.rate_return,
         "cost_estimate": estimate.rate_costs[0],

@@ -31,7 +31,8 @@ def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
     low = stats.count_low + jnp.uint32(num)
     merged = RunningStats(
         mean=stats.mean + weight * shift,
-        var=(1.0 - weight) * stats.var + weight * batch_var + weight * (1.0 - weight) * jnp.square(shift),
+        # As a change of the old variance: after 1e9 observations 1 - weight rounds, and the variance would drift.
+        var=stats.var + weight * (batch_var - stats.var + (1.0 - weight) * jnp.square(shift)),
         count_low=low,
         count_high=stats.count_high + (low < stats.count_low).astype(jnp.uint32),
     )

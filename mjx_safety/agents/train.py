@@ -140,12 +140,19 @@ def run_chunks(
         state, metrics = chunk(state, jnp.int32(size))
         table = {name: np.asarray(column).tolist() for name, column in sharding.gather(metrics).items()}
         seconds = time.perf_counter() - start
+        done = num_iterations - remaining  # counted here, because a float32 ends at 2**24 iterations
+        table["num_rollouts"] = [_like(row, done + i + 1.0) for i, row in enumerate(table["num_rollouts"][:size])]
         yield Chunk(state, [{name: column[i] for name, column in table.items()} for i in range(size)], seconds)
         remaining -= size
         # The first call mostly compiles, so it does not measure the speed. A call at most doubles, because iterations
         # become slower when an off-policy algorithm begins to learn.
         size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, min(2 * size, MAX_ITERATIONS)))
         fresh = False
+
+
+def _like(row: float | list[float], number: float) -> float | list[float]:
+    """Return a number once, or for each of the trainings side by side."""
+    return [number] * len(row) if isinstance(row, list) else number
 
 
 def _strong(leaf: Any) -> jax.Array:

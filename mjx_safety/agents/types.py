@@ -67,6 +67,7 @@ class EpisodeSums:
     episode_goals: jax.Array  # [] sum over those episodes
     episode_length: jax.Array  # [] sum over those episodes, steps
     placement_failures: jax.Array | float = 0.0  # [] float32, episodes that ended because an object found no place
+    blow_ups: jax.Array | float = 0.0  # [] float32, episodes that ended because the physics was not finite
 
 
 @struct.dataclass

@@ -97,8 +97,10 @@ def check(flags: Flags) -> None:
     for name in ("num_steps", "repeats", "jobs"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
-    if min(flags.num_envs) < 1:
-        raise UsageError(f"--num-envs {min(flags.num_envs)} is too few; it must be at least 1")
+        training_options.at_most(f"--{name.replace('_', '-')}", getattr(flags, name))
+    training_options.at_most("--num-envs", max(flags.num_envs, default=0))
+    if min(flags.num_envs, default=0) < 1:
+        raise UsageError(f"--num-envs {min(flags.num_envs, default=0)} is too few; it must be at least 1")
     if flags.peer_python and not flags.peer_python.exists():
         raise UsageError(f"--peer-python {flags.peer_python} does not exist; give a Python that has safety-gymnasium")
     for physics in flags.physics:

@@ -68,6 +68,10 @@ def _main(argv: Sequence[str]) -> None:
     env_id = flags.env or about.get("env", "")
     if not env_id:
         raise UsageError(f"{flags.data} does not name its environment; say it with --env")
+    if ":" in env_id and not flags.env:
+        raise UsageError(
+            f"{flags.data} names the environment {env_id}, which is code; say it with --env if you trust it"
+        )
     env = common.build_env(env_id, "mujoco")
     sizes = arrays["observations"].shape[1], arrays["actions"].shape[1]
     if sizes != (env.obs_size, env.action_size):

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -70,6 +71,10 @@ def join_processes(argv: Sequence[str]) -> None:
     peek.add_argument("--num-processes", type=int, default=1)
     peek.add_argument("--process-id", type=int, default=0)
     flags, _ = peek.parse_known_args(argv)
+    if flags.num_processes < 1:
+        raise UsageError(f"--num-processes is {flags.num_processes}; it must be at least 1")
+    if not 0 <= flags.process_id < flags.num_processes:
+        raise UsageError(f"--process-id is {flags.process_id}; it must lie between 0 and {flags.num_processes - 1}")
     if not flags.coordinator:
         if flags.num_processes > 1:
             raise UsageError(f"--num-processes is {flags.num_processes}; several of them need --coordinator host:port")
@@ -83,8 +88,6 @@ def join_processes(argv: Sequence[str]) -> None:
                 f"or give --coordinator host:port --num-processes N --process-id I ({str(error).splitlines()[0]})"
             ) from error
         return
-    if not 0 <= flags.process_id < flags.num_processes:
-        raise UsageError(f"--process-id is {flags.process_id}; it must lie between 0 and {flags.num_processes - 1}")
     jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
 
 
@@ -133,7 +136,7 @@ def set_up_jax(compilation_cache: bool) -> None:
 
 
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run a command line. A wrong input ends it with status 2 and one sentence."""
+    """Run a command line. A wrong input or a file that cannot be used ends it with status 2 and one sentence."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -141,9 +144,15 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
     try:
         command(argv)
     except UsageError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
-    return 0
+        said, status = str(error), error.status
+    except OSError as error:
+        if error.filename is None:
+            raise
+        said, status = f"{error.filename} cannot be used: {error.strerror}", UsageError.status
+    else:
+        return 0
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    return status
 
 
 class GracefulStop:
@@ -154,6 +163,7 @@ class GracefulStop:
 
     def __init__(self) -> None:
         self.requested: bool = False
+        self.requested_at: float = 0.0  # s, of time.monotonic
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
@@ -166,7 +176,7 @@ class GracefulStop:
         self._restore()
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested, self.requested_at = True, time.monotonic()
         self._restore()
 
     def _restore(self) -> None:

@@ -22,13 +22,22 @@ from mjx_safety.agents.saute import BudgetWorlds
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, report
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import functions, loading, run_folder, scores, training_options
+from mjx_safety.runs import files, functions, loading, run_folder, scores, training_options
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import Physics, RunFlags, UsageError
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = (
-    *("seed", "out", "resume", "compilation_cache", "num_seeds", "sweep"),  # of RunFlags
+    *(
+        "seed",
+        "out",
+        "resume",
+        "resume_or_start",
+        "save_every",
+        "compilation_cache",
+        "num_seeds",
+        "sweep",
+    ),  # of RunFlags
 )
 WAYS = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # to act, by the flag --policy
 FUNCTION = "function"  # the way of a policy that is not ours
@@ -59,6 +68,8 @@ class Flags:
     """Cost limit of the report; by default that of the training, or 25."""
     seed: int = 1000
     """Seed of all random numbers. Even the training's own seed gives layouts that training never saw."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run that names package.module:factory, which is code."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON instead of tables: the content of evaluation.json, or "runs", "groups", "subsets" of several runs."""
 
@@ -105,9 +116,11 @@ def evaluation_key(seed: int) -> jax.Array:
 class Evaluator:
     """Compiles one program for all policies of the same shape, and for both ways to act."""
 
-    def __init__(self, num_episodes: int, seed: int):
+    def __init__(self, num_episodes: int, seed: int, trust: bool = False):
+        """trust: import the environments of runs that name package.module:factory."""
         self.num_episodes: int = num_episodes
         self.seed: int = seed
+        self.trust: bool = trust
         self._venvs: dict[tuple[str, str], VecEnv[Any]] = {}
         self._programs: dict[tuple[str, str, float | None], Any] = {}
 
@@ -127,13 +140,16 @@ class Evaluator:
         path, file = Path(name), loading.find_file(name)
         try:
             if file is None and run_folder.holds_run(path):
-                env_id, config = loading.read_options(path).run.env, run_folder.read_config(path)
+                options = run_folder.read_options(path / run_folder.CONFIG)
+                run_folder.check_trust(options.run.env, path, self.trust)
                 found = checkpoint.latest(path / "checkpoints")
                 if found is None:
                     raise UsageError(f"{path} has no checkpoint to evaluate")
-                loaded = loading.of_checkpoint(found, config, self.venv(env_id, engine))
+                venv = self.venv(options.run.env, engine)
+                loaded = loading.of_checkpoint(found, run_folder.read_config(path), venv)
             else:
                 path, loaded = None, loading.load_policy(name)
+                run_folder.check_trust(loaded.env_id, name, self.trust)
         except ValueError as error:
             raise UsageError(str(error)) from error
         self._check_sizes(str(name), loaded, engine)
@@ -251,7 +267,7 @@ def _main(argv: Sequence[str]) -> None:
     names = _check(flags)
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
-    evaluator = Evaluator(flags.episodes, flags.seed)
+    evaluator = Evaluator(flags.episodes, flags.seed, flags.trust)
     if flags.policy in WAYS:
         trained = [evaluator.load(name, engine) for name in names]
     else:
@@ -266,7 +282,7 @@ def _main(argv: Sequence[str]) -> None:
         result = _finite(result | {"machine": machine})
         if run.path is not None:
             file = run.path / ("evaluation.json" if run.engine == engine else f"evaluation-{engine}.json")
-            file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+            files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
         results.append((run.settings, result))
     only = [result for _, result in results]
     groups = scores.group_results(results)
@@ -302,6 +318,7 @@ def _check(flags: Flags) -> list[str]:
         raise UsageError(f"--env {flags.env} is for --policy package.module:function; a run has its own environment")
     if flags.episodes < 1:
         raise UsageError(f"--episodes is {flags.episodes}; it must be at least 1")
+    training_options.at_most("--episodes", flags.episodes)
     if flags.cost_limit is not None and not flags.cost_limit >= 0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
     if not 0 <= flags.seed < 2**32:

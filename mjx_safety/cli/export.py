@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -24,6 +25,8 @@ class Flags:
 
     policy: tyro.conf.Positional[str]
     """Run folder, .npz file, or name such as SafetyPointGoal1-v0/ppo-lag."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run or a policy that names package.module:factory, which is code."""
     out: tuple[Path, ...] = (Path("policy.npz"),)
     """One or more files that end in .npz or .onnx. An .onnx has the mean action only."""
 
@@ -39,7 +42,7 @@ def _main(argv: Sequence[str]) -> None:
         if path.suffix not in policy_files.SUFFIXES:
             raise UsageError(f"--out {path} is of no known kind; it must end in: {', '.join(policy_files.SUFFIXES)}")
     try:
-        policy = load_policy(flags.policy)
+        policy = load_policy(flags.policy, trust=flags.trust)
     except ValueError as error:
         raise UsageError(str(error)) from error
     for path in flags.out:

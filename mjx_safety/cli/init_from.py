@@ -45,11 +45,12 @@ def _read(path: Path, sizes: Sizes) -> tuple[Options, TrainState]:
     if found is None:
         raise UsageError(f"--init-from {path} has no checkpoint")
     try:
-        options = Options.from_config(run_folder.read_config(path))
+        options = run_folder.read_options(path / run_folder.CONFIG)
         algorithm = options.build()
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"--init-from {path}: its config.json does not fit this version: {error}") from error
-    env = common.build_env(options.run.env, "mujoco")
+    except UsageError as error:
+        raise UsageError(f"--init-from {path}: {error}") from error
+    # An environment that is code is not imported. Its sizes must be those of the new one.
+    env = sizes if ":" in options.run.env else common.build_env(options.run.env, "mujoco")
     for name in ("obs_size", "action_size"):
         if getattr(env, name) != getattr(sizes, name):
             raise UsageError(

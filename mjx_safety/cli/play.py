@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import mujoco
@@ -20,6 +20,7 @@ import tyro
 
 from mjx_safety.cli import common
 from mjx_safety.env.base import AbstractEnv
+from mjx_safety.runs import run_folder
 from mjx_safety.runs.loading import find_file, load_policy
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import UsageError
@@ -47,6 +48,8 @@ class Flags:
 
     env: tyro.conf.Positional[str] = "SafetyPointGoal1-v0"
     """Environment id or package.module:factory with a Point or a Car, or a policy: run folder, file or name."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run or a policy that names package.module:factory, which is code."""
     seed: int = 0
     """Seed of all random numbers."""
     halo: bool = True
@@ -143,7 +146,7 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.play", args=list(argv))
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
-    policy = find_policy(flags.env)
+    policy = find_policy(flags.env, flags.trust)
     env: AbstractEnv = common.build_env(policy.env_id if policy else flags.env, ENGINE)
     act = driver(env, policy)
     check_display()
@@ -169,10 +172,14 @@ def _main(argv: Sequence[str]) -> None:
             thread.join(CLOSING)
 
 
-def find_policy(text: str) -> Policy | None:
+def find_policy(text: str, trust: bool = False) -> Policy | None:
     """The policy that a text names; None for an environment."""
     try:
-        return load_policy(text) if find_file(text) or Path(text).is_dir() else None
+        if not find_file(text) and not Path(text).is_dir():
+            return None
+        policy = load_policy(text, trust=trust)
+        run_folder.check_trust(policy.env_id, text, trust)
+        return policy
     except ValueError as error:
         raise UsageError(str(error)) from error
 

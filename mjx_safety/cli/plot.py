@@ -18,7 +18,18 @@ from mjx_safety.runs.training_options import UsageError
 from mjx_safety.viz import plots
 from mjx_safety.viz.plots import Curve
 
-SAME = ("seed", "out", "resume", "compilation_cache", "num_seeds", "sweep", "total_steps", "physics")  # of RunFlags
+SAME = (
+    "seed",
+    "out",
+    "resume",
+    "resume_or_start",
+    "save_every",
+    "compilation_cache",
+    "num_seeds",
+    "sweep",
+    "total_steps",
+    "physics",
+)  # of RunFlags
 PARTS = ("run", "train", "algorithm", "constraint")  # of config.json
 SUFFIXES = (".png", ".svg", ".pdf")
 MAX_DIFFERENCES = 3  # settings that a label names

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -47,6 +47,8 @@ class Flags:
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     action: Literal["sampled", "mean"] = "sampled"
     """Act by sampling as in training, or by the mean of the policy."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run or a policy that names package.module:factory, which is code."""
     num_envs: int = 128
     """Number of worlds side by side."""
     seed: int = 0
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.record", args=list(argv))
     names = check(flags)
-    policies = [_load(name) for name in names]
+    policies = [_load(name, flags.trust) for name in names]
     env_id = flags.env or policies[0].env_id
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
@@ -121,9 +123,11 @@ def check(flags: Flags) -> list[str]:
     return names
 
 
-def _load(name: str) -> Policy:
+def _load(name: str, trust: bool) -> Policy:
     try:
-        return loading.load_policy(name)
+        policy = loading.load_policy(name, trust=trust)
+        run_folder.check_trust(policy.env_id, name, trust)
+        return policy
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -19,12 +19,13 @@ from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import Evaluator, evaluation_key
 from mjx_safety.runs import loading, run_folder, sweeps
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.runs.training_options import UsageError, at_most
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
 
 ENGINE = "mujoco"  # compiles in seconds, and is exact
 COST_LIMIT = 25.0  # of the benchmark; shown for an environment without a training
+MOST_PIXELS = 8192  # of a side
 SUFFIXES = (*film.SUFFIXES, ".html")
 
 
@@ -54,6 +55,8 @@ class Flags:
     """Draw the lidar readings as rings above the robot."""
     cost_limit: float | None = None
     """Cost limit in the strip; by default that of the training, or 25."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Import the environment of a run that names package.module:factory, which is code."""
     moments: int = 6
     """Number of moments in a .png. The last is the end."""
 
@@ -102,6 +105,10 @@ def check(flags: Flags) -> None:
         value = getattr(flags, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+        at_most(f"--{name.replace('_', '-')}", value or 1)
+    if flags.cost_limit is not None and not flags.cost_limit >= 0.0:
+        raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
+    at_most("--size", max(flags.size), MOST_PIXELS)
     if min(flags.size) < 64:
         raise UsageError(f"--size is {flags.size[0]} {flags.size[1]}; width and height must be at least 64 pixels")
     if not 0.0 < flags.speed < math.inf:
@@ -121,7 +128,7 @@ def record(flags: Flags, news: Console) -> Recording:
     """Run the episodes to draw."""
     path = Path(flags.target)
     if run_folder.holds_run(path) or loading.find_file(path):
-        evaluator = Evaluator(flags.num_worlds, flags.seed)
+        evaluator = Evaluator(flags.num_worlds, flags.seed, flags.trust)
         trained = evaluator.load(path, ENGINE)
         run = trained.run
         if run["algo"] in ALGORITHMS and ALGORITHMS[run["algo"]].sees_budget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -27,3 +28,13 @@ def import_function(path: str, what: str, kind: str) -> Callable[..., Any]:
     if not callable(function):
         raise ValueError(f"{path!r} is not {kind}")
     return function
+
+
+def needed_arguments(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments without a default; none if the function does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return []
+    varying = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in varying]

@@ -109,6 +109,7 @@ class LocomotionEnv(AbstractEnv):
             terminated=ended,
             truncated=(step_count >= config.episode_length) & ~ended,
             step_count=step_count,
+            blew_up=exception,
             data=data,
             memory=offset,
         )
@@ -171,6 +172,7 @@ class LocomotionEnv(AbstractEnv):
             truncated=jnp.bool_(False),
             step_count=jnp.int32(0),
             placement_failed=jnp.bool_(False),
+            blew_up=jnp.bool_(False),
             data=data,
             places=Places(markers={}, starts={}),
             memory=self._offset(_moved(data, -place), measured),

@@ -36,9 +36,11 @@ class VecState:
     episode_length: jax.Array  # [B] int32, steps
     partial: jax.Array  # [B] bool, first episode, shortened by a staggered start
     placement_failed: jax.Array  # [B] bool, the episode ended because an object found no free place
+    blew_up: jax.Array  # [B] bool, the episode ended because the physics was not finite
     pool: Any  # [B] fresh states that replace ended episodes
     pool_used: jax.Array  # [G] int32, how many of each of its G parts are used
     key: jax.Array  # [] for the next pool
+    blow_up: Any = ()  # the newest `BlowUp`, with `keep_blow_up`
 
     obs = property(lambda self: self.env_state.obs)
     reward = property(lambda self: self.env_state.reward)
@@ -48,6 +50,15 @@ class VecState:
     terminated = property(lambda self: self.env_state.terminated)
     truncated = property(lambda self: self.env_state.truncated)
     done = property(lambda self: self.env_state.terminated | self.env_state.truncated)
+
+
+@struct.dataclass
+class BlowUp:
+    """The newest step whose physics was not finite. `env.step(before, action)` repeats it."""
+
+    before: Any  # the state of its world before it
+    action: jax.Array  # [A]
+    count: jax.Array  # [] int32, blow-ups so far; `before` and `action` mean nothing while it is 0
 
 
 class VecEnv(Generic[S]):
@@ -60,12 +71,14 @@ class VecEnv(Generic[S]):
         stagger: bool = False,
         cost_budget: jax.Array | float | None = None,
         autoreset: Autoreset = "same_step",
+        keep_blow_up: bool = False,
     ):
         self.env: Environment[S] = env
         self.num_envs: int = num_envs
         self.stagger: bool = stagger
         self.cost_budget: jax.Array | float | None = cost_budget
         self.autoreset: Autoreset = autoreset
+        self.keep_blow_up: bool = keep_blow_up
 
     @property
     def obs_size(self) -> int:
@@ -111,7 +124,7 @@ class VecEnv(Generic[S]):
 
     def restart(self, states: VecState, begun: VecState, chosen: jax.Array) -> VecState:
         """Put the first states of `begun` into the chosen worlds [B] bool."""
-        shared = ("pool", "pool_used", "key")
+        shared = ("pool", "pool_used", "key", "blow_up")
         names = [name for name in states.__dataclass_fields__ if name not in shared]
         return states.replace(**{name: _where(chosen, getattr(begun, name), getattr(states, name)) for name in names})
 
@@ -127,11 +140,24 @@ class VecEnv(Generic[S]):
             episode_goals=jnp.zeros(self.num_envs, jnp.int32),
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
             partial=partial,
-            placement_failed=_placement_failed(env_state),
+            placement_failed=_flag(env_state, "placement_failed"),
+            blew_up=_flag(env_state, "blew_up"),
             pool=jax.tree.map(jnp.copy, env_state),
             pool_used=jnp.full(self.num_parts, self.num_envs // self.num_parts, jnp.int32),
             key=key,
+            blow_up=self._no_blow_up(env_state) if self.keep_blow_up else (),
         )
+
+    def _no_blow_up(self, env_state: Any) -> BlowUp:
+        before = jax.tree.map(lambda leaf: jnp.copy(leaf[0]), env_state)
+        return BlowUp(before, jnp.zeros(self.action_size, jnp.float32), jnp.int32(0))
+
+    def _find_blow_up(self, last: BlowUp, before: Any, actions: jax.Array, blew_up: jax.Array) -> BlowUp:
+        """Keep one of the worlds that blew up [B] bool, if any did."""
+        index, num = jnp.argmax(blew_up), jnp.sum(blew_up, dtype=jnp.int32)
+        here = BlowUp(jax.tree.map(lambda leaf: leaf[index], before), actions[index].astype(jnp.float32), num)
+        found = jax.tree.map(lambda new, old: jnp.where(num > 0, new, old), here, last)
+        return found.replace(count=last.count + num)
 
     @single_precision
     def step(self, states: VecState, actions: jax.Array) -> VecState:
@@ -142,6 +168,7 @@ class VecEnv(Generic[S]):
         """
         shape = (self.num_envs, self.action_size)
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
+        before = states.env_state
         running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
         if self.autoreset == "next_step":  # worlds that had ended begin here, whatever their action
@@ -150,6 +177,9 @@ class VecEnv(Generic[S]):
         states = self._count(states, stepped, running)
         if self.cost_budget is not None:
             stepped = stepped.replace(terminated=stepped.terminated | (states.episode_cost >= self.cost_budget))
+        blew_up, blow_up = _flag(stepped, "blew_up"), states.blow_up
+        if self.keep_blow_up:
+            blow_up = self._find_blow_up(blow_up, before, actions, blew_up)
         final_obs, env_state = stepped.obs, stepped
         if self.autoreset == "same_step":
             done = stepped.terminated | stepped.truncated
@@ -157,7 +187,13 @@ class VecEnv(Generic[S]):
             outcome = ("reward", "cost", "costs", "goal_met", "terminated", "truncated")
             fresh = fresh.replace(**{name: getattr(stepped, name) for name in outcome})
             env_state = _where(done, fresh, stepped)
-        return states.replace(env_state=env_state, final_obs=final_obs, placement_failed=_placement_failed(stepped))
+        return states.replace(
+            env_state=env_state,
+            final_obs=final_obs,
+            placement_failed=_flag(stepped, "placement_failed"),
+            blew_up=blew_up,
+            blow_up=blow_up,
+        )
 
     def _count(self, states: VecState, stepped: Any, running: jax.Array) -> VecState:
         """Add a step to the totals. running: [B] bool, False where an episode begins with this call."""
@@ -234,6 +270,7 @@ def vectorize(
     stagger: bool = False,
     cost_budget: jax.Array | float | None = None,
     autoreset: Autoreset = "same_step",
+    keep_blow_up: bool = False,
 ) -> VecEnv[S]:
     """Run `num_envs` worlds side by side with auto-reset to fresh layouts.
 
@@ -242,6 +279,7 @@ def vectorize(
     cost_budget: terminate an episode once its cost reaches this (early termination, arXiv 2107.04200).
     autoreset: when an ended episode is replaced: in the step that ends it ("same_step", what the agents need), in the
       step after it, which ignores the action ("next_step"), or never ("disabled"); `VecEnv.restart` then does it.
+    keep_blow_up: keep the newest step whose physics was not finite, in `VecState.blow_up`.
     """
     try:
         num_envs = operator.index(num_envs)
@@ -251,12 +289,12 @@ def vectorize(
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
     if autoreset not in AUTORESETS:
         raise ValueError(f"autoreset is {autoreset!r}; it must be one of {', '.join(AUTORESETS)}")
-    return VecEnv(env, num_envs, stagger, cost_budget, autoreset)
+    return VecEnv(env, num_envs, stagger, cost_budget, autoreset, keep_blow_up)
 
 
-def _placement_failed(env_state: Any) -> jax.Array:
+def _flag(env_state: Any, name: str) -> jax.Array:
     """[B] bool. A user's own environment may lack this field."""
-    return getattr(env_state, "placement_failed", jnp.zeros_like(env_state.terminated))
+    return getattr(env_state, name, jnp.zeros_like(env_state.terminated))
 
 
 def _where(condition: jax.Array, if_true: Any, if_false: Any) -> Any:

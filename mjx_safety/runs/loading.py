@@ -20,12 +20,13 @@ from mjx_safety.types import Sizes
 SHIPPED = Path(__file__).parent.parent / "policies"  # <environment id>/<algorithm>.npz
 
 
-def load_policy(source: str | Path) -> Policy:
+def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     """Read a policy from a run folder (its newest checkpoint), from an .npz file of `mjx_safety.export`, or by name.
 
     Names such as `SafetyPointGoal1-v0/ppo-lag` are files that come with the package (`shipped_policies`). A path may
-    leave out the .npz, so a folder of such files works in the same way. Compiles nothing. Raises ValueError for a
-    folder that is no run or has no checkpoint, for another version, and for an unknown name.
+    leave out the .npz, so a folder of such files works in the same way. Compiles nothing. trust: import the environment
+    of a run that names package.module:factory; nothing else in a run folder is code. Raises ValueError for a folder
+    that is no run or has no checkpoint, for another version, and for an unknown name.
     """
     if file := find_file(source):
         return policy_files.read_npz(file)
@@ -37,7 +38,12 @@ def load_policy(source: str | Path) -> Policy:
     found = checkpoint.latest(folder / "checkpoints")
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet")
-    return of_checkpoint(found, run_folder.read_config(folder))
+    try:
+        config = run_folder.read_config(folder)
+        run_folder.check_trust(run_folder.read_options(folder / run_folder.CONFIG).run.env, folder, trust)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return of_checkpoint(found, config)
 
 
 def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) -> Policy:
@@ -88,7 +94,7 @@ def _restore(path: Path, algorithm: Algorithm, sizes: Sizes) -> Any:
     like = jax.eval_shape(partial(algorithm.init, sizes), jax.random.key(0))
     try:
         return checkpoint.restore_agent(path, like)
-    except (KeyError, OSError, ValueError) as error:
+    except checkpoint.CheckpointError as error:
         raise ValueError(f"the checkpoint {path} cannot be read: {error}") from error
 
 
@@ -105,7 +111,7 @@ def find_file(source: str | Path) -> Path | None:
     path = Path(source)
     if path.suffix == ".npz":
         return path if path.is_file() else None
-    for candidate in (path, SHIPPED / path):
+    for candidate in (path, SHIPPED / path) if path.name else ():
         file = candidate.with_name(f"{candidate.name}.npz")
         if file.is_file():
             return file

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,24 +33,41 @@ class Logger(Protocol):
 
 
 class TensorBoard:
-    """Writes event files."""
+    """Writes event files as rows come, without a thread that a full disk could leave waiting.
+
+    Events are a view of metrics.jsonl. If the disk refuses them, they end, and the metrics tell of it.
+    """
 
     def __init__(self, path: Path, first_step: int):
         """first_step: events from this step on, of a run that is continued, are dropped."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
 
-        self._writer = SummaryWriter(str(path / "tensorboard"), purge_step=first_step or None)
+        folder, now = path / "tensorboard", time.time()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = RecordWriter(str(folder / f"events.out.tfevents.{int(now)}.{platform.node()}"))
+        first = [Event(wall_time=now, file_version="brain.Event:2")]
+        if first_step:
+            first.append(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+        for event in first:
+            self._file.write(event.SerializeToString())
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write the rows at once."""
-        for row in rows:
-            for name, value in _known(row).items():
-                self._writer.add_scalar(name, value, _step(row))
-        self._writer.flush()
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import Summary
+
+        with contextlib.suppress(OSError):
+            for row in rows:
+                values = [Summary.Value(tag=name, simple_value=value) for name, value in _known(row).items()]
+                event = Event(wall_time=time.time(), step=_step(row), summary=Summary(value=values))
+                self._file.write(event.SerializeToString())
+            self._file.flush()
 
     def close(self) -> None:
         """Finish the event file."""
-        self._writer.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class WandB:

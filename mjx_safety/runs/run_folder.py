@@ -14,14 +14,19 @@ from typing import Any
 
 import jax
 
-from mjx_safety.runs import loggers
+from mjx_safety.agents import checkpoint
+from mjx_safety.env.vector import BlowUp
+from mjx_safety.runs import blow_ups, files, loggers
+from mjx_safety.runs.health import Health
+from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.viz import plots
 
 Row = dict[str, float | None]
 
+CONFIG, METRICS = "config.json", "metrics.jsonl"
 PACKAGES = (
     *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
-    *("flax", "optax", "orbax-checkpoint", "numpy"),
+    *("flax", "optax", "numpy"),
 )
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
 
@@ -36,7 +41,9 @@ class RunFolder:
         self.steps_per_rollout: int = steps_per_rollout
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
         self._loggers = loggers.open_loggers(path, config, int(rows[-1]["env_steps"] or 0) + 1 if rows else 0)
-        self.diverged: str = config.get("diverged", "")  # what is not finite; empty while everything is
+        self._blow_ups = 0  # seen
+        self.diverged: str = config.get("diverged", "")  # why the training has diverged; empty if it has not
+        self.health = Health()
 
     @property
     def checkpoints(self) -> Path:
@@ -49,36 +56,38 @@ class RunFolder:
         return self.path / "learning_curve.png"
 
     def record(self, rows: list[dict[str, float]], seconds: float) -> list[Row]:
-        """Append one chunk's metrics. seconds: its wall time. Returns the rows as written.
+        """Append one chunk's metrics, all or none. seconds: its wall time. Returns the rows as written.
 
-        The first row that is not finite ends the run: it is the last row, and config.json names the culprit.
+        The first row of a training that has diverged ends the run: it is the last row, and config.json says why.
         """
-        written = []
-        bad = [index for index, row in enumerate(rows) if not all(map(math.isfinite, row.values()))]
-        if bad:
-            rows = [*rows[: bad[0]], rows[bad[0]] | {"diverged": 1.0}]
-        with (self.path / "metrics.jsonl").open("a") as file:
-            for row in rows:
-                self._seconds += seconds / len(rows)
-                written.append(self._complete(row, seconds / len(rows)))
-                file.write(json.dumps(written[-1], allow_nan=False) + "\n")
+        written, reason = [], None
+        for index, row in enumerate(rows):
+            reason = self.health.look(row)
+            if reason is not None:
+                rows = [*rows[:index], row | {"diverged": 1.0}]
+                break
+        for row in rows:
+            self._seconds += seconds / len(rows)
+            written.append(self._complete(row, seconds / len(rows)))
+        files.append(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in written))
         for logger in self._loggers:
             logger.add(written)
-        if bad:
-            self._mark_diverged(rows[-1])
         self.rows += written
+        if reason is not None:
+            self.diverged = self.config["diverged"] = reason
+            write_config(self.path, self.config)
         return written
 
-    def _mark_diverged(self, row: dict[str, float]) -> None:
-        name = next(name for name, value in row.items() if not math.isfinite(value))
-        self.diverged = f"{name} is {row[name]} in iteration {row['num_rollouts']:.0f}"
-        self.config["diverged"] = self.diverged
-        write_config(self.path, self.config)
+    def keep_blow_up(self, blow_up: BlowUp) -> None:
+        """Write the newest step whose physics was not finite, if it is new."""
+        self._blow_ups = blow_ups.save(self.path, blow_up, self._blow_ups)
 
     def close(self) -> None:
         """Draw the learning curve and finish the loggers."""
         for logger in self._loggers:
             logger.close()
+        if not self.rows:
+            return
         run = self.config["run"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
         plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
@@ -96,36 +105,70 @@ class RunFolder:
 def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFolder:
     """Start a new run folder. The caller must check that it holds no run."""
     path.mkdir(parents=True, exist_ok=True)
+    (path / METRICS).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    checkpoint.drop_after(path / "checkpoints", -1)  # of a group that ended before all its members had one
     write_config(path, config)
     return RunFolder(path, config, [], steps_per_rollout)
 
 
 def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollouts: int) -> RunFolder:
-    """Continue a run folder from a checkpoint. Drops later rows."""
+    """Continue a run folder from a checkpoint. Drops later rows and checkpoints."""
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files.write(path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     write_config(path, config)
+    checkpoint.drop_after(path / "checkpoints", num_rollouts)
     return RunFolder(path, config, rows, steps_per_rollout)
 
 
 def holds_run(path: Path) -> bool:
     """Return whether a folder is a run folder."""
-    return (path / "config.json").exists()
+    return (path / CONFIG).exists()
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:
     """Write config.json of a run."""
-    (path / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+    files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read config.json of a run."""
-    return json.loads((path / "config.json").read_text())
+    """Read config.json of a run. Raises UsageError if it is no mapping in JSON."""
+    return read_json(path / CONFIG)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a mapping. Raises UsageError if the file does not hold one."""
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} cannot be read: it holds a {type(config).__name__}, not a mapping")
+    return config
+
+
+def read_options(file: Path) -> Options:
+    """Read the options in a config.json or group.json, or raise a UsageError that says what does not fit."""
+    config = read_json(file)
+    config.pop("members", None)  # of a group
+    try:
+        return Options.from_config(config)
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{file} does not fit this version of mjx_safety: {reason}") from error
+
+
+def check_trust(env_id: str, path: Path | str, trust: bool) -> None:
+    """Refuse the environment of a run or a policy if it is code, package.module:factory, unless the user trusts it."""
+    if ":" in env_id and not trust:
+        raise UsageError(
+            f"{path} asks for the environment {env_id}, which is code of a module; "
+            "allow it with --trust (load_policy: trust=True) if you know where it is from"
+        )
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read metrics.jsonl of a run, without a last line that a crash cut short."""
-    file = path / "metrics.jsonl"
+    file = path / METRICS
     rows = []
     for line in file.read_text().splitlines() if file.exists() else ():
         try:

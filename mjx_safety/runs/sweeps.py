@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from mjx_safety.agents import Training, TrainState, init_many, sharding
 from mjx_safety.agents.train import iterate_many
-from mjx_safety.runs import training_options
+from mjx_safety.runs import files, run_folder, training_options
 from mjx_safety.runs.training_options import Options
 from mjx_safety.types import Environment
 from mjx_safety.viz.plots import Outcome, Row, known_as, last_tenth
@@ -66,7 +66,7 @@ def write(path: Path, options: Options, members: Sequence[Member]) -> None:
     """Start a group's folder."""
     path.mkdir(parents=True, exist_ok=True)
     content = {**options.to_config(), "members": [member.name for member in members]}
-    (path / FILE).write_text(json.dumps(content, indent=2) + "\n")
+    files.write(path / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def holds_group(path: Path) -> bool:
@@ -76,9 +76,7 @@ def holds_group(path: Path) -> bool:
 
 def read(path: Path) -> Options:
     """Read the options of a group."""
-    config = json.loads((path / FILE).read_text())
-    config.pop("members")
-    return Options.from_config(config)
+    return run_folder.read_options(path / FILE)
 
 
 class ManyTrainings:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 from tyro.constructors import PrimitiveConstructorSpec
@@ -42,6 +43,11 @@ Steps = Annotated[
 ]
 
 _PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
+FROM_THE_END = ("num_iterations",)  # settings that follow --total-steps; a run keeps those of its start
+OF_A_PROCESS = (  # flags of `run` that change no result, and the end
+    *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
+    *("coordinator", "num_processes", "process_id"),
+)
 SAMPLES = 16_384  # environment steps of an iteration
 OFF_POLICY_SAMPLES = 4096  # the same of off-policy algorithms
 OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy algorithm
@@ -49,11 +55,22 @@ MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a
 USUAL_ITERATIONS = 610  # of 1e7 steps
 FASTEST_PACE = 2.0  # of the multipliers, in short runs
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
+MOST = 2**31 - 1  # largest integer of JAX
+_UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
+_SIGNED = ("init_log_std", "target_entropy", "target_kl")  # negative numbers are values of these
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 
 
 class UsageError(Exception):
     """A wrong input. The message is one sentence that names the culprit and what is allowed."""
+
+    status = 2  # of the program
+
+
+class RunError(UsageError):
+    """A training that cannot go on. The message says why, and what is saved."""
+
+    status = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +115,12 @@ class RunFlags:
     """Index of this process, from 0 on. Only process 0 writes."""
     resume: Path | None = None
     """Continue this run folder. Only --total-steps may be given too."""
+    keep_blow_ups: bool = False
+    """Keep the newest step whose physics was not finite, in blow_ups/ of the run folder, so that you can repeat it."""
+    save_every: float | None = None
+    """Seconds between checkpoints; by default 60, and more where saving takes long. The first iteration is saved."""
+    resume_or_start: Path | None = None
+    """Continue this run folder if it has a checkpoint, else start there: for jobs that a scheduler repeats."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next start is fast."""
 
@@ -119,7 +142,8 @@ class Options:
     def training(self, env: Environment[Any]) -> Training:
         """Build the whole training, on worlds of `env`."""
         budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
-        venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget)
+        keep = self.run.keep_blow_ups
+        venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget, keep_blow_up=keep)
         return Training(self.worlds(venv), self.build(), self.train)
 
     def worlds(self, venv: VectorEnvironment) -> VectorEnvironment:
@@ -137,16 +161,25 @@ class Options:
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values for config.json, enough for a restart."""
-        run = dataclasses.asdict(self.run) | {"out": None, "resume": None}
+        run = dataclasses.asdict(self.run) | {"out": None, "resume": None, "resume_or_start": None}
         return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in _PARTS}
 
     @staticmethod
     def from_config(config: dict[str, Any]) -> Options:
         """Undo `to_config`."""
-        run = RunFlags(**_with_tuples(config["run"]))
+        run = _typed(RunFlags, config["run"])
         choice = choose_algorithm(run.algo)
         types: tuple[Any, ...] = (choice.train_config, choice.config, choice.constraint)
-        return Options(run, *(kind(**_with_tuples(config[name])) for name, kind in zip(_PARTS, types, strict=True)))
+        return Options(run, *(_typed(kind, config[name]) for name, kind in zip(_PARTS, types, strict=True)))
+
+    def difference(self, other: Options) -> str | None:
+        """Return a setting that makes another training of this one, with both values; None if they are the same."""
+        mine, its = self.to_config(), other.to_config()
+        for part in ("run", *_PARTS):
+            for name, value in mine[part].items():
+                if name not in (*OF_A_PROCESS, *FROM_THE_END) and value != its[part].get(name):
+                    return f"--{name.replace('_', '-')} {value}, not {its[part].get(name)}"
+        return None
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:
@@ -250,10 +283,12 @@ def check(options: Options) -> None:
     if not 0 <= run.seed < 2**32:
         raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
     _at_least("--num-seeds", run.num_seeds, 1)
+    _at_least("--save-every", run.save_every or 0.0, 0)
     choice = choose_algorithm(run.algo)
     if choice.has_budget and run.cost_limit == 0.0:
         raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
     samples = run.num_envs * unroll
+    _check_numbers(options)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
     if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
@@ -290,6 +325,27 @@ def check(options: Options) -> None:
         )
 
 
+def _check_numbers(options: Options) -> None:
+    """Refuse numbers that no training can have: infinite or negative ones, and integers beyond those of JAX."""
+    for part in ("run", *_PARTS):
+        for field in dataclasses.fields(getattr(options, part)):
+            value, flag = getattr(getattr(options, part), field.name), "--" + field.name.replace("_", "-")
+            if isinstance(value, float) and not math.isfinite(value):
+                if not (value > 0.0 and field.name in _UNBOUNDED):
+                    raise UsageError(f"{flag} is {value}; it must be a finite number")
+            if isinstance(value, float) and field.name not in _SIGNED:
+                _at_least(flag, value, 0)
+            if isinstance(value, int) and field.name != "total_steps":
+                at_most(flag, value)
+            if part != "run" and isinstance(value, int) and not isinstance(value, bool):
+                _at_least(flag, value, 1)
+    run, unroll = options.run, options.train.unroll_length
+    if run.num_envs * unroll > MOST:
+        raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {MOST}")
+    if run.total_steps > MOST * run.num_envs * unroll:
+        raise UsageError(f"--total-steps is {run.total_steps}; it must be at most {MOST} iterations")
+
+
 def check_sources(options: Options, cost_names: Sequence[str]) -> None:
     """Refuse a limit for a source of cost that the environment lacks."""
     for name in parse_limits(options.run.cost_limits):
@@ -300,9 +356,35 @@ def check_sources(options: Options, cost_names: Sequence[str]) -> None:
             )
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn the lists of JSON into the tuples of configs."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _typed(kind: type, values: Any) -> Any:
+    """Build a config of a class from the values of JSON, whose lists become tuples. Raises TypeError for wrong ones."""
+    if not isinstance(values, dict):
+        raise TypeError(f"the settings of {kind.__name__} are {values!r}, not a mapping")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name, hint in get_type_hints(kind).items():
+        if name in values and not _fits(values[name], hint):
+            raise TypeError(f"{name} is {values[name]!r}")
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value of JSON fits the type of a setting."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in parts
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, parts[0]) for each in value)
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else str if hint is Path else hint)
+
+
+def at_most(flag: str, value: float, most: float = MOST) -> None:
+    """Refuse a number that is too large. most: by default the largest integer of JAX."""
+    if not value <= most:
+        raise UsageError(f"{flag} is {value}; it must be at most {most}")
 
 
 def _at_least(flag: str, value: float, least: float) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from pathlib import Path
 from typing import Any
 
 import mujoco
 
 from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Accuracy, Engine, digest
+from mjx_safety.sim.robot_paths import outside
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.locomotion.config import LocomotionConfig, check_model
 
@@ -66,6 +68,9 @@ class LoneRobot:
 
 def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accuracy = "fast") -> LoneRobot:
     """Compile the model of an engine (see above)."""
+    stray = outside(Path(config.xml), Path(config.xml).parent)
+    if stray is not None:
+        raise ValueError(f"the model {config.xml} asks for {stray!r}, which is outside of its folder")
     spec = mujoco.MjSpec.from_file(str(config.xml))
     spec.option.disableflags |= FLAGS[engine]
     body = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import mujoco
 import numpy as np
 
+from mjx_safety.sim.robot_paths import outside
 from mjx_safety.world.robots.base import Robot
 
 _JOINT, _DYN, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtDyn, mujoco.mjtSensor, mujoco.mjtEq
@@ -55,7 +57,11 @@ SUBTREES = (_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SU
 
 def read_robot(robot: Robot) -> mujoco.MjSpec:
     """Read and check a robot's file. Its defaults apply to its own parts, not to the objects."""
-    where = describe(robot)
+    where, xml = describe(robot), Path(robot.xml)
+    root = xml.parent if robot.asset_folder is None else Path(robot.asset_folder)
+    stray = outside(xml, root)
+    if stray is not None:
+        raise ValueError(f"{where} asks for {stray!r}, which is outside of {root}: asset_folder allows another folder")
     try:
         spec = mujoco.MjSpec.from_file(str(robot.xml))
         root = spec.body("robot")

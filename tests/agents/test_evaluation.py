@@ -174,6 +174,7 @@ def make_run(path, *flags, costs=(30.0, 20.0, 10.0)):
     training = options.training(env)
     state = init(training.venv, training.algorithm, jax.random.key(options.run.seed))
     folder = run_folder.create(path, options.to_config(), 64)
+    folder.close()
     checkpoint.save(folder.checkpoints, state.replace(num_rollouts=jnp.int32(len(costs))))
     lines = [
         {"env_steps": 64 * (i + 1), "seconds": i + 1.0, "cost_rate": 0.1, "cost_estimate": cost, "violation": cost}
@@ -284,7 +285,7 @@ def test_several_runs_and_groups(tmp_path, build, capsys):
 
 
 def test_limits_for_sources(tmp_path, build, capsys):
-    flags = ["--algo", "ppo-lag", "--cost-limits", "probe=3", "--env", "my.module:factory"]
+    flags = ["--algo", "ppo-lag", "--cost-limits", "probe=3", "--env", "Mine-v0"]
     make_run(tmp_path / "run", *flags, costs=(4.0, -1.0))
     result = ask(capsys, tmp_path / "run")
     assert result["cost_limits"] == {"probe": 3.0}
@@ -316,7 +317,7 @@ def test_wrong_input_ends_with_one_sentence(lag, tmp_path, build, capsys):
     shutil.rmtree(broken / "checkpoints")
     refuse(capsys, f"{broken} has no checkpoint to evaluate", lag, broken)
     (broken / "config.json").write_text("{")
-    refuse(capsys, "config.json does not fit this version", broken)
+    refuse(capsys, "config.json cannot be read", broken)
     (broken / "config.json").write_text(json.dumps({"run": {"algo": "nonsense"}}))
     refuse(capsys, "nonsense is unknown", broken)
     other = shutil.copytree(lag, tmp_path / "other")

@@ -156,7 +156,17 @@ def test_slices_cover_the_observation_in_order(case):
 
 def test_an_episode_starts_at_rest_without_cost(case):
     first = case.states[0]
-    for name in ("reward", "cost", "costs", "goal_met", "terminated", "truncated", "step_count", "placement_failed"):
+    for name in (
+        "reward",
+        "cost",
+        "costs",
+        "goal_met",
+        "terminated",
+        "truncated",
+        "step_count",
+        "placement_failed",
+        "blew_up",
+    ):
         np.testing.assert_array_equal(getattr(first, name), 0, err_msg=name)
     np.testing.assert_array_equal(first.data.qvel, 0)
     np.testing.assert_array_equal(first.data.time, 0)
@@ -208,6 +218,7 @@ def test_states_keep_their_shapes_and_types(case):
         "terminated": ((B,), "bool"),
         "truncated": ((B,), "bool"),
         "placement_failed": ((B,), "bool"),
+        "blew_up": ((B,), "bool"),
         "step_count": ((B,), "int32"),
     }
     for name, (shape, dtype) in shapes.items():

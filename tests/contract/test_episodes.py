@@ -167,6 +167,7 @@ def test_a_blow_up_ends_the_episode_with_a_penalty_and_a_cost(goal1, field, valu
     after = goal1.step(goal1.scene(**{field: value}), jnp.ones(2))
     assert after.reward == -10 and after.cost == 1
     assert after.terminated and not after.truncated and not after.goal_met
+    assert after.blew_up and not goal1.step(goal1.scene(), jnp.ones(2)).blew_up
     assert np.all(np.isfinite(after.obs)) and np.all(np.isfinite(after.costs))
 
 
@@ -176,5 +177,6 @@ def test_one_world_that_blows_up_leaves_the_others_alone(world, tmp_path, monkey
     broken = states.replace(data=states.data.replace(qvel=states.data.qvel.at[1].set(1e30)))
     expected, after = (world.steps(s, jnp.full((B, 2), 0.5)) for s in (states, broken))
     np.testing.assert_array_equal(after.terminated, np.arange(B) == 1)
+    np.testing.assert_array_equal(after.blew_up, after.terminated)
     for i in (0, 2, B - 1):
         assert_equal(row(after, i), row(expected, i))

@@ -74,7 +74,17 @@ def test_slices_cover_the_observation_in_order(case):
 
 def test_an_episode_starts_near_the_models_pose_without_cost(case):
     first = case.states[0]
-    for name in ("reward", "cost", "costs", "goal_met", "terminated", "truncated", "step_count", "placement_failed"):
+    for name in (
+        "reward",
+        "cost",
+        "costs",
+        "goal_met",
+        "terminated",
+        "truncated",
+        "step_count",
+        "placement_failed",
+        "blew_up",
+    ):
         np.testing.assert_array_equal(getattr(first, name), 0, err_msg=name)
     noise = case.env.config.reset_noise
     shift = np.abs(np.asarray(first.data.qpos) - case.env.mj_model.qpos0)

@@ -112,7 +112,8 @@ def test_the_time_limit_truncates():
 def test_a_blow_up_ends_the_episode_where_it_was():
     before = state_of(CHEETAH, qvel={5: 1e9})
     state = world_of(CHEETAH).step(before, jnp.zeros(6))
-    assert state.terminated and state.cost == 1.0 and state.reward == -10.0 and state.costs[0] == 0.0
+    assert state.blew_up and state.terminated
+    assert state.cost == 1.0 and state.reward == -10.0 and state.costs[0] == 0.0
     np.testing.assert_array_equal(state.data.qpos, before.data.qpos)
 
 

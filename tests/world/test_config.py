@@ -90,6 +90,7 @@ WRONG = [
     *each(Point, "placements", NOT_PLACEMENTS, "at least one rectangle"),
     *each(Point, "locations", NOT_LOCATIONS, "pairs (x, y) in m"),
     *each(Point, "xml", ("no_such.xml", ".", "", None), "the path of an MJCF file"),
+    *each(Point, "asset_folder", ("no_such", __file__, 3, ""), "the path of a folder, or None"),
     *each(Point, "root_joint", ("ball", None), "'planar' or 'free'"),
     *each(Point, "angle_components touches_floor", NOT_BOOLS, BOOL),
     *each(Point, "floor_points", (0, *(value for value in NOT_COUNTS if value is not None)), COUNT + "1"),

@@ -11,6 +11,9 @@ import mujoco
 import numpy as np
 from mujoco.mjx._src import collision_convex, collision_driver, collision_primitive, math
 
+from mjx_safety.sim.fixes.known import require_known
+
+require_known()
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)), np.float32)
 FIRST = np.tri(8, k=-1, dtype=bool)  # order of two equally low corners
 COINCIDENT = 1e-4  # m; nearer contact points count as one, because MJX is not more exact at coincident edges

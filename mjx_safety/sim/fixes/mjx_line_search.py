@@ -11,6 +11,9 @@ import mujoco
 from mujoco import mjx
 from mujoco.mjx._src import solver, support
 
+from mjx_safety.sim.fixes.known import require_known
+
+require_known()
 _BRACKETING = solver._linesearch
 
 

@@ -14,8 +14,10 @@ from mujoco import mjx
 from mujoco.mjx._src import math, smooth, solver, support
 
 from mjx_safety.sim.fixes import small_systems
+from mjx_safety.sim.fixes.known import require_known
 from mjx_safety.sim.fixes.mjx_line_search import line_search
 
+require_known()
 _SOLVE, _SOLVE_M = solver.solve, smooth.solve_m
 
 

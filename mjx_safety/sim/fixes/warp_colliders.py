@@ -9,6 +9,10 @@ import warp as wp
 from mujoco.mjx.third_party.mujoco_warp._src import collision_primitive
 from mujoco.mjx.third_party.mujoco_warp._src.collision_primitive_core import mat23f, plane_sphere
 
+from mjx_safety.sim.fixes.known import require_known
+
+require_known()
+
 NORMAL_ONLY = wp.constant(1e-6)  # smallest horizontal part of an axis at which a capsule has a direction on the plane
 
 

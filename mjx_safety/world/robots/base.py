@@ -49,6 +49,8 @@ class Robot(AbstractPlaced):
     """Pairs of its own geoms that collide (mjx; mujoco: all)."""
     keepout: float = static(default=0.4)
     """Radius of the keepout circle, in m."""
+    asset_folder: str | None = None
+    """Folder that holds all files that the model asks for, such as meshes; None: the folder of the model."""
     start_yaw: float | None = None
     """Heading at reset, in rad; None: uniform in [0, 2 pi)."""
 
@@ -57,6 +59,9 @@ class Robot(AbstractPlaced):
         super().check()
         freeze(self, "sensors", "self_contacts", "heights", "start_joints")
         require(set(self.heights) <= set(self.sensors), self, "heights", "a tuple of names among `sensors`")
+        folder = self.asset_folder
+        is_folder = folder is None or (isinstance(folder, (str, Path)) and folder != "" and Path(folder).is_dir())
+        require(is_folder, self, "asset_folder", "the path of a folder, or None")
         angles = all(isinstance(x, (int, float)) and math.isfinite(x) for x in self.start_joints)
         require(angles, self, "start_joints", "a tuple of angles in rad")
         names = isinstance(self.sensors, tuple) and all(isinstance(name, str) for name in self.sensors)

@@ -2,12 +2,15 @@
 
 import importlib
 import inspect
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from mujoco.mjx._src import collision_driver, forward, solver
+from packaging.requirements import Requirement
 
-from mjx_safety.sim.fixes import mjx_colliders
+from mjx_safety.sim.fixes import known, mjx_colliders
 
 MJX, WARP = "mujoco.mjx._src", "mujoco.mjx.third_party.mujoco_warp._src"
 PLACES = [  # what breaks, module, function, its parameters
@@ -64,3 +67,24 @@ def test_the_solver_calls_its_line_search_by_the_replaced_name():
         f"mujoco-mjx {version('mujoco-mjx')} no longer calls solver._linesearch: the exact line search is never used."
     )
     assert "_linesearch(" in inspect.getsource(solver.solve), said
+
+
+PATCHES = sorted(path.stem for path in Path(known.__file__).parent.glob("*.py") if "mujoco.mjx" in path.read_text())
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_patch_refuses_a_version_that_it_does_not_know(name, monkeypatch):
+    """Read anew, with another version: the module says which ones it knows."""
+    if name.startswith("warp"):
+        pytest.importorskip("warp", reason="needs the extra 'warp'")
+    source = (Path(known.__file__).parent / f"{name}.py").read_text()
+    monkeypatch.setattr(known, "version", lambda package: "3.99.1")
+    with pytest.raises(ImportError, match=r"mujoco-mjx 3\.99\.1 is installed, .* private parts of 3\.17 only"):
+        exec(compile(source, name, "exec"), {"__name__": f"again_{name}"})
+
+
+def test_the_bounds_of_the_package_admit_only_known_versions():
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    bounds = next(Requirement(text) for text in project["dependencies"] if text.startswith("mujoco-mjx"))
+    minors = [f"3.{minor}" for minor in range(100) if f"3.{minor}.0" in bounds.specifier]
+    assert minors == list(known.KNOWN)

@@ -1,0 +1,176 @@
+"""What a training command means: its options, its folder, and whether it starts or continues."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from mjx_safety.agents import TrainState, checkpoint
+from mjx_safety.cli import common
+from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs.sweeps import Member
+from mjx_safety.runs.training_options import Options, UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One training, or several side by side, and their folder."""
+
+    options: Options  # as given
+    members: list[Member]
+    path: Path
+    resumes: bool
+
+    @property
+    def is_group(self) -> bool:
+        """Whether several trainings run side by side."""
+        return bool(self.options.run.sweep) or self.options.run.num_seeds > 1
+
+    @property
+    def folders(self) -> list[Path]:
+        """One run folder per member."""
+        return [self.path / member.name for member in self.members] if self.is_group else [self.path]
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Environment steps of one training per iteration."""
+        return self.options.run.num_envs * self.options.train.unroll_length
+
+    @property
+    def newest(self) -> str | None:
+        """Name of the newest checkpoint that all members have which did not diverge; None if there is none."""
+        going = [set(_checkpoints(folder)) for folder in self.folders if not self._is_lost(folder)]
+        return max(set.intersection(*going) if going else (), key=int, default=None)
+
+    def _is_lost(self, folder: Path) -> bool:
+        """Whether a member of a group has diverged."""
+        return self.is_group and run_folder.holds_run(folder) and bool(run_folder.read_config(folder).get("diverged"))
+
+    def check_folder(self) -> None:
+        """Refuse to start where a training is."""
+        if not self.resumes and self.newest is None and self.options.run.resume_or_start:
+            return
+        if not self.resumes and _holds_training(self.path):
+            raise UsageError(
+                f"--out {self.path} already holds a run; choose another folder, or continue it with "
+                f"--resume {self.path}"
+            )
+
+    def restore(self, start: Callable[[], TrainState]) -> TrainState:
+        """Read the newest checkpoints. All members of a group use the same iteration."""
+        like, newest = jax.eval_shape(start), self.newest
+        if newest is None:
+            raise UsageError(
+                f"--resume {self.path} has no checkpoint to continue from; start it anew with another --out"
+            )
+        done, per_rollout = int(newest), self.steps_per_rollout
+        if self.options.run.total_steps < (done + 1) * per_rollout:
+            raise UsageError(
+                f"--total-steps is {self.options.run.total_steps}, but {self.path} is already at {done * per_rollout}; "
+                f"it must be at least {(done + 1) * per_rollout}"
+            )
+        paths = [folder / "checkpoints" / newest for folder in self.folders if not self._is_lost(folder)]
+        try:
+            if not self.is_group:
+                return checkpoint.restore(paths[0], like)
+            single = jax.eval_shape(lambda states: sweeps.unstack(states, 0), like)
+            states = [checkpoint.restore(path, single) for path in paths]
+            left = iter(states)  # a member that diverged takes the place of another one, and its results are dropped
+            return sweeps.stack([states[0] if self._is_lost(folder) else next(left) for folder in self.folders])
+        except checkpoint.CheckpointError as error:
+            older = [name for name in _checkpoints(paths[0].parents[1]) if int(name) < done]
+            hint = f"; delete {paths[0].name} to continue from {max(older)}" if older else ""
+            raise UsageError(f"{error}{hint}") from error
+
+
+def read(argv: Sequence[str]) -> Plan:
+    """Read a command line."""
+    asks = {word.split("=")[0] for word in argv}
+    if "--resume" in asks and not {"-h", "--help"} & asks:
+        return _resumed(argv)
+    options = common.parse(argv)
+    run = dataclasses.replace(options.run, physics=common.resolve_physics(options.run.physics))
+    options = dataclasses.replace(options, run=run)
+    if run.resume_or_start is not None:
+        return _resumed_or_started(options, run.resume_or_start)
+    return _plan(options, run.out or run_folder.default_path(run.env, run.algo, run.seed), resumes=False)
+
+
+def _plan(options: Options, path: Path, resumes: bool) -> Plan:
+    """Check the options of all members."""
+    training_options.check(options)
+    plan = Plan(options, sweeps.expand(options), path, resumes)
+    for member in plan.members:
+        training_options.check(member.options)
+    plan.check_folder()
+    return plan
+
+
+def _resumed(argv: Sequence[str]) -> Plan:
+    """Read the flags of a continued training."""
+
+    def flags(
+        resume: Path,
+        total_steps: training_options.Steps | None = None,
+        trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+        compilation_cache: bool = True,
+        coordinator: str = "",
+        num_processes: int = 1,
+        process_id: int = 0,
+    ) -> tuple:
+        """Continue a training with the settings in its config.json.
+
+        Args:
+            resume: Run folder, or the folder of a group.
+            total_steps: New end of the training, in environment steps since its start.
+            trust: Import the environment if it is package.module:factory, which is code.
+            compilation_cache: Keep compiled programs in the user's cache folder.
+            coordinator: As for a new training.
+            num_processes: As for a new training.
+            process_id: As for a new training.
+        """
+        del coordinator, num_processes, process_id  # `join_processes` has read them
+        return resume, total_steps, trust, compilation_cache
+
+    path, total_steps, trust, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
+    if not _holds_training(path):
+        raise UsageError(
+            f"--resume {path} is not a run folder: it has no config.json; --resume-or-start would start a run there"
+        )
+    options = _read(path)
+    run_folder.check_trust(options.run.env, path, trust)
+    run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
+    return _plan(dataclasses.replace(options, run=run), path, resumes=True)
+
+
+def _resumed_or_started(options: Options, path: Path) -> Plan:
+    """Continue the run of a folder if it is of these options and has a checkpoint. Otherwise start one there."""
+    if options.run.out is not None:
+        raise UsageError(f"--out {options.run.out} has no use beside --resume-or-start {path}; leave one of them out")
+    if not _holds_training(path):
+        return _plan(options, path, resumes=False)
+    stored = _read(path)
+    difference = stored.difference(options)
+    if difference is not None:
+        raise UsageError(f"--resume-or-start {path} holds a run with other settings: {difference}")
+    if Plan(stored, sweeps.expand(stored), path, resumes=True).newest is None:
+        return _plan(options, path, resumes=False)
+    given = {name: getattr(options.run, name) for name in training_options.OF_A_PROCESS}
+    return _plan(dataclasses.replace(stored, run=dataclasses.replace(stored.run, **given)), path, resumes=True)
+
+
+def _holds_training(path: Path) -> bool:
+    return run_folder.holds_run(path) or sweeps.holds_group(path)
+
+
+def _read(path: Path) -> Options:
+    return sweeps.read(path) if sweeps.holds_group(path) else run_folder.read_options(path / run_folder.CONFIG)
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    return [path.name for path in checkpoint.found(folder / "checkpoints")]

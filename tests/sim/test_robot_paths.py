@@ -1,0 +1,64 @@
+"""A robot's file reads nothing outside of its folder."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import mjx_safety
+from mjx_safety.sim.robot_paths import outside
+from mjx_safety.world.robots.point import POINT
+
+SECRET = "<mujocoinclude><worldbody/></mujocoinclude>"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "secret.xml").write_text(SECRET)
+    robot = tmp_path / "robot"
+    (robot / "parts").mkdir(parents=True)
+    (robot / "link").symlink_to(tmp_path)
+    (robot / "parts" / "inner.xml").write_text("<mujocoinclude><include file='../../secret.xml'/></mujocoinclude>")
+    return robot
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<mujoco><include file='../secret.xml'/></mujoco>",
+        "<mujoco><include file='link/secret.xml'/></mujoco>",
+        "<mujoco><include file='parts/inner.xml'/></mujoco>",
+        "<mujoco><include file='{root}/secret.xml'/></mujoco>",
+        "<mujoco><include file='..\\secret.xml'/></mujoco>",
+        "<mujoco><compiler meshdir='..'/><asset><mesh file='a.stl'/></asset></mujoco>",
+        "<mujoco><compiler assetdir='/etc'/></mujoco>",
+        "<mujoco><compiler meshdir='parts'/><asset><mesh file='../../a.stl'/></asset></mujoco>",
+        "<mujoco><asset><texture fileup='/etc/hostname'/></asset></mujoco>",
+        "<mujoco><asset><hfield file='file:///etc/hostname'/></asset></mujoco>",
+        "<mujoco><asset><model file='../secret.xml'/></asset></mujoco>",
+    ],
+)
+def test_paths_that_lead_out_are_refused(folder, text):
+    xml = folder / "robot.xml"
+    xml.write_text(text.replace("{root}", str(folder.parent)))
+    assert outside(xml, folder) is not None
+    with pytest.raises(ValueError, match="which is outside of"):
+        mjx_safety.make("SafetyPointGoal0-v0", robot=dataclasses.replace(POINT, xml=str(xml)), physics="mujoco")
+    assert outside(xml, folder.parent) is None or "secret" not in text
+
+
+@pytest.mark.parametrize("text", ["<mujoco><include file='parts/a.xml'/></mujoco>", "<mujoco/>", "no xml"])
+def test_paths_that_stay_are_none_of_its_business(folder, text):
+    (folder / "robot.xml").write_text(text)
+    assert outside(folder / "robot.xml", folder) is None
+
+
+def test_another_folder_can_be_allowed(folder):
+    xml = folder / "robot.xml"
+    text = Path(POINT.xml).read_text().replace("<worldbody>", "<include file='../secret.xml'/><worldbody>", 1)
+    xml.write_text(text)
+    robot = dataclasses.replace(POINT, xml=str(xml))
+    with pytest.raises(ValueError, match=r"asks for '\.\./secret\.xml', which is outside of"):
+        mjx_safety.make("SafetyPointGoal0-v0", robot=robot, physics="mujoco")
+    robot = dataclasses.replace(robot, asset_folder=str(folder.parent))
+    assert mjx_safety.make("SafetyPointGoal0-v0", robot=robot, physics="mujoco").action_size == 2
