@@ -50,7 +50,7 @@ def _read(path: Path, sizes: Sizes) -> tuple[Options, TrainState]:
     except UsageError as error:
         raise UsageError(f"--init-from {path}: {error}") from error
     # An environment that is code is not imported. Its sizes must be those of the new one.
-    env = sizes if ":" in options.run.env else common.build_env(options.run.env, "mujoco")
+    env: Any = sizes if ":" in options.run.env else options.worlds(common.build_env(options.run.env, "mujoco"))
     for name in ("obs_size", "action_size"):
         if getattr(env, name) != getattr(sizes, name):
             raise UsageError(

@@ -54,7 +54,7 @@ def _main(argv: Sequence[str]) -> None:
         shares_members = plan.is_group and len(plan.members) % num_devices == 0
         start, iterate_fn = _functions(plan, env, mesh if shares_members else None)
         if options.run.init_from and not plan.resumes:
-            start = init_from.begin(start, Path(options.run.init_from), env, plan.is_group)
+            start = init_from.begin(start, Path(options.run.init_from), options.worlds(env), plan.is_group)
         where = None
         if mesh is not None and shares_members:
             where = sharding.member_shardings(mesh, jax.eval_shape(start))

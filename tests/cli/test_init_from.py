@@ -82,6 +82,13 @@ def test_every_member_of_a_group_starts_there(first):
     assert len({tuple(row) for row in np.asarray(jax.random.key_data(state.key)).tolist()}) == 3
 
 
+def test_policies_that_observe_their_budget_go_on_too(tmp_path):
+    saute = [*FLAGS, "--algo", "ppo-saute", "--num-minibatches", "4", "--cost-limit", "2"]
+    assert train.main([*saute, "--out", str(tmp_path / "first")]) == 0
+    second = [*saute, "--init-from", str(tmp_path / "first"), "--out", str(tmp_path / "second")]
+    assert train.main(second) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
