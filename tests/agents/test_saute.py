@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.saute import BudgetWorlds, SauteSettings
 from mjx_safety.agents.train import init, iterate
+from mjx_safety.agents.trpo import TRPOConfig, trpo
 from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
 
@@ -32,14 +34,19 @@ def test_the_budget_shrinks_by_the_cost_and_comes_back_with_a_new_episode(key):
             assert_array_equal(getattr(states, name), getattr(expected, name))
 
 
-def test_ppo_keeps_the_budget_in_every_episode():
+SMALL = {"hidden_sizes": (16,), "num_minibatches": 4, "num_critic_passes": 2, "critic_learning_rate": 1e-2}
+FAST = {"num_passes": 4, "learning_rate": 3e-3, "target_kl": 0.02, "entropy_coef": 0.0}
+
+
+@pytest.mark.parametrize("make", ["ppo", pytest.param("trpo", marks=pytest.mark.slow)])
+def test_the_budget_is_kept_in_every_episode(make):
     """A limit of 15: the best constant action, 0.5, uses it up and returns 15. What explores needs some room."""
     worlds = BudgetWorlds(vectorize(probe_envs.CostlyTarget(), 64, stagger=True), 15.0, unsafe_reward=-2.0)
-    config = PPOConfig(
-        hidden_sizes=(16,), num_minibatches=4, num_passes=4, num_critic_passes=2, learning_rate=3e-3, target_kl=0.02,
-        critic_learning_rate=1e-2, init_log_std=-1.5, entropy_coef=0.0,
-    )  # fmt: skip
-    algorithm = ppo(config, SauteSettings().build(15.0))
+    constraint = SauteSettings().build(15.0)
+    if make == "ppo":
+        algorithm = ppo(PPOConfig(**SMALL, **FAST, init_log_std=-1.5), constraint)
+    else:
+        algorithm = trpo(TRPOConfig(**SMALL, init_log_std=-1.5), constraint)
 
     @jax.jit
     def trained(key):

@@ -23,8 +23,8 @@ FLAGS = ["--env", ENV, "--num-envs", "4", "--unroll-length", "8", "--total-steps
 FLAGS += ["--physics", "mujoco", "--no-compilation-cache", "--keep-policies"]
 ALGOS = {
     "ppo-lag": ["--num-minibatches", "2"],
-    "sac-lag": ["--batch-size", "8", "--random-steps", "16"],
-    "td3-lag": ["--batch-size", "8", "--random-steps", "16"],
+    "sac-lag": ["--batch-size", "8", "--random-steps", "16", "--hidden-sizes", "64", "64"],
+    "td3-lag": ["--batch-size", "8", "--random-steps", "16", "--hidden-sizes", "64", "64"],
 }
 DOCS = Path(__file__).parent.parent.parent / "docs" / "policies.md"
 
