@@ -13,7 +13,7 @@ STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test slow lint docs pictures clean
+.PHONY: help install train test slow lint docs pictures release clean
 
 help:
 	@echo "make train [ARGS=...]  train an agent, e.g. make train ARGS=\"--env SafetyPointGoal2-v0\""
@@ -22,6 +22,7 @@ help:
 	@echo "make lint              ruff check, ruff format --check, pyright"
 	@echo "make docs              write the generated parts of docs/ and build the site into build/site"
 	@echo "make pictures          draw the environments for docs/ anew"
+	@echo "make release           build sdist and wheel into dist and check both; CONTRIBUTING.md has the other steps"
 	@echo "make install           only make $(VENV) and install the package with the extras $(EXTRAS)"
 	@echo "make clean             remove $(VENV), caches and builds; runs/ stays"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), EXTRAS=$(EXTRAS)"
@@ -58,6 +59,13 @@ docs: $(STAMP)
 
 pictures: $(STAMP)
 	@$(BIN)/python docs/generate.py
+
+release: $(STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m build --quiet --outdir dist .
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/check-wheel-contents dist/*.whl
+	@$(BIN)/pyright --verifytypes mjx_safety --ignoreexternal | grep "Type completeness"
 
 clean:
 	rm -rf $(VENV) .cache .jax_cache .pytest_cache .ruff_cache build dist

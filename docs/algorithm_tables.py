@@ -21,12 +21,6 @@ ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
 CAMPAIGN = RESULTS.parent / "campaign"  # trained with the defaults by benchmarks/campaign.py
 EARLIER = " (earlier settings)"  # code and defaults of the commit in the file
-PAGES = {  # name -> file of its page, without ending
-    "ppo": "ppo", "ppo-lag": "lagrangian", "ppo-lag-adam": "lagrangian", "ppo-lag-softplus": "lagrangian",
-    "ppo-pid": "pid", "ppo-early": "early_termination", "trpo": "trpo", "trpo-lag": "lagrangian", "trpo-pid": "pid",
-    "trpo-early": "early_termination", "cpo": "cpo", "pcpo": "pcpo", "focops": "focops", "cup": "cup", "p3o": "p3o",
-    "ipo": "ipo", "crpo": "crpo", "sac-lag": "sac",
-}  # fmt: skip
 MANY = 2  # curves that a page shows; the rest is linked
 NO_LIMIT = ("ppo", "trpo")
 
@@ -208,7 +202,5 @@ def catalogue() -> str:
     """Return one line for each name that `--algo` takes."""
     rows = []
     for name, choice in ALGORITHMS.items():
-        if name not in PAGES:
-            raise SystemExit(f"docs/algorithm_tables.py has no page for the algorithm {name!r}")
-        rows.append([f"`{name}`", choice.summary, f"[{title_of(PAGES[name])}]({PAGES[name]}.md)"])
+        rows.append([f"`{name}`", choice.summary, f"[{title_of(choice.page)}]({choice.page}.md)"])
     return table(["`--algo`", "Algorithm", "Page"], rows)

@@ -40,6 +40,8 @@ from mjx_safety.world.tasks.push import Push
 from mjx_safety.world.tasks.run import Run
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from mjx_safety.runs.policy import Policy
 
 __version__ = "0.1.0"
@@ -47,7 +49,7 @@ __version__ = "0.1.0"
 
 def render(
     env: AbstractEnv, state: State, *, camera: str = "track", width: int = 480, height: int = 360, halo: bool = True
-):
+) -> Image:
     """Draw a state with MuJoCo's renderer. Returns a Pillow image, which a notebook shows.
 
     state: of one world, or of a batch [B] of up to 64 worlds, which are put side by side; camera: one of

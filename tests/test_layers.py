@@ -16,7 +16,19 @@ SEES_ONLY = {
     "agents": {"types", "core"},
     "interop": {"types", "__init__", "viz", "registry"},
 }  # stricter than the order
-PROGRAMS = {"__main__", "train", "evaluate", "render", "plot", "play", "benchmark", "export", "record", "clone"}
+PROGRAMS = {
+    "__main__",
+    "train",
+    "evaluate",
+    "render",
+    "plot",
+    "play",
+    "benchmark",
+    "export",
+    "record",
+    "clone",
+    "submit",
+}
 # Looks upwards, inside functions: `mjx_safety.render` and `load_policy` load what they need when somebody calls them.
 LATE = {("__init__", "viz"), ("__init__", "runs")}
 APART = ("world.robots", "world.tasks")  # their files import none of their own folder but the shared ones

@@ -1,6 +1,7 @@
 """What is published works: source archive -> wheel -> an empty virtual environment, away from the checkout."""
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -90,6 +91,7 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(wheel):
         "viz/replay.css",
         "viz/replay.js",
         "runs/published_scores.json",
+        "policies/SafetyPointGoal1-v0/ppo-lag.npz",
     } <= mine
 
 
@@ -124,3 +126,22 @@ def test_a_real_installation(wheel, tmp_path):
     assert "Wrote film.mp4" in run(
         [python, "-m", "mjx_safety.render", "SafetyPointGoal1-v0", "--steps", "10"], tmp_path
     )
+
+
+@pytest.mark.slow
+def test_what_an_index_would_refuse(sdist, wheel):
+    """Metadata and README render, and the wheel has no stray files."""
+    for package in ("twine", "check_wheel_contents"):
+        pytest.importorskip(package)
+    run([sys.executable, "-m", "twine", "check", "--strict", sdist, wheel], ROOT)
+    run([sys.executable, "-m", "check_wheel_contents", wheel], ROOT)
+
+
+@pytest.mark.slow
+def test_types_are_complete():
+    """Users' type checkers know what the package exports."""
+    pytest.importorskip("pyright")
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", "mjx_safety"]
+    done = subprocess.run([*command, "--ignoreexternal"], cwd=ROOT, capture_output=True, text=True)
+    share = re.search(r"Type completeness score: ([0-9.]+)%", done.stdout)
+    assert share and float(share[1]) >= 95.0, done.stdout[-2000:] + done.stderr

@@ -29,12 +29,14 @@ from mjx_safety.agents.ipo import IPOConfig, ipo
 from mjx_safety.agents.p3o import P3OConfig, p3o
 from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
+from mjx_safety.agents.rcpo import RCPOConfig, rcpo
 from mjx_safety.agents.returns import gae
 from mjx_safety.agents.sac import SACConfig, sac
+from mjx_safety.agents.td3 import TD3Config, td3
 from mjx_safety.agents.train import Chunk, Training, init, init_many, iterate, iterate_many, make_chunk, train
 from mjx_safety.agents.trpo import TRPOConfig, trpo
 from mjx_safety.agents.trust_region import conjugate_gradient, cpo_direction, solve_cpo_dual
-from mjx_safety.agents.types import Algorithm, Constraint, TrainConfig, TrainState
+from mjx_safety.agents.types import Algorithm, Constraint, OffPolicyTrainConfig, TrainConfig, TrainState
 
 __all__ = [
     "ALGORITHMS",
@@ -48,11 +50,14 @@ __all__ = [
     "Episodes",
     "FOCOPSConfig",
     "IPOConfig",
+    "OffPolicyTrainConfig",
     "P3OConfig",
     "PCPOConfig",
     "PIDGains",
     "PPOConfig",
+    "RCPOConfig",
     "SACConfig",
+    "TD3Config",
     "TRPOConfig",
     "TrainConfig",
     "TrainState",
@@ -79,12 +84,14 @@ __all__ = [
     "pid_lagrangian",
     "ppo",
     "projected_ascent",
+    "rcpo",
     "run_episodes",
     "run_episodes_on_host",
     "sac",
     "softplus_adam",
     "solve_cpo_dual",
     "summarise",
+    "td3",
     "train",
     "trpo",
     "unconstrained",

@@ -1,4 +1,4 @@
-"""The algorithms by name, for the command line: the settings that become flags, and the builders.
+"""The algorithms by name, for the command line.
 
 A new algorithm is one line in ALGORITHMS.
 """
@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flax import struct
-
-from mjx_safety.agents.constraints import (
-    CostLimit,
-    PIDGains,
-    clamped_adam,
-    hard_limit,
-    lagrangian,
-    pid_lagrangian,
-    projected_ascent,
-    softplus_adam,
+from mjx_safety.agents.constraint_settings import (
+    ClampedAdamSettings,
+    ConstraintSettings,
+    MarginSettings,
+    NoMultiplier,
+    ProjectedAscentSettings,
+    SoftplusAdamSettings,
 )
+from mjx_safety.agents.constraints import CostLimit, PIDGains
 from mjx_safety.agents.cpo import CPOConfig, cpo
 from mjx_safety.agents.crpo import CRPOConfig, crpo
 from mjx_safety.agents.cup import CUPConfig, cup
@@ -28,142 +25,88 @@ from mjx_safety.agents.ipo import IPOConfig, ipo
 from mjx_safety.agents.p3o import P3OConfig, p3o
 from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
-from mjx_safety.agents.sac import SACConfig, sac
+from mjx_safety.agents.rcpo import RCPOConfig, rcpo
+from mjx_safety.agents.sac import PricePIDGains, PriceSettings, SACConfig, sac
+from mjx_safety.agents.saute import BudgetWorlds, SauteSettings
+from mjx_safety.agents.td3 import TD3Config, td3
 from mjx_safety.agents.trpo import TRPOConfig, trpo
 from mjx_safety.agents.types import Algorithm, Constraint, OffPolicyTrainConfig, TrainConfig
-
-
-@struct.dataclass
-class NoSettings:
-    """Settings of an algorithm without multipliers: none."""
-
-
-@struct.dataclass
-class ProjectedAscentSettings:
-    """Settings of the multiplier: projected ascent."""
-
-    multiplier_learning_rate: float = 0.0125  # multiplier per relative violation (cost / limit - 1) and iteration
-    multiplier_init: float = 0.0  # weight of cost at the start
-    multiplier_max: float = 50.0  # cap of the multiplier
-
-
-@struct.dataclass
-class PriceSettings(ProjectedAscentSettings):
-    """The same for SAC. Its multiplier is in raw reward per raw cost: some tenths, while others reach 3."""
-
-    multiplier_learning_rate: float = 0.00075  # multiplier per relative violation (cost / limit - 1) and iteration
-
-
-@struct.dataclass
-class ClampedAdamSettings:
-    """Settings of the multiplier: Adam, as in OmniSafe."""
-
-    multiplier_learning_rate: float = 0.035  # approximate change of the multiplier per iteration
-    multiplier_init: float = 0.001  # weight of cost at the start
-    multiplier_max: float = 50.0  # cap of the multiplier
-
-
-@struct.dataclass
-class SoftplusAdamSettings:
-    """Settings of the multiplier: Adam on its inverse softplus, as in safety-starter-agents."""
-
-    multiplier_learning_rate: float = 0.05  # approximate change of the inverse softplus per iteration
-    multiplier_init: float = 1.0  # weight of cost at the start
-
-
-@struct.dataclass
-class MarginSettings:
-    """Settings of the margin below the limit."""
-
-    margin_learning_rate: float = 0.02  # growth of the margin per unit of violation and iteration; 0: the paper
-    margin_max: float = 0.5  # cap of the margin, as a share of the limit
-
-
-def _margin(settings: MarginSettings, cost_limit: CostLimit) -> Constraint:
-    return hard_limit(cost_limit, settings.margin_learning_rate, settings.margin_max)
-
-
-def _no_multiplier(_: NoSettings, cost_limit: CostLimit) -> Constraint:
-    return hard_limit(cost_limit)
-
-
-def _projected(settings: ProjectedAscentSettings, cost_limit: CostLimit) -> Constraint:
-    rule = projected_ascent(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
-    return lagrangian(cost_limit, rule)
-
-
-def _clamped_adam(settings: ClampedAdamSettings, cost_limit: CostLimit) -> Constraint:
-    rule = clamped_adam(settings.multiplier_init, settings.multiplier_learning_rate, settings.multiplier_max)
-    return lagrangian(cost_limit, rule)
-
-
-def _softplus_adam(settings: SoftplusAdamSettings, cost_limit: CostLimit) -> Constraint:
-    return lagrangian(cost_limit, softplus_adam(settings.multiplier_init, settings.multiplier_learning_rate))
-
-
-def _pid(gains: PIDGains, cost_limit: CostLimit) -> Constraint:
-    return pid_lagrangian(cost_limit, gains)
-
-
-class ConstraintChoice(NamedTuple):
-    """A constraint: the settings that become flags, and the builder."""
-
-    config: type
-    make: Callable[[Any, CostLimit], Constraint]
-
-
-NONE = ConstraintChoice(NoSettings, _no_multiplier)
-MARGIN = ConstraintChoice(MarginSettings, _margin)
-PROJECTED = ConstraintChoice(ProjectedAscentSettings, _projected)
-PRICE = ConstraintChoice(PriceSettings, _projected)
-CLAMPED_ADAM = ConstraintChoice(ClampedAdamSettings, _clamped_adam)
-SOFTPLUS_ADAM = ConstraintChoice(SoftplusAdamSettings, _softplus_adam)
-PID = ConstraintChoice(PIDGains, _pid)
+from mjx_safety.types import VectorEnvironment
 
 
 class AlgorithmChoice(NamedTuple):
     """An algorithm of the command line."""
 
     summary: str
-    config: type  # settings of the policy update
+    page: str  # in docs/algorithms, without ending
     make: Callable[[Any, Constraint], Algorithm]
-    constraint: ConstraintChoice
-    ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
+    config: type  # settings of the policy update
+    constraint: type[ConstraintSettings] = NoMultiplier  # settings of the limit
     train_config: type = TrainConfig  # settings of rollouts and returns
-    # Its own defaults, the same on every device:
-    unroll_length: int | None = None  # steps of each world per iteration
-    num_envs: int | None = None
+    ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
+    sees_budget: bool = False  # train and act in worlds whose observation tells the rest of the cost budget
 
-    def build(self, config: Any, constraint_config: Any, cost_limit: CostLimit) -> Algorithm:
+    @property
+    def is_off_policy(self) -> bool:
+        """Whether it learns from a replay buffer. Its rollouts are then short, whatever the number of worlds."""
+        return self.train_config is OffPolicyTrainConfig
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the limit is a budget of the whole cost of each episode."""
+        return self.ends_at_limit or self.sees_budget
+
+    def worlds(self, venv: VectorEnvironment, constraint_config: Any, cost_limit: Any) -> VectorEnvironment:
+        """Return the worlds to act in, which are `venv` or worlds around it."""
+        if not self.sees_budget:
+            return venv
+        return BudgetWorlds(venv, cost_limit, constraint_config.unsafe_reward)
+
+    def build(self, config: Any, constraint_config: ConstraintSettings, cost_limit: CostLimit) -> Algorithm:
         """Build the algorithm."""
-        return self.make(config, self.constraint.make(constraint_config, cost_limit))
+        return self.make(config, constraint_config.build(cost_limit))
 
+
+def _off_policy(summary: str, page: str, make: Callable, config: type, constraint: type) -> AlgorithmChoice:
+    return AlgorithmChoice(summary, page, make, config, constraint, train_config=OffPolicyTrainConfig)
+
+
+def _saute(summary: str, make: Callable, config: type) -> AlgorithmChoice:
+    return AlgorithmChoice(summary, "saute", make, config, SauteSettings, sees_budget=True)
+
+
+def _early(summary: str, make: Callable, config: type) -> AlgorithmChoice:
+    return AlgorithmChoice(summary, "early_termination", make, config, ends_at_limit=True)
+
+
+_CHOICE, _ASCENT = AlgorithmChoice, ProjectedAscentSettings
 
 ALGORITHMS: dict[str, AlgorithmChoice] = {
-    "ppo": AlgorithmChoice("PPO, without a limit", PPOConfig, ppo, NONE),
-    "ppo-lag": AlgorithmChoice("PPO-Lagrangian, multiplier by projected ascent", PPOConfig, ppo, PROJECTED),
-    "ppo-lag-adam": AlgorithmChoice("PPO-Lagrangian, multiplier by Adam", PPOConfig, ppo, CLAMPED_ADAM),
-    "ppo-lag-softplus": AlgorithmChoice("PPO-Lagrangian, Adam on inverse softplus", PPOConfig, ppo, SOFTPLUS_ADAM),
-    "ppo-pid": AlgorithmChoice("PPO, multiplier by a PID controller", PPOConfig, ppo, PID),
-    "ppo-early": AlgorithmChoice("PPO on episodes that end at the limit", PPOConfig, ppo, NONE, ends_at_limit=True),
-    "trpo": AlgorithmChoice("TRPO, without a limit", TRPOConfig, trpo, NONE),
-    "trpo-lag": AlgorithmChoice("TRPO-Lagrangian, multiplier by projected ascent", TRPOConfig, trpo, PROJECTED),
-    "trpo-pid": AlgorithmChoice("TRPO, multiplier by a PID controller", TRPOConfig, trpo, PID),
-    "trpo-early": AlgorithmChoice("TRPO on episodes that end at the limit", TRPOConfig, trpo, NONE, ends_at_limit=True),
-    "cpo": AlgorithmChoice("Constrained policy optimisation", CPOConfig, cpo, MARGIN),
-    "pcpo": AlgorithmChoice("Projection-based constrained policy optimisation", PCPOConfig, pcpo, MARGIN),
-    "focops": AlgorithmChoice("First-order optimisation in policy space", FOCOPSConfig, focops, PROJECTED),
-    "cup": AlgorithmChoice("Conservative update policy", CUPConfig, cup, PROJECTED),
-    "p3o": AlgorithmChoice("Penalised PPO", P3OConfig, p3o, NONE),
-    "ipo": AlgorithmChoice("Interior-point policy optimisation", IPOConfig, ipo, NONE),
-    "crpo": AlgorithmChoice("Constraint-rectified policy optimisation", CRPOConfig, crpo, NONE),
-    "sac-lag": AlgorithmChoice(
-        "SAC-Lagrangian, off-policy",
-        SACConfig,
-        sac,
-        PRICE,
-        train_config=OffPolicyTrainConfig,
-        unroll_length=16,
-        num_envs=256,
+    "ppo": _CHOICE("PPO, without a limit", "ppo", ppo, PPOConfig),
+    "ppo-lag": _CHOICE("PPO-Lagrangian, multiplier by projected ascent", "lagrangian", ppo, PPOConfig, _ASCENT),
+    "ppo-lag-adam": _CHOICE("PPO-Lagrangian, multiplier by Adam", "lagrangian", ppo, PPOConfig, ClampedAdamSettings),
+    "ppo-lag-softplus": _CHOICE(
+        "PPO-Lagrangian, Adam on inverse softplus", "lagrangian", ppo, PPOConfig, SoftplusAdamSettings
     ),
+    "ppo-pid": _CHOICE("PPO, multiplier by a PID controller", "pid", ppo, PPOConfig, PIDGains),
+    "ppo-early": _early("PPO on episodes that end at the limit", ppo, PPOConfig),
+    "trpo": _CHOICE("TRPO, without a limit", "trpo", trpo, TRPOConfig),
+    "trpo-lag": _CHOICE("TRPO-Lagrangian, multiplier by projected ascent", "lagrangian", trpo, TRPOConfig, _ASCENT),
+    "trpo-pid": _CHOICE("TRPO, multiplier by a PID controller", "pid", trpo, TRPOConfig, PIDGains),
+    "trpo-early": _early("TRPO on episodes that end at the limit", trpo, TRPOConfig),
+    "ppo-saute": _saute("PPO on worlds that show the budget of cost", ppo, PPOConfig),
+    "trpo-saute": _saute("TRPO on worlds that show the budget of cost", trpo, TRPOConfig),
+    "cpo": _CHOICE("Constrained policy optimisation", "cpo", cpo, CPOConfig, MarginSettings),
+    "pcpo": _CHOICE("Projection-based constrained policy optimisation", "pcpo", pcpo, PCPOConfig, MarginSettings),
+    "focops": _CHOICE("First-order optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),
+    "cup": _CHOICE("Conservative update policy", "cup", cup, CUPConfig, _ASCENT),
+    "p3o": _CHOICE("Penalised PPO", "p3o", p3o, P3OConfig),
+    "ipo": _CHOICE("Interior-point policy optimisation", "ipo", ipo, IPOConfig),
+    "crpo": _CHOICE("Constraint-rectified policy optimisation", "crpo", crpo, CRPOConfig),
+    "rcpo": _CHOICE("Reward constrained policy optimisation", "rcpo", rcpo, RCPOConfig, _ASCENT),
+    "sac": _off_policy("SAC, without a limit", "sac", sac, SACConfig, NoMultiplier),
+    "sac-lag": _off_policy("SAC-Lagrangian, multiplier by projected ascent", "sac", sac, SACConfig, PriceSettings),
+    "sac-pid": _off_policy("SAC, multiplier by a PID controller", "sac", sac, SACConfig, PricePIDGains),
+    "td3-lag": _off_policy("TD3, multiplier by projected ascent", "td3", td3, TD3Config, PriceSettings),
+    "td3-pid": _off_policy("TD3, multiplier by a PID controller", "td3", td3, TD3Config, PricePIDGains),
 }

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mjx_safety.agents.types import Constraint
+from mjx_safety.agents.types import Constraint, CostWeights
 
 Scalar = jax.Array | float
 CostLimit = Scalar | Mapping[str, Scalar]
@@ -114,7 +114,7 @@ def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Arr
 
 
 def hard_limit(
-    cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0, margin_max: Scalar = 0.5
+    cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0, margin_max: Scalar = 3.0
 ) -> Constraint:
     """Limits without multipliers, for algorithms that enforce them in their own way.
 
@@ -134,8 +134,7 @@ def hard_limit(
         limits=limits,
         init=lambda: jnp.zeros_like(limits),
         update=update,
-        multipliers=lambda state: jnp.zeros_like(limits),
-        margins=lambda margins: margins,
+        weights=lambda margins: CostWeights(jnp.zeros_like(limits), margins),
     )
 
 
@@ -156,8 +155,7 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
         limits=limits,
         init=lambda: rule.init(limits.shape[0]),
         update=lambda state, episode_costs: rule.update(state, episode_costs - limits, limits),
-        multipliers=lambda state: state.multipliers,
-        margins=lambda state: jnp.zeros_like(limits),
+        weights=lambda state: CostWeights(state.multipliers, jnp.zeros_like(limits)),
     )
 
 
@@ -165,13 +163,24 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
 class PIDGains:
     """A PID controller of the multiplier (arXiv 2007.03964). Costs are in units of their limit (see `relative`)."""
 
-    proportional_gain: float = 0.1  # multiplier per smoothed relative violation
-    integral_gain: float = 0.01  # multiplier per relative violation and iteration
-    derivative_gain: float = 0.1  # multiplier per relative rise in smoothed cost
-    smoothing: float = 0.95  # weight of the past in the proportional and derivative parts, (1)
-    derivative_delay: int = struct.field(pytree_node=False, default=10)  # iterations over which the rise is measured
-    multiplier_init: float = 0.001  # start of the integral
-    multiplier_max: float = 50.0  # cap of the integral and of the multiplier
+    proportional_gain: float = 0.1
+    """Multiplier per smoothed relative violation."""
+    integral_gain: float = 0.01
+    """Multiplier per relative violation and iteration."""
+    derivative_gain: float = 0.1
+    """Multiplier per relative rise in smoothed cost."""
+    smoothing: float = 0.95
+    """Weight of the past in the proportional and derivative parts, (1)."""
+    derivative_delay: int = struct.field(pytree_node=False, default=10)
+    """Iterations over which the rise is measured."""
+    multiplier_init: float = 0.001
+    """Start of the integral."""
+    multiplier_max: float = 50.0
+    """Cap of the integral and of the multiplier."""
+
+    def build(self, cost_limit: CostLimit) -> Constraint:
+        """Build the constraint."""
+        return pid_lagrangian(cost_limit, self)
 
 
 @struct.dataclass
@@ -215,6 +224,5 @@ def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) 
         limits=limits,
         init=init,
         update=update,
-        multipliers=lambda state: state.multipliers,
-        margins=lambda state: jnp.zeros_like(limits),
+        weights=lambda state: CostWeights(state.multipliers, jnp.zeros_like(limits)),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from mjx_safety.agents import trust_region
 from mjx_safety.agents.constraints import hard_limit
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import (
     PolicyProblem,
     Surrogates,
@@ -21,12 +22,7 @@ from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 NUM_CASES = 5  # number of cases of `trust_region.solve_cpo_dual`
 
 
-@struct.dataclass
-class CPOConfig(TrustRegionConfig):
-    """Settings of CPO."""
-
-    cost_gradient_memory: float = 0.9
-    """Weight of past iterations in the gradient of the cost, below 1."""
+CPOConfig = TrustRegionConfig  # it needs no more settings
 
 
 def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -36,33 +32,32 @@ def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
     the cost surrogate themselves, not by their linear models. If the limit is broken, the reward may fall.
 
     The gradient of the cost in one batch is mostly noise, so a step lowers the cost by far less than it predicts. CPO
-    alone then settles above its limit, like published implementations. Two things correct this: the gradient is a mean
-    over iterations (`second_order.remember`), and `hard_limit(25.0, margin_learning_rate=0.02)`, the default of the
-    command line, aims below the limit.
+    alone then settles far above its limit. `hard_limit(25.0, margin_learning_rate=0.02)`, the default of the command
+    line, aims below the limit by a margin that grows while the limit is broken, up to a cap.
     """
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:
         raise ValueError(f"cpo holds one limit, not {constraint.num_costs} ({', '.join(constraint.sources)})")
+    return second_order(config, constraint, partial(_step, config))
 
-    def step(problem: PolicyProblem, standing: Standing) -> tuple[jax.Array, Metrics]:
-        violation, fvp = standing.violations[0], problem.fvp
-        start = problem.evaluate(problem.theta)
-        g = jax.grad(lambda theta: -problem.evaluate(theta).reward)(problem.theta)
-        b = jax.grad(lambda theta: problem.evaluate(theta).costs[0])(problem.theta)
-        direction, info = trust_region.cpo_direction(fvp, g, b, violation, config.max_kl, config.num_cg_iterations)
 
-        def accept(found: Surrogates) -> jax.Array:
-            reward_ok = (info.case < 2) | (found.reward >= start.reward)
-            return reward_ok & (found.costs[0] - start.costs[0] <= jnp.maximum(-violation, 0.0))
+def _step(config: CPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:
+    violation, fvp = status.violations[0], problem.fvp
+    start = problem.evaluate(problem.theta)
+    g = jax.grad(lambda theta: -problem.evaluate(theta).reward)(problem.theta)
+    b = jax.grad(lambda theta: problem.evaluate(theta).costs[0])(problem.theta)
+    direction, info = trust_region.cpo_direction(fvp, g, b, violation, config.max_kl, config.num_cg_iterations)
 
-        theta, metrics = search(config, problem, direction, accept)
-        cases = {f"case_{i}": (info.case == i).astype(jnp.float32) for i in range(NUM_CASES)}
-        predicted = {
-            "kl_multiplier": info.multiplier,
-            "limit_multiplier": info.nu,
-            "predicted_cost": trust_region.predict_violation(b, violation, direction),
-            "cost_gradient_norm": jnp.linalg.norm(b),
-        }
-        return theta, metrics | cases | predicted
+    def accept(predicted: Surrogates) -> jax.Array:
+        reward_ok = (info.case < 2) | (predicted.reward >= start.reward)
+        return reward_ok & (predicted.costs[0] - start.costs[0] <= jnp.maximum(-violation, 0.0))
 
-    return second_order(config, constraint, step, config.cost_gradient_memory)
+    theta, metrics = search(config, problem, direction, accept)
+    cases = {f"case_{i}": (info.case == i).astype(jnp.float32) for i in range(NUM_CASES)}
+    reported = {
+        "kl_multiplier": info.multiplier,
+        "limit_multiplier": info.nu,
+        "predicted_cost": trust_region.predict_violation(b, violation, direction),
+        "cost_gradient_norm": jnp.linalg.norm(b),
+    }
+    return theta, metrics | cases | reported

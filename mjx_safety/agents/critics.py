@@ -18,12 +18,18 @@ from mjx_safety.agents.types import Batch, Constraint, Metrics, Networks, Params
 class ActorCriticConfig:
     """Shared settings of all on-policy algorithms: networks and critics."""
 
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))  # units per layer of each network
-    num_minibatches: int = struct.field(pytree_node=False, default=16)  # gradient steps per pass over a batch
-    num_critic_passes: int = struct.field(pytree_node=False, default=8)  # critic passes over a batch, always all
-    init_log_std: float = -0.5  # logarithm of the policy's initial standard deviation
-    critic_learning_rate: float = 1e-3  # step size of Adam, value and cost values
-    max_grad_norm: float = 1.0  # largest norm of each network's gradient
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
+    """Units per layer of each network."""
+    num_minibatches: int = struct.field(pytree_node=False, default=16)
+    """Gradient steps per pass over a batch."""
+    num_critic_passes: int = struct.field(pytree_node=False, default=8)
+    """Critic passes over a batch, always all."""
+    init_log_std: float = -0.5
+    """Logarithm of the policy's initial standard deviation."""
+    critic_learning_rate: float = 1e-3
+    """Step size of Adam, value and cost values."""
+    max_grad_norm: float = 1.0
+    """Largest norm of each network's gradient."""
 
 
 def make_actor_critic(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents.constraints import hard_limit
-from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.second_order import PolicyProblem, Surrogates, TrustRegionConfig, ascend, second_order
+from mjx_safety.agents.on_policy import CostStatus
+from mjx_safety.agents.second_order import (
+    PolicyProblem,
+    Surrogates,
+    TrustRegionConfig,
+    natural_gradient_step,
+    second_order,
+)
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
 
@@ -16,20 +24,21 @@ from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 class CRPOConfig(TrustRegionConfig):
     """Settings of CRPO."""
 
-    tolerance: float = 0.0  # cost per step above a limit that still counts as holding it
+    tolerance: float = 0.0
+    """Cost per step above a limit that still counts as holding it."""
 
 
 def crpo(config: CRPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take TRPO steps on one objective at a time, without multipliers."""
+    return second_order(config, constraint or hard_limit(), partial(_step, config))
 
-    def step(problem: PolicyProblem, standing: Standing) -> tuple[jax.Array, Metrics]:
-        worst = jnp.argmax(standing.violations)
-        broken = standing.violations[worst] > config.tolerance
 
-        def objective(found: Surrogates) -> jax.Array:
-            return jnp.where(broken, -found.costs[worst], found.reward)
+def _step(config: CRPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:
+    worst = jnp.argmax(status.violations)
+    broken = status.violations[worst] > config.tolerance
 
-        theta, metrics = ascend(config, problem, objective)
-        return theta, metrics | {"lowers_cost": broken.astype(jnp.float32)}
+    def objective(predicted: Surrogates) -> jax.Array:
+        return jnp.where(broken, -predicted.costs[worst], predicted.reward)
 
-    return second_order(config, constraint or hard_limit(), step)
+    theta, metrics = natural_gradient_step(config, problem, objective)
+    return theta, metrics | {"lowers_cost": broken.astype(jnp.float32)}

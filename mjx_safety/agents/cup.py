@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import distributions, surrogates
 from mjx_safety.agents.constraints import lagrangian
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
@@ -17,7 +19,8 @@ from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 class CUPConfig(FirstOrderConfig):
     """Settings of CUP."""
 
-    clip_eps: float = 0.2  # half width of the trusted range of density ratios
+    clip_eps: float = 0.2
+    """Half width of the trusted range of density ratios."""
 
 
 def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -25,20 +28,15 @@ def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
 
     The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from the settings of advantages.
     """
+    return first_order(config, constraint or lagrangian(), [partial(_improve, config), _project])
 
-    def improve(standing: Standing) -> PolicyLoss:
-        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-            return -gain, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
-        return loss
+def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+    return -gain, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
-    def project(standing: Standing) -> PolicyLoss:
-        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-            distance = jnp.mean(distributions.kl(moved.dist, moved.start))
-            cost = standing.multipliers @ surrogates.cost_surrogates(moved.ratio, batch.cost_advantages)
-            return distance + standing.cost_horizon * cost, {}
 
-        return loss
-
-    return first_order(config, constraint or lagrangian(), [improve, project])
+def _project(status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+    distance = jnp.mean(distributions.kl(moved.dist, moved.start))
+    cost = status.multipliers @ surrogates.cost_surrogates(moved.ratio, batch.cost_advantages)
+    return distance + status.cost_horizon * cost, {}

@@ -36,7 +36,7 @@ class Episodes:
 
 @single_precision
 def evaluate(
-    venv: VectorEnvironment,
+    venv: VectorEnvironment[Any],
     algorithm: Algorithm,
     params: Any,
     normaliser: RunningStats,
@@ -58,7 +58,7 @@ def evaluate(
 
 @single_precision
 def run_episodes(
-    venv: VectorEnvironment, act_fn: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array
+    venv: VectorEnvironment[Any], act_fn: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array
 ) -> Episodes:
     """The same for any policy in JAX. act_fn: raw observations [B, O], normal noise [B, A] -> actions [B, A]."""
     progress = _begin(venv, key)
@@ -71,7 +71,7 @@ def run_episodes(
 
 
 def run_episodes_on_host(
-    venv: VectorEnvironment, act_fn: Callable[[np.ndarray], np.ndarray], key: jax.Array
+    venv: VectorEnvironment[Any], act_fn: Callable[[np.ndarray], np.ndarray], key: jax.Array
 ) -> Episodes:
     """The same for any function on the host: raw observations [B, O] float32 -> actions [B, A]. Compiles the step."""
     begin = jax.jit(lambda key: _begin(venv, key))
@@ -94,13 +94,13 @@ class _Progress:
 
 
 @single_precision
-def _begin(venv: VectorEnvironment, key: jax.Array) -> _Progress:
+def _begin(venv: VectorEnvironment[Any], key: jax.Array) -> _Progress:
     reset_key, noise_key = jax.random.split(key)
     env_state, zero = venv.reset(reset_key), jnp.zeros(venv.num_envs, jnp.int32)
     return _Progress(env_state, jnp.zeros(venv.num_envs, bool), _episodes(env_state, zero), zero, noise_key)
 
 
-def _with_noise(venv: VectorEnvironment, progress: _Progress, act_fn: Callable) -> tuple[jax.Array, jax.Array]:
+def _with_noise(venv: VectorEnvironment[Any], progress: _Progress, act_fn: Callable) -> tuple[jax.Array, jax.Array]:
     """Actions [B, A], and the key for the next ones."""
     noise_key, step_key = jax.random.split(progress.noise_key)
     noise = jax.random.normal(step_key, (venv.num_envs, venv.action_size))
@@ -108,7 +108,7 @@ def _with_noise(venv: VectorEnvironment, progress: _Progress, act_fn: Callable) 
 
 
 @single_precision
-def _advance(venv: VectorEnvironment, progress: _Progress, actions: jax.Array, noise_key: jax.Array) -> _Progress:
+def _advance(venv: VectorEnvironment[Any], progress: _Progress, actions: jax.Array, noise_key: jax.Array) -> _Progress:
     env_state = venv.step(progress.env_state, actions)
     cost_run = jnp.where(env_state.cost > 0.0, progress.cost_run + 1, 0)
     totals = _episodes(env_state, jnp.maximum(progress.totals.longest_cost_run, cost_run))

@@ -13,7 +13,7 @@ from flax import struct
 
 from mjx_safety.agents import distributions, optimize, surrogates
 from mjx_safety.agents.critics import ActorCriticConfig, fit_critics, init_critic_optimizer, make_actor_critic
-from mjx_safety.agents.on_policy import Standing, on_policy
+from mjx_safety.agents.on_policy import CostStatus, on_policy
 from mjx_safety.agents.optimize import Ball, Descent, Passes, Seen
 from mjx_safety.agents.types import (
     Algorithm,
@@ -32,13 +32,20 @@ from mjx_safety.agents.types import (
 class FirstOrderConfig(ActorCriticConfig):
     """Settings of the policy's passes over a batch."""
 
-    num_passes: int = struct.field(pytree_node=False, default=8)  # largest number of policy passes over a batch
-    num_critic_passes: int = struct.field(pytree_node=False, default=5)  # critic passes over a batch, always all
-    learning_rate: float = 4e-4  # step size of Adam at the start, policy
-    learning_rate_end: float = 0.25  # share of it that is left at the end of the training; it falls linearly
-    entropy_coef: float = 0.03  # weight of the entropy bonus at the start; multipliers scale it like the reward
-    entropy_end: float = 0.0  # share of it that is left at the end of the training; it falls linearly
-    target_kl: float = 0.015  # nats; largest KL divergence from the old policy
+    num_passes: int = struct.field(pytree_node=False, default=8)
+    """Largest number of policy passes over a batch."""
+    num_critic_passes: int = struct.field(pytree_node=False, default=5)
+    """Critic passes over a batch, always all."""
+    learning_rate: float = 4e-4
+    """Step size of Adam at the start, policy."""
+    learning_rate_end: float = 0.25
+    """Share of it that is left at the end of the training; it falls linearly."""
+    entropy_coef: float = 0.03
+    """Weight of the entropy bonus at the start; multipliers scale it like the reward."""
+    entropy_end: float = 0.0
+    """Share of it that is left at the end of the training; it falls linearly."""
+    target_kl: float = 0.015
+    """Nats; largest KL divergence from the old policy."""
 
 
 @struct.dataclass
@@ -52,13 +59,13 @@ class Moved:
     cost_changes: jax.Array  # [K] predicted change of each cost per step, a mean over the last minibatches; constant
 
 
-PolicyLoss = Callable[[Moved, Batch], tuple[jax.Array, Metrics]]  # -> loss to minimise [], scalars to report
-Stage = Callable[[Standing], PolicyLoss]
+# -> loss to minimise [], scalars to report
+PolicyLoss = Callable[[CostStatus, Moved, Batch], tuple[jax.Array, Metrics]]
 
 MEMORY = 0.75  # weight of the past in `Moved.cost_changes`, because single minibatches are noisy
 
 
-def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[Stage]) -> Algorithm:
+def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[PolicyLoss]) -> Algorithm:
     """Minimise each stage's loss in turn, then fit the critics.
 
     A stage begins at the final policy of the previous stage. Ratios and KL refer to the policy that acted. The stages
@@ -71,16 +78,16 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
         policy = [policy_optimizer.init(params.policy) for _ in stages]  # each stage has its own momentum
         return OptState(policy, **init_critic_optimizer(critic_optimizer, params))
 
-    def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Batch, status: CostStatus, key: jax.Array) -> tuple[TrainState, Metrics]:
         critic_key, *stage_keys = jax.random.split(key, 1 + len(stages))
         policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
-        cost_changes = jnp.zeros_like(standing.violations)  # the policy has not moved yet
-        entropy_coef = config.entropy_coef * falling(config.entropy_end, standing.progress)
-        optimizer = scaled(policy_optimizer, falling(config.learning_rate_end, standing.progress))
+        cost_changes = jnp.zeros_like(status.violations)  # the policy has not moved yet
+        entropy_coef = config.entropy_coef * falling(config.entropy_end, status.progress)
+        optimizer = scaled(policy_optimizer, falling(config.learning_rate_end, status.progress))
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
             begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
-                Descent(_make_loss(entropy_coef, networks, stage(standing)), optimizer),
+                Descent(_make_loss(entropy_coef, networks, partial(stage, status)), optimizer),
                 Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
@@ -121,7 +128,11 @@ def scaled(optimizer: optax.GradientTransformation, factor: jax.Array | float) -
     return optax.GradientTransformation(optimizer.init, update)
 
 
-def _make_loss(entropy_coef: jax.Array | float, networks: Networks, policy_loss: PolicyLoss) -> optimize.PolicyLoss:
+def _make_loss(
+    entropy_coef: jax.Array | float,
+    networks: Networks,
+    policy_loss: Callable[[Moved, Batch], tuple[jax.Array, Metrics]],
+) -> optimize.PolicyLoss:
     """Turn the loss of a policy into a loss of its parameters. Its memory is the cost changes [K]."""
 
     def loss_fn(policy_params: Any, data: tuple[Batch, Gaussian | None], cost_changes: jax.Array) -> tuple:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import distributions
 from mjx_safety.agents.constraints import lagrangian, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
@@ -17,8 +19,10 @@ from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 class FOCOPSConfig(FirstOrderConfig):
     """Settings of FOCOPS."""
 
-    temperature: float = 1.5  # of the target policy; a smaller one follows the advantage more
-    max_state_kl: float = 0.02  # nats; observations beyond this KL divergence do not count
+    temperature: float = 1.5
+    """Of the target policy; a smaller one follows the advantage more."""
+    max_state_kl: float = 0.02
+    """Nats; observations beyond this KL divergence do not count."""
 
 
 def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -27,16 +31,13 @@ def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algori
     The advantage is that of reward minus those of costs times their multipliers, divided by 1 + their sum. The division
     keeps the meaning of the temperature as the multipliers grow.
     """
+    return first_order(config, constraint or lagrangian(), [partial(_loss, config)])
 
-    def stage(standing: Standing) -> PolicyLoss:
-        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-            kl = distributions.kl(moved.dist, moved.start)
-            advantage = penalise(standing.multipliers, batch.advantage, batch.cost_advantages)
-            counts = jax.lax.stop_gradient((kl <= config.max_state_kl).astype(kl.dtype))
-            value = jnp.mean(counts * (kl - moved.ratio * advantage / config.temperature))
-            bonus = moved.entropy_bonus / (1.0 + jnp.sum(standing.multipliers))
-            return value - bonus, {"counted_share": jnp.mean(counts)}
 
-        return loss
-
-    return first_order(config, constraint or lagrangian(), [stage])
+def _loss(config: FOCOPSConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+    kl = distributions.kl(moved.dist, moved.start)
+    advantage = penalise(status.multipliers, batch.advantage, batch.cost_advantages)
+    counts = jax.lax.stop_gradient((kl <= config.max_state_kl).astype(kl.dtype))
+    value = jnp.mean(counts * (kl - moved.ratio * advantage / config.temperature))
+    bonus = moved.entropy_bonus / (1.0 + jnp.sum(status.multipliers))
+    return value - bonus, {"counted_share": jnp.mean(counts)}

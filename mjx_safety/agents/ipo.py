@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import hard_limit, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
@@ -17,9 +19,12 @@ from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 class IPOConfig(FirstOrderConfig):
     """Settings of IPO."""
 
-    clip_eps: float = 0.2  # half width of the trusted range of density ratios
-    sharpness: float = 100.0  # the barrier is log(room) / sharpness, room in cost per step
-    least_room: float = 1e-3  # cost per step; below this room the barrier continues as a straight line
+    clip_eps: float = 0.2
+    """Half width of the trusted range of density ratios."""
+    sharpness: float = 100.0
+    """The barrier is log(room) / sharpness, room in cost per step."""
+    least_room: float = 1e-3
+    """Cost per step; below this room the barrier continues as a straight line."""
 
 
 def slope(room: jax.Array, sharpness: jax.Array | float, least_room: jax.Array | float) -> jax.Array:
@@ -33,18 +38,13 @@ def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
     Below `least_room` the slope is constant. Training can then start from policies over the limit, where the paper's
     barrier is undefined.
     """
+    return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
 
-    def stage(standing: Standing) -> PolicyLoss:
-        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-            costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
-            room = -standing.violations - moved.cost_changes
-            weights = slope(room, config.sharpness, config.least_room)
-            return -penalise(weights, gain, costs), {
-                "room": jnp.nan_to_num(jnp.min(room), posinf=0.0),
-                "weight": jnp.max(weights),
-            }
 
-        return loss
-
-    return first_order(config, constraint or hard_limit(), [stage])
+def _loss(config: IPOConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+    room = -status.violations - moved.cost_changes
+    weights = slope(room, config.sharpness, config.least_room)
+    metrics = {"room": jnp.nan_to_num(jnp.min(room), posinf=0.0), "weight": jnp.max(weights)}
+    return -penalise(weights, gain, costs), metrics

@@ -1,4 +1,4 @@
-"""Policy, value and cost-value networks: three separate tanh MLPs."""
+"""Networks: three separate tanh MLPs for on-policy algorithms, and ReLU MLPs that know their shape for the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from mjx_safety.agents import distributions
 from mjx_safety.agents.actor import make_actor
@@ -66,3 +67,36 @@ def make_networks(hidden_sizes: Sequence[int], init_log_std: float | jax.Array =
         return make_actor(normaliser, params["mean"]["params"], params["log_std"], log_std_range=bounds)
 
     return Networks(init, policy, value, cost_values, actor)
+
+
+class ReluMLP(nn.Module):
+    """ReLU layers and a linear layer."""
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x: [..., inputs]. Returns [..., output_size]."""
+        for size in self.hidden_sizes:
+            x = nn.relu(nn.Dense(size)(x))
+        return nn.Dense(self.output_size, name="output")(x)
+
+
+@struct.dataclass
+class Net:
+    """A network as a pytree: its parameters, and its shape, which is fixed."""
+
+    params: Any
+    module: ReluMLP = struct.field(pytree_node=False)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x: [..., inputs]. Returns [..., outputs]."""
+        output: Any = self.module.apply(self.params, x)
+        return output
+
+
+def relu_net(key: jax.Array, num_inputs: int, hidden_sizes: Sequence[int], num_outputs: int) -> Net:
+    """Start a network."""
+    module = ReluMLP(tuple(hidden_sizes), num_outputs)
+    return Net(module.init(key, jnp.zeros(num_inputs)), module)

@@ -29,8 +29,8 @@ from mjx_safety.types import Sizes, VectorEnvironment
 
 
 @struct.dataclass
-class Standing:
-    """The state of the K limited costs at the start of an update."""
+class CostStatus:
+    """Where the K limited costs stand at the start of an update."""
 
     multipliers: jax.Array  # [K] (1), already moved by the newest estimate
     violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode length, unit of cost advantages;
@@ -42,7 +42,7 @@ class Standing:
 EPS = 1e-6  # smallest share of a training
 LEAST = 1e-3  # smallest 1 - discount, because an undiscounted cost has no horizon
 
-Update = Callable[[TrainState, Batch, Standing, jax.Array], tuple[TrainState, Metrics]]  # + key
+Update = Callable[[TrainState, Batch, CostStatus, jax.Array], tuple[TrainState, Metrics]]  # + key
 
 
 def on_policy(
@@ -91,15 +91,15 @@ def _iterate(
     covered = episode_cost.covers_episodes(num_rollouts * config.unroll_length, venv.episode_length)
     estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing, covered)
     costs = episode_cost.from_completed(estimate) if config.use_completed_episodes else estimate.rate_costs
-    limited = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
+    limited_costs = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
     is_warm_up = state.num_rollouts == 0
     state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts)
     progress = jnp.minimum(num_rollouts / config.num_iterations, 1.0)
-    lenient = limited / leniency(config, progress)
+    lenient = limited_costs / leniency(config, progress)
     learn = partial(_learn, constraint, update, config, trajectory, lenient, progress, update_key)
     state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
-    return state, metrics | rollout.describe(venv, constraint, state, sums, limited)
+    return state, metrics | rollout.summary_metrics(venv, constraint, state, sums, limited_costs)
 
 
 def _learn(
@@ -107,26 +107,30 @@ def _learn(
     update: Update,
     config: TrainConfig,
     trajectory: Trajectory,
-    limited: jax.Array,
+    limited_costs: jax.Array,
     progress: jax.Array,
     key: jax.Array,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """Run one update, and measure the critics before it. limited: [K] estimated episode costs, over the leniency."""
+    """Run one update, and measure the critics before it.
+
+    limited_costs: [K] estimated episode costs, over the leniency.
+    """
     batch = make_batch(trajectory, state.normaliser, config)
     value, cost_values = flatten(trajectory.value), flatten(trajectory.cost_values)
     known, mean_length = state.episode_cost.has_rate, state.episode_cost.mean_length
-    moved = constraint.update(state.constraint, limited)
+    moved = constraint.update(state.constraint, limited_costs)
     state = state.replace(constraint=optimize.select(known, moved, state.constraint))
-    violations = (limited - constraint.limits + constraint.margins(state.constraint)) / mean_length
-    standing = Standing(
-        multipliers=constraint.multipliers(state.constraint),
+    weights = constraint.weights(state.constraint)
+    violations = (limited_costs - constraint.limits + weights.margins) / mean_length
+    status = CostStatus(
+        multipliers=weights.multipliers,
         violations=jnp.where(known, violations, -jnp.inf),
         cost_horizon=(1.0 - config.cost_discount * config.cost_gae_lambda)
         / jnp.maximum(1.0 - config.cost_discount, LEAST),
         progress=progress,
     )
-    state, metrics = update(state, batch, standing, key)
+    state, metrics = update(state, batch, status, key)
     fitness = {
         "explained_variance": returns.explained_variance(value, batch.value_target),
         "cost_explained_variance": returns.explained_variance(cost_values, batch.cost_value_targets),

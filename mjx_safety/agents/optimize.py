@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from flax import struct
 
 from mjx_safety.agents.types import Metrics
 
+Tree = TypeVar("Tree")
 GROUPS = 16  # parts of a batch that are shuffled apart; a number of devices that divides it needs no communication
 
 Loss = Callable[[Any, Any], tuple[jax.Array, Metrics]]  # params, minibatch -> loss [], scalars to report
@@ -92,6 +93,16 @@ def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
     high = jax.random.bits(key, (num,), jnp.uint32) >> index_bits << index_bits
     words = jnp.sort(high | jnp.arange(num, dtype=jnp.uint32))
     return (words & jnp.uint32(2**index_bits - 1)).astype(jnp.int32)
+
+
+def start(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    """Return the optimiser's first state for a pytree of parameters."""
+    return optimizer.init(params)
+
+
+def move_towards(slow: Tree, fast: Tree, share: jax.Array | float) -> Tree:
+    """Move the slow copy of a pytree by a share of the way to the fast one (Polyak averaging)."""
+    return jax.tree.map(lambda old, new: old + share * (new - old), slow, fast)
 
 
 def step(descent: Descent, params: Any, opt_state: Any, *args: Any) -> tuple[Any, Any, jax.Array, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import hard_limit, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
@@ -17,8 +19,10 @@ from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 class P3OConfig(FirstOrderConfig):
     """Settings of P3O."""
 
-    clip_eps: float = 0.2  # half width of the trusted range of density ratios
-    penalty: float = 5.0  # weight of a predicted violation, in reward advantage per cost per step
+    clip_eps: float = 0.2
+    """Half width of the trusted range of density ratios."""
+    penalty: float = 5.0
+    """Weight of a predicted violation, in reward advantage per cost per step."""
 
 
 def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -29,15 +33,12 @@ def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
     the samples. The paper's (1 - discount) is the same division for discounted costs. The clipped surrogate only gives
     the gradient, because as a prediction it rises with every move of the policy.
     """
+    return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
 
-    def stage(standing: Standing) -> PolicyLoss:
-        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-            costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
-            predicted = standing.violations + moved.cost_changes
-            weights = jnp.where(predicted > 0.0, config.penalty, 0.0)
-            return -penalise(weights, gain, costs), {"predicted_violation": jnp.sum(jnp.maximum(0.0, predicted))}
 
-        return loss
-
-    return first_order(config, constraint or hard_limit(), [stage])
+def _loss(config: P3OConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+    predicted = status.violations + moved.cost_changes
+    weights = jnp.where(predicted > 0.0, config.penalty, 0.0)
+    return -penalise(weights, gain, costs), {"predicted_violation": jnp.sum(jnp.maximum(0.0, predicted))}

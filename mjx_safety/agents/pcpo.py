@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from mjx_safety.agents import trust_region
 from mjx_safety.agents.constraints import hard_limit
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import PolicyProblem, Surrogates, TrustRegionConfig, search, second_order
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-
-@struct.dataclass
-class PCPOConfig(TrustRegionConfig):
-    """Settings of PCPO."""
-
-    cost_gradient_memory: float = 0.9
-    """Weight of past iterations in the gradient of the cost, below 1."""
+PCPOConfig = TrustRegionConfig  # it needs no more settings
 
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -26,18 +21,18 @@ def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:
         raise ValueError(f"pcpo holds one limit, not {constraint.num_costs} ({', '.join(constraint.sources)})")
+    return second_order(config, constraint, partial(_step, config))
 
-    def step(problem: PolicyProblem, standing: Standing) -> tuple[jax.Array, Metrics]:
-        violation = standing.violations[0]
-        start = problem.evaluate(problem.theta)
-        g = jax.grad(lambda theta: -problem.evaluate(theta).reward)(problem.theta)
-        b = jax.grad(lambda theta: problem.evaluate(theta).costs[0])(problem.theta)
-        direction = trust_region.pcpo_direction(problem.fvp, g, b, violation, config.max_kl, config.num_cg_iterations)
 
-        def accept(found: Surrogates) -> jax.Array:
-            return found.costs[0] - start.costs[0] <= jnp.maximum(-violation, 0.0)
+def _step(config: PCPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:
+    violation = status.violations[0]
+    start = problem.evaluate(problem.theta)
+    g = jax.grad(lambda theta: -problem.evaluate(theta).reward)(problem.theta)
+    b = jax.grad(lambda theta: problem.evaluate(theta).costs[0])(problem.theta)
+    direction = trust_region.pcpo_direction(problem.fvp, g, b, violation, config.max_kl, config.num_cg_iterations)
 
-        theta, metrics = search(config, problem, direction, accept)
-        return theta, metrics | {"predicted_cost": trust_region.predict_violation(b, violation, direction)}
+    def accept(predicted: Surrogates) -> jax.Array:
+        return predicted.costs[0] - start.costs[0] <= jnp.maximum(-violation, 0.0)
 
-    return second_order(config, constraint, step, config.cost_gradient_memory)
+    theta, metrics = search(config, problem, direction, accept)
+    return theta, metrics | {"predicted_cost": trust_region.predict_violation(b, violation, direction)}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import penalise, unconstrained
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, PolicyLoss, first_order
-from mjx_safety.agents.on_policy import Standing
+from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
 
@@ -16,7 +18,8 @@ from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 class PPOConfig(FirstOrderConfig):
     """Settings of PPO."""
 
-    clip_eps: float = 0.2  # half width of the trusted range of density ratios
+    clip_eps: float = 0.2
+    """Half width of the trusted range of density ratios."""
 
 
 def ppo(config: PPOConfig, constraint: Constraint | None = None) -> Algorithm:
@@ -24,14 +27,11 @@ def ppo(config: PPOConfig, constraint: Constraint | None = None) -> Algorithm:
 
     Reward and cost are clipped separately, each on its pessimistic side (arXiv 2007.03964), then weighed.
     """
+    return first_order(config, constraint or unconstrained(), [partial(_loss, config)])
 
-    def stage(standing: Standing) -> PolicyLoss:
-        def loss(moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-            gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-            costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
-            objective = penalise(standing.multipliers, gain, costs)
-            return -objective, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
-        return loss
-
-    return first_order(config, constraint or unconstrained(), [stage])
+def _loss(config: PPOConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
+    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+    objective = penalise(status.multipliers, gain, costs)
+    return -objective, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}

@@ -13,7 +13,7 @@ from mjx_safety.types import VectorEnvironment
 
 
 def collect(
-    venv: VectorEnvironment,
+    venv: VectorEnvironment[Any],
     networks: Networks,
     sources: tuple[str, ...],
     state: TrainState,
@@ -87,12 +87,16 @@ def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
     )
 
 
-def describe(
-    venv: VectorEnvironment, constraint: Constraint, state: TrainState, sums: EpisodeSums, limited: jax.Array
+def summary_metrics(
+    venv: VectorEnvironment[Any],
+    constraint: Constraint,
+    state: TrainState,
+    sums: EpisodeSums,
+    limited_costs: jax.Array,
 ) -> Metrics:
-    """Return metrics of the worlds and the limits. limited: [K] costs with limits."""
+    """Return metrics of the worlds and the limits. limited_costs: [K] costs with limits."""
     estimate = state.episode_cost
-    multipliers = constraint.multipliers(state.constraint)
+    weights = constraint.weights(state.constraint)
     metrics = {
         "num_rollouts": state.num_rollouts.astype(jnp.float32),
         "episode_return": estimate.completed_return,
@@ -107,14 +111,14 @@ def describe(
         "cost_estimate": estimate.rate_costs[0],
         "cost_rate": sums.cost_rates[0],
         "limit_acts": estimate.has_rate.astype(jnp.float32),
-        "violation": jnp.max(jnp.nan_to_num(limited - constraint.limits, neginf=0.0)),
-        "multiplier": jnp.sum(multipliers),
-        "margin": jnp.sum(constraint.margins(state.constraint)),
+        "violation": jnp.max(jnp.nan_to_num(limited_costs - constraint.limits, neginf=0.0)),
+        "multiplier": jnp.sum(weights.multipliers),
+        "margin": jnp.sum(weights.margins),
     }
     for i, name in enumerate(venv.cost_names):
         metrics[f"cost_estimate_{name}"] = estimate.rate_costs[1 + i]
     for i, name in enumerate(constraint.sources):
-        metrics[f"multiplier_{name}"] = multipliers[i]
+        metrics[f"multiplier_{name}"] = weights.multipliers[i]
     return metrics
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from mjx_safety.agents import distributions, surrogates, trust_region
 from mjx_safety.agents.critics import ActorCriticConfig, fit_critics, init_critic_optimizer, make_actor_critic
-from mjx_safety.agents.on_policy import Standing, on_policy
+from mjx_safety.agents.on_policy import CostStatus, on_policy
 from mjx_safety.agents.types import (
     Algorithm,
     Batch,
@@ -30,12 +30,18 @@ from mjx_safety.agents.types import (
 class TrustRegionConfig(ActorCriticConfig):
     """Settings of the policy's step."""
 
-    num_cg_iterations: int = struct.field(pytree_node=False, default=10)  # conjugate-gradient products per system
-    fisher_stride: int = struct.field(pytree_node=False, default=4)  # one of n samples enters the Fisher matrix
-    num_backtracks: int = struct.field(pytree_node=False, default=15)  # step lengths to try before giving up
-    max_kl: float = 0.01  # nats, summed over the action's entries: radius of the ball
-    damping: float = 0.1  # added to the Fisher matrix's diagonal
-    backtrack_factor: float = 0.8  # ratio of one step length to the previous
+    num_cg_iterations: int = struct.field(pytree_node=False, default=10)
+    """Conjugate-gradient products per system."""
+    fisher_stride: int = struct.field(pytree_node=False, default=4)
+    """One of n samples enters the Fisher matrix."""
+    num_backtracks: int = struct.field(pytree_node=False, default=15)
+    """Step lengths to try before giving up."""
+    max_kl: float = 0.01
+    """Nats, summed over the action's entries: radius of the ball."""
+    damping: float = 0.1
+    """Added to the Fisher matrix's diagonal."""
+    backtrack_factor: float = 0.8
+    """Ratio of one step length to the previous."""
 
 
 @struct.dataclass
@@ -55,50 +61,24 @@ class PolicyProblem(NamedTuple):
     fvp: Callable[[jax.Array], jax.Array]
 
 
-@struct.dataclass
-class CostGradients:
-    """Moving mean over iterations of the gradients of the K cost surrogates."""
-
-    total: jax.Array  # [K, P] weighted sum, in cost per step per parameter
-    weight: jax.Array  # [] of that sum
+PolicyStep = Callable[[PolicyProblem, CostStatus], tuple[jax.Array, Metrics]]  # -> new theta [P]
 
 
-PolicyStep = Callable[[PolicyProblem, Standing], tuple[jax.Array, Metrics]]  # -> new theta [P]
-
-
-def second_order(
-    config: TrustRegionConfig,
-    constraint: Constraint,
-    policy_step: PolicyStep,
-    cost_gradient_memory: jax.Array | float | None = None,
-) -> Algorithm:
-    """Take one step of the policy, then fit the critics. All products in full float32.
-
-    cost_gradient_memory: weight of the past in the mean gradient of the costs (see `remember`); None: no mean.
-    """
+def second_order(config: TrustRegionConfig, constraint: Constraint, policy_step: PolicyStep) -> Algorithm:
+    """Take one step of the policy, then fit the critics. All products in full float32."""
     networks, critic_optimizer = make_actor_critic(config, constraint)
 
     def init_optimizers(params: Params) -> OptState:
-        memory: Any = ()
-        if cost_gradient_memory is not None:
-            shape = (constraint.num_costs, ravel_pytree(params.policy)[0].shape[0])
-            memory = CostGradients(jnp.zeros(shape), jnp.float32(0.0))
-        return OptState(memory, **init_critic_optimizer(critic_optimizer, params))
+        return OptState((), **init_critic_optimizer(critic_optimizer, params))
 
-    def update(state: TrainState, batch: Batch, standing: Standing, key: jax.Array) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Batch, status: CostStatus, key: jax.Array) -> tuple[TrainState, Metrics]:
         critic_key, fisher_key = jax.random.split(key)
         theta, unravel = ravel_pytree(state.params.policy)
         few = pick_samples(batch.obs, fisher_key, config.fisher_stride)
         with jax.default_matmul_precision("highest"):
-            problem, memory = _make_problem(config, networks, theta, unravel, batch, few), state.opt_state.policy
-            reported = {}
-            if cost_gradient_memory is not None:
-                problem, memory, reported = remember(problem, memory, cost_gradient_memory)
-            theta, metrics = policy_step(problem, standing)
-        metrics |= reported
-        state = state.replace(
-            params=state.params.replace(policy=unravel(theta)), opt_state=state.opt_state.replace(policy=memory)
-        )
+            problem = _make_problem(config, networks, theta, unravel, batch, few)
+            theta, metrics = policy_step(problem, status)
+        state = state.replace(params=state.params.replace(policy=unravel(theta)))
         dist = networks.policy(state.params.policy, batch.obs[:1])
         metrics |= {"entropy": jnp.mean(distributions.entropy(dist))}
         state, critic_metrics = fit_critics(networks, critic_optimizer, config, state, batch, critic_key)
@@ -107,32 +87,7 @@ def second_order(
     return on_policy(networks, constraint, init_optimizers, update)
 
 
-def remember(
-    problem: PolicyProblem, memory: CostGradients, decay: jax.Array | float
-) -> tuple[PolicyProblem, CostGradients, Metrics]:
-    """Give the cost surrogates the mean gradient of the last 1 / (1 - decay) batches. decay: [] in [0, 1).
-
-    The gradient of one batch is mostly noise, and a step chosen by it predicts to lower that noise. The policy moves
-    little from batch to batch, so the mean has much less noise. The curvature of the surrogates is that of this batch.
-    """
-    here = jax.jacrev(lambda theta: problem.evaluate(theta).costs)(problem.theta)
-    finite = jnp.all(jnp.isfinite(here))
-    total = decay * memory.total + (1.0 - decay) * here
-    added = CostGradients(total, decay * memory.weight + (1.0 - decay))
-    agreement = jnp.sum(here * memory.total) / jnp.maximum(
-        jnp.linalg.norm(here) * jnp.linalg.norm(memory.total), trust_region.TINY
-    )
-    memory = jax.tree.map(lambda new, old: jnp.where(finite, new, old), added, memory)
-    shift = memory.total / jnp.maximum(memory.weight, trust_region.TINY) - here
-
-    def evaluate(theta: jax.Array) -> Surrogates:
-        found = problem.evaluate(theta)
-        return found.replace(costs=found.costs + shift @ (theta - problem.theta))
-
-    return problem._replace(evaluate=evaluate), memory, {"cost_gradient_agreement": jnp.nan_to_num(agreement)}
-
-
-def ascend(
+def natural_gradient_step(
     config: TrustRegionConfig, problem: PolicyProblem, objective_fn: Callable[[Surrogates], jax.Array]
 ) -> tuple[jax.Array, Metrics]:
     """Take TRPO's step (arXiv 1502.05477) along the natural gradient of an objective []."""
@@ -141,8 +96,8 @@ def ascend(
     v = trust_region.conjugate_gradient(problem.fvp, gradient, config.num_cg_iterations)
     direction, _ = trust_region.natural_step(v, problem.fvp, config.max_kl)
 
-    def accept(found: Surrogates) -> jax.Array:
-        return objective_fn(found) >= start
+    def accept(predicted: Surrogates) -> jax.Array:
+        return objective_fn(predicted) >= start
 
     theta, metrics = search(config, problem, direction, accept)
     return theta, metrics | {"cg_residual": relative_residual(problem.fvp, v, gradient)}
@@ -157,15 +112,15 @@ def search(
     """Search back along `direction` [P] for a finite point in the KL ball that `accept_fn` [] bool accepts."""
 
     def accept(theta: jax.Array) -> tuple[jax.Array, Surrogates]:
-        found = problem.evaluate(theta)
-        finite = jnp.isfinite(found.reward) & jnp.all(jnp.isfinite(found.costs))
-        return finite & (found.kl <= config.max_kl) & accept_fn(found), found  # nan <= anything is false
+        predicted = problem.evaluate(theta)
+        finite = jnp.isfinite(predicted.reward) & jnp.all(jnp.isfinite(predicted.costs))
+        return finite & (predicted.kl <= config.max_kl) & accept_fn(predicted), predicted  # nan <= anything is false
 
-    theta, share, found = trust_region.line_search(
+    theta, share, predicted = trust_region.line_search(
         problem.theta, direction, accept, config.num_backtracks, config.backtrack_factor
     )
     skipped = ~jnp.isfinite(jnp.linalg.norm(direction))
-    kl = jnp.where(share > 0.0, found.kl, 0.0)
+    kl = jnp.where(share > 0.0, predicted.kl, 0.0)
     return theta, {"kl": kl, "step_share": share, "skipped_share": skipped.astype(jnp.float32)}
 
 

@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 @single_precision
-def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> TrainState:
+def init(venv: VectorEnvironment[Any], algorithm: Algorithm, key: jax.Array) -> TrainState:
     """Start the worlds and the networks. Pure."""
     env_key, agent_key = jax.random.split(key)
     state = algorithm.init(venv, agent_key).replace(env_state=venv.reset(env_key))
@@ -41,7 +41,7 @@ def init(venv: VectorEnvironment, algorithm: Algorithm, key: jax.Array) -> Train
 
 @single_precision
 def iterate(
-    venv: VectorEnvironment, algorithm: Algorithm, config: OffPolicyTrainConfig, state: TrainState
+    venv: VectorEnvironment[Any], algorithm: Algorithm, config: OffPolicyTrainConfig, state: TrainState
 ) -> tuple[TrainState, Metrics]:
     """Collect and learn once. Pure, so it works under scan and vmap."""
     return algorithm.iterate(venv, config, state)
@@ -50,7 +50,7 @@ def iterate(
 class Training(NamedTuple):
     """The worlds, the algorithm and the settings of a training."""
 
-    venv: VectorEnvironment
+    venv: VectorEnvironment[Any]
     algorithm: Algorithm
     config: OffPolicyTrainConfig
 
@@ -109,7 +109,7 @@ def make_chunk(
 
 
 def train(
-    venv: VectorEnvironment,
+    venv: VectorEnvironment[Any],
     algorithm: Algorithm,
     config: OffPolicyTrainConfig,
     state: TrainState,
@@ -144,8 +144,9 @@ def run_chunks(
         table["num_rollouts"] = [_like(row, done + i + 1.0) for i, row in enumerate(table["num_rollouts"][:size])]
         yield Chunk(state, [{name: column[i] for name, column in table.items()} for i in range(size)], seconds)
         remaining -= size
-        # The first call mostly compiles, so it does not measure the speed.
-        size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, MAX_ITERATIONS))
+        # The first call mostly compiles, so it does not measure the speed. A call at most doubles, because iterations
+        # become slower when an off-policy algorithm begins to learn.
+        size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, min(2 * size, MAX_ITERATIONS)))
         fresh = False
 
 

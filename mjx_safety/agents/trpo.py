@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
-from flax import struct
 
 from mjx_safety.agents.constraints import penalise, unconstrained
-from mjx_safety.agents.on_policy import Standing
-from mjx_safety.agents.second_order import PolicyProblem, TrustRegionConfig, ascend, second_order
+from mjx_safety.agents.on_policy import CostStatus
+from mjx_safety.agents.second_order import PolicyProblem, TrustRegionConfig, natural_gradient_step, second_order
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-
-@struct.dataclass
-class TRPOConfig(TrustRegionConfig):
-    """Settings of TRPO."""
+TRPOConfig = TrustRegionConfig  # it needs no more settings
 
 
 def trpo(config: TRPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take one natural step per batch on the reward surrogate minus the weighed cost surrogates."""
+    return second_order(config, constraint or unconstrained(), partial(_step, config))
 
-    def step(problem: PolicyProblem, standing: Standing) -> tuple[jax.Array, Metrics]:
-        return ascend(config, problem, lambda found: penalise(standing.multipliers, found.reward, found.costs))
 
-    return second_order(config, constraint or unconstrained(), step)
+def _step(config: TRPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:
+    return natural_gradient_step(config, problem, lambda s: penalise(status.multipliers, s.reward, s.costs))

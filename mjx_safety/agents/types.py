@@ -155,7 +155,7 @@ class Batch:
 class OffPolicyTrainConfig:
     """Shared settings of all algorithms: rollouts, discounts and the estimate of the episode cost."""
 
-    unroll_length: int = struct.field(pytree_node=False, default=64)
+    unroll_length: int = struct.field(pytree_node=False, default=16)
     """T, steps per world and iteration."""
     discount: float = 0.99
     """Discount of reward, per step."""
@@ -171,6 +171,8 @@ class OffPolicyTrainConfig:
 class TrainConfig(OffPolicyTrainConfig):
     """The same with the settings of advantages, for on-policy algorithms."""
 
+    unroll_length: int = struct.field(pytree_node=False, default=64)
+    """T, steps per world and iteration."""
     gae_lambda: float = 0.95
     """GAE lambda of reward advantages."""
     cost_gae_lambda: float = 0.97
@@ -193,15 +195,22 @@ class Networks(NamedTuple):
     actor: Callable[[Any, RunningStats], Actor]  # params.policy, moments of raw observations
 
 
+@struct.dataclass
+class CostWeights:
+    """How the K limited costs count in the next update."""
+
+    multipliers: jax.Array  # [K] (1) weight of each cost; 0 if the algorithm enforces the limits itself
+    margins: jax.Array  # [K] added to the violations that the algorithm sees; 0 with multipliers
+
+
 class Constraint(NamedTuple):
-    """The limited costs, and the multipliers that weigh them (0 if the algorithm enforces the limits itself)."""
+    """The limited costs, and the rule that makes them count."""
 
     sources: tuple[str, ...]  # names of the K limited sources of cost; empty: the scalar cost, K = 1
     limits: jax.Array  # [K] undiscounted sums over an episode
     init: Callable[[], Any]
     update: Callable[[Any, jax.Array], Any]  # state, estimated episode costs [K] -> state; once per iteration
-    multipliers: Callable[[Any], jax.Array]  # state -> [K] (1)
-    margins: Callable[[Any], jax.Array]  # state -> [K], added to the violations that the algorithm sees
+    weights: Callable[[Any], CostWeights]  # state -> multipliers and margins
 
     @property
     def num_costs(self) -> int:

@@ -79,6 +79,15 @@ def join_processes(argv: Sequence[str]) -> None:
         if flags.num_processes > 1:
             raise UsageError(f"--num-processes is {flags.num_processes}; several of them need --coordinator host:port")
         return
+    if flags.coordinator == "auto":
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(
+                "--coordinator auto finds no SLURM, Open MPI or Kubernetes here; start the command there, "
+                f"or give --coordinator host:port --num-processes N --process-id I ({str(error).splitlines()[0]})"
+            ) from error
+        return
     jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
 
 
@@ -86,7 +95,7 @@ def check_devices(run: RunFlags) -> int:
     """Return the number of devices to use, or refuse the flags."""
     there = jax.device_count()
     wanted = run.num_devices or there
-    if run.num_processes > 1 and wanted != there:
+    if jax.process_count() > 1 and wanted != there:
         raise UsageError(f"--num-devices is {wanted}; with several processes it must be all {there}, or 0")
     if not 1 <= wanted <= there:
         raise UsageError(f"--num-devices is {run.num_devices}; it must lie between 0 and the {there} there are")
@@ -153,8 +162,8 @@ class GracefulStop:
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self.requested_at = 0.0  # s, of time.monotonic
+        self.requested: bool = False
+        self.requested_at: float = 0.0  # s, of time.monotonic
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mjx_safety.agents import ALGORITHMS, Episodes, actor, checkpoint
 from mjx_safety.agents.evaluate import compare, run_episodes, run_episodes_on_host, summarise
+from mjx_safety.agents.saute import BudgetWorlds
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, report
 from mjx_safety.env.vector import VecEnv, vectorize
@@ -117,15 +118,22 @@ class Evaluator:
 
     def __init__(self, num_episodes: int, seed: int, trust: bool = False):
         """trust: import the environments of runs that name package.module:factory."""
-        self.num_episodes, self.seed, self.trust = num_episodes, seed, trust
-        self._venvs: dict[tuple[str, str], VecEnv] = {}
-        self._programs: dict[tuple[str, str], Any] = {}
+        self.num_episodes: int = num_episodes
+        self.seed: int = seed
+        self.trust: bool = trust
+        self._venvs: dict[tuple[str, str], VecEnv[Any]] = {}
+        self._programs: dict[tuple[str, str, float | None], Any] = {}
 
-    def venv(self, env_id: str, engine: str) -> VecEnv:
+    def venv(self, env_id: str, engine: str) -> VecEnv[Any]:
         """Worlds for one episode each. Episodes never end by their cost."""
         if (env_id, engine) not in self._venvs:
             self._venvs[env_id, engine] = vectorize(common.build_env(env_id, engine), self.num_episodes)
         return self._venvs[env_id, engine]
+
+    def worlds(self, run: Mapping[str, Any], engine: str) -> Any:
+        """Worlds as an algorithm sees them. run: the flags of its training."""
+        venv, choice = self.venv(run["env"], engine), ALGORITHMS.get(run["algo"])
+        return BudgetWorlds(venv, run["cost_limit"]) if choice is not None and choice.sees_budget else venv
 
     def load(self, name: str | Path, engine: str) -> Trained:
         """Read a policy, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
@@ -174,8 +182,9 @@ class Evaluator:
 
     def run(self, trained: Trained, engine: str, ways: Sequence[str]) -> dict[str, Episodes]:
         """Run whole episodes, in the same worlds for each way to act and each engine."""
-        name = trained.run["env"], engine
-        venv, key = self.venv(*name), evaluation_key(self.seed)
+        venv, key = self.worlds(trained.run, engine), evaluation_key(self.seed)
+        limit = float(trained.run["cost_limit"]) if isinstance(venv, BudgetWorlds) else None
+        name = trained.run["env"], engine, limit
         if isinstance(trained.actor, functions.Function):
             act_fn = functions.checked(trained.actor, venv.num_envs, venv.action_size)
             try:
@@ -234,14 +243,14 @@ class Evaluator:
         return result
 
     def _check_sizes(self, name: str, loaded: Policy, engine: str) -> None:
-        venv = self.venv(loaded.env_id, engine)
+        venv = self.worlds(loaded.origin["config"]["run"], engine)
         for kind in ("obs_size", "action_size"):
             mine, its = getattr(loaded, kind), getattr(venv, kind)
             if mine != its:
                 raise UsageError(f"{name} has {kind} {mine}, and {loaded.env_id} has {its}; they must be equal")
 
 
-def _run_actor(venv: VecEnv, agent: Actor, key: jax.Array, sampled: jax.Array) -> Episodes:
+def _run_actor(venv: Any, agent: Actor, key: jax.Array, sampled: jax.Array) -> Episodes:
     def act(obs: jax.Array, noise: jax.Array) -> jax.Array:
         return actor.act(agent, obs, jnp.where(sampled, noise, 0.0))
 
@@ -299,7 +308,10 @@ def _check(flags: Flags) -> list[str]:
     """Refuse wrong input. Returns the policies, with the run folders inside groups."""
     is_function = flags.policy not in WAYS
     if is_function and flags.run:
-        raise UsageError(f"--policy {flags.policy} is judged alone; leave out {flags.run[0]}")
+        raise UsageError(
+            f"--policy {flags.policy} is none of {', '.join(WAYS)}; a function or a file is judged alone, "
+            f"without {flags.run[0]}"
+        )
     if not is_function and not flags.run:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     if not is_function and flags.env:

@@ -39,9 +39,11 @@ EXTRAS = {
     "viz": "films as .mp4",
     "onnx": "policies as .onnx files",
     "data": "data sets: HDF5, Minari",
+    "cluster": "sweeps on SLURM",
     "wandb": "logs to Weights & Biases",
     "mlflow": "logs to MLflow",
     "docs": "the documentation's pages",
+    "release": "building and checking a release",
     "dev": "tests, linters; most of the above",
 }
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 COMMANDS = {
     "train": "train an agent, or several side by side",
+    "submit": "hand a sweep to SLURM or local processes",
     "evaluate": "evaluate trained agents on fresh layouts",
     "render": "films, pictures, replays for the browser",
     "plot": "compare the curves of trainings",

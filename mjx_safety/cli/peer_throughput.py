@@ -12,7 +12,7 @@ import sys
 import time
 
 
-def main(env_id, num_steps, repeats):
+def main(env_id: str, num_steps: int, repeats: int) -> None:
     """Time single, synchronous and asynchronous stepping by random actions, resets included."""
     import safety_gymnasium
 

@@ -119,6 +119,9 @@ def _resumed(argv: Sequence[str]) -> Plan:
         total_steps: training_options.Steps | None = None,
         trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         compilation_cache: bool = True,
+        coordinator: str = "",
+        num_processes: int = 1,
+        process_id: int = 0,
     ) -> tuple:
         """Continue a training with the settings in its config.json.
 
@@ -127,7 +130,11 @@ def _resumed(argv: Sequence[str]) -> Plan:
             total_steps: New end of the training, in environment steps since its start.
             trust: Import the environment if it is package.module:factory, which is code.
             compilation_cache: Keep compiled programs in the user's cache folder.
+            coordinator: As for a new training.
+            num_processes: As for a new training.
+            process_id: As for a new training.
         """
+        del coordinator, num_processes, process_id  # `join_processes` has read them
         return resume, total_steps, trust, compilation_cache
 
     path, total_steps, trust, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))

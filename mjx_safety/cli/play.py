@@ -110,11 +110,12 @@ class Stage:
     """The viewer's model and data. Solids without a body go into the user's scene."""
 
     def __init__(self, env: AbstractEnv, *, halo: bool):
-        self.env, self._halo = env, halo
-        self.model = copy.copy(env.scene.true_model)
+        self.env: AbstractEnv = env
+        self._halo = halo
+        self.model: mujoco.MjModel = copy.copy(env.scene.true_model)
         frames.furnish(self.model, 1280, 960)
         self.model.vis.headlight.diffuse[:] = 0.55  # the only lamp
-        self.data = mujoco.MjData(self.model)
+        self.data: mujoco.MjData = mujoco.MjData(self.model)
         self._middle, self._num_tiles = np.full(3, np.inf), 0
 
     def show(self, state: State, scene: mujoco.MjvScene) -> np.ndarray:

@@ -13,8 +13,10 @@ class Progress:
     """Shows the newest metrics. Use it as a context manager."""
 
     def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
-        self.title, self.total_steps, self.cost_limit = title, total_steps, cost_limit
-        self.console = console or Console()
+        self.title: str = title
+        self.total_steps: int = total_steps
+        self.cost_limit: float = cost_limit
+        self.console: Console = console or Console()
         self._compiled, self._warnings = False, set[str]()
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 

@@ -80,19 +80,19 @@ def _main(argv: Sequence[str]) -> None:
         "machine": {name: value for name, value in run_folder.describe_machine().items() if name != "command"},
     }
     writer = _open(flags, venv, env_id, about)
-    recorder, begun = Recorder(venv), time.monotonic()
+    recorder, times = Recorder(venv), [time.monotonic()]
     results: list[list[tuple[float, float]]] = [[] for _ in names]  # return and cost, by policy
     for index, (policy, share) in enumerate(zip(policies, shares, strict=True)):
         key = jax.random.fold_in(evaluation_key(flags.seed), index)
         for batch in recorder.record(policy.actor, key, share, index, flags.action == "sampled"):
             writer.add(batch)
             results[index] += [_outcome(episode) for episode in batch]
+            times.append(time.monotonic())
             print(f"{sum(map(len, results))} of {flags.episodes} episodes", file=sys.stderr)
     writer.close()
-    minutes = (time.monotonic() - begun) / 60
     limit = float(policies[0].origin["config"]["run"]["cost_limit"])
     _report(names, results, limit)
-    print(f"Wrote {flags.out}: {flags.episodes} episodes, {flags.episodes / minutes:,.0f} a minute with compiling")
+    print(f"Wrote {flags.out}: {flags.episodes} episodes, {_speed(times, sum(map(len, results)))}")
     if not flags.out.startswith(datasets.MINARI):
         picture = Path(flags.out).with_suffix(".png")
         plots.plot_episodes(dict(zip(names, map(np.array, results), strict=True)), limit, picture)
@@ -171,6 +171,14 @@ def _open(flags: Flags, venv: VecEnv, env_id: str, about: dict[str, Any]) -> dat
 
 def _outcome(episode: Episode) -> tuple[float, float]:
     return episode.episode_return, episode.episode_cost
+
+
+def _speed(times: Sequence[float], num_episodes: int) -> str:
+    """Episodes a minute, without the first batch, which compiles, if there are more. times: s, start and batches."""
+    batches = len(times) - 1
+    if batches == 1:
+        return f"{60 * num_episodes / (times[1] - times[0]):,.0f} a minute with compiling"
+    return f"{60 * num_episodes * (batches - 1) / batches / (times[-1] - times[1]):,.0f} a minute after compiling"
 
 
 def _report(names: Sequence[str], results: Sequence[list[tuple[float, float]]], limit: float) -> None:

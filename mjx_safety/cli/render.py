@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from mjx_safety.agents import actor
+from mjx_safety.agents import ALGORITHMS, actor
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import Evaluator, evaluation_key
@@ -131,6 +131,8 @@ def record(flags: Flags, news: Console) -> Recording:
         evaluator = Evaluator(flags.num_worlds, flags.seed, flags.trust)
         trained = evaluator.load(path, ENGINE)
         run = trained.run
+        if run["algo"] in ALGORITHMS and ALGORITHMS[run["algo"]].sees_budget:
+            raise UsageError(f"{path} cannot be drawn: the policy of {run['algo']} observes its cost budget")
         env: Any = evaluator.venv(run["env"], ENGINE).env
         act_fn, limit = (
             policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None),
@@ -144,7 +146,7 @@ def record(flags: Flags, news: Console) -> Recording:
     elif "/" in flags.target and ":" not in flags.target:
         raise UsageError(
             f"{path} does not exist; name a run folder, or an environment such as SafetyPointGoal1-v0, "
-            f"or one of the policies {', '.join(loading.shipped_policies())}"
+            "or a policy such as SafetyPointGoal1-v0/ppo-lag"
         )
     else:
         env = common.build_env(flags.target, ENGINE)

@@ -73,8 +73,12 @@ class VecEnv(Generic[S]):
         autoreset: Autoreset = "same_step",
         keep_blow_up: bool = False,
     ):
-        self.env, self.num_envs, self.stagger, self.cost_budget = env, num_envs, stagger, cost_budget
-        self.autoreset, self.keep_blow_up = autoreset, keep_blow_up
+        self.env: Environment[S] = env
+        self.num_envs: int = num_envs
+        self.stagger: bool = stagger
+        self.cost_budget: jax.Array | float | None = cost_budget
+        self.autoreset: Autoreset = autoreset
+        self.keep_blow_up: bool = keep_blow_up
 
     @property
     def obs_size(self) -> int:

@@ -51,18 +51,15 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
 
     Raises ValueError for a config or a checkpoint of another version.
     """
-    folder = path.parent.parent
-    try:
-        options = Options.from_config(config)
-        algorithm = options.build()
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    options = _options(path.parent.parent, config)
+    algorithm = options.build()
     sizes: Any = make(options.run.env, physics="mujoco") if env is None else env
-    agent = _restore(path, algorithm, sizes)
+    worlds = options.worlds(sizes)
+    agent = _restore(path, algorithm, worlds)
     model = getattr(sizes, "mj_model", None)
     return Policy(
         env_id=options.run.env,
-        obs_size=sizes.obs_size,
+        obs_size=worlds.obs_size,
         action_size=sizes.action_size,
         obs_slices=dict(getattr(sizes, "obs_slices", {})),
         action_names=() if model is None else tuple(model.actuator(i).name for i in range(model.nu)),
@@ -73,6 +70,15 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
             "versions": config.get("machine", {}).get("versions", {}),
         },
     )
+
+
+def _options(folder: Path, config: dict[str, Any]) -> Options:
+    try:
+        options = Options.from_config(config)
+        options.build()
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
+    return options
 
 
 def _restore(path: Path, algorithm: Algorithm, sizes: Sizes) -> Any:
@@ -109,7 +115,6 @@ def shipped_policies() -> tuple[str, ...]:
 
 
 def _unknown(source: str) -> str:
-    names = shipped_policies()
-    near = difflib.get_close_matches(source, names, n=3)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else f"; shipped are: {', '.join(names) or 'none'}"
-    return f"{source} is no run folder, no .npz file and no shipped policy{hint}"
+    near = difflib.get_close_matches(source, shipped_policies(), n=3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"{source} is no run folder, no .npz file and no shipped policy{hint}; `python -m mjx_safety` lists those"

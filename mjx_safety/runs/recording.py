@@ -42,9 +42,9 @@ class Episode(NamedTuple):
 class Recorder:
     """Records episodes of B worlds side by side. Compiles once for all policies with the same shapes."""
 
-    def __init__(self, venv: VectorEnvironment):
+    def __init__(self, venv: VectorEnvironment[Any]):
         """venv: without stagger and without a cost budget."""
-        self.venv = venv
+        self.venv: VectorEnvironment[Any] = venv
         self._reset = jax.jit(venv.reset)
         self._advance = jax.jit(partial(_advance, venv))
 

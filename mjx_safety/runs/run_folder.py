@@ -35,8 +35,10 @@ class RunFolder:
     """Writes the results of one training. Open it with `create` or `reopen`."""
 
     def __init__(self, path: Path, config: dict[str, Any], rows: list[Row], steps_per_rollout: int):
-        self.path, self.config, self.rows = path, config, rows
-        self.steps_per_rollout = steps_per_rollout
+        self.path: Path = path
+        self.config: dict[str, Any] = config
+        self.rows: list[Row] = rows
+        self.steps_per_rollout: int = steps_per_rollout
         self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
         self._loggers = loggers.open_loggers(path, config, int(rows[-1]["env_steps"] or 0) + 1 if rows else 0)
         self._blow_ups = 0  # seen

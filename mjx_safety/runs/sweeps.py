@@ -82,7 +82,7 @@ def read(path: Path) -> Options:
 class ManyTrainings:
     """S trainings in one program: pure functions of a stacked state whose leaves have the leading axis [S]."""
 
-    def __init__(self, members: Sequence[Member], env: Environment, mesh: Mesh | None = None):
+    def __init__(self, members: Sequence[Member], env: Environment[Any], mesh: Mesh | None = None):
         """mesh: the devices that share the members; None: all of them run on each device that there is."""
         self._mesh = mesh
         self._options, self._env = members[0].options, env

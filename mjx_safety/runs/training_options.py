@@ -15,7 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
 from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
-from mjx_safety.types import Environment
+from mjx_safety.types import Environment, VectorEnvironment
 
 Physics = Literal["auto", "mjx", "warp", "mujoco"]
 Accuracy = Literal["fast", "reference"]
@@ -49,6 +49,8 @@ OF_A_PROCESS = (  # flags of `run` that change no result, and the end
     *("coordinator", "num_processes", "process_id"),
 )
 SAMPLES = 16_384  # environment steps of an iteration
+OFF_POLICY_SAMPLES = 4096  # the same of off-policy algorithms
+OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy algorithm
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
 FASTEST_PACE = 2.0  # of the multipliers, in short runs
@@ -106,7 +108,7 @@ class RunFlags:
     num_devices: int = 1
     """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
     coordinator: str = ""
-    """For several processes or hosts: address host:port of the first. Each runs this command with its own id."""
+    """For several processes or hosts: host:port of the first; auto: what SLURM, Open MPI or Kubernetes say."""
     num_processes: int = 1
     """Number of processes that train together."""
     process_id: int = 0
@@ -137,12 +139,16 @@ class Options:
         limit = parse_limits(self.run.cost_limits) or self.run.cost_limit
         return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit)
 
-    def training(self, env: Environment) -> Training:
+    def training(self, env: Environment[Any]) -> Training:
         """Build the whole training, on worlds of `env`."""
         budget = self.run.cost_limit if choose_algorithm(self.run.algo).ends_at_limit else None
         keep = self.run.keep_blow_ups
         venv = vectorize(env, self.run.num_envs, stagger=True, cost_budget=budget, keep_blow_up=keep)
-        return Training(venv, self.build(), self.train)
+        return Training(self.worlds(venv), self.build(), self.train)
+
+    def worlds(self, venv: VectorEnvironment) -> VectorEnvironment:
+        """Return the worlds that the algorithm acts in, which are `venv` or worlds around it."""
+        return choose_algorithm(self.run.algo).worlds(venv, self.constraint, self.run.cost_limit)
 
     def with_values(self, values: Mapping[str, Any]) -> Options:
         """Replace settings, named as in `--sweep`."""
@@ -163,7 +169,7 @@ class Options:
         """Undo `to_config`."""
         run = _typed(RunFlags, config["run"])
         choice = choose_algorithm(run.algo)
-        types = (choice.train_config, choice.config, choice.constraint.config)
+        types: tuple[Any, ...] = (choice.train_config, choice.config, choice.constraint)
         return Options(run, *(_typed(kind, config[name]) for name, kind in zip(_PARTS, types, strict=True)))
 
     def difference(self, other: Options) -> str | None:
@@ -244,21 +250,26 @@ def default_options(
     """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
 
     An iteration takes `SAMPLES` steps of all worlds together, whatever their number, and a gradient step `MINIBATCH` of
-    them. Schedules follow the length of the run, and multipliers cover the same range in long runs and in short ones.
+    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`. Schedules follow the length of the run, and multipliers cover
+    the same range in long runs and in short ones.
     """
     choice = choose_algorithm(algo)
-    usual = choice.num_envs or (4096 if on_accelerator() else 256)
-    run = RunFlags(algo=algo, num_envs=num_envs or usual, total_steps=total_steps or RunFlags.total_steps)
-    unroll = min(max(SAMPLES // run.num_envs, MIN_UNROLL), MAX_UNROLL)
-    train = choice.train_config(unroll_length=unroll_length or choice.unroll_length or unroll)
+    worlds = 4096 if on_accelerator() and not choice.is_off_policy else 256
+    length = OFF_POLICY_STEPS if choice.is_off_policy else RunFlags.total_steps
+    run = RunFlags(algo=algo, num_envs=num_envs or worlds, total_steps=total_steps or length)
+    steps = OFF_POLICY_SAMPLES if choice.is_off_policy else SAMPLES
+    unroll = min(max(steps // run.num_envs, MIN_UNROLL), MAX_UNROLL)
+    train = choice.train_config(unroll_length=unroll_length or unroll)
     samples = run.num_envs * train.unroll_length
-    config, constraint = choice.config(), choice.constraint.config()
+    config: Any = choice.config()
+    constraint: Any = choice.constraint()
     if "num_minibatches" in config.__dataclass_fields__:
         config = config.replace(num_minibatches=min(max(samples // MINIBATCH, 1), MOST_MINIBATCHES))
     iterations = max(run.total_steps // samples, 1)
     if "num_iterations" in train.__dataclass_fields__:
         train = train.replace(num_iterations=float(iterations))
-    pace = min(FASTEST_PACE, USUAL_ITERATIONS / iterations)
+    usual = OFF_POLICY_STEPS // OFF_POLICY_SAMPLES if choice.is_off_policy else USUAL_ITERATIONS
+    pace = min(FASTEST_PACE, usual / iterations)
     rates = {name: pace * getattr(constraint, name) for name in _RATES if name in constraint.__dataclass_fields__}
     return Options(run, train, config, constraint.replace(**rates) if rates else constraint)
 
@@ -273,14 +284,15 @@ def check(options: Options) -> None:
         raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
     _at_least("--num-seeds", run.num_seeds, 1)
     _at_least("--save-every", run.save_every or 0.0, 0)
-    if choose_algorithm(run.algo).ends_at_limit and run.cost_limit == 0.0:
-        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} ends an episode at this cost, so it must be above 0")
+    choice = choose_algorithm(run.algo)
+    if choice.has_budget and run.cost_limit == 0.0:
+        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
     samples = run.num_envs * unroll
     _check_numbers(options)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
-    if run.cost_limits and ("cost-limit" in sweep or choose_algorithm(run.algo).ends_at_limit):
-        culprit = f"--algo {run.algo}" if choose_algorithm(run.algo).ends_at_limit else "--sweep cost-limit"
+    if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
+        culprit = f"--algo {run.algo}" if choice.has_budget else "--sweep cost-limit"
         raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
     try:
         options.build()

@@ -49,7 +49,8 @@ class Film:
     """Draws the frames of a recording. Close it, or use it as a context manager."""
 
     def __init__(self, recording: Recording, look: Look):
-        self.recording, self.look = recording, look
+        self.recording: Recording = recording
+        self.look: Look = look
         returns, costs = recording.returns, recording.costs
         self._strips = [
             Strip(look.width, returns[:, w], costs[:, w], recording.cost_limit, recording.env.dt)

@@ -44,7 +44,9 @@ class FrameDrawer:
     """
 
     def __init__(self, env: AbstractEnv, width: int, height: int):
-        self.env, self.width, self.height = env, width, height
+        self.env: AbstractEnv = env
+        self.width: int = width
+        self.height: int = height
         self._model = copy.copy(env.scene.true_model)
         furnish(self._model, width, height)
         self._context: Any = opengl.create_context(width, height)

@@ -19,7 +19,11 @@ class Strip:
 
     def __init__(self, width: int, returns: np.ndarray, costs: np.ndarray, cost_limit: float, dt: float):
         """width: pixels; returns, costs: [T + 1] cumulative; dt: s, length of a step."""
-        self.width, self.returns, self.costs, self.cost_limit, self.dt = width, returns, costs, cost_limit, dt
+        self.width: int = width
+        self.returns: np.ndarray = returns
+        self.costs: np.ndarray = costs
+        self.cost_limit: float = cost_limit
+        self.dt: float = dt
         self._left, self._right = min(TEXT_WIDTH, width // 2), width - PAD
         self._top, self._bottom = PAD + 4, HEIGHT - PAD - 5
         self._highest = max(float(costs[-1]), cost_limit if np.isfinite(cost_limit) else 0.0, 1.0) * 1.1

@@ -8,6 +8,7 @@ import functools
 from functools import partial
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from mjx_safety.agents.critics import ActorCriticConfig
 from mjx_safety.agents.first_order import FirstOrderConfig
 from mjx_safety.agents.ipo import slope
 from mjx_safety.agents.networks import make_networks
-from mjx_safety.agents.on_policy import Standing, on_policy
+from mjx_safety.agents.on_policy import CostStatus, on_policy
 from mjx_safety.agents.second_order import TrustRegionConfig
 from mjx_safety.agents.train import init, iterate
 from mjx_safety.agents.types import Batch, TrainConfig
@@ -40,7 +41,7 @@ def build(name, limit=25.0, **settings):
     config = choice.config(hidden_sizes=(8,), num_minibatches=4, num_critic_passes=2, critic_learning_rate=1e-2)
     if isinstance(config, FirstOrderConfig):
         config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=0.02)
-    return choice.build(config.replace(**settings), choice.constraint.config(), limit)
+    return choice.build(config.replace(**settings), choice.constraint(), limit)
 
 
 @pytest.mark.parametrize("completed", [False, True])
@@ -50,9 +51,9 @@ def test_what_an_update_is_told(completed):
     constraint = hard_limit(limits, margin_learning_rate=0.1)
     networks = make_networks((4,), num_costs=2)
 
-    def update(state, batch, standing, key):
-        told = {f"told_{name}": standing.violations[i] for i, name in enumerate(limits)}
-        return state, told | {"cost_horizon": standing.cost_horizon}
+    def update(state, batch, status, key):
+        told = {f"told_{name}": status.violations[i] for i, name in enumerate(limits)}
+        return state, told | {"cost_horizon": status.cost_horizon}
 
     algorithm = on_policy(networks, constraint, lambda params: (), update)
     venv = vectorize(probe_envs.TwoCosts(), 16, stagger=True)
@@ -73,8 +74,8 @@ def test_no_limit_acts_before_the_worlds_stand_for_whole_episodes():
     """Episodes of 20 steps, 4 a rollout: from the third rollout on. Until then nothing moves the multiplier."""
     venv = vectorize(probe_envs.CostlyTarget(), 16, stagger=True)
 
-    def update(state, batch, standing, key):
-        return state, {"told": standing.violations[0]}
+    def update(state, batch, status, key):
+        return state, {"told": status.violations[0]}
 
     algorithm = on_policy(make_networks((4,)), hard_limit(5.0, margin_learning_rate=0.1), lambda params: (), update)
     step = jax.jit(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)))
@@ -135,8 +136,8 @@ class Updates:
     def __call__(self, multiplier=0.0, violation=-jnp.inf, **changes):
         """The new parameters and the metrics. changes: of the batch."""
         one = jnp.ones(self.constraint.num_costs)
-        standing = Standing(multipliers=multiplier * one, violations=violation * one, cost_horizon=jnp.float32(3.97))
-        state, metrics = self.update(self.state, self.batch.replace(**changes), standing, jax.random.key(2))
+        status = CostStatus(multipliers=multiplier * one, violations=violation * one, cost_horizon=jnp.float32(3.97))
+        state, metrics = self.update(self.state, self.batch.replace(**changes), status, jax.random.key(2))
         return state.params, metrics
 
     def gain(self, params, advantage):
@@ -182,7 +183,10 @@ def test_without_costs_a_limit_changes_nothing(name):
     held = updates(name)
     constraint = held.constraint
     state = constraint.update(constraint.init(), jnp.zeros(1))
-    told = {"multiplier": constraint.multipliers(state)[0], "violation": constraint.margins(state)[0] - 25.0 / 20.0}
+    told = {
+        "multiplier": constraint.weights(state).multipliers[0],
+        "violation": constraint.weights(state).margins[0] - 25.0 / 20.0,
+    }
     params, metrics = held(**told, cost_advantages=jnp.zeros((NUM_SAMPLES, 1)))
     expected, _ = updates(PARENTS[name])(cost_advantages=jnp.zeros((NUM_SAMPLES, 1)))
     assert told["multiplier"] == 0.0
@@ -209,7 +213,7 @@ def test_cup_without_a_multiplier_stays_where_ppo_went():
     assert_allclose(updates("cup").kl(params), updates("ppo").kl(expected), rtol=0.05)
 
 
-@pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops"])
+@pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops", "rcpo"])
 def test_a_multiplier_lowers_the_cost(name):
     """From a rise at 0 to a fall at 5, as reward and cost want opposite things of the first action."""
     held = updates(name)
@@ -291,8 +295,8 @@ def test_crpo_turns_to_the_limit_that_is_broken_most():
     costs = jnp.stack([first, -first], axis=1)  # what lowers one raises the other
 
     def gains(violations):
-        standing = Standing(jnp.zeros(2), jnp.array(violations), jnp.float32(3.97))
-        state, metrics = held.update(held.state, held.batch.replace(cost_advantages=costs), standing, jax.random.key(2))
+        status = CostStatus(jnp.zeros(2), jnp.array(violations), jnp.float32(3.97))
+        state, metrics = held.update(held.state, held.batch.replace(cost_advantages=costs), status, jax.random.key(2))
         return held.gain(state.params, first), held.gain(state.params, held.batch.advantage), metrics["lowers_cost"]
 
     cost, _, lowers_cost = gains([0.2, 0.1])
@@ -303,13 +307,27 @@ def test_crpo_turns_to_the_limit_that_is_broken_most():
     assert reward > 0.05 and lowers_cost == 0.0
 
 
+def test_rcpo_steps_to_the_edge_of_the_ball():
+    """Without a multiplier it goes TRPO's way, a share of it, and no line search shortens it."""
+    held = updates("rcpo")
+    params, metrics = held()
+    assert_allclose(metrics["kl"], held.kl(params), rtol=1e-3)
+    assert 0.008 < metrics["kl"] < 0.013
+    short, _ = updates("rcpo", step_share=0.5)()
+    whole, half, start = (jax.flatten_util.ravel_pytree(p.policy)[0] for p in (params, short, held.state.params))
+    assert_allclose(half - start, 0.5 * (whole - start), atol=1e-6)
+    unchanged, metrics = held(advantage=held.batch.advantage.at[0].set(jnp.nan))
+    assert_array_equal(jax.flatten_util.ravel_pytree(unchanged.policy)[0], start)
+    assert metrics["skipped_share"] == 1.0 and metrics["kl"] == 0.0
+
+
 def test_focops_counts_only_observations_that_stayed_close():
     """A reach of nothing leaves nothing to learn from after the first step; a wide one, everything."""
     _, near = updates("focops")()
     algorithm = build("focops", max_state_kl=1e-9)
     held = updates("focops")
-    standing = Standing(jnp.zeros(1), jnp.zeros(1), jnp.float32(3.97))
-    _, far = jax.jit(algorithm.iterate.args[2])(held.state, held.batch, standing, jax.random.key(2))
+    status = CostStatus(jnp.zeros(1), jnp.zeros(1), jnp.float32(3.97))
+    _, far = jax.jit(algorithm.iterate.args[2])(held.state, held.batch, status, jax.random.key(2))
     assert near["counted_share"] > 0.5 and far["counted_share"] < 0.1 and far["kl"] < near["kl"]
 
 
@@ -415,7 +433,8 @@ def test_a_limit_on_an_unknown_source_is_refused_before_training():
 LIMIT = 15.0
 FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of iterations
     "ppo-lag": {"multiplier_learning_rate": 0.5},
-    "trpo-lag": {"multiplier_learning_rate": 0.5},
+    "trpo-lag": {"multiplier_learning_rate": 1.0},
+    "rcpo": {"multiplier_learning_rate": 1.0},
     "focops": {"multiplier_learning_rate": 0.3},
     "cup": {"multiplier_learning_rate": 0.3},
     "ppo-lag-adam": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
@@ -434,7 +453,7 @@ def learner(name, limit):
     if isinstance(config, FirstOrderConfig):
         target_kl = 0.04 if name == "cup" else 0.02  # whose two stages share it
         config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=target_kl, entropy_coef=0.01)
-    return choice.build(config, choice.constraint.config().replace(**FAST.get(name, {})), limit)
+    return choice.build(config, choice.constraint().replace(**FAST.get(name, {})), limit)
 
 
 def trained(venv, algorithm, num_iterations, **config):
@@ -530,4 +549,4 @@ def test_no_episode_costs_more_than_its_budget_and_one_step(budget, key):
 def test_only_the_algorithms_that_say_so_end_at_the_limit():
     assert {name for name, choice in ALGORITHMS.items() if choice.ends_at_limit} == {"ppo-early", "trpo-early"}
     for name in ("ppo-early", "trpo-early"):
-        assert_array_equal(build(name).constraint.multipliers(build(name).constraint.init()), [0.0])
+        assert_array_equal(build(name).constraint.weights(build(name).constraint.init()).multipliers, [0.0])

@@ -21,7 +21,7 @@ def multipliers(constraint, costs):
     state, values = constraint.init(), []
     for cost in costs:
         state = constraint.update(state, jnp.float32(cost)[None])
-        values.append(float(constraint.multipliers(state)[0]))
+        values.append(float(constraint.weights(state).multipliers[0]))
     return state, np.array(values)
 
 
@@ -113,9 +113,9 @@ def test_several_limits_move_each_by_its_own_cost(rule):
         together = both.update(together, jnp.asarray(cost, jnp.float32))
         states = [c.update(s, jnp.float32(x)[None]) for c, s, x in zip(alone, states, cost, strict=True)]
         for held in ("multipliers", "margins"):
-            apart = [getattr(c, held)(s)[0] for c, s in zip(alone, states, strict=True)]
-            assert_allclose(getattr(both, held)(together), apart, rtol=1e-6)
-    moving = both.margins(together) if rule == "margin" else both.multipliers(together)
+            apart = [getattr(c.weights(s), held)[0] for c, s in zip(alone, states, strict=True)]
+            assert_allclose(getattr(both.weights(together), held), apart, rtol=1e-6)
+    moving = both.weights(together).margins if rule == "margin" else both.weights(together).multipliers
     assert moving[0] != moving[1]
 
 
@@ -133,8 +133,8 @@ def test_penalise_weighs_every_limit():
 def test_a_hard_limit_has_no_multipliers_and_no_margin():
     constraint = constraints.hard_limit({"hazards": 20.0, "vases": 5.0})
     state = constraint.update(constraint.init(), jnp.array([100.0, 100.0]))
-    assert_array_equal(constraint.multipliers(state), [0.0, 0.0])
-    assert_array_equal(constraint.margins(state), [0.0, 0.0])
+    assert_array_equal(constraint.weights(state).multipliers, [0.0, 0.0])
+    assert_array_equal(constraint.weights(state).margins, [0.0, 0.0])
 
 
 def test_a_margin_takes_up_violations_and_never_loosens_the_limit():
@@ -142,9 +142,9 @@ def test_a_margin_takes_up_violations_and_never_loosens_the_limit():
     state = constraint.init()
     for cost in (35.0, 45.0, 25.0, 5.0, 5.0, 0.0):
         state = constraint.update(state, jnp.array([cost]))
-        margins.append(float(constraint.margins(state)[0]))
+        margins.append(float(constraint.weights(state).margins[0]))
     assert_allclose(margins, [1.0, 3.0, 3.0, 1.0, 0.0, 0.0], atol=1e-6)
-    assert_array_equal(constraint.multipliers(state), [0.0])
+    assert_array_equal(constraint.weights(state).multipliers, [0.0])
 
 
 def test_a_margin_stays_below_its_cap():
@@ -153,7 +153,7 @@ def test_a_margin_stays_below_its_cap():
     state = constraint.init()
     for _ in range(20):
         state = constraint.update(state, jnp.array([1000.0, 1000.0]))
-        margins.append(constraint.margins(state))
+        margins.append(constraint.weights(state).margins)
     assert_allclose(margins[0], [2.5, 0.1], rtol=1e-6)
     assert_allclose(margins[-1], [12.5, 0.5], rtol=1e-6)
 
@@ -162,8 +162,8 @@ def test_a_margin_stays_below_its_cap():
 def test_no_limit_leaves_no_nan(rate):
     constraint = constraints.hard_limit(jnp.inf, margin_learning_rate=rate)
     state = constraint.update(constraint.init(), jnp.array([100.0]))
-    assert_array_equal(constraint.margins(state), [0.0])
-    assert_array_equal(constraints.unconstrained().multipliers(constraints.unconstrained().init()), [0.0])
+    assert_array_equal(constraint.weights(state).margins, [0.0])
+    assert_array_equal(constraints.unconstrained().weights(constraints.unconstrained().init()).multipliers, [0.0])
 
 
 @pytest.mark.parametrize("make", [constraints.hard_limit, constraints.lagrangian, constraints.pid_lagrangian])
@@ -177,7 +177,7 @@ def test_limits_can_be_traced():
 
     def weights(limit):
         constraint = constraints.lagrangian({"a": limit, "b": 2.0 * limit})
-        return constraint.multipliers(constraint.update(constraint.init(), jnp.array([30.0, 30.0])))
+        return constraint.weights(constraint.update(constraint.init(), jnp.array([30.0, 30.0]))).multipliers
 
     expected = [[0.0125, 0.0125 * 0.5], [0.0125 * 0.5, 0.0]]
     assert_allclose(jax.vmap(weights)(jnp.array([10.0, 20.0])), expected, atol=1e-7)

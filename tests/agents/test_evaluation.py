@@ -325,4 +325,6 @@ def test_wrong_input_ends_with_one_sentence(lag, tmp_path, build, capsys):
     config["algorithm"]["hidden_sizes"] = [9]
     (other / "config.json").write_text(json.dumps(config))
     refuse(capsys, "does not fit this training", other)
-    refuse(capsys, "--policy best is judged alone", lag, "--policy", "best")
+    refuse(
+        capsys, "--policy best is none of both, mean, sampled; a function or a file is judged", lag, "--policy", "best"
+    )

@@ -131,7 +131,7 @@ def probe_envs_normaliser():
         (["--policy", "text.onnx"], "text.onnx is no ONNX model that onnxruntime can run"),
         (["--policy", "both"], "no run folder is given"),
         (["--policy", "maen"], "maen is no run folder, no .npz file and no shipped policy"),
-        (["runs/a", "--policy", "users_policy:act"], "--policy users_policy:act is judged alone; leave out runs/a"),
+        (["runs/a", "--policy", "users_policy:act"], "a function or a file is judged alone, without runs/a"),
         (["linear.npz", "--env", ENV], "is for --policy package.module:function; a run has its own environment"),
         (["linear.npz", "--cost-limit", "-1"], "--cost-limit is -1.0; it must be at least 0"),
         (["wide.npz"], "wide.npz has obs_size 4, and SafetyPointGoal1-v0 has 3; they must be equal"),

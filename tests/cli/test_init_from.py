@@ -44,7 +44,7 @@ def newest(path):
 
 def test_networks_and_normaliser_go_on_and_multipliers_are_fresh(first):
     options, agent = newest(first)
-    assert float(options.build().constraint.multipliers(agent.constraint)[0]) > 0.0
+    assert float(options.build().constraint.weights(agent.constraint).multipliers[0]) > 0.0
     training = options.training(probe_envs.Random())
 
     def fresh():

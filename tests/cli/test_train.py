@@ -75,9 +75,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "run" / "checkpoints" / "00000001").is_dir()
 
 
-@pytest.mark.parametrize(("seconds", "num_saves"), [(0.0, 4), (0.5, 2)])
+@pytest.mark.parametrize(("seconds", "num_saves"), [(0.0, 5), (0.5, 2)])
 def test_slow_saves_are_rare(seconds, num_saves, tmp_path, monkeypatch):
-    """Three chunks and the end. A save of half a second may come every 100 s only."""
+    """Four chunks and the end. A save of half a second may come every 100 s only."""
     save, saved = checkpoint.save, []
 
     def slow_save(folder, state):
@@ -116,7 +116,7 @@ def said_wrong(capsys):
         ),
         (["--cost-limits", "probe=3", "--sweep", "cost-limit=1,2"], "--sweep cost-limit is for the limit of the whole"),
         (["--algo", "cpo", "--cost-limits", "a=3", "b=4"], "cpo holds one limit, not 2 (a, b)"),
-        (["--algo", "ppo-early", "--cost-limit", "0"], "--cost-limit is 0.0; --algo ppo-early ends an episode at this"),
+        (["--algo", "ppo-early", "--cost-limit", "0"], "--cost-limit is 0.0; --algo ppo-early needs a budget of cost"),
         (["--cost-smoothing", "1"], "--cost-smoothing is 1.0; it must be below 1"),
         (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
     ],
@@ -188,12 +188,22 @@ def test_every_algorithm_has_help_and_survives_config_json(algo, capsys):
         train.main(["--algo", algo, "--help"])
     shown = capsys.readouterr().out
     choice = training_options.ALGORITHMS[algo]
-    for config in (choice.config, choice.constraint.config):
+    for config in (choice.config, choice.constraint):
         for field in dataclasses.fields(config):
             assert f"--{field.name.replace('_', '-')}" in shown
     options = common.parse(["--algo", algo, "--hidden-sizes", "8", "--cost-limit", "7"])
     assert training_options.Options.from_config(json.loads(json.dumps(options.to_config()))) == options
     assert options.build().constraint.limits == 7.0
+
+
+@pytest.mark.parametrize("algo", training_options.ALGORITHMS)
+def test_the_command_line_has_the_defaults_of_the_library(algo):
+    options, choice = common.parse(["--algo", algo]), training_options.ALGORITHMS[algo]
+    train_config = options.train
+    if not choice.is_off_policy:  # the library cannot know how long a training will be
+        train_config = train_config.replace(num_iterations=float("inf"))
+    assert (train_config, options.algorithm) == (choice.train_config(), choice.config())
+    assert options.constraint == choice.constraint()
 
 
 def test_a_group_holds_runs_like_any_other(tmp_path, capsys):

@@ -103,11 +103,15 @@ def read_module(name, argv):
         argv = [word for word in argv if word != "--help"]
     if name == "mjx_safety":
         assert not argv
+    elif name == "submit":
+        split = argv.index("--")
+        tyro.cli(importlib.import_module("mjx_safety.cli.submit").Flags, args=argv[:split])
+        read_module("train", argv[split + 1 :])
     elif name != "train":
         assert name in MODULES, f"there is no python -m mjx_safety.{name}"
         tyro.cli(importlib.import_module(f"mjx_safety.cli.{name}").Flags, args=argv)
     elif "--resume" in argv:
-        assert {word for word in argv if word.startswith("--")} <= {"--resume", "--total-steps"}
+        assert {word for word in argv if word.startswith("--")} <= {"--resume", "--total-steps", "--coordinator"}
     else:
         options = common.parse(argv)
         training_options.check(options)

@@ -50,7 +50,7 @@ def test_comments_of_fields_are_found(generate):
     from mjx_safety.agents import PPOConfig, TrainConfig
     from mjx_safety.runs.training_options import RunFlags
 
-    assert field_comments(PPOConfig)["clip_eps"] == "half width of the trusted range of density ratios"
+    assert field_comments(PPOConfig)["clip_eps"] == "Half width of the trusted range of density ratios."
     assert field_comments(PPOConfig)["init_log_std"].startswith("logarithm of")  # inherited
     assert field_comments(TrainConfig)["use_completed_episodes"].startswith("Hold the cost of ended")  # above the field
     assert field_comments(RunFlags)["seed"] == "Seed of all random numbers."  # below it

@@ -13,14 +13,19 @@ import pytest
 
 import mjx_safety
 from mjx_safety.agents import checkpoint, running_stats
-from mjx_safety.cli import common, export, train
+from mjx_safety.cli import common, export, render, train
+from mjx_safety.cli.evaluate import Evaluator
 from mjx_safety.runs import loading, policy_files, run_folder
 from mjx_safety.runs.training_options import Options
 
 ENV = "SafetyPointGoal0-v0"
 FLAGS = ["--env", ENV, "--num-envs", "4", "--unroll-length", "8", "--total-steps", "64"]
 FLAGS += ["--physics", "mujoco", "--no-compilation-cache", "--keep-policies"]
-ALGOS = {"ppo-lag": ["--num-minibatches", "2"], "sac-lag": ["--batch-size", "8", "--random-steps", "16"]}
+ALGOS = {
+    "ppo-lag": ["--num-minibatches", "2"],
+    "sac-lag": ["--batch-size", "8", "--random-steps", "16"],
+    "td3-lag": ["--batch-size", "8", "--random-steps", "16"],
+}
 DOCS = Path(__file__).parent.parent.parent / "docs" / "policies.md"
 
 
@@ -79,6 +84,23 @@ def test_samples_need_a_key(run):
     np.testing.assert_array_equal(policy(obs, key, deterministic=True), policy(obs))
     with pytest.raises(ValueError, match="deterministic=False needs a key"):
         policy(obs, deterministic=False)
+
+
+def test_a_policy_that_observes_its_budget(tmp_path, monkeypatch, capsys):
+    """Its observations have one more entry, evaluations count the true return, and a film is refused."""
+    monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
+    path = tmp_path / "saute"
+    flags = ["--algo", "ppo-saute", "--num-minibatches", "2", "--unsafe-reward", "-0.5", "--out", str(path)]
+    assert train.main([*FLAGS, *flags]) == 0
+    policy = mjx_safety.load_policy(path)
+    env = mjx_safety.make(policy.env_id, physics="mujoco")
+    assert policy.obs_size == env.obs_size + 1 and policy(jnp.zeros(policy.obs_size)).shape == (env.action_size,)
+    evaluator = Evaluator(1, 0)
+    trained = evaluator.load(path, "mujoco")
+    assert trained.config["constraint"]["unsafe_reward"] == -0.5
+    assert evaluator.worlds(trained.run, "mujoco").obs_size == policy.obs_size
+    assert render.main([str(path), "--out", str(tmp_path / "film.mp4")]) == 2
+    assert "the policy of ppo-saute observes its cost budget" in " ".join(capsys.readouterr().err.split())
 
 
 def test_it_steps_the_environment_of_its_training(run):

@@ -1,0 +1,244 @@
+"""One iteration of all off-policy algorithms: act, store, estimate, move multipliers, learn, update the normaliser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_safety.agents import episode_cost, optimize, replay, rollout, running_stats
+from mjx_safety.agents.types import (
+    Actor,
+    Algorithm,
+    Constraint,
+    EpisodeSums,
+    Metrics,
+    OffPolicyTrainConfig,
+    RunningStats,
+    TrainState,
+)
+from mjx_safety.types import Sizes, VectorEnvironment
+
+
+@struct.dataclass
+class OffPolicyConfig:
+    """Shared settings of all off-policy algorithms. A step of a world costs updates_per_step * batch_size samples."""
+
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(256, 256))
+    """Units per layer of each network."""
+    replay_capacity: int = struct.field(pytree_node=False, default=1_000_000)
+    """Steps of all worlds together that the replay keeps."""
+    batch_size: int = struct.field(pytree_node=False, default=256)
+    """Samples per gradient step."""
+    updates_per_step: float = 0.03125
+    """Gradient steps per environment step, whatever the number of worlds."""
+    policy_delay: int = struct.field(pytree_node=False, default=2)
+    """Gradient steps of the critics per gradient step of the policy."""
+    learning_rate: float = 1e-3
+    """Step size of Adam, policy."""
+    critic_learning_rate: float = 1e-3
+    """Step size of Adam, critics of reward and cost."""
+    polyak: float = 0.01
+    """Share of the critics in the update of their slow copies, per gradient step."""
+    random_steps: float = 10_000
+    """First steps of all worlds together, with actions uniform in [-1, 1]."""
+
+
+@struct.dataclass
+class Step:
+    """One step of one world. In the replay buffer and in batches the fields have a leading axis."""
+
+    obs: jax.Array  # [O] raw in the replay, normalised in a batch
+    action: jax.Array  # [A] in [-1, 1]
+    reward: jax.Array  # []
+    costs: jax.Array  # [K]
+    next_obs: jax.Array  # [O] as obs; after the step, before any reset
+    terminated: jax.Array  # [] bool, a true end, not the time limit
+
+
+class Objective(NamedTuple):
+    """The fixed inputs of a gradient step, beside parameters and data."""
+
+    train_config: OffPolicyTrainConfig  # the discounts
+    multipliers: jax.Array  # [K] (1)
+
+
+class Learner(NamedTuple):
+    """The part of an off-policy algorithm that differs from the others. Observations are normalised, [..., O]."""
+
+    init: Callable[[Sizes, int, jax.Array], tuple[Any, Any]]  # sizes, K, key -> parameters, optimiser states
+    act: Callable[[Any, jax.Array, jax.Array | None], jax.Array]  # parameters, obs, noise [..., A] or None -> [..., A]
+    # objective, parameters, optimiser states, batch [M, ...], number of the gradient step [] int32, key -> the new ones
+    update: Callable[[Objective, Any, Any, Step, jax.Array, jax.Array], tuple[Any, Any, Metrics]]
+    actor: Callable[[Any, RunningStats], Actor]  # parameters, moments of raw observations
+    report: Callable[[Any], Metrics] = lambda _: {}  # parameters -> more metrics of an iteration
+
+
+def off_policy(config: OffPolicyConfig, constraint: Constraint, learner: Learner) -> Algorithm:
+    """Act in the worlds, store every step, and learn from random batches of stored steps.
+
+    The multipliers follow the same estimate of the episode cost as on-policy algorithms, once per iteration and before
+    the gradient steps. Critics of cost only say which actions cost. Raises ValueError for a replay below one batch.
+    """
+    if config.replay_capacity < config.batch_size:
+        raise ValueError(
+            f"replay_capacity is {config.replay_capacity}; it must be at least batch_size, {config.batch_size}"
+        )
+
+    def init(sizes: Sizes, key: jax.Array) -> TrainState:
+        key, params_key = jax.random.split(key)
+        params, opt_state = learner.init(sizes, constraint.num_costs, params_key)
+        num_parts = math.gcd(getattr(sizes, "num_parts", 1), config.replay_capacity, config.batch_size)
+        return TrainState(
+            env_state=None,
+            params=params,
+            opt_state=opt_state,
+            constraint=constraint.init(),
+            normaliser=running_stats.init(sizes.obs_size),
+            episode_cost=episode_cost.init(sizes.episode_length, len(sizes.cost_names)),
+            key=key,
+            num_rollouts=jnp.int32(0),
+            replay=replay.init(config.replay_capacity, empty_step(sizes, constraint.num_costs), num_parts),
+        )
+
+    return Algorithm(constraint, init, partial(_iterate, config, learner, constraint), learner.act, learner.actor)
+
+
+def empty_step(sizes: Sizes, num_costs: int) -> Step:
+    """A step of zeros. num_costs: K."""
+    obs, action = jnp.zeros(sizes.obs_size), jnp.zeros(sizes.action_size)
+    return Step(obs, action, jnp.float32(0.0), jnp.zeros(num_costs), obs, jnp.bool_(False))
+
+
+def count_updates(per_rollout: jax.Array, num_rollouts: jax.Array) -> jax.Array:
+    """Gradient steps of the first num_rollouts rollouts together, [] float32: floor(per_rollout * num_rollouts)."""
+    return jnp.floor(per_rollout * num_rollouts)
+
+
+def _iterate(
+    config: OffPolicyConfig,
+    learner: Learner,
+    constraint: Constraint,
+    venv: VectorEnvironment,
+    train_config: OffPolicyTrainConfig,
+    state: TrainState,
+) -> tuple[TrainState, Metrics]:
+    """Act, store, estimate, move multipliers, learn, update the normaliser. No learning while actions are uniform."""
+    key, rollout_key, update_key = jax.random.split(state.key, 3)
+    num_steps = jnp.float32(train_config.unroll_length * venv.num_envs)
+    acts_at_random = state.num_rollouts * num_steps < config.random_steps
+    env_state, steps, sums = _collect(
+        venv, learner, constraint.sources, state, acts_at_random, rollout_key, train_config.unroll_length
+    )
+    num_rollouts = state.num_rollouts + 1
+    covered = episode_cost.covers_episodes(num_rollouts * train_config.unroll_length, venv.episode_length)
+    estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing, covered)
+    costs = episode_cost.from_completed(estimate) if train_config.use_completed_episodes else estimate.rate_costs
+    limited_costs = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
+    kept = replay.add(state.replay, steps)
+    learns = (num_rollouts * num_steps >= config.random_steps) & (kept.size >= config.batch_size)
+    moved = constraint.update(state.constraint, limited_costs)
+    state = state.replace(
+        env_state=env_state,
+        key=key,
+        episode_cost=estimate,
+        num_rollouts=num_rollouts,
+        replay=kept,
+        constraint=optimize.select(learns & estimate.has_rate, moved, state.constraint),
+    )
+    objective = Objective(train_config, constraint.weights(state.constraint).multipliers)
+    per_rollout = config.updates_per_step * num_steps
+    first, end = count_updates(per_rollout, num_rollouts - 1), count_updates(per_rollout, num_rollouts)
+    last = jnp.where(learns, end, first)
+    state, metrics = _learn(
+        config, learner, objective, state, (first.astype(jnp.int32), last.astype(jnp.int32)), update_key
+    )
+    state = state.replace(normaliser=running_stats.merge(state.normaliser, steps.obs))
+    return state, metrics | rollout.summary_metrics(venv, constraint, state, sums, limited_costs)
+
+
+def _collect(
+    venv: VectorEnvironment,
+    learner: Learner,
+    sources: tuple[str, ...],
+    state: TrainState,
+    acts_at_random: jax.Array,
+    key: jax.Array,
+    unroll_length: int,
+) -> tuple[Any, Step, EpisodeSums]:
+    """Act for T = unroll_length steps, uniformly in [-1, 1] if acts_at_random.
+
+    Returns the new B worlds, the steps [T * B, ...] part after part, and their sums.
+    """
+    noise_key, uniform_key = jax.random.split(key)
+    shape = (unroll_length, venv.num_envs, venv.action_size)
+    noise, uniform = jax.random.normal(noise_key, shape), jax.random.uniform(uniform_key, shape, minval=-1.0)
+
+    def step(env_state: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple]:
+        noise, uniform = inputs
+        obs = env_state.obs
+        chosen = learner.act(state.params, running_stats.normalise(state.normaliser, obs), noise)
+        action = jnp.where(acts_at_random, uniform, chosen)
+        env_state = venv.step(env_state, action)
+        return env_state, (obs, action, rollout.outcome_of(env_state))
+
+    with jax.default_matmul_precision("highest"):
+        env_state, (obs, action, outcome) = jax.lax.scan(step, state.env_state, (noise, uniform))
+    steps = Step(
+        obs=obs,
+        action=action,
+        reward=outcome["reward"],
+        costs=outcome["costs"][..., episode_cost.columns(sources, venv.cost_names)],
+        next_obs=outcome["final_obs"],
+        terminated=outcome["terminated"],
+    )
+    num_parts = state.replay.num_parts
+
+    def flatten(leaf: jax.Array) -> jax.Array:
+        parts = leaf.reshape(unroll_length, num_parts, venv.num_envs // num_parts, *leaf.shape[2:]).swapaxes(0, 1)
+        return parts.reshape(unroll_length * venv.num_envs, *leaf.shape[2:])
+
+    return env_state, jax.tree.map(flatten, steps), rollout.sum_episodes(outcome)
+
+
+def _learn(
+    config: OffPolicyConfig,
+    learner: Learner,
+    objective: Objective,
+    state: TrainState,
+    numbers: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+) -> tuple[TrainState, Metrics]:
+    """Take the gradient steps of these numbers, the first and one past the last, each on its own batch.
+
+    Metrics: means over the steps, 0 without steps.
+    """
+
+    def update(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any, Metrics]:
+        sample_key, update_key = jax.random.split(jax.random.fold_in(key, number))
+        batch = replay.sample(state.replay, sample_key, config.batch_size)
+        batch = batch.replace(
+            obs=running_stats.normalise(state.normaliser, batch.obs),
+            next_obs=running_stats.normalise(state.normaliser, batch.next_obs),
+        )
+        return learner.update(objective, *carry, batch, number, update_key)
+
+    def add_up(number: jax.Array, carry: tuple) -> tuple:
+        params, opt_state, metrics = update(number, carry[:2])
+        return params, opt_state, jax.tree.map(jnp.add, carry[2], metrics)
+
+    start, num_updates = (state.params, state.opt_state), numbers[1] - numbers[0]
+    shapes = jax.eval_shape(update, jnp.int32(0), start)[2]
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    params, opt_state, totals = jax.lax.fori_loop(*numbers, add_up, (*start, nothing))
+    metrics = jax.tree.map(lambda total: total / jnp.maximum(num_updates, 1), totals) | {
+        **learner.report(params),
+        "num_updates": num_updates.astype(jnp.float32),
+        "replay_size": state.replay.size.astype(jnp.float32),
+    }
+    return state.replace(params=params, opt_state=opt_state), metrics

@@ -1,0 +1,99 @@
+"""Critics of actions: two of future reward and two of future costs, with slow copies, for all off-policy algorithms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mjx_safety.agents import optimize
+from mjx_safety.agents.networks import Net, relu_net
+from mjx_safety.agents.off_policy import Objective, OffPolicyConfig, Step
+from mjx_safety.agents.types import Metrics
+from mjx_safety.types import Sizes
+
+
+@struct.dataclass
+class Critics:
+    """The four networks. Observations are normalised [..., O], actions [..., A]."""
+
+    q: tuple[Net, Net]  # future discounted reward
+    cost_q: tuple[Net, Net]  # K future discounted costs
+
+    def rewards(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Return [2, ...]."""
+        both = jnp.concatenate([obs, action], axis=-1)
+        return jnp.stack([net(both)[..., 0] for net in self.q])
+
+    def costs(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Return [2, ..., K]."""
+        both = jnp.concatenate([obs, action], axis=-1)
+        return jnp.stack([net(both) for net in self.cost_q])
+
+
+def init_critics(config: OffPolicyConfig, sizes: Sizes, num_costs: int, key: jax.Array) -> Critics:
+    """Start the networks. num_costs: K."""
+    num_inputs = sizes.obs_size + sizes.action_size
+    keys = jax.random.split(key, 4)
+    first, second, *of_cost = (
+        relu_net(each, num_inputs, config.hidden_sizes, num_outputs)
+        for each, num_outputs in zip(keys, (1, 1, num_costs, num_costs), strict=True)
+    )
+    return Critics(q=(first, second), cost_q=(of_cost[0], of_cost[1]))
+
+
+def one_step_targets(
+    objective: Objective, slow: Critics, batch: Step, next_action: jax.Array, next_bonus: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+    """Targets of the critics for a batch [M, ...]: of reward [M] and of costs [M, K].
+
+    slow: the slow copies. next_bonus: [M] added to the value of the next action. The smaller of two reward critics and
+    the mean of two cost critics count, because the larger of two cost critics runs away upwards. No cost target is
+    below 0, because a policy finds actions that a critic wrongly rates below 0. Only a true end cuts the future off.
+    After the time limit the value of `next_obs` counts.
+    """
+    next_q = jnp.min(slow.rewards(batch.next_obs, next_action), axis=0) + next_bonus
+    next_cost_q = jnp.maximum(jnp.mean(slow.costs(batch.next_obs, next_action), axis=0), 0.0)
+    goes_on = 1.0 - batch.terminated.astype(jnp.float32)
+    target = batch.reward + objective.train_config.discount * goes_on * next_q
+    return target, batch.costs + objective.train_config.cost_discount * goes_on[:, None] * next_cost_q
+
+
+def fit_critics(
+    config: OffPolicyConfig,
+    critics: Critics,
+    slow: Critics,
+    opt_state: Any,
+    batch: Step,
+    targets: tuple[jax.Array, jax.Array],
+) -> tuple[Critics, Critics, Any, Metrics]:
+    """Take one least-squares step, or none if the gradient is not finite, then move the slow copies.
+
+    Returns critics, slow copies, optimiser state, and metrics.
+    """
+
+    def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
+        q, cost_q = critics.rewards(batch.obs, batch.action), critics.costs(batch.obs, batch.action)
+        q_loss = jnp.mean(jnp.square(q - targets[0][None]))
+        cost_q_loss = jnp.mean(jnp.square(cost_q - targets[1][None]))
+        means = {"q_mean": jnp.mean(q), "cost_q_mean": jnp.mean(cost_q)}
+        return q_loss + cost_q_loss, {"q_loss": q_loss, "cost_q_loss": cost_q_loss} | means
+
+    descent = optimize.Descent(loss_fn, critic_optimizer(config))
+    critics, opt_state, taken, metrics = optimize.step(descent, critics, opt_state)
+    metrics = optimize.select(taken, metrics, jax.tree.map(jnp.zeros_like, metrics))
+    slow = optimize.move_towards(slow, critics, config.polyak)
+    return critics, slow, opt_state, metrics | {"skipped_critic_share": 1.0 - taken.astype(jnp.float32)}
+
+
+def critic_optimizer(config: OffPolicyConfig) -> optax.GradientTransformation:
+    """The optimiser of all four networks."""
+    return optax.adam(config.critic_learning_rate)
+
+
+def action_value(critics: Critics, obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What a policy maximises and what it pays: the smaller reward value [M], and the mean cost values [M, K]."""
+    return jnp.min(critics.rewards(obs, action), axis=0), jnp.mean(critics.costs(obs, action), axis=0)

@@ -1,0 +1,177 @@
+"""A job for each training of a sweep: `python -m mjx_safety.submit --out runs/limits -- --sweep cost-limit=5,25`.
+
+The folder is that of a group (`runs.sweeps`): each member is a normal run folder, and `evaluate` and `plot` take all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from mjx_safety.agents import checkpoint
+from mjx_safety.cli import common
+from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs.sweeps import Member
+from mjx_safety.runs.training_options import Options, UsageError
+
+LOGS = "jobs"  # folder of submitit's files, in the group's folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Train each member of a sweep in a job of its own. Flags of `train` come after --.
+
+    A job that is requeued goes on from its newest checkpoint. So does a second call with the same --out.
+    """
+
+    out: Path
+    """Folder of the group, with one run folder per job."""
+    cluster: Literal["auto", "slurm", "local"] = "auto"
+    """slurm, or local: processes on this machine. auto takes slurm where there is one."""
+    gpus: int = 0
+    """GPUs of each job."""
+    cpus: int = 4
+    """CPU cores of each job."""
+    memory_gb: int = 0
+    """Memory of each job, in GB; 0: the cluster's default."""
+    minutes: int = 24 * 60
+    """Time limit of each job. On SLURM it is requeued then."""
+    partition: str = ""
+    """Partition of SLURM."""
+    at_once: int = 0
+    """Most jobs that run at once; 0: no limit."""
+    wait: bool = False
+    """Wait for the jobs of SLURM. Local jobs are always waited for."""
+
+
+class Job:
+    """One training, also after a requeue. submitit pickles it and calls it."""
+
+    def __init__(self, argv: Sequence[str], path: Path):
+        """argv: flags of `train` for a new run in `path`."""
+        self.argv: list[str] = list(argv)
+        self.path: Path = path
+
+    def __call__(self) -> int:
+        """Train. Returns the exit status of `train`."""
+        from mjx_safety.cli import train
+
+        newest = checkpoint.latest(self.path / "checkpoints")
+        if newest and self._is_done(int(newest.name)):
+            return 0
+        if newest:
+            return train.main(["--resume", str(self.path)])
+        if run_folder.holds_run(self.path):  # it ended before its first checkpoint
+            shutil.rmtree(self.path)
+        return train.main([*self.argv, "--out", str(self.path)])
+
+    def _is_done(self, num_rollouts: int) -> bool:
+        options = Options.from_config(run_folder.read_config(self.path))
+        return (num_rollouts + 1) * options.run.num_envs * options.train.unroll_length > options.run.total_steps
+
+    def checkpoint(self) -> Any:
+        """What to submit when SLURM preempts the job or its time is over: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return common.run_command(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    flags, jobs = read(argv)
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError("submit needs the package submitit: pip install 'mjx-safety[cluster]'") from error
+    executor = submitit.AutoExecutor(flags.out / LOGS, cluster=None if flags.cluster == "auto" else flags.cluster)
+    parameters: dict[str, Any] = {"name": flags.out.name, "timeout_min": flags.minutes, "cpus_per_task": flags.cpus}
+    parameters |= {"gpus_per_node": flags.gpus, "tasks_per_node": 1}
+    parameters |= {"mem_gb": flags.memory_gb} if flags.memory_gb else {}
+    parameters |= {"slurm_partition": flags.partition} if flags.partition else {}
+    parameters |= {"slurm_array_parallelism": flags.at_once} if flags.at_once else {}
+    executor.update_parameters(**parameters)
+    if executor.cluster == "slurm":
+        running = list(zip(jobs, executor.submit_array(jobs), strict=True))
+        for job, handle in running:
+            print(f"{handle.job_id}: {job.path}")
+        failed = _wait(running) if flags.wait else []
+    else:
+        failed, most = [], flags.at_once or len(jobs)
+        for start in range(0, len(jobs), most):
+            part = jobs[start : start + most]
+            failed += _wait([(job, executor.submit(job)) for job in part])
+    if failed:
+        raise UsageError(f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
+    print(f"Group folder: {flags.out}, with the jobs' output in {flags.out / LOGS}")
+    print(f"Evaluate:     python -m mjx_safety.evaluate {flags.out}")
+
+
+def _wait(running: Sequence[tuple[Job, Any]]) -> list[str]:
+    """Wait for jobs. Returns what failed."""
+    failed = []
+    for job, handle in running:
+        try:
+            status = handle.result()
+        except Exception as error:  # whatever the job raised; submitit's own types share no base class
+            status = str(error).strip().splitlines()[-1]
+        print(f"{job.path}: {'done' if status == 0 else 'failed'}")
+        if status != 0:
+            failed.append(f"{job.path} ({status}; see {handle.paths.stderr})")
+    return failed
+
+
+def read(argv: Sequence[str]) -> tuple[Flags, list[Job]]:
+    """Read the command line: the flags, and a job for each member. Raises UsageError for wrong input."""
+    words = list(argv)
+    split = words.index("--") if "--" in words else len(words)
+    flags = tyro.cli(Flags, prog="python -m mjx_safety.submit", args=words[:split])
+    rest = words[split + 1 :]
+    return flags, make_jobs(flags, rest)
+
+
+def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
+    """A job for each member of the sweep. argv: flags of `train`."""
+    for name in ("--out", "--resume", "--coordinator"):
+        if any(word.split("=")[0] == name for word in argv):
+            raise UsageError(f"{name} is not for a job; submit chooses it, from its own --out")
+    for name, least in (("gpus", 0), ("cpus", 1), ("memory_gb", 0), ("minutes", 1), ("at_once", 0)):
+        if getattr(flags, name) < least:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least {least}")
+    options = common.parse(argv)
+    members = sweeps.expand(options)
+    for member in members:
+        training_options.check(member.options)
+    if run_folder.holds_run(flags.out):
+        raise UsageError(f"--out {flags.out} is a run folder; choose another folder for the group")
+    if sweeps.holds_group(flags.out) and sweeps.read(flags.out).to_config() != options.to_config():
+        raise UsageError(f"--out {flags.out} holds a group with other flags; choose another folder")
+    sweeps.write(flags.out, options, members)
+    shared = _without(argv, ("--sweep", "--num-seeds", "--seed"))
+    return [Job([*shared, *_flags_of(member)], flags.out / member.name) for member in members]
+
+
+def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Leave out flags with their values."""
+    kept, skips = [], False
+    for word in argv:
+        if word.startswith("--"):
+            skips = word.split("=")[0] in names
+        if not skips:
+            kept.append(word)
+    return kept
+
+
+def _flags_of(member: Member) -> list[str]:
+    """The flags of `train` that make one member."""
+    values = [word for name, value in member.values.items() for word in (f"--{name}", repr(value))]
+    return [*values, "--seed", str(member.options.run.seed)]
