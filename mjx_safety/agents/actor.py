@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from mjx_safety.agents import running_stats
 from mjx_safety.agents.types import Actor, RunningStats
+from mjx_safety.core.precision import single_precision
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 SQUASHES: dict[str, Callable[[jax.Array], jax.Array]] = {"clip": lambda x: jnp.clip(x, -1.0, 1.0), "tanh": jnp.tanh}
 
 
+@single_precision
 def act(actor: Actor, obs: jax.Array, noise: jax.Array | None = None) -> jax.Array:
     """Return actions [..., A] in [-1, 1] for raw observations [..., O]: the mean, or a sample.
 

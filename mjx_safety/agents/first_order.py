@@ -44,6 +44,10 @@ class FirstOrderConfig(ActorCriticConfig):
     """Weight of the entropy bonus at the start; multipliers scale it like the reward."""
     entropy_end: float = 0.0
     """Share of it that is left at the end of the training; it falls linearly."""
+    entropy_max: float = 1.0
+    """Nats per entry of an action; above, there is no bonus. Clipped actions need no more noise."""
+    bound_coef: float = 0.05
+    """Weight of the squared excess of mean actions over [-1, 1], where samples tell nothing."""
     target_kl: float = 0.015
     """Nats; largest KL divergence from the old policy."""
 
@@ -87,7 +91,7 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
             begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
-                Descent(_make_loss(entropy_coef, networks, partial(stage, status)), optimizer),
+                Descent(_make_loss(config, entropy_coef, networks, partial(stage, status)), optimizer),
                 Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
@@ -128,7 +132,17 @@ def scaled(optimizer: optax.GradientTransformation, factor: jax.Array | float) -
     return optax.GradientTransformation(optimizer.init, update)
 
 
+def excess(mean: jax.Array) -> jax.Array:
+    """Squared distance [] of mean actions [M, A] from [-1, 1], a mean over M and a sum over A.
+
+    The environment clips actions. Far outside, all samples become the same action, and their advantages say nothing
+    about the policy: it can neither improve nor learn to cost less.
+    """
+    return jnp.mean(jnp.sum(jnp.square(jnp.maximum(jnp.abs(mean) - 1.0, 0.0)), axis=-1))
+
+
 def _make_loss(
+    config: FirstOrderConfig,
     entropy_coef: jax.Array | float,
     networks: Networks,
     policy_loss: Callable[[Moved, Batch], tuple[jax.Array, Metrics]],
@@ -142,8 +156,10 @@ def _make_loss(
         entropy = jnp.mean(distributions.entropy(dist))
         here = jax.lax.stop_gradient(surrogates.cost_surrogates(ratio, batch.cost_advantages))
         cost_changes = MEMORY * cost_changes + (1.0 - MEMORY) * here
-        moved = Moved(dist, ratio, begins_at or acted, entropy_coef * entropy, cost_changes)
+        bonus = entropy_coef * jnp.minimum(entropy, config.entropy_max * batch.action.shape[-1])
+        moved = Moved(dist, ratio, begins_at or acted, bonus, cost_changes)
         loss, metrics = policy_loss(moved, batch)
+        loss = loss + config.bound_coef * excess(dist.mean)
         return loss, Seen(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
 
     return loss_fn

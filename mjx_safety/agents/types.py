@@ -179,7 +179,7 @@ class TrainConfig(OffPolicyTrainConfig):
     """GAE lambda of cost advantages; higher, because costs are harder to predict."""
     limit_start: float = 5.0
     """Limits act as if they were so many times as high at first, so that the task is learned. 1: as they are."""
-    limit_fall: float = 0.5
+    limit_fall: float = 0.25
     """Share of the training over which this factor falls to 1."""
     num_iterations: float = float("inf")
     """Iterations of the whole training, which schedules follow. inf: none does."""

@@ -48,7 +48,7 @@ class Policy:
             raise ValueError("deterministic=False needs a key: policy(obs, jax.random.key(0))")
         noise = None
         if key is not None and not deterministic:
-            noise = jax.random.normal(key, (*shape[:-1], self.action_size))
+            noise = jax.random.normal(key, (*shape[:-1], self.action_size), jnp.float32)
         action = self._act(jnp.asarray(obs, jnp.float32), noise)
         return action if isinstance(obs, jax.Array) else np.asarray(action)
 

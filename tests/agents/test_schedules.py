@@ -10,7 +10,7 @@ import pytest
 
 from mjx_safety.agents import PPOConfig, ppo
 from mjx_safety.agents.constraints import lagrangian, projected_ascent
-from mjx_safety.agents.first_order import falling, scaled
+from mjx_safety.agents.first_order import excess, falling, scaled
 from mjx_safety.agents.on_policy import leniency
 from mjx_safety.agents.train import init, iterate
 from mjx_safety.agents.types import TrainConfig
@@ -53,6 +53,12 @@ def test_step_sizes_and_the_entropy_bonus_fall():
     optimizer = scaled(optax.sgd(1.0), jnp.float32(0.5))
     steps, _ = optimizer.update({"a": jnp.array([2.0])}, optimizer.init({"a": jnp.zeros(1)}))
     np.testing.assert_array_equal(steps["a"], [-1.0])
+
+
+def test_only_means_outside_the_range_of_actions_are_pulled_back():
+    means = jnp.array([[0.5, -1.0], [3.0, -1.5]])
+    assert excess(means) == pytest.approx((2.0**2 + 0.5**2) / 2)
+    np.testing.assert_allclose(jax.grad(excess)(means), [[0.0, 0.0], [2.0, -0.5]])
 
 
 @pytest.mark.parametrize(("total_steps", "pace"), [(100_000_000, 0.1), (10_000_000, 1.0), (1_000_000, 2.0)])

@@ -241,6 +241,16 @@ def test_the_best_seed_is_the_one_that_is_shipped(run, tmp_path, monkeypatch):
     assert origin["evaluation"]["episode_return_mean"] == 2.0 and origin["num_seeds"] == 2
 
 
+def test_settings_of_the_program_around_it_change_nothing():
+    policy = mjx_safety.load_policy("SafetyPointGoal1-v0/ppo-lag")
+    obs, key = observations(policy, 5), jax.random.key(0)
+    expected = policy(obs, key)
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        same = mjx_safety.load_policy("SafetyPointGoal1-v0/ppo-lag")(jnp.asarray(obs, jnp.float64), key)
+    assert same.dtype == jnp.float32
+    np.testing.assert_allclose(same, expected, atol=1e-6)
+
+
 def test_a_policy_is_a_value(run):
     policy = mjx_safety.load_policy(run)
     louder = dataclasses.replace(policy, actor=policy.actor.replace(obs_clip=0.0))
