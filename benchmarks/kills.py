@@ -28,6 +28,7 @@ STEPS = 32  # environment steps of an iteration
 TRAIN = [sys.executable, "-m", "mjx_safety.train"]
 SMALL = ["--env", "SafetyPointGoal0-v0", "--physics", "mujoco", "--num-envs", "4", "--unroll-length", "8"]
 SMALL += ["--num-minibatches", "2", "--num-passes", "1", "--hidden-sizes", "8"]
+SMALL += ["--num-iterations", "1000"]  # schedules follow the whole training, whose end is not known yet
 SPREAD = 20.0  # s after the start, within which "any time" lies
 MOMENTS = ("any time", "metrics", "checkpoint")
 TIMES = ("seconds", "steps_per_second")  # columns that no two runs share

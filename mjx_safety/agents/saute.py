@@ -54,6 +54,8 @@ class BudgetState:
     episode_length = property(lambda self: self.worlds.episode_length)
     partial = property(lambda self: self.worlds.partial)
     placement_failed = property(lambda self: self.worlds.placement_failed)
+    blew_up = property(lambda self: self.worlds.blew_up)
+    blow_up = property(lambda self: self.worlds.blow_up)
 
 
 class BudgetWorlds:

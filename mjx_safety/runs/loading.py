@@ -72,15 +72,6 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
     )
 
 
-def read_options(folder: Path) -> Options:
-    """Read the options of a run folder, or raise ValueError for those of another version."""
-    try:
-        config = run_folder.read_config(folder)
-    except ValueError as error:
-        raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
-    return _options(folder, config)
-
-
 def _options(folder: Path, config: dict[str, Any]) -> Options:
     try:
         options = Options.from_config(config)

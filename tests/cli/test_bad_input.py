@@ -165,7 +165,7 @@ def test_hundreds_of_wrong_command_lines(folder, capsys):
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_no_setting_of_an_algorithm_may_be_nan(algo, folder, capsys):
     choice = ALGORITHMS[algo]
-    for kind in (choice.config, choice.constraint.config):
+    for kind in (choice.config, choice.constraint):
         for field in dataclasses.fields(kind):
             if isinstance(field.default, float) or field.type == "float":
                 flag = f"--{field.name.replace('_', '-')}"

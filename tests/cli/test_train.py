@@ -30,7 +30,8 @@ def without_times(rows):
 
 def test_a_run_from_start_to_evaluation(tmp_path, capsys):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert train.main([*FLAGS, "--total-steps", str(10 * BATCH), "--out", str(whole)]) == 0
+    flags = [*FLAGS, "--num-iterations", "10"]  # schedules follow the whole training, also in its first half
+    assert train.main([*flags, "--total-steps", str(10 * BATCH), "--out", str(whole)]) == 0
     said = capsys.readouterr().out
     for expected in (f"python -m mjx_safety.evaluate {whole}", "Learning curve", "Checkpoint"):
         assert expected in said
@@ -39,7 +40,7 @@ def test_a_run_from_start_to_evaluation(tmp_path, capsys):
     assert (whole / "learning_curve.png").stat().st_size > 1000
     assert list((whole / "tensorboard").iterdir())
 
-    assert train.main([*FLAGS, "--total-steps", str(5 * BATCH), "--out", str(halves)]) == 0
+    assert train.main([*flags, "--total-steps", str(5 * BATCH), "--out", str(halves)]) == 0
     with (halves / "metrics.jsonl").open("a") as file:  # as if a crash came after the checkpoint
         file.write(json.dumps(run_folder.read_rows(halves)[-1] | {"num_rollouts": 6.0}) + "\n")
     assert train.main(["--resume", str(halves), "--total-steps", str(10 * BATCH)]) == 0
