@@ -55,7 +55,7 @@ class MarginSettings:
 class ProjectedAscentSettings:
     """Settings of the multiplier: projected ascent."""
 
-    multiplier_learning_rate: float = 0.025
+    multiplier_learning_rate: float = 0.0125
     """Multiplier per relative violation (cost / limit - 1) and iteration."""
     multiplier_init: float = 0.0
     """Weight of cost at the start."""

@@ -61,7 +61,7 @@ def unit_of(limits: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(limits), jnp.maximum(limits, 1.0), 1.0)
 
 
-def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.025, maximum: Scalar = 50.0) -> MultiplierRule:
+def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0125, maximum: Scalar = 50.0) -> MultiplierRule:
     """Step in proportion to the `relative` violation, clipped to [0, maximum] (after FOCOPS, arXiv 2002.06506)."""
 
     def start(num_costs: int) -> MultiplierState:
@@ -165,7 +165,7 @@ class PIDGains:
 
     proportional_gain: float = 0.1
     """Multiplier per smoothed relative violation."""
-    integral_gain: float = 0.02
+    integral_gain: float = 0.01
     """Multiplier per relative violation and iteration."""
     derivative_gain: float = 0.1
     """Multiplier per relative rise in smoothed cost."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from mjx_safety.agents import distributions, optimize, surrogates
@@ -36,18 +35,10 @@ class FirstOrderConfig(ActorCriticConfig):
     """Largest number of policy passes over a batch."""
     num_critic_passes: int = struct.field(pytree_node=False, default=5)
     """Critic passes over a batch, always all."""
-    learning_rate: float = 4e-4
-    """Step size of Adam at the start, policy."""
-    learning_rate_end: float = 0.25
-    """Share of it that is left at the end of the training; it falls linearly."""
+    learning_rate: float = 2e-4
+    """Step size of Adam, policy."""
     entropy_coef: float = 0.03
-    """Weight of the entropy bonus at the start; multipliers scale it like the reward."""
-    entropy_end: float = 0.0
-    """Share of it that is left at the end of the training; it falls linearly."""
-    entropy_max: float = 1.0
-    """Nats per entry of an action; above, there is no bonus. Clipped actions need no more noise."""
-    bound_coef: float = 0.05
-    """Weight of the squared excess of mean actions over [-1, 1], where samples tell nothing."""
+    """Weight of the entropy bonus; multipliers scale it like the reward."""
     target_kl: float = 0.015
     """Nats; largest KL divergence from the old policy."""
 
@@ -86,12 +77,10 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
         critic_key, *stage_keys = jax.random.split(key, 1 + len(stages))
         policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
         cost_changes = jnp.zeros_like(status.violations)  # the policy has not moved yet
-        entropy_coef = config.entropy_coef * falling(config.entropy_end, status.progress)
-        optimizer = scaled(policy_optimizer, falling(config.learning_rate_end, status.progress))
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
             begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
-                Descent(_make_loss(config, entropy_coef, networks, partial(stage, status)), optimizer),
+                Descent(_make_loss(config, networks, partial(stage, status)), policy_optimizer),
                 Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
@@ -117,33 +106,8 @@ def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
     return jnp.mean(distributions.kl(Gaussian(batch.mean, batch.log_std), dist))
 
 
-def falling(end: jax.Array | float, progress: jax.Array | float) -> jax.Array | float:
-    """Factor [] that falls linearly from 1 to `end` as progress [] goes from 0 to 1."""
-    return 1.0 - (1.0 - end) * progress
-
-
-def scaled(optimizer: optax.GradientTransformation, factor: jax.Array | float) -> optax.GradientTransformation:
-    """Multiply the steps of an optimiser by a factor []."""
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        steps, state = optimizer.update(updates, state, params)
-        return jax.tree.map(lambda step: factor * step, steps), state
-
-    return optax.GradientTransformation(optimizer.init, update)
-
-
-def excess(mean: jax.Array) -> jax.Array:
-    """Squared distance [] of mean actions [M, A] from [-1, 1], a mean over M and a sum over A.
-
-    The environment clips actions. Far outside, all samples become the same action, and their advantages say nothing
-    about the policy: it can neither improve nor learn to cost less.
-    """
-    return jnp.mean(jnp.sum(jnp.square(jnp.maximum(jnp.abs(mean) - 1.0, 0.0)), axis=-1))
-
-
 def _make_loss(
     config: FirstOrderConfig,
-    entropy_coef: jax.Array | float,
     networks: Networks,
     policy_loss: Callable[[Moved, Batch], tuple[jax.Array, Metrics]],
 ) -> optimize.PolicyLoss:
@@ -156,10 +120,8 @@ def _make_loss(
         entropy = jnp.mean(distributions.entropy(dist))
         here = jax.lax.stop_gradient(surrogates.cost_surrogates(ratio, batch.cost_advantages))
         cost_changes = MEMORY * cost_changes + (1.0 - MEMORY) * here
-        bonus = entropy_coef * jnp.minimum(entropy, config.entropy_max * batch.action.shape[-1])
-        moved = Moved(dist, ratio, begins_at or acted, bonus, cost_changes)
+        moved = Moved(dist, ratio, begins_at or acted, config.entropy_coef * entropy, cost_changes)
         loss, metrics = policy_loss(moved, batch)
-        loss = loss + config.bound_coef * excess(dist.mean)
         return loss, Seen(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
 
     return loss_fn

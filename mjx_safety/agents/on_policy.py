@@ -36,7 +36,6 @@ class CostStatus:
     violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode length, unit of cost advantages;
     # minus infinity until there is an estimate
     cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage represents
-    progress: jax.Array | float = 0.0  # [] share of the training that is over; 0 without a known length
 
 
 EPS = 1e-6  # smallest share of a training
@@ -94,9 +93,8 @@ def _iterate(
     limited_costs = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
     is_warm_up = state.num_rollouts == 0
     state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts)
-    progress = jnp.minimum(num_rollouts / config.num_iterations, 1.0)
-    lenient = limited_costs / leniency(config, progress)
-    learn = partial(_learn, constraint, update, config, trajectory, lenient, progress, update_key)
+    lenient = limited_costs / leniency(config, num_rollouts)
+    learn = partial(_learn, constraint, update, config, trajectory, lenient, update_key)
     state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
     return state, metrics | rollout.summary_metrics(venv, constraint, state, sums, limited_costs)
@@ -108,7 +106,6 @@ def _learn(
     config: TrainConfig,
     trajectory: Trajectory,
     limited_costs: jax.Array,
-    progress: jax.Array,
     key: jax.Array,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
@@ -128,7 +125,6 @@ def _learn(
         violations=jnp.where(known, violations, -jnp.inf),
         cost_horizon=(1.0 - config.cost_discount * config.cost_gae_lambda)
         / jnp.maximum(1.0 - config.cost_discount, LEAST),
-        progress=progress,
     )
     state, metrics = update(state, batch, status, key)
     fitness = {
@@ -138,13 +134,13 @@ def _learn(
     return state, metrics | fitness
 
 
-def leniency(config: TrainConfig, progress: jax.Array) -> jax.Array:
+def leniency(config: TrainConfig, num_rollouts: jax.Array) -> jax.Array:
     """Factor [] >= 1 by which the limits are higher than asked for. It falls linearly, then stays 1.
 
     A multiplier that rises before the task is learned teaches the policy to stand still. Dividing the costs by this
     factor is the same as raising the limits by it.
     """
-    left = jnp.maximum(0.0, 1.0 - progress / jnp.maximum(config.limit_fall, EPS))
+    left = jnp.maximum(0.0, 1.0 - num_rollouts / (config.num_iterations * jnp.maximum(config.limit_fall, EPS)))
     return jnp.where(jnp.isfinite(config.num_iterations), 1.0 + (config.limit_start - 1.0) * left, 1.0)
 
 

@@ -177,9 +177,9 @@ class TrainConfig(OffPolicyTrainConfig):
     """GAE lambda of reward advantages."""
     cost_gae_lambda: float = 0.97
     """GAE lambda of cost advantages; higher, because costs are harder to predict."""
-    limit_start: float = 5.0
-    """Limits act as if they were so many times as high at first, so that the task is learned. 1: as they are."""
-    limit_fall: float = 0.25
+    limit_start: float = 1.0
+    """Limits act as if they were so many times as high at first, for tasks that multipliers stifle. 1: as they are."""
+    limit_fall: float = 0.5
     """Share of the training over which this factor falls to 1."""
     num_iterations: float = float("inf")
     """Iterations of the whole training, which schedules follow. inf: none does."""

@@ -53,7 +53,6 @@ OFF_POLICY_SAMPLES = 4096  # the same of off-policy algorithms
 OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy algorithm
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
-FASTEST_PACE = 2.0  # of the multipliers, in short runs
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 MOST = 2**31 - 1  # largest integer of JAX
 _UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
@@ -250,8 +249,8 @@ def default_options(
     """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
 
     An iteration takes `SAMPLES` steps of all worlds together, whatever their number, and a gradient step `MINIBATCH` of
-    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`. Schedules follow the length of the run, and multipliers cover
-    the same range in long runs and in short ones.
+    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`. In longer runs than usual the multipliers follow more slowly,
+    so that the task is learned first.
     """
     choice = choose_algorithm(algo)
     worlds = 4096 if on_accelerator() and not choice.is_off_policy else 256
@@ -269,7 +268,7 @@ def default_options(
     if "num_iterations" in train.__dataclass_fields__:
         train = train.replace(num_iterations=float(iterations))
     usual = OFF_POLICY_STEPS // OFF_POLICY_SAMPLES if choice.is_off_policy else USUAL_ITERATIONS
-    pace = min(FASTEST_PACE, usual / iterations)
+    pace = min(1.0, usual / iterations)
     rates = {name: pace * getattr(constraint, name) for name in _RATES if name in constraint.__dataclass_fields__}
     return Options(run, train, config, constraint.replace(**rates) if rates else constraint)
 

@@ -1,16 +1,14 @@
-"""What changes with the length of a training: limits, step size, entropy bonus, the pace of multipliers."""
+"""What changes with the length of a training: limits, and the pace of multipliers."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from mjx_safety.agents import PPOConfig, ppo
 from mjx_safety.agents.constraints import lagrangian, projected_ascent
-from mjx_safety.agents.first_order import excess, falling, scaled
 from mjx_safety.agents.on_policy import leniency
 from mjx_safety.agents.train import init, iterate
 from mjx_safety.agents.types import TrainConfig
@@ -23,10 +21,12 @@ from . import probe_envs
 @pytest.mark.parametrize(("progress", "factor"), [(0.0, 5.0), (0.25, 3.0), (0.5, 1.0), (1.0, 1.0)])
 def test_limits_fall_to_their_values(progress, factor):
     config = TrainConfig(num_iterations=100.0, limit_start=5.0, limit_fall=0.5)
-    assert leniency(config, jnp.float32(progress)) == pytest.approx(factor)
-    assert leniency(config.replace(num_iterations=float("inf")), jnp.float32(progress)) == 1.0
-    assert leniency(config.replace(limit_start=1.0), jnp.float32(progress)) == 1.0
-    assert np.isfinite(leniency(config.replace(limit_fall=0.0), jnp.float32(progress)))
+    num_rollouts = jnp.int32(100 * progress)
+    assert leniency(config, num_rollouts) == pytest.approx(factor)
+    assert leniency(config.replace(num_iterations=float("inf")), num_rollouts) == 1.0
+    assert leniency(config.replace(limit_start=1.0), num_rollouts) == 1.0
+    assert leniency(TrainConfig(), num_rollouts) == 1.0
+    assert np.isfinite(leniency(config.replace(limit_fall=0.0), num_rollouts))
 
 
 def test_a_multiplier_waits_while_the_limit_is_high():
@@ -47,21 +47,7 @@ def test_a_multiplier_waits_while_the_limit_is_high():
     assert multipliers[1000.0][19] > multipliers[1000.0][15], "the limit never acts"
 
 
-def test_step_sizes_and_the_entropy_bonus_fall():
-    assert [float(falling(0.25, jnp.float32(p))) for p in (0.0, 0.5, 1.0)] == [1.0, 0.625, 0.25]
-    assert falling(1.0, jnp.float32(0.7)) == 1.0
-    optimizer = scaled(optax.sgd(1.0), jnp.float32(0.5))
-    steps, _ = optimizer.update({"a": jnp.array([2.0])}, optimizer.init({"a": jnp.zeros(1)}))
-    np.testing.assert_array_equal(steps["a"], [-1.0])
-
-
-def test_only_means_outside_the_range_of_actions_are_pulled_back():
-    means = jnp.array([[0.5, -1.0], [3.0, -1.5]])
-    assert excess(means) == pytest.approx((2.0**2 + 0.5**2) / 2)
-    np.testing.assert_allclose(jax.grad(excess)(means), [[0.0, 0.0], [2.0, -0.5]])
-
-
-@pytest.mark.parametrize(("total_steps", "pace"), [(100_000_000, 0.1), (10_000_000, 1.0), (1_000_000, 2.0)])
+@pytest.mark.parametrize(("total_steps", "pace"), [(100_000_000, 0.1), (10_000_000, 1.0), (1_000_000, 1.0)])
 def test_the_defaults_follow_the_length_of_the_training(total_steps, pace):
     usual, options = default_options("ppo-lag", 256), default_options("ppo-lag", 256, total_steps)
     assert options.train.num_iterations == total_steps // (256 * options.train.unroll_length)
