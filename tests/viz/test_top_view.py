@@ -13,6 +13,7 @@ from worlds import world_of
 
 import mjx_safety
 from mjx_safety.sim.scene import build_scene
+from mjx_safety.types import Places
 from mjx_safety.viz.top_view import MARGIN, Solid, draw_top_view, heading, outline
 
 GEOM = mujoco.mjtGeom
@@ -199,7 +200,7 @@ def test_a_robot_of_ones_own(tmp_path):
     model = env.mj_model
     data = SimpleNamespace(qpos=model.qpos0, mocap_pos=np.zeros((0, 3)), mocap_quat=np.zeros((0, 4)))
     axes = draw_top_view(
-        env, SimpleNamespace(reward=0.0, data=data, scene={"pos": {"goal": np.array([[1.0, 1, 0.1]])}})
+        env, SimpleNamespace(reward=0.0, data=data, places=Places({"goal": np.array([[1.0, 1, 0.1]])}, {}))
     )
     mesh, *others = patches(axes, "robot")
     assert len(others) == 2
