@@ -15,7 +15,7 @@ def git(*words):
 
 
 def test_the_main_job_ran_with_the_present_agents():
-    """If this fails: python benchmarks/campaign.py --envs PointGoal1 --algos ppo-lag --seeds 0, without the old file."""
+    """If not: delete the file, then python benchmarks/campaign.py --envs PointGoal1 --algos ppo-lag --seeds 0."""
     ran_with = json.loads(RESULT.read_text())["machine"]["git_commit"]
     if git("cat-file", "-e", f"{ran_with}^{{commit}}").returncode:
         pytest.skip("the history of this checkout does not hold the commit of the main job")
