@@ -172,10 +172,10 @@ def test_constrained_optimum():
     """
     venv = vectorize(probe_envs.CostlyTarget(), 64, stagger=True)
     constraint = lagrangian(12.0, projected_ascent(learning_rate=0.06))
-    _, metrics = run(venv, sac(SMALL, constraint), 600, CONFIG.replace(cost_smoothing=0.5))
+    _, metrics = run(venv, sac(SMALL, constraint), 900, CONFIG.replace(cost_smoothing=0.5))
     tail = slice(-200, None)
     assert_allclose(metrics["episode_cost"][tail].mean(), 12.0, rtol=0.05)
-    assert_allclose(metrics["episode_return"][tail].mean(), 7.2, rtol=0.15)  # 5 % of cost are 13 % of return
+    assert_allclose(metrics["episode_return"][tail].mean(), 7.2, rtol=0.1)
     assert_allclose(metrics["multiplier"][tail].mean(), 3.2, rtol=0.1)
 
 
