@@ -8,8 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from mjx_safety.cli import common, throughput
+from mjx_safety.cli import common, side_by_side, throughput
 from mjx_safety.runs import run_folder, training_options
 from mjx_safety.runs.training_options import UsageError
 from mjx_safety.viz import plots
@@ -44,7 +43,9 @@ class Flags:
     repeats: int = 5
     """Timed calls after one warm-up call. The median counts."""
     jobs: int = 1
-    """Programs that compile side by side before the timing, for machines with many cores."""
+    """Programs that compile side by side before the timing, each in its own process, for machines with many cores."""
+    compile_limit: float = float("inf")
+    """Seconds for all compilation with --jobs; what has not compiled by then is left out."""
     rollout: bool = True
     """Also time `mujoco.rollout` on all CPU cores, with the same model and true contacts."""
     peer_python: Path | None = None
@@ -73,17 +74,15 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequ
     common.set_up_jax(compilation_cache=False)
     rows: list[Row] = []
     missing = list(missing)
-    programs = _programs(plan)
-    for flags in plan:
-        for row in (row for env_id in flags.envs for row in _rows(env_id, flags, programs)):
-            if isinstance(row, str):
-                missing.append(row)
-                print(f"Missing: {row}")
-            else:
-                rows.append(row)
-                _say(row)
-            if out:
-                _write(out, plan, program, rows, missing)
+    for row in _side_by_side(plan) if max(flags.jobs for flags in plan) > 1 else _one_by_one(plan):
+        if isinstance(row, str):
+            missing.append(row)
+            print(f"Missing: {row}")
+        else:
+            rows.append(row)
+            _say(row)
+        if out:
+            _write(out, plan, program, rows, missing)
     if out:
         plots.plot_throughput(rows, out.with_suffix(".png"))
         print(f"Saved to {out} and {out.with_suffix('.png')}")
@@ -109,60 +108,79 @@ def check(flags: Flags) -> None:
         common.build_env(env_id, "mujoco")
 
 
-def _cases(flags: Flags) -> list[tuple[str, training_options.Accuracy, int, str]]:
-    """Engine, accuracy, number of worlds and mode of each measurement of an environment."""
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """One program to measure."""
+
+    env_id: str
+    physics: str
+    accuracy: training_options.Accuracy
+    num_envs: int
+    mode: str
+    num_steps: int
+    repeats: int
+    rollout: bool  # also the bare rollout, in turns
+
+    @property
+    def name(self) -> str:
+        return f"{self.env_id} {self.engine} {self.mode} {self.num_envs} worlds"
+
+    @property
+    def engine(self) -> str:
+        return self.physics if self.accuracy == "fast" else f"{self.physics}-{self.accuracy}"
+
+
+def _cases(env_id: str, flags: Flags) -> list[_Case]:
+    """The programs to measure of an environment. The bare rollout takes turns with the C engine's steps."""
     engines = dict.fromkeys(common.resolve_physics(name) for name in flags.physics)
-    return list(itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes))
+    return [
+        _Case(
+            env_id, *part, flags.num_steps, flags.repeats, flags.rollout and (part[0], part[-1]) == ("mujoco", "step")
+        )
+        for part in itertools.product(engines, flags.accuracy, flags.num_envs, flags.modes)
+    ]
 
 
-def _programs(plan: Sequence[Flags]) -> Iterator[throughput.Program | RuntimeError]:
-    """Compile the programs of a plan in order: one by one on request, or all at once in several threads.
+def _one_by_one(plan: Sequence[Flags]) -> Iterator[Row | str]:
+    for flags in plan:
+        for env_id in flags.envs:
+            for case in _cases(env_id, flags):
+                yield from _measure(case)
+            yield from _others(env_id, flags)
 
-    A program that does not compile gives its error, and the others go on.
+
+def _side_by_side(plan: Sequence[Flags]) -> Iterator[Row | str]:
+    cases = [case for flags in plan for env_id in flags.envs for case in _cases(env_id, flags)]
+    jobs, limit = max(flags.jobs for flags in plan), min(flags.compile_limit for flags in plan)
+    print(f"Compiling {len(cases)} programs first, {jobs} at a time")
+    for case, rows in zip(cases, side_by_side.measure(_measure, cases, jobs, limit), strict=True):
+        yield from [f"{case.name}: {rows}"] if isinstance(rows, Exception) else rows
+    for flags in plan:
+        for env_id in flags.envs:
+            yield from _others(env_id, flags)
+
+
+def _measure(case: _Case, compiled: Callable[[], None] = lambda: None) -> list[Row | str]:
+    """Measure one program. Returns its row and that of the bare rollout, or a sentence if the device refuses it.
+
+    compiled: called between compilation and timing.
     """
-    cases = (
-        (common.build_env(env_id, physics, accuracy), num_envs, mode, flags.num_steps)
-        for flags in plan
-        for env_id in flags.envs
-        for physics, accuracy, num_envs, mode in _cases(flags)
-    )
-
-    def prepare(case: tuple[Any, int, str, int]) -> throughput.Program | RuntimeError:
-        try:
-            return throughput.prepare(*case)
-        except jax.errors.JaxRuntimeError as error:
-            return error
-
-    jobs = max(flags.jobs for flags in plan)
-    if jobs == 1:
-        return map(prepare, cases)
-    print(f"Compiling everything first, {jobs} programs at a time")
-    with ThreadPoolExecutor(jobs) as pool:
-        return iter([*pool.map(prepare, cases)])
+    common.set_up_jax(compilation_cache=False)
+    env = common.build_env(case.env_id, case.physics, case.accuracy)
+    what = {"env": case.env_id, "engine": case.engine, "mode": case.mode, "num_envs": case.num_envs}
+    try:
+        program = throughput.prepare(env, case.num_envs, case.mode, case.num_steps)
+        compiled()
+        timing, figures, bare = throughput.measure(program, case.repeats, case.rollout)
+    except jax.errors.JaxRuntimeError as error:
+        return [f"{case.name}: {str(error).splitlines()[0]}"]
+    rows: list[Row | str] = [what | dataclasses.asdict(timing) | figures | throughput.buffers(env)]
+    return [*rows, what | {"engine": "mujoco.rollout"} | dataclasses.asdict(bare)] if bare else rows
 
 
-def _rows(env_id: str, flags: Flags, programs: Iterator[throughput.Program | RuntimeError]) -> Iterator[Row | str]:
-    """Measure one environment, row by row. The bare rollout takes turns with the C engine's steps.
-
-    A program that the device refuses, by its memory for instance, gives a sentence instead of a row.
-    """
-    cases = _cases(flags)
-    in_turns = flags.rollout and any((case[0], case[-1]) == ("mujoco", "step") for case in cases)
-    for physics, accuracy, num_envs, mode in cases:
-        program = next(programs)
-        beside = in_turns and (physics, mode) == ("mujoco", "step")
-        engine = physics if accuracy == "fast" else f"{physics}-{accuracy}"
-        what = {"env": env_id, "engine": engine, "mode": mode, "num_envs": num_envs}
-        try:
-            if isinstance(program, Exception):
-                raise program
-            timing, figures, bare = throughput.measure(program, flags.repeats, beside)
-        except jax.errors.JaxRuntimeError as error:
-            yield f"{env_id} {engine} {mode} {num_envs} worlds: {str(error).splitlines()[0]}"
-            continue
-        yield what | dataclasses.asdict(timing) | figures | throughput.buffers(program.env)
-        if bare:
-            yield what | {"engine": "mujoco.rollout"} | dataclasses.asdict(bare)
+def _others(env_id: str, flags: Flags) -> Iterator[Row]:
+    """Measure what is not a program of this package: the bare rollout alone, and safety-gymnasium."""
+    in_turns = any(case.rollout for case in _cases(env_id, flags))
     for num_envs in flags.num_envs if flags.rollout and not in_turns else ():
         env = common.build_env(env_id, "mujoco")
         bare = throughput.measure_rollout(env, num_envs, flags.num_steps, flags.repeats)
