@@ -133,7 +133,8 @@ def main(args: Args) -> None:
     if args.json:
         settings = {name: getattr(args, name) for name in ("env", "num_envs", "num_steps")}
         record.write(
-            args.json, {**settings, "worlds_that_need_objects": share_with_objects(env, states.data), "rows": rows}
+            args.json,
+            {**settings, "worlds_that_need_objects": float(share_with_objects(env, states.data)), "rows": rows},
         )
 
 

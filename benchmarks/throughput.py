@@ -79,14 +79,14 @@ def plan_of(args: Args) -> list[Flags]:
         common = dataclasses.replace(common, jobs=os.cpu_count() or 1, compile_limit=args.compile_limit)
         both = {"physics": ("mjx",) if why_not_warp() else ("mjx", "warp")}
         bare = {"physics": (), "rollout": True, "num_envs": (1024,)}
-        others = ids("PointGoal2", "CarGoal1", "DoggoGoal1", "PointPush1", "CarButton1", "DoggoGoal2")
+        quick = ids("PointGoal2", "CarGoal1", "DoggoGoal1", "PointPush1")
         velocity = ids("HalfCheetahVelocity", "HopperVelocity", "AntVelocity")
-        plan = [
+        plan = [  # the slowest last, for a machine that is lent for minutes
             dataclasses.replace(common, envs=ids("PointGoal1"), num_envs=(4096, 16384, 65536), **both),
             dataclasses.replace(common, envs=ids("PointGoal1"), modes=("train",), num_envs=(4096, 16384)),
-            dataclasses.replace(common, envs=others, num_envs=(4096,)),
-            dataclasses.replace(common, envs=velocity, num_envs=(4096,)),
-            dataclasses.replace(common, envs=ids("PointGoal2", "HalfCheetahVelocity"), num_envs=(16384,), **both),
+            dataclasses.replace(common, envs=(*quick, *velocity), num_envs=(4096,)),
+            dataclasses.replace(common, envs=ids("HalfCheetahVelocity", "PointGoal2"), num_envs=(16384,), **both),
+            dataclasses.replace(common, envs=ids("CarButton1", "DoggoGoal2"), num_envs=(4096,)),
             dataclasses.replace(common, envs=ids("PointGoal1", "PointGoal2"), **bare),
         ]
     if not args.tiny:

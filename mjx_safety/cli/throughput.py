@@ -62,16 +62,21 @@ class Program:
     start: Callable[[], Any]  # the first carry
     advance: Callable[[Any], Any]  # carry -> carry, donated
     compile_seconds: float  # tracing and compiling `advance`
+    share_with_objects: Callable[[Any], jax.Array] | None  # of the worlds of a carry, see `share_with_objects`
 
 
 def prepare(env: AbstractEnv, num_envs: int, mode: str, num_steps: int) -> Program:
     """Compile `num_steps` steps of `num_envs` worlds with auto-reset. Threads may call this side by side."""
     venv = vectorize(env, num_envs, stagger=True)
     advance, start = _training(venv, num_steps) if mode == "train" else _stepping(env, venv, mode, num_steps)
+    carry = jax.eval_shape(start)
     begun = time.perf_counter()
-    compiled = advance.lower(jax.eval_shape(start)).compile()
+    compiled = advance.lower(carry).compile()
     compile_seconds = time.perf_counter() - begun
-    return Program(env, num_envs, num_steps, mode, jax.jit(start).lower().compile(), compiled, compile_seconds)
+    share = None
+    if mode != "train" and env.physics.name != "warp":
+        share = jax.jit(lambda carry: share_with_objects(env, carry[0].env_state.data)).lower(carry).compile()
+    return Program(env, num_envs, num_steps, mode, jax.jit(start).lower().compile(), compiled, compile_seconds, share)
 
 
 def measure(program: Program, repeats: int, rollout: bool = False) -> tuple[Timing, dict[str, Any], Timing | None]:
@@ -92,8 +97,8 @@ def measure(program: Program, repeats: int, rollout: bool = False) -> tuple[Timi
         return carry
 
     figures = memory(program.advance, carry, num_envs)
-    if program.mode != "train" and env.physics.name != "warp":
-        figures["worlds_that_need_objects"] = share_with_objects(env, carry[0].env_state.data)
+    if program.share_with_objects:
+        figures["worlds_that_need_objects"] = float(program.share_with_objects(carry))
     bare = {"rollout": rollout_of(env, num_envs, num_steps)} if rollout else {}
     seconds = time_in_turns(repeats, advance=advance, **bare)
     timings = {name: _timing(num_steps * num_envs, taken) for name, taken in seconds.items()}
@@ -174,11 +179,11 @@ def memory(compiled: Any, carry: Any, num_envs: int) -> dict[str, Any]:
     return figures
 
 
-def share_with_objects(env: AbstractEnv, physics: PhysicsState) -> float:
+def share_with_objects(env: AbstractEnv, physics: PhysicsState) -> jax.Array:
     """Share of the worlds [B] in which an object moves or can be touched within a step. env: not on `warp`."""
     nearby = env.physics.nearby
     needs = jax.jit(jax.vmap(lambda data: nearby.needs_objects(data, env.dt, nearby.guess_excursion(data, env.dt))))
-    return float(jnp.mean(needs(physics)))
+    return jnp.mean(needs(physics))
 
 
 def buffers(env: AbstractEnv) -> dict[str, int]:

@@ -18,6 +18,7 @@ from mjx_safety.sim.fixes.known import require_known
 from mjx_safety.sim.fixes.mjx_line_search import line_search
 
 require_known()
+NOISE = 4.0  # smaller gains, in units of the last bit of the cost, are rounding
 _SOLVE, _SOLVE_M = solver.solve, smooth.solve_m
 
 
@@ -38,14 +39,16 @@ def newton(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """Find the acceleration that satisfies the constraints, as `mjx.solver.solve` does.
 
     MJX 3.17 evaluates both guesses and the better one again, and ends with a Hessian that no step follows. Here all
-    guesses are evaluated together, and a Hessian is made where a step is taken. Elliptic cones, friction loss and the
-    conjugate gradient method, which no robot of ours has, keep MJX's solver.
+    guesses are evaluated together, and a Hessian is made where a step is taken. A step whose gain is within rounding is
+    the last: under `vmap` all worlds wait for the slowest, and one of thousands would follow noise for 50 steps.
+    Elliptic cones, friction loss and the conjugate gradient method, which no robot of ours has, keep MJX's solver.
     """
     has_friction_loss = model._impl.dof_hasfrictionloss.any() or model._impl.tendon_hasfrictionloss.any()
     is_plain = model.opt.cone == mjx.ConeType.PYRAMIDAL and model.opt.solver == mjx.SolverType.NEWTON
     if has_friction_loss or not is_plain or support.is_sparse(model):
         return _SOLVE(model, data)
     rows, tolerance = data._impl, model.opt.tolerance * solver._trace_m(model, data)
+    noise = NOISE * jnp.finfo(data.qpos.dtype).eps
     is_equality = jnp.arange(rows.efc_D.size) < rows.ne
 
     def at(qacc: jax.Array, momentum: jax.Array, residual: jax.Array) -> Descent:
@@ -71,7 +74,7 @@ def newton(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         search = -small_systems.solve(hessian, gradient(now))
         moved = line_search(model, data, now.replace(search=search))
         after = at(moved.qacc, moved.Ma, moved.Jaref)
-        gains = now.cost - after.cost >= tolerance
+        gains = now.cost - after.cost >= jnp.maximum(tolerance, noise * now.cost)
         is_over = index + 1 >= model.opt.iterations
         return after.replace(wants_more=gains & (math.norm(gradient(after)) >= tolerance) & ~is_over), index + 1
 

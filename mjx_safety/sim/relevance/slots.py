@@ -11,6 +11,7 @@ therefore needs no bound on its acceleration.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -33,6 +34,7 @@ LAST = 1e3  # m, distance that puts objects that do not matter last
 SLOWEST = 0.5  # m/s, added to every bound on a speed
 USUAL_SPEED = 1.0  # m/s, of a robot that drives about
 PARKED = 1e3  # m, position of the robot in passes without it
+SETTLING = 0.2  # s, in which an object comes to rest after a reset
 
 
 class Stillness(NamedTuple):
@@ -42,10 +44,12 @@ class Stillness(NamedTuple):
     turning: float  # rad/s, of any object
     pull: float  # m/s^2 and rad/s^2, of a free object, from the solver's last solution
     turned: float  # 1 - |cos(half the angle)| between a driven object and its target
+    sinking: float  # m, of a free object between its place at reset and its rest
 
 
-ROUNDING = Stillness(speed=1e-4, turning=1e-4, pull=np.inf, turned=1e-4)  # single precision; costs ignore less
-EXACT = Stillness(speed=1e-6, turning=1e-5, pull=1e-3, turned=1e-6)  # double precision, at rest
+# single precision; costs ignore less
+ROUNDING = Stillness(speed=1e-4, turning=1e-4, pull=np.inf, turned=1e-4, sinking=1e-5)
+EXACT = Stillness(speed=1e-6, turning=1e-5, pull=1e-3, turned=1e-6, sinking=0.0)  # double precision, at rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +209,9 @@ class Nearby:
         moves = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
         moves = 2 * moves * seconds
         matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + moves
-        just_begun = data.time <= 0  # a vase has yet to come to rest, a gremlin still touches the floor
+        has_begun = data.time > 0
         settled = [
-            self._is_settled(name, parts) & ~just_begun
+            self._is_settled(name, parts) & (has_begun | self._starts_at_rest(name))
             if name in parts["qpos"]
             else jnp.ones(scene.objects[name].num, bool)
             for name in scene.solid_kinds
@@ -247,6 +251,10 @@ class Nearby:
             return self._rests(name, q, v) & ~turns & ~is_pulled
         aligned = jnp.abs(jnp.sum(q[:, 3:] * parts["mocap_quat"][name], axis=-1))  # 1 if aligned
         return (1 - aligned < still.turned) & ~turns
+
+    def _starts_at_rest(self, name: str) -> bool:
+        """Whether objects of a moving kind follow `_left_alone` from reset on. A gremlin touches the floor then."""
+        return self.full.objects[name].body_kind == "free" and _sinking(self.full)[name] <= self.still.sinking
 
     def _rests(self, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
         """Which free objects of a kind lie flat on the floor and do not move, [N] bool. q: [N, 7], v: [N, 6]."""
@@ -306,6 +314,24 @@ def expected_share(scene: EngineScene, seconds: float, area: float) -> float:
         radius = max(shape.planar_radius for shape in kind.shapes) + 2 * scene.travel(name) * seconds
         within += kind.num * math.pi * (_reach(scene) + USUAL_SPEED * seconds + radius) ** 2
     return 1.0 - math.exp(-within / area)
+
+
+@functools.cache
+def _sinking(scene: EngineScene) -> dict[str, float]:
+    """Return how far the objects of each moving kind rise or fall after a reset if nothing touches them, m."""
+    model = copy.copy(scene.model)
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_EQUALITY  # no gremlin is pulled to its target
+    data = mujoco.MjData(model)
+    objects = data.qpos[scene.robot_nq :].reshape(-1, 7)  # a view
+    heights = [scene.objects[name].height for name in scene.moving_kinds for _ in range(scene.objects[name].num)]
+    objects[:] = 0.0
+    objects[:, 0] = data.qpos[0] + PARKED * np.arange(1, len(objects) + 1)
+    objects[:, 2], objects[:, 3] = heights, 1.0
+    moved = np.zeros(len(objects))
+    for _ in range(round(SETTLING / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+        moved = np.maximum(moved, np.abs(objects[:, 2] - heights))
+    return {name: float(rows.max()) for name, rows in scene.split(scene.moving_kinds, moved).items()}
 
 
 @functools.cache
