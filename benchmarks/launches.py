@@ -218,7 +218,7 @@ def command_buffers(thunks: list[Thunk]) -> int:
 def measure(env_id: str, num_envs: int) -> dict[str, Any]:
     """Count the launches of a step of all worlds."""
     env = mjx_safety.make(env_id, physics="mjx")
-    share = share_with_objects(env, in_mid_episode(env, min(num_envs, 1024)).env_state.data)
+    share = float(share_with_objects(env, in_mid_episode(env, min(num_envs, 1024)).env_state.data))
     size = chunk_size(num_envs, env.physics.share)
     num_chunks = max(1, math.ceil(share * num_envs / size))
     states = jax.eval_shape(lambda key: jax.vmap(env.reset)(jax.random.split(key, num_envs)), jax.random.key(0))
