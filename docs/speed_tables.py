@@ -78,15 +78,18 @@ def throughput_gpu() -> str:
     result = read("throughput_gpu")
     if result is None:
         return "Not measured yet: `python benchmarks/throughput.py gpu` does it."
-    rows = [row for row in result["rows"] if row["mode"] == "step"]
-    speed = {(row["env"], row["num_envs"], row["engine"]): row["env_steps_per_second"] for row in rows}
-    engines = [engine for engine in ("mjx", "warp", ROLLOUT) if any(key[2] == engine for key in speed)]
+    rows, training = result["rows"], "training, `mjx`"
+    columns = [training if row["mode"] == "train" else f"`{row['engine']}`" for row in rows]
+    speed = {
+        (row["env"], row["num_envs"], column): row["env_steps_per_second"]
+        for row, column in zip(rows, columns, strict=True)
+    }
+    columns = sorted(set(columns), key=lambda column: (column == training, columns.index(column)))
     body = [
-        [short(env), number(worlds), *(_thousands(speed.get((env, worlds, engine))) for engine in engines)]
+        [short(env), number(worlds), *(_thousands(speed.get((env, worlds, column))) for column in columns)]
         for env, worlds in dict.fromkeys((row["env"], row["num_envs"]) for row in rows)
     ]
-    head = [f"Env steps/s on one {result['device']['kind']}", "worlds", *(f"`{engine}`" for engine in engines)]
-    return table(head, body)
+    return table([f"Env steps/s on one {result['device']['kind']}", "worlds", *columns], body)
 
 
 def _thousands(speed: float | None) -> str:
