@@ -30,6 +30,7 @@ POINT = ("PointGoal1", "PointGoal2", "PointButton1", "PointButton2")
 MORE_POINT = ("PointPush1", "PointPush2", "PointCircle1", "PointCircle2")
 MORE_CAR = ("CarGoal2", "CarButton2", "CarCircle1", "DoggoGoal1")
 CAR = ("CarGoal1", "CarButton1")
+VELOCITY = tuple(f"{robot}Velocity-v1" for robot in ("HalfCheetah", "Hopper", "Walker2d", "Swimmer", "Ant"))
 MAIN = ("ppo-lag", "ppo-pid", "trpo-lag", "cpo")
 TIERS = {  # environments, algorithms, number of seeds
     1: ((POINT, ("ppo", "trpo", *MAIN, "focops"), 5), (CAR, MAIN, 3)),
@@ -38,6 +39,7 @@ TIERS = {  # environments, algorithms, number of seeds
         (MORE_POINT, MAIN, 3),
         (MORE_CAR, MAIN, 3),
     ),
+    3: ((VELOCITY, ("ppo", *MAIN), 3), (("HumanoidVelocity-v1",), ("ppo", "ppo-pid"), 1)),
 }
 
 
@@ -54,6 +56,11 @@ class Run(NamedTuple):
         return f"{self.env}-{self.algo}-seed{self.seed}"
 
     @property
+    def env_id(self) -> str:
+        """Whole id of its environment."""
+        return f"Safety{self.env}" if "-v" in self.env else f"Safety{self.env}-v0"
+
+    @property
     def is_kept(self) -> bool:
         """Whether its result is there."""
         return (RESULTS / f"{self.name}.json").exists()
@@ -64,9 +71,9 @@ class Args:
     """What to train."""
 
     tier: int = 1
-    """Part of the list: 1 or 2."""
+    """Part of the list: 1 and 2 for navigation, 3 for the Velocity family."""
     envs: tuple[str, ...] = ()
-    """Environments, without Safety and version; none: those of the tier."""
+    """Environments, without Safety, and without a version if it is v0; none: those of the tier."""
     algos: tuple[str, ...] = ()
     """Algorithms; none: those of the tier."""
     seeds: tuple[int, ...] = ()
@@ -98,7 +105,7 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
         flags = ["--resume", str(folder)]
     else:
         shutil.rmtree(folder, ignore_errors=True)
-        flags = ["--env", f"Safety{run.env}-v0", "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
+        flags = ["--env", run.env_id, "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
         flags += ["--total-steps", str(total_steps)]
     _call("train", *flags)
     _call("evaluate", str(folder))
