@@ -50,6 +50,23 @@ def test_so_does_it_with_systems_written_out(monkeypatch):
     np.testing.assert_allclose(own.qacc, theirs.qacc, atol=1e-4 * np.abs(theirs.qacc).max())
 
 
+def test_no_world_follows_rounding(monkeypatch):
+    """With no tolerance at all, as with one below the last bit of the cost, steps end when gains are rounding."""
+    mx, data = problems(option='iterations="100" tolerance="0"')
+    steps, search = [], mjx_solver.line_search
+
+    def counted(model, data, now):
+        jax.debug.callback(lambda _: steps.append(1), now.cost)
+        return search(model, data, now)
+
+    monkeypatch.setattr(mjx_solver, "line_search", counted)
+    (own,) = answers(mx, data, newton)
+    jax.effects_barrier()
+    assert 16 <= len(steps) <= 16 * 12
+    theirs = answers(mx, data, mjx_solver._SOLVE)[0]
+    np.testing.assert_allclose(own.qacc, theirs.qacc, atol=1e-4 * np.abs(theirs.qacc).max())
+
+
 @pytest.mark.parametrize("arguments", [{"cone": "elliptic"}, {"loss": 0.1}, {"option": 'solver="CG"'}])
 def test_what_it_does_not_cover_is_left_to_mjx(arguments, monkeypatch):
     calls = []
