@@ -31,6 +31,7 @@ from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.rcpo import RCPOConfig, rcpo
 from mjx_safety.agents.returns import gae
+from mjx_safety.agents.risk import limit_cvar
 from mjx_safety.agents.sac import SACConfig, sac
 from mjx_safety.agents.td3 import TD3Config, td3
 from mjx_safety.agents.train import Chunk, Training, init, init_many, iterate, iterate_many, make_chunk, train
@@ -78,6 +79,7 @@ __all__ = [
     "iterate",
     "iterate_many",
     "lagrangian",
+    "limit_cvar",
     "make_chunk",
     "p3o",
     "pcpo",

@@ -26,6 +26,7 @@ from mjx_safety.agents.p3o import P3OConfig, p3o
 from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.rcpo import RCPOConfig, rcpo
+from mjx_safety.agents.risk import limit_cvar
 from mjx_safety.agents.sac import PricePIDGains, PriceSettings, SACConfig, sac
 from mjx_safety.agents.saute import BudgetWorlds, SauteSettings
 from mjx_safety.agents.td3 import TD3Config, td3
@@ -45,6 +46,7 @@ class AlgorithmChoice(NamedTuple):
     train_config: type = TrainConfig  # settings of rollouts and returns
     ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
     sees_budget: bool = False  # train and act in worlds whose observation tells the rest of the cost budget
+    limits_risk: bool = False  # its limit may hold for the CVaR of an episode's cost instead of the mean
 
     @property
     def is_off_policy(self) -> bool:
@@ -62,13 +64,19 @@ class AlgorithmChoice(NamedTuple):
             return venv
         return BudgetWorlds(venv, cost_limit, constraint_config.unsafe_reward)
 
-    def build(self, config: Any, constraint_config: ConstraintSettings, cost_limit: CostLimit) -> Algorithm:
-        """Build the algorithm."""
-        return self.make(config, constraint_config.build(cost_limit))
+    def build(
+        self, config: Any, constraint_config: ConstraintSettings, cost_limit: CostLimit, risk_level: float = 0.0
+    ) -> Algorithm:
+        """Build the algorithm. risk_level: of the CVaR that the limit holds for; 0: the mean."""
+        return self.make(config, limit_cvar(constraint_config.build(cost_limit), risk_level))
 
 
 def _off_policy(summary: str, page: str, make: Callable, config: type, constraint: type) -> AlgorithmChoice:
     return AlgorithmChoice(summary, page, make, config, constraint, train_config=OffPolicyTrainConfig)
+
+
+def _weighed(summary: str, page: str, make: Callable, config: type, constraint: type) -> AlgorithmChoice:
+    return AlgorithmChoice(summary, page, make, config, constraint, limits_risk=True)
 
 
 def _saute(summary: str, make: Callable, config: type) -> AlgorithmChoice:
@@ -83,16 +91,16 @@ _CHOICE, _ASCENT = AlgorithmChoice, ProjectedAscentSettings
 
 ALGORITHMS: dict[str, AlgorithmChoice] = {
     "ppo": _CHOICE("PPO, without a limit", "ppo", ppo, PPOConfig),
-    "ppo-lag": _CHOICE("PPO-Lagrangian, multiplier by projected ascent", "lagrangian", ppo, PPOConfig, _ASCENT),
-    "ppo-lag-adam": _CHOICE("PPO-Lagrangian, multiplier by Adam", "lagrangian", ppo, PPOConfig, ClampedAdamSettings),
-    "ppo-lag-softplus": _CHOICE(
+    "ppo-lag": _weighed("PPO-Lagrangian, multiplier by projected ascent", "lagrangian", ppo, PPOConfig, _ASCENT),
+    "ppo-lag-adam": _weighed("PPO-Lagrangian, multiplier by Adam", "lagrangian", ppo, PPOConfig, ClampedAdamSettings),
+    "ppo-lag-softplus": _weighed(
         "PPO-Lagrangian, Adam on inverse softplus", "lagrangian", ppo, PPOConfig, SoftplusAdamSettings
     ),
-    "ppo-pid": _CHOICE("PPO, multiplier by a PID controller", "pid", ppo, PPOConfig, PIDGains),
+    "ppo-pid": _weighed("PPO, multiplier by a PID controller", "pid", ppo, PPOConfig, PIDGains),
     "ppo-early": _early("PPO on episodes that end at the limit", ppo, PPOConfig),
     "trpo": _CHOICE("TRPO, without a limit", "trpo", trpo, TRPOConfig),
-    "trpo-lag": _CHOICE("TRPO-Lagrangian, multiplier by projected ascent", "lagrangian", trpo, TRPOConfig, _ASCENT),
-    "trpo-pid": _CHOICE("TRPO, multiplier by a PID controller", "pid", trpo, TRPOConfig, PIDGains),
+    "trpo-lag": _weighed("TRPO-Lagrangian, multiplier by projected ascent", "lagrangian", trpo, TRPOConfig, _ASCENT),
+    "trpo-pid": _weighed("TRPO, multiplier by a PID controller", "pid", trpo, TRPOConfig, PIDGains),
     "trpo-early": _early("TRPO on episodes that end at the limit", trpo, TRPOConfig),
     "ppo-saute": _saute("PPO on worlds that show the budget of cost", ppo, PPOConfig),
     "trpo-saute": _saute("TRPO on worlds that show the budget of cost", trpo, TRPOConfig),

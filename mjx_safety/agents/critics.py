@@ -11,6 +11,7 @@ from flax import struct
 
 from mjx_safety.agents import optimize
 from mjx_safety.agents.networks import make_networks
+from mjx_safety.agents.quantile_critic import make_quantile_networks
 from mjx_safety.agents.types import Batch, Constraint, Metrics, Networks, Params, TrainState
 
 
@@ -36,7 +37,8 @@ def make_actor_critic(
     config: ActorCriticConfig, constraint: Constraint
 ) -> tuple[Networks, optax.GradientTransformation]:
     """Build networks for all limited costs, and the critics' optimiser."""
-    networks = make_networks(config.hidden_sizes, config.init_log_std, constraint.num_costs)
+    make = make_quantile_networks if constraint.risk_level else make_networks
+    networks = make(config.hidden_sizes, config.init_log_std, constraint.num_costs)
     return networks, optimize.make_optimizer(config.critic_learning_rate, config.max_grad_norm)
 
 
@@ -53,12 +55,12 @@ def fit_critics(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[TrainState, Metrics]:
-    """Fit the critics by least squares. Each network has its own gradient clip and step sizes. No KL stop."""
+    """Fit the critics. Each network has its own gradient clip and step sizes. No KL stop."""
 
     def loss_fn(params: Any, data: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, Metrics]:
         obs, target, cost_targets = data
         value_loss = jnp.mean(jnp.square(networks.value(params["value"], obs) - target))
-        cost_value_loss = jnp.mean(jnp.square(networks.cost_values(params["cost_values"], obs) - cost_targets))
+        cost_value_loss = networks.cost_loss(networks.cost_values(params["cost_values"], obs), cost_targets)
         return value_loss + cost_value_loss, {"value_loss": value_loss, "cost_value_loss": cost_value_loss}
 
     params, opt_state, metrics = optimize.fit(

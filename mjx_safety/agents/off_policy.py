@@ -83,12 +83,16 @@ def off_policy(config: OffPolicyConfig, constraint: Constraint, learner: Learner
     """Act in the worlds, store every step, and learn from random batches of stored steps.
 
     The multipliers follow the same estimate of the episode cost as on-policy algorithms, once per iteration and before
-    the gradient steps. Critics of cost only say which actions cost. Raises ValueError for a replay below one batch.
+    the gradient steps. Critics of cost only say which actions cost. Raises ValueError for a replay below one batch, and
+    for a limit on the CVaR.
     """
     if config.replay_capacity < config.batch_size:
         raise ValueError(
             f"replay_capacity is {config.replay_capacity}; it must be at least batch_size, {config.batch_size}"
         )
+
+    if constraint.risk_level:
+        raise ValueError(f"risk_level is {constraint.risk_level}; off-policy algorithms only limit the mean, at 0")
 
     def init(sizes: Sizes, key: jax.Array) -> TrainState:
         key, params_key = jax.random.split(key)

@@ -10,7 +10,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mjx_safety.agents import distributions, episode_cost, optimize, returns, rollout, running_stats
+from mjx_safety.agents import (
+    distributions,
+    episode_cost,
+    optimize,
+    quantile_critic,
+    returns,
+    risk,
+    rollout,
+    running_stats,
+)
 from mjx_safety.agents.types import (
     Actor,
     Algorithm,
@@ -20,6 +29,7 @@ from mjx_safety.agents.types import (
     Networks,
     OptState,
     Params,
+    RecentCosts,
     RunningStats,
     TrainConfig,
     TrainState,
@@ -39,6 +49,7 @@ class CostStatus:
 
 
 EPS = 1e-6  # smallest share of a training
+TARGETS = 0x51  # splits a key of its own off that of an update
 LEAST = 1e-3  # smallest 1 - discount, because an undiscounted cost has no horizon
 
 Update = Callable[[TrainState, Batch, CostStatus, jax.Array], tuple[TrainState, Metrics]]  # + key
@@ -61,6 +72,7 @@ def on_policy(
             episode_cost=episode_cost.init(sizes.episode_length, len(sizes.cost_names)),
             key=key,
             num_rollouts=jnp.int32(0),
+            recent_costs=risk.init(constraint.num_costs) if constraint.risk_level else (),
         )
 
     def act(params: Params, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
@@ -89,15 +101,45 @@ def _iterate(
     num_rollouts = state.num_rollouts + 1
     covered = episode_cost.covers_episodes(num_rollouts * config.unroll_length, venv.episode_length)
     estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing, covered)
-    costs = episode_cost.from_completed(estimate) if config.use_completed_episodes else estimate.rate_costs
-    limited_costs = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
+    columns = jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))
+    recent = state.recent_costs
+    if constraint.risk_level:
+        recent = _remember(recent, trajectory, columns)
+        limited_costs = risk.estimate(recent, constraint.risk_level)
+    else:
+        costs = episode_cost.from_completed(estimate) if config.use_completed_episodes else estimate.rate_costs
+        limited_costs = costs[columns]
     is_warm_up = state.num_rollouts == 0
-    state = state.replace(env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts)
+    state = state.replace(
+        env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts, recent_costs=recent
+    )
     lenient = limited_costs / leniency(config, num_rollouts)
     learn = partial(_learn, constraint, update, config, trajectory, lenient, update_key)
     state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
-    return state, metrics | rollout.summary_metrics(venv, constraint, state, sums, limited_costs)
+    metrics |= rollout.summary_metrics(venv, constraint, state, sums, limited_costs)
+    return state, metrics | _risk_metrics(constraint, state, limited_costs)
+
+
+def _remember(recent: RecentCosts, trajectory: Trajectory, columns: jax.Array) -> RecentCosts:
+    """Add the whole episodes that ended. columns: [K] of the limited costs in `Trajectory.episode_costs`."""
+    t = trajectory
+    return risk.remember(recent, (t.terminated | t.truncated) & ~t.partial, t.episode_costs[..., columns])
+
+
+def _is_known(constraint: Constraint, state: TrainState) -> jax.Array:
+    """Return whether limits may act on the estimate of the limited costs, [] bool."""
+    known = state.episode_cost.has_rate
+    return known & risk.is_known(state.recent_costs, constraint.risk_level) if constraint.risk_level else known
+
+
+def _risk_metrics(constraint: Constraint, state: TrainState, limited_costs: jax.Array) -> Metrics:
+    """Name the CVaR of each limited cost [K], under limits on it."""
+    if not constraint.risk_level:
+        return {}
+    names = [f"cost_cvar_{name}" for name in constraint.sources] or ["cost_cvar"]
+    acts = {"limit_acts": _is_known(constraint, state).astype(jnp.float32)}
+    return acts | {name: limited_costs[i] for i, name in enumerate(names)}
 
 
 def _learn(
@@ -113,9 +155,15 @@ def _learn(
 
     limited_costs: [K] estimated episode costs, over the leniency.
     """
-    batch = make_batch(trajectory, state.normaliser, config)
-    value, cost_values = flatten(trajectory.value), flatten(trajectory.cost_values)
-    known, mean_length = state.episode_cost.has_rate, state.episode_cost.mean_length
+    batch = make_batch(trajectory, state.normaliser, config, constraint.risk_level, key)
+    value, cost_values, cost_targets = (
+        flatten(trajectory.value),
+        flatten(trajectory.cost_values),
+        batch.cost_value_targets,
+    )
+    if constraint.risk_level:
+        cost_values, cost_targets = jnp.mean(cost_values, axis=-1), jnp.mean(cost_targets, axis=-1)
+    known, mean_length = _is_known(constraint, state), state.episode_cost.mean_length
     moved = constraint.update(state.constraint, limited_costs)
     state = state.replace(constraint=optimize.select(known, moved, state.constraint))
     weights = constraint.weights(state.constraint)
@@ -129,7 +177,7 @@ def _learn(
     state, metrics = update(state, batch, status, key)
     fitness = {
         "explained_variance": returns.explained_variance(value, batch.value_target),
-        "cost_explained_variance": returns.explained_variance(cost_values, batch.cost_value_targets),
+        "cost_explained_variance": returns.explained_variance(cost_values, cost_targets),
     }
     return state, metrics | fitness
 
@@ -144,16 +192,29 @@ def leniency(config: TrainConfig, num_rollouts: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(config.num_iterations), 1.0 + (config.limit_start - 1.0) * left, 1.0)
 
 
-def make_batch(trajectory: Trajectory, normaliser: RunningStats, config: TrainConfig) -> Batch:
-    """Estimate advantages along T and flatten [T, B] to M samples (see `flatten`)."""
+def make_batch(
+    trajectory: Trajectory,
+    normaliser: RunningStats,
+    config: TrainConfig,
+    risk_level: float = 0.0,
+    key: jax.Array | None = None,
+) -> Batch:
+    """Estimate advantages along T and flatten [T, B] to M samples (see `flatten`).
+
+    risk_level: as in `Constraint`; above 0 the cost values are quantiles, whose targets are drawn with `key`.
+    """
     over_worlds = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
     over_costs = jax.vmap(over_worlds, in_axes=(2, 2, 2, None, None, None, None), out_axes=2)
     t = trajectory
     ends = (t.terminated, t.truncated)
     advantage, target = over_worlds(t.reward, t.value, t.next_value, *ends, config.discount, config.gae_lambda)
-    cost_advantages, cost_targets = over_costs(
-        t.costs, t.cost_values, t.next_cost_values, *ends, config.cost_discount, config.cost_gae_lambda
-    )
+    if risk_level and key is not None:
+        target_key = jax.random.fold_in(key, TARGETS)
+        cost_advantages, cost_targets = quantile_critic.advantages(t, config, risk_level, target_key)
+    else:
+        cost_advantages, cost_targets = over_costs(
+            t.costs, t.cost_values, t.next_cost_values, *ends, config.cost_discount, config.cost_gae_lambda
+        )
     batch = Batch(
         obs=running_stats.normalise(normaliser, t.obs),
         action=t.action,

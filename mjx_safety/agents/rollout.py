@@ -51,6 +51,8 @@ def collect(
         next_value=networks.value(params.value, next_normalised),
         cost_values=networks.cost_values(params.cost_values, normalised),
         next_cost_values=networks.cost_values(params.cost_values, next_normalised),
+        partial=outcome["partial"],
+        episode_costs=outcome["episode_costs"],
     )
     return env_state, trajectory, sum_episodes(outcome)
 

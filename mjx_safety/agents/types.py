@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.types import Sizes, VectorEnvironment
@@ -85,6 +86,14 @@ class EpisodeCost:
 
 
 @struct.dataclass
+class RecentCosts:
+    """Costs of the newest whole episodes, for a limit on their CVaR. Its functions: `risk`."""
+
+    costs: jax.Array  # [W, K] newest first
+    num: jax.Array  # [] int32, of them that count; the rest is arbitrary
+
+
+@struct.dataclass
 class Params:
     """Network parameters of an on-policy algorithm."""
 
@@ -115,6 +124,7 @@ class TrainState:
     key: jax.Array  # [] typed PRNG key
     num_rollouts: jax.Array  # [] int32; the first only fills the normaliser. Steps so far: this times T * B
     replay: Any = ()  # past steps, of an off-policy algorithm
+    recent_costs: Any = ()  # `RecentCosts` under a limit on the CVaR
 
 
 @struct.dataclass
@@ -132,8 +142,10 @@ class Trajectory:
     truncated: jax.Array  # [T, B] bool
     value: jax.Array  # [T, B] discounted reward expected from `obs`
     next_value: jax.Array  # [T, B] the same from the result of the step, before any reset
-    cost_values: jax.Array  # [T, B, K]
-    next_cost_values: jax.Array  # [T, B, K]
+    cost_values: jax.Array  # [T, B, K], of quantiles [T, B, K, N]
+    next_cost_values: jax.Array  # the same from the result of the step
+    partial: Any = None  # [T, B] bool, the episode was shortened by a staggered start
+    episode_costs: Any = None  # [T, B, 1 + C] of the episode up to this step, as in `EpisodeSums`
 
 
 @struct.dataclass
@@ -148,7 +160,7 @@ class Batch:
     advantage: jax.Array  # [M] mean 0 and standard deviation 1 over the batch
     cost_advantages: jax.Array  # [M, K] mean 0 over the batch, in units of cost
     value_target: jax.Array  # [M]
-    cost_value_targets: jax.Array  # [M, K]
+    cost_value_targets: jax.Array  # [M, K], of quantiles [M, K, N]
 
 
 @struct.dataclass
@@ -185,14 +197,20 @@ class TrainConfig(OffPolicyTrainConfig):
     """Iterations of the whole training, which schedules follow. inf: none does."""
 
 
+def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean squared error []."""
+    return jnp.mean(jnp.square(predictions - targets))
+
+
 class Networks(NamedTuple):
     """Functions of parameters and normalised observations [..., O]."""
 
     init: Callable[[jax.Array, int, int], Params]  # key, O, A
     policy: Callable[[Any, jax.Array], Gaussian]  # params.policy, obs -> [..., A]
     value: Callable[[Any, jax.Array], jax.Array]  # params.value, obs -> [...]
-    cost_values: Callable[[Any, jax.Array], jax.Array]  # params.cost_values, obs -> [..., K]
+    cost_values: Callable[[Any, jax.Array], jax.Array]  # params.cost_values, obs -> [..., K], of quantiles [..., K, N]
     actor: Callable[[Any, RunningStats], Actor]  # params.policy, moments of raw observations
+    cost_loss: Callable[[jax.Array, jax.Array], jax.Array] = squared_error  # cost values, targets -> []
 
 
 @struct.dataclass
@@ -211,6 +229,7 @@ class Constraint(NamedTuple):
     init: Callable[[], Any]
     update: Callable[[Any, jax.Array], Any]  # state, estimated episode costs [K] -> state; once per iteration
     weights: Callable[[Any], CostWeights]  # state -> multipliers and margins
+    risk_level: float = 0.0  # the limits hold for the mean of the worst share 1 - risk_level of the episodes; 0: of all
 
     @property
     def num_costs(self) -> int:

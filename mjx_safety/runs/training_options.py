@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import jax
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training, risk
 from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
 from mjx_safety.types import Environment, VectorEnvironment
@@ -88,6 +88,8 @@ class RunFlags:
     """Limit of the mean cost of an episode (undiscounted sum)."""
     cost_limits: tuple[str, ...] = ()
     """Instead, a limit and a multiplier per source of cost, in costly steps: hazards=20 vases_contact=5."""
+    risk_level: float = 0.0
+    """Limit the CVaR, the mean cost of the worst 1 - LEVEL of the episodes; 0: the mean of all. PPO, TRPO: lag, pid."""
     seed: int = 0
     """Seed of all random numbers."""
     num_seeds: int = 1
@@ -136,7 +138,7 @@ class Options:
     def build(self) -> Algorithm:
         """Build the algorithm."""
         limit = parse_limits(self.run.cost_limits) or self.run.cost_limit
-        return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit)
+        return choose_algorithm(self.run.algo).build(self.algorithm, self.constraint, limit, self.run.risk_level)
 
     def training(self, env: Environment[Any]) -> Training:
         """Build the whole training, on worlds of `env`."""
@@ -288,6 +290,7 @@ def check(options: Options) -> None:
         raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
     samples = run.num_envs * unroll
     _check_numbers(options)
+    _check_risk(options, choice)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
     if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
@@ -322,6 +325,20 @@ def check(options: Options) -> None:
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
             f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
         )
+
+
+def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
+    """Refuse a limit on the CVaR that means nothing."""
+    run = options.run
+    if run.risk_level == 0.0:
+        return
+    if not choice.limits_risk:
+        able = ", ".join(name for name, other in ALGORITHMS.items() if other.limits_risk)
+        raise UsageError(f"--risk-level is not for --algo {run.algo}; the algorithm must be one of: {able}")
+    if not run.risk_level <= risk.MOST:
+        raise UsageError(f"--risk-level is {run.risk_level}; it must lie between 0 and {risk.MOST}")
+    if options.train.use_completed_episodes:
+        raise UsageError("--use-completed-episodes has no use beside --risk-level, which always takes ended episodes")
 
 
 def _check_numbers(options: Options) -> None:
