@@ -28,7 +28,8 @@ from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.rcpo import RCPOConfig, rcpo
 from mjx_safety.agents.risk import limit_cvar
 from mjx_safety.agents.sac import PricePIDGains, PriceSettings, SACConfig, sac
-from mjx_safety.agents.saute import BudgetWorlds, SauteSettings
+from mjx_safety.agents.saute import SauteSettings
+from mjx_safety.agents.simmer import SimmerSettings
 from mjx_safety.agents.td3 import TD3Config, td3
 from mjx_safety.agents.trpo import TRPOConfig, trpo
 from mjx_safety.agents.types import Algorithm, Constraint, OffPolicyTrainConfig, TrainConfig
@@ -62,7 +63,7 @@ class AlgorithmChoice(NamedTuple):
         """Return the worlds to act in, which are `venv` or worlds around it."""
         if not self.sees_budget:
             return venv
-        return BudgetWorlds(venv, cost_limit, constraint_config.unsafe_reward)
+        return constraint_config.worlds(venv, cost_limit)
 
     def build(
         self, config: Any, constraint_config: ConstraintSettings, cost_limit: CostLimit, risk_level: float = 0.0
@@ -79,8 +80,8 @@ def _weighed(summary: str, page: str, make: Callable, config: type, constraint: 
     return AlgorithmChoice(summary, page, make, config, constraint, limits_risk=True)
 
 
-def _saute(summary: str, make: Callable, config: type) -> AlgorithmChoice:
-    return AlgorithmChoice(summary, "saute", make, config, SauteSettings, sees_budget=True)
+def _budget(summary: str, page: str, make: Callable, config: type, constraint: type) -> AlgorithmChoice:
+    return AlgorithmChoice(summary, page, make, config, constraint, sees_budget=True)
 
 
 def _early(summary: str, make: Callable, config: type) -> AlgorithmChoice:
@@ -102,8 +103,10 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "trpo-lag": _weighed("TRPO-Lagrangian, multiplier by projected ascent", "lagrangian", trpo, TRPOConfig, _ASCENT),
     "trpo-pid": _weighed("TRPO, multiplier by a PID controller", "pid", trpo, TRPOConfig, PIDGains),
     "trpo-early": _early("TRPO on episodes that end at the limit", trpo, TRPOConfig),
-    "ppo-saute": _saute("PPO on worlds that show the budget of cost", ppo, PPOConfig),
-    "trpo-saute": _saute("TRPO on worlds that show the budget of cost", trpo, TRPOConfig),
+    "ppo-saute": _budget("PPO on worlds that show the budget of cost", "saute", ppo, PPOConfig, SauteSettings),
+    "trpo-saute": _budget("TRPO on worlds that show the budget of cost", "saute", trpo, TRPOConfig, SauteSettings),
+    "ppo-simmer": _budget("PPO on worlds whose budget of cost rises", "simmer", ppo, PPOConfig, SimmerSettings),
+    "trpo-simmer": _budget("TRPO on worlds whose budget of cost rises", "simmer", trpo, TRPOConfig, SimmerSettings),
     "cpo": _CHOICE("Constrained policy optimisation", "cpo", cpo, CPOConfig, MarginSettings),
     "pcpo": _CHOICE("Projection-based constrained policy optimisation", "pcpo", pcpo, PCPOConfig, MarginSettings),
     "focops": _CHOICE("First-order optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),

@@ -119,6 +119,8 @@ def summary_metrics(
     }
     for i, name in enumerate(venv.cost_names):
         metrics[f"cost_estimate_{name}"] = estimate.rate_costs[1 + i]
+    if hasattr(venv, "report"):
+        metrics |= venv.report(state.env_state)
     for i, name in enumerate(constraint.sources):
         metrics[f"multiplier_{name}"] = weights.multipliers[i]
     return metrics

@@ -28,6 +28,10 @@ class SauteSettings:
         """Build the constraint, which only reports the limit."""
         return hard_limit(cost_limit)
 
+    def worlds(self, venv: VectorEnvironment, cost_limit: Any) -> BudgetWorlds:
+        """Return the worlds to act in."""
+        return BudgetWorlds(venv, cost_limit, self.unsafe_reward)
+
 
 @struct.dataclass
 class BudgetState:

@@ -68,10 +68,16 @@ def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
         "steps": f"{steps:,.0f} of {total_steps:,} ({100 * steps / total_steps:.0f} %)",
         "steps/s": f"{speed:,.0f}",
         "return": _estimate(row, "episode_return", "return_estimate"),
-        "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} (limit {cost_limit:g})",
+        "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} ({_cvar(row)}limit {cost_limit:g})",
         "multiplier": f"{_first(row, 'multiplier') or 0.0:.3f}",
         "time left": f"{left // 60:.0f}:{left % 60:02.0f}",
     }
+
+
+def _cvar(row: Row) -> str:
+    """Return the CVaR, if the limit holds for it and it is known."""
+    value = _first(row, "cost_cvar")
+    return "" if value is None else f"CVaR {value:.1f}, "
 
 
 def _estimate(row: Row, exact: str, rate: str) -> str:

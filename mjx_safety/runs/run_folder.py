@@ -97,6 +97,8 @@ class RunFolder:
         known: Row = {name: value if math.isfinite(value) else None for name, value in row.items()}
         if not row["has_completed"]:
             known |= dict.fromkeys(NEEDS_EPISODES)
+        if not row.get("limit_acts", 1.0):
+            known |= dict.fromkeys(name for name in row if name.startswith("cost_cvar"))
         speed = self.steps_per_rollout / seconds
         env_steps = int(row["num_rollouts"]) * self.steps_per_rollout
         return {"env_steps": env_steps, "seconds": self._seconds, "steps_per_second": speed, **known}

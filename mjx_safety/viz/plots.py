@@ -40,6 +40,8 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
             mean = np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
             panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
             panel.plot(steps, mean, "C0", linewidth=2.0, label=f"mean over {window} iterations")
+        if name == "cost" and any(row.get("cost_cvar") is not None for row in rows):
+            panel.plot(*_points(rows, "cost_cvar"), "C1", linewidth=2.0, label="CVaR, which has the limit")
         panel.set(xlabel="environment steps", ylabel=f"episode {name}")
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.grid(alpha=0.3)

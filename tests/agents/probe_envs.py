@@ -92,6 +92,23 @@ class CostlyTarget(ProbeEnv):
         return 1.0 - jnp.square(1.0 - a) + jax.random.normal(key), 0.5 * (a + 1.0)
 
 
+class Gamble(CostlyTarget):
+    """CostlyTarget whose steps cost 10 with a chance of (a + 1) / 20: in 20 steps the same mean, and a wide spread."""
+
+    def outcome(self, state, action, key):
+        reward, cost = super().outcome(state, action, key)
+        lost = jax.random.bernoulli(jax.random.fold_in(key, 1), 0.1 * cost)
+        return reward, 10.0 * lost.astype(jnp.float32)
+
+
+class Bet(ProbeEnv):
+    """No reward. A step costs 1, or by a bet, of chance (a + 1) / 2, 10 with a chance of 8 %: less, but worse."""
+
+    def outcome(self, state, action, key):
+        bets, loses = jax.random.uniform(key, (2,)) < jnp.array([0.5 * (jnp.clip(action[0], -1.0, 1.0) + 1.0), 0.08])
+        return jnp.float32(0.0), jnp.where(bets, 10.0 * loses, 1.0)
+
+
 @dataclass(frozen=True)
 class TwoCosts(CostlyTarget):
     """CostlyTarget, and two sources of cost that cost in some steps only: in 10 (a + 1) and 2.5 (a + 1) of 20.

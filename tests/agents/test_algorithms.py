@@ -31,7 +31,7 @@ from . import probe_envs
 
 ON_POLICY = {name: choice for name, choice in ALGORITHMS.items() if issubclass(choice.config, ActorCriticConfig)}
 FREE = {"ppo", "trpo"}  # know no limit
-SAUTE = {"ppo-saute", "trpo-saute"}  # need worlds of their own: test_saute.py
+BUDGETS = {"ppo-saute", "trpo-saute", "ppo-simmer", "trpo-simmer"}  # need worlds of their own: test_saute, test_simmer
 VARIANTS = {"ppo-lag-adam", "ppo-lag-softplus", "trpo-pid", "trpo-early"}  # of others, by a rule tested elsewhere
 NUM_SAMPLES = 256
 
@@ -445,7 +445,7 @@ FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of
 }
 
 
-def learner(name, limit):
+def learner(name, limit, risk_level=0.0):
     """An algorithm with settings for a world of independent steps and a few hundred iterations."""
     choice = ALGORITHMS[name]
     config = choice.config(
@@ -454,7 +454,7 @@ def learner(name, limit):
     if isinstance(config, FirstOrderConfig):
         target_kl = 0.04 if name == "cup" else 0.02  # whose two stages share it
         config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=target_kl, entropy_coef=0.01)
-    return choice.build(config, choice.constraint().replace(**FAST.get(name, {})), limit)
+    return choice.build(config, choice.constraint().replace(**FAST.get(name, {})), limit, risk_level)
 
 
 def trained(venv, algorithm, num_iterations, **config):
@@ -476,7 +476,7 @@ def slow_variants(names):
     return [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in names]
 
 
-@pytest.mark.parametrize("name", slow_variants(n for n in ON_POLICY if n not in FREE | SAUTE and "early" not in n))
+@pytest.mark.parametrize("name", slow_variants(n for n in ON_POLICY if n not in FREE | BUDGETS and "early" not in n))
 def test_constrained_optimum(name):
     """Cost and return of the mean action, exact for every iteration, within 5 % of the optimum.
 

@@ -119,6 +119,20 @@ def said_wrong(capsys):
         (["--algo", "ppo-early", "--cost-limit", "0"], "--cost-limit is 0.0; --algo ppo-early needs a budget of cost"),
         (["--cost-smoothing", "1"], "--cost-smoothing is 1.0; it must be below 1"),
         (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
+        (["--risk-level", "1"], "--risk-level is 1.0; it must lie between 0 and 0.99"),
+        (["--risk-level", "-0.5"], "--risk-level is -0.5; it must be at least 0"),
+        (
+            ["--risk-level", "0.9", "--algo", "cpo"],
+            "--risk-level is not for --algo cpo; the algorithm must be one of: ",
+        ),
+        (
+            ["--risk-level", "0.9", "--use-completed-episodes"],
+            "--use-completed-episodes has no use beside --risk-level",
+        ),
+        (
+            ["--sweep", "risk-level=0,0.9"],
+            "--sweep risk-level cannot be swept; it must be one of: cost-limit, discount",
+        ),
     ],
 )
 def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
@@ -204,6 +218,32 @@ def test_the_command_line_has_the_defaults_of_the_library(algo):
         train_config = train_config.replace(num_iterations=float("inf"))
     assert (train_config, options.algorithm) == (choice.train_config(), choice.config())
     assert options.constraint == choice.constraint()
+
+
+def test_a_limit_on_the_cvar_from_start_to_resumption(tmp_path, capsys):
+    """The rows name the CVaR once ten whole episodes have ended, and the memory of them is in the checkpoint."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    flags = [*FLAGS, "--risk-level", "0.9", "--num-iterations", "10"]
+    assert train.main([*flags, "--total-steps", str(10 * BATCH), "--out", str(whole)]) == 0
+    assert "CVaR" in capsys.readouterr().out
+    assert train.main([*flags, "--total-steps", str(5 * BATCH), "--out", str(halves)]) == 0
+    assert train.main(["--resume", str(halves), "--total-steps", str(10 * BATCH)]) == 0
+    rows = run_folder.read_rows(whole)
+    assert without_times(run_folder.read_rows(halves)) == without_times(rows)
+    assert rows[0]["cost_cvar"] is None and rows[0]["limit_acts"] == 0.0
+    assert rows[-1]["cost_cvar"] > rows[-1]["cost_estimate"] > 0.0 and rows[-1]["limit_acts"] == 1.0
+    assert run_folder.read_config(whole)["run"]["risk_level"] == 0.9
+
+
+def test_a_group_of_budgets_that_rise(tmp_path):
+    """Settings of the controller are swept like any other, and the budget is in the rows."""
+    flags = [word for word in FLAGS if word not in ("--cost-limit", "5")]
+    assert train.main([*flags, "--algo", "ppo-simmer", "--sweep", "budget-start=0.1,0.5", "--total-steps", "640",
+                       "--cost-limit", "20", "--out", str(tmp_path / "group")]) == 0  # fmt: skip
+    for member, start in zip(sorted((tmp_path / "group").glob("*/config.json")), (0.1, 0.5), strict=True):
+        rows = run_folder.read_rows(member.parent)
+        assert rows[0]["cost_budget"] == pytest.approx(20.0 * start, rel=0.2)
+        assert all(20.0 * start * 0.999 <= row["cost_budget"] <= 20.0 for row in rows)
 
 
 def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
