@@ -65,7 +65,7 @@ def _read(path: Path, sizes: Sizes) -> tuple[Options, TrainState]:
 
 def _check(path: Path, algo: str, mine: Any, its: Any, num_axes: int) -> None:
     """Refuse parameters of other networks. num_axes: leading axes of mine that its lack."""
-    remedy = "take an --algo of the same kind, and the same --hidden-sizes and number of --cost-limits"
+    remedy = "take an --algo of the same kind, and the same --hidden-sizes, --risk-level and number of --cost-limits"
     if jax.tree.structure(mine) != jax.tree.structure(its):
         raise UsageError(f"--init-from {path} has the networks of {algo}, which do not fit this training; {remedy}")
     for (name, new), old in zip(jax.tree_util.tree_leaves_with_path(mine), jax.tree.leaves(its), strict=True):

@@ -290,6 +290,10 @@ def check(options: Options) -> None:
         raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
     samples = run.num_envs * unroll
     _check_numbers(options)
+    for name in ("budget_start", "budget_smoothing"):
+        value = getattr(options.constraint, name, 1.0)
+        if not 0.0 < value <= 1.0:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0 and at most 1")
     _check_risk(options, choice)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)

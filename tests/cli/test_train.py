@@ -119,6 +119,8 @@ def said_wrong(capsys):
         (["--algo", "ppo-early", "--cost-limit", "0"], "--cost-limit is 0.0; --algo ppo-early needs a budget of cost"),
         (["--cost-smoothing", "1"], "--cost-smoothing is 1.0; it must be below 1"),
         (["--hidden-sizes", "0"], "--hidden-sizes is (0,); it must be one or more numbers of units"),
+        (["--algo", "ppo-simmer", "--budget-start", "0"], "--budget-start is 0.0; it must be above 0 and at most 1"),
+        (["--algo", "ppo-simmer", "--cost-limits", "probe=3"], "--algo ppo-simmer is for the limit of the whole cost"),
         (["--risk-level", "1"], "--risk-level is 1.0; it must lie between 0 and 0.99"),
         (["--risk-level", "-0.5"], "--risk-level is -0.5; it must be at least 0"),
         (
