@@ -445,7 +445,7 @@ FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of
 }
 
 
-def learner(name, limit, risk_level=0.0):
+def learner(name, limit, risk_level=0.0, **of_constraint):
     """An algorithm with settings for a world of independent steps and a few hundred iterations."""
     choice = ALGORITHMS[name]
     config = choice.config(
@@ -454,7 +454,8 @@ def learner(name, limit, risk_level=0.0):
     if isinstance(config, FirstOrderConfig):
         target_kl = 0.04 if name == "cup" else 0.02  # whose two stages share it
         config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=target_kl, entropy_coef=0.01)
-    return choice.build(config, choice.constraint().replace(**FAST.get(name, {})), limit, risk_level)
+    constraint = choice.constraint().replace(**(FAST.get(name, {}) | of_constraint))
+    return choice.build(config, constraint, limit, risk_level)
 
 
 def trained(venv, algorithm, num_iterations, **config):
