@@ -16,13 +16,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mjx_safety.agents.types import EpisodeCost, EpisodeSums
+from mjx_safety.agents import optimize
+from mjx_safety.agents.types import Costs, EpisodeCost, EpisodeSums
 
 
 def init(episode_length: int, num_sources: int) -> EpisodeCost:
     """Return an estimate without data. episode_length: steps until truncation; num_sources: C."""
-    zero, zeros, no = jnp.float32(0.0), jnp.zeros(1 + num_sources), jnp.bool_(False)
-    return EpisodeCost(zeros, zero, zeros, zero, zero, jnp.float32(episode_length), no, no)
+    zero, no = jnp.float32(0.0), jnp.bool_(False)
+    costs = Costs(total=zero, sources=jnp.zeros(num_sources))
+    return EpisodeCost(costs, zero, costs, zero, zero, jnp.float32(episode_length), no, no)
 
 
 COVERED = 0.5  # share of an episode that the oldest worlds must have lived
@@ -44,14 +46,19 @@ def update(
     any_completed = sums.num_completed > 0.0
     divisor = jnp.maximum(sums.num_completed, 1.0)
     mean_length = jnp.where(any_completed, sums.episode_length / divisor, estimate.mean_length)
-    rate_costs = mean_length * sums.cost_rates
-    smoothed = decay * estimate.rate_costs + (1.0 - decay) * rate_costs
+
+    def smooth(past: jax.Array, rate: jax.Array) -> jax.Array:
+        return jnp.where(estimate.has_rate, decay * past + (1.0 - decay) * mean_length * rate, mean_length * rate)
+
+    def newest(past: jax.Array, total: jax.Array) -> jax.Array:
+        return jnp.where(any_completed, total / divisor, past)
+
     added = EpisodeCost(
-        rate_costs=jnp.where(estimate.has_rate, smoothed, rate_costs),
+        rate_costs=jax.tree.map(smooth, estimate.rate_costs, sums.cost_rates),
         rate_return=mean_length * sums.reward_rate,
-        completed_costs=jnp.where(any_completed, sums.episode_costs / divisor, estimate.completed_costs),
-        completed_return=jnp.where(any_completed, sums.episode_return / divisor, estimate.completed_return),
-        completed_goals=jnp.where(any_completed, sums.episode_goals / divisor, estimate.completed_goals),
+        completed_costs=jax.tree.map(newest, estimate.completed_costs, sums.episode_costs),
+        completed_return=newest(estimate.completed_return, sums.episode_return),
+        completed_goals=newest(estimate.completed_goals, sums.episode_goals),
         mean_length=mean_length,
         has_rate=estimate.has_rate | covered,
         has_completed=estimate.has_completed | any_completed,
@@ -60,15 +67,20 @@ def update(
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), added, estimate)
 
 
-def from_completed(estimate: EpisodeCost) -> jax.Array:
-    """Mean costs of completed episodes [1 + C], or the rate until the first one ends."""
-    return jnp.where(estimate.has_completed, estimate.completed_costs, estimate.rate_costs)
+def from_completed(estimate: EpisodeCost) -> Costs:
+    """Mean costs of completed episodes, or the rate until the first one ends."""
+    return optimize.select(estimate.has_completed, estimate.completed_costs, estimate.rate_costs)
 
 
-def columns(sources: tuple[str, ...], cost_names: tuple[str, ...]) -> tuple[int, ...]:
-    """Indices of the limited costs among the scalar cost and the environment's C sources."""
+def limited(costs: Costs, sources: tuple[str, ...], cost_names: tuple[str, ...]) -> jax.Array:
+    """Return the limited costs [..., K]: those of `sources`, or the total if there are none.
+
+    cost_names: the environment's C sources. Raises ValueError for a source that is not one of them.
+    """
     unknown = [name for name in sources if name not in cost_names]
     if unknown:
         allowed = ", ".join(cost_names) or "none, as this environment has no costs"
         raise ValueError(f"cost limit for {unknown[0]}: there is no such source of cost; it must be one of: {allowed}")
-    return tuple(1 + cost_names.index(name) for name in sources) or (0,)
+    if not sources:
+        return costs.total[..., None]
+    return costs.sources[..., jnp.array([cost_names.index(name) for name in sources])]

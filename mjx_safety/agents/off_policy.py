@@ -143,7 +143,7 @@ def _iterate(
     covered = episode_cost.covers_episodes(num_rollouts * train_config.unroll_length, venv.episode_length)
     estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing, covered)
     costs = episode_cost.from_completed(estimate) if train_config.use_completed_episodes else estimate.rate_costs
-    limited_costs = costs[jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))]
+    limited_costs = episode_cost.limited(costs, constraint.sources, venv.cost_names)
     kept = replay.add(state.replay, steps)
     learns = (num_rollouts * num_steps >= config.random_steps) & (kept.size >= config.batch_size)
     moved = constraint.update(state.constraint, limited_costs)
@@ -197,7 +197,7 @@ def _collect(
         obs=obs,
         action=action,
         reward=outcome["reward"],
-        costs=outcome["costs"][..., episode_cost.columns(sources, venv.cost_names)],
+        costs=episode_cost.limited(outcome["costs"], sources, venv.cost_names),
         next_obs=outcome["final_obs"],
         terminated=outcome["terminated"],
     )

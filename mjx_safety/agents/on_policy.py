@@ -101,14 +101,13 @@ def _iterate(
     num_rollouts = state.num_rollouts + 1
     covered = episode_cost.covers_episodes(num_rollouts * config.unroll_length, venv.episode_length)
     estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing, covered)
-    columns = jnp.array(episode_cost.columns(constraint.sources, venv.cost_names))
     recent = state.recent_costs
     if constraint.risk_level:
-        recent = _remember(recent, trajectory, columns)
+        recent = _remember(recent, trajectory)
         limited_costs = risk.estimate(recent, constraint.risk_level)
     else:
         costs = episode_cost.from_completed(estimate) if config.use_completed_episodes else estimate.rate_costs
-        limited_costs = costs[columns]
+        limited_costs = episode_cost.limited(costs, constraint.sources, venv.cost_names)
     is_warm_up = state.num_rollouts == 0
     state = state.replace(
         env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts, recent_costs=recent
@@ -121,10 +120,10 @@ def _iterate(
     return state, metrics | _risk_metrics(constraint, state, limited_costs)
 
 
-def _remember(recent: RecentCosts, trajectory: Trajectory, columns: jax.Array) -> RecentCosts:
-    """Add the whole episodes that ended. columns: [K] of the limited costs in `Trajectory.episode_costs`."""
+def _remember(recent: RecentCosts, trajectory: Trajectory) -> RecentCosts:
+    """Add the whole episodes that ended."""
     t = trajectory
-    return risk.remember(recent, (t.terminated | t.truncated) & ~t.partial, t.episode_costs[..., columns])
+    return risk.remember(recent, (t.terminated | t.truncated) & ~t.partial, t.episode_costs)
 
 
 def _is_known(constraint: Constraint, state: TrainState) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.agents import distributions, episode_cost, running_stats
-from mjx_safety.agents.types import Constraint, EpisodeSums, Metrics, Networks, TrainState, Trajectory
+from mjx_safety.agents.types import Constraint, Costs, EpisodeSums, Metrics, Networks, TrainState, Trajectory
 from mjx_safety.types import VectorEnvironment
 
 
@@ -44,7 +44,7 @@ def collect(
         mean=dist.mean,
         log_std=dist.log_std,
         reward=outcome["reward"],
-        costs=outcome["costs"][..., episode_cost.columns(sources, venv.cost_names)],
+        costs=episode_cost.limited(outcome["costs"], sources, venv.cost_names),
         terminated=outcome["terminated"],
         truncated=outcome["truncated"],
         value=networks.value(params.value, normalised),
@@ -52,33 +52,34 @@ def collect(
         cost_values=networks.cost_values(params.cost_values, normalised),
         next_cost_values=networks.cost_values(params.cost_values, next_normalised),
         partial=outcome["partial"],
-        episode_costs=outcome["episode_costs"],
+        episode_costs=episode_cost.limited(outcome["episode_costs"], sources, venv.cost_names),
     )
     return env_state, trajectory, sum_episodes(outcome)
 
 
-def outcome_of(env_state: Any) -> dict[str, jax.Array]:
-    """Outcome of one step, [B, ...] each. costs [B, 1 + C]: the scalar cost, then 0 or 1 for each source."""
+def outcome_of(env_state: Any) -> dict[str, Any]:
+    """Outcome of one step, [B, ...] each. `costs` and `episode_costs` are `Costs`."""
     names = ("final_obs", "reward", "terminated", "truncated", "done", "partial")
     episode = ("episode_return", "episode_goals", "episode_length")
     return {name: getattr(env_state, name) for name in names + episode} | {
         "placement_failed": getattr(env_state, "placement_failed", jnp.zeros_like(env_state.done)),
         "blew_up": getattr(env_state, "blew_up", jnp.zeros_like(env_state.done)),
-        "costs": _join(env_state.cost, env_state.costs > 0.0),
-        "episode_costs": _join(env_state.episode_cost, env_state.episode_cost_steps),
+        "costs": Costs(env_state.cost, (env_state.costs > 0.0).astype(jnp.float32)),
+        "episode_costs": Costs(env_state.episode_cost, env_state.episode_cost_steps),
     }
 
 
-def sum_episodes(outcome: dict[str, jax.Array]) -> EpisodeSums:
+def sum_episodes(outcome: dict[str, Any]) -> EpisodeSums:
     """Sum a rollout. outcome fields: [T, B, ...]."""
     completed = outcome["done"] & ~outcome["partial"]
 
-    def total(name: str) -> jax.Array:
-        return jnp.tensordot(completed.astype(jnp.float32), outcome[name].astype(jnp.float32), axes=2)
+    def total(name: str) -> Any:
+        weights = completed.astype(jnp.float32)
+        return jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf.astype(jnp.float32), axes=2), outcome[name])
 
     return EpisodeSums(
         reward_rate=jnp.mean(outcome["reward"]),
-        cost_rates=jnp.mean(outcome["costs"], axis=(0, 1)),
+        cost_rates=jax.tree.map(lambda leaf: jnp.mean(leaf, axis=(0, 1)), outcome["costs"]),
         num_completed=jnp.sum(completed.astype(jnp.float32)),
         episode_return=total("episode_return"),
         episode_costs=total("episode_costs"),
@@ -102,7 +103,7 @@ def summary_metrics(
     metrics = {
         "num_rollouts": state.num_rollouts.astype(jnp.float32),
         "episode_return": estimate.completed_return,
-        "episode_cost": estimate.completed_costs[0],
+        "episode_cost": estimate.completed_costs.total,
         "episode_goals": estimate.completed_goals,
         "episode_length": estimate.mean_length,
         "num_completed": sums.num_completed,
@@ -110,21 +111,17 @@ def summary_metrics(
         "blow_ups": jnp.float32(sums.blow_ups),
         "has_completed": estimate.has_completed.astype(jnp.float32),
         "return_estimate": estimate.rate_return,
-        "cost_estimate": estimate.rate_costs[0],
-        "cost_rate": sums.cost_rates[0],
+        "cost_estimate": estimate.rate_costs.total,
+        "cost_rate": sums.cost_rates.total,
         "limit_acts": estimate.has_rate.astype(jnp.float32),
         "violation": jnp.max(jnp.nan_to_num(limited_costs - constraint.limits, neginf=0.0)),
         "multiplier": jnp.sum(weights.multipliers),
         "margin": jnp.sum(weights.margins),
     }
     for i, name in enumerate(venv.cost_names):
-        metrics[f"cost_estimate_{name}"] = estimate.rate_costs[1 + i]
+        metrics[f"cost_estimate_{name}"] = estimate.rate_costs.sources[i]
     if hasattr(venv, "report"):
         metrics |= venv.report(state.env_state)
     for i, name in enumerate(constraint.sources):
         metrics[f"multiplier_{name}"] = weights.multipliers[i]
     return metrics
-
-
-def _join(cost: jax.Array, costs: jax.Array) -> jax.Array:
-    return jnp.concatenate([cost[:, None], costs.astype(cost.dtype)], axis=1)

@@ -54,17 +54,22 @@ class Actor:
 
 
 @struct.dataclass
-class EpisodeSums:
-    """Sums over a rollout of M = T * B steps. Whole episodes are those not shortened by a staggered start.
+class Costs:
+    """Costs of steps or of episodes. Limits may hold for the total or for sources (`episode_cost.limited`)."""
 
-    Costs are the scalar cost, then the number of costly steps of each of the C sources.
-    """
+    total: jax.Array  # [...] the scalar cost of the environment
+    sources: jax.Array  # [..., C] steps in which each source cost anything, 0 or 1 for a single step
+
+
+@struct.dataclass
+class EpisodeSums:
+    """Sums over a rollout of M = T * B steps. Whole episodes are those not shortened by a staggered start."""
 
     reward_rate: jax.Array  # [] mean reward per step
-    cost_rates: jax.Array  # [1 + C] mean per step
+    cost_rates: Costs  # [] and [C], mean per step
     num_completed: jax.Array  # [] float32, whole episodes that ended in this rollout
     episode_return: jax.Array  # [] sum over those episodes
-    episode_costs: jax.Array  # [1 + C] sum over those episodes
+    episode_costs: Costs  # [] and [C], sum over those episodes
     episode_goals: jax.Array  # [] sum over those episodes
     episode_length: jax.Array  # [] sum over those episodes, steps
     placement_failures: jax.Array | float = 0.0  # [] float32, episodes that ended because an object found no place
@@ -75,9 +80,9 @@ class EpisodeSums:
 class EpisodeCost:
     """Running estimates of an episode's return and costs, as in EpisodeSums. Functions: `episode_cost`."""
 
-    rate_costs: jax.Array  # [1 + C] smoothed, per episode
+    rate_costs: Costs  # [] and [C], smoothed, per episode
     rate_return: jax.Array  # [] of the last rollout, per episode
-    completed_costs: jax.Array  # [1 + C] mean in the last rollout in which a whole episode ended
+    completed_costs: Costs  # [] and [C], mean in the last rollout in which a whole episode ended
     completed_return: jax.Array  # [] of the same episodes
     completed_goals: jax.Array  # [] of the same episodes
     mean_length: jax.Array  # [] steps, of the same episodes; initially the time limit
@@ -145,7 +150,7 @@ class Trajectory:
     cost_values: jax.Array  # [T, B, K], of quantiles [T, B, K, N]
     next_cost_values: jax.Array  # the same from the result of the step
     partial: Any = None  # [T, B] bool, the episode was shortened by a staggered start
-    episode_costs: Any = None  # [T, B, 1 + C] of the episode up to this step, as in `EpisodeSums`
+    episode_costs: Any = None  # [T, B, K] of the episode up to this step
 
 
 @struct.dataclass

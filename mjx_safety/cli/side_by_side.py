@@ -5,7 +5,6 @@ JAX traces under Python's global lock, so threads of one process would trace one
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import time
@@ -24,55 +23,55 @@ def measure(function: Measure[T], cases: Sequence[T], jobs: int, limit: float = 
     The timing of the first case begins when all have compiled, or after `limit` seconds; cases that are not ready then
     are stopped. jobs: number of processes that compile at a time.
     """
-    context = multiprocessing.get_context("spawn")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first process takes the GPU's memory
-    room = context.Semaphore(jobs)
-    ends, processes = [], []
-    for case in cases:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_run, args=(function, case, theirs, room), daemon=True)
-        process.start()
-        theirs.close()
-        ends.append(ours)
-        processes.append(process)
-    ready = _until_ready(ends, time.monotonic() + limit)
-    for process, ours in zip(processes, ends, strict=True):
-        if ours not in ready:
+    started = _start(function, cases, jobs, time.monotonic() + limit)
+    for process, _, is_ready in started:
+        if not is_ready:
             process.terminate()
-    for process, ours in zip(processes, ends, strict=True):
-        yield _result(ours) if ours in ready else TimeoutError(f"did not compile in {limit:.0f} s")
+    for process, end, is_ready in started:
+        yield _result(end) if is_ready else TimeoutError(f"did not compile in {limit:.0f} s")
         process.join()
+    for _ in cases[len(started) :]:
+        yield TimeoutError(f"did not compile in {limit:.0f} s")
 
 
-def _until_ready(ends: Sequence[Connection], deadline: float) -> set[Connection]:
-    """Wait until every process has compiled or failed. Returns the ends of those that have a result to give."""
-    ready: set[Connection] = set()
-    while waiting := [end for end in ends if end not in ready]:
-        heard = wait(waiting, None if deadline == float("inf") else max(deadline - time.monotonic(), 0.0))
+def _start(function: Measure[T], cases: Sequence[T], jobs: int, deadline: float) -> list[tuple[Any, Connection, bool]]:
+    """Start the cases' processes in order, `jobs` at a time, until all have compiled or ended, or until the deadline.
+
+    Returns of each process: itself, our end of its pipe, and whether it has something to say.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes: dict[Connection, Any] = {}
+    busy: list[Connection] = []
+    while busy or len(processes) < len(cases):
+        while len(busy) < jobs and len(processes) < len(cases):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_run, args=(function, cases[len(processes)], theirs), daemon=True)
+            process.start()
+            theirs.close()
+            processes[ours] = process
+            busy.append(ours)
+        heard = wait(busy, None if deadline == float("inf") else max(deadline - time.monotonic(), 0.0))
         if not heard:
             break
-        ready.update(end for end in heard if isinstance(end, Connection))
-    return ready
+        busy = [end for end in busy if end not in heard]
+    return [(process, end, end not in busy) for end, process in processes.items()]
 
 
-def _result(ours: Connection) -> Any:
+def _result(end: Connection) -> Any:
     try:
-        has_compiled, result = ours.recv()
+        has_compiled, result = end.recv()
         if has_compiled:
-            ours.send("go")
-            _, result = ours.recv()
+            end.send("go")
+            _, result = end.recv()
         return result
     except (EOFError, OSError):
         return RuntimeError("its process ended without a result; its last words are above")
 
 
-def _run(function: Measure[T], case: T, theirs: Connection, room: Any) -> None:
-    with contextlib.ExitStack() as compiling:
-        compiling.enter_context(room)
+def _run(function: Measure[T], case: T, theirs: Connection) -> None:
+    def compiled() -> None:
+        theirs.send((True, None))
+        theirs.recv()
 
-        def compiled() -> None:
-            compiling.close()
-            theirs.send((True, None))
-            theirs.recv()
-
-        theirs.send((False, function(case, compiled)))
+    theirs.send((False, function(case, compiled)))

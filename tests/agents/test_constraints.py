@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mjx_safety.agents import constraints, episode_cost
 from mjx_safety.agents.cpo import CPOConfig, cpo
 from mjx_safety.agents.pcpo import PCPOConfig, pcpo
+from mjx_safety.agents.types import Costs
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -185,8 +186,9 @@ def test_limits_can_be_traced():
 
 def test_sources_are_found_by_name():
     names = ("hazards", "vases", "gremlins")
-    assert episode_cost.columns((), names) == (0,)
-    assert episode_cost.columns(("gremlins", "hazards"), names) == (3, 1)
+    costs = Costs(total=jnp.array([7.0, 8.0]), sources=jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    assert_array_equal(episode_cost.limited(costs, (), names), [[7.0], [8.0]])
+    assert_array_equal(episode_cost.limited(costs, ("gremlins", "hazards"), names), [[3.0, 1.0], [6.0, 4.0]])
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_sources_are_found_by_name():
 )
 def test_an_unknown_source_is_refused_in_one_sentence(names, allowed):
     with pytest.raises(ValueError) as error:
-        episode_cost.columns((*names[:1], "walls"), names)
+        episode_cost.limited(Costs(jnp.zeros(()), jnp.zeros(len(names))), (*names[:1], "walls"), names)
     assert str(error.value) == f"cost limit for walls: there is no such source of cost; it must be one of: {allowed}"
 
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mjx_safety.agents import distributions, episode_cost, optimize, returns, running_stats, surrogates
 from mjx_safety.agents.evaluate import Episodes, summarise
 from mjx_safety.agents.on_policy import make_batch
-from mjx_safety.agents.types import EpisodeSums, Gaussian, TrainConfig, Trajectory
+from mjx_safety.agents.types import Costs, EpisodeSums, Gaussian, TrainConfig, Trajectory
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -171,14 +171,22 @@ def test_where_a_policy_has_not_moved_nothing_is_gained(key):
     assert_array_equal(surrogates.clipped_cost_surrogates(still, advantages, 0.2), [0.0, 0.0])
 
 
+def costs_of(pair):
+    return Costs(jnp.float32(pair[0]), jnp.array(pair[1:], jnp.float32))
+
+
+def pair_of(costs):
+    return [costs.total, *costs.sources]
+
+
 def rollout_sums(cost_rates, num=0, episode_costs=(0.0, 0.0), length=1000):
-    """One rollout of a world with one source of cost: the scalar cost comes first, the source's steps second."""
+    """One rollout of a world with one source of cost. Costs: the total, then the source's steps."""
     return EpisodeSums(
         reward_rate=jnp.float32(0.5),
-        cost_rates=jnp.array(cost_rates, jnp.float32),
+        cost_rates=costs_of(cost_rates),
         num_completed=jnp.float32(num),
         episode_return=jnp.float32(300.0 * num),
-        episode_costs=jnp.array(episode_costs, jnp.float32),
+        episode_costs=costs_of(episode_costs),
         episode_goals=jnp.float32(2.0 * num),
         episode_length=jnp.float32(length * num),
     )
@@ -186,9 +194,13 @@ def rollout_sums(cost_rates, num=0, episode_costs=(0.0, 0.0), length=1000):
 
 def test_estimate_without_completed_episodes_is_the_smoothed_rate():
     estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, True)
-    assert_allclose([estimate.rate_costs, episode_cost.from_completed(estimate)], [[60.0, 100.0]] * 2, rtol=1e-6)
+    assert_allclose(
+        [pair_of(estimate.rate_costs), pair_of(episode_cost.from_completed(estimate))], [[60.0, 100.0]] * 2, rtol=1e-6
+    )
     estimate = episode_cost.update(estimate, rollout_sums([0.01, 0.1]), 0.8, True)
-    assert_allclose([estimate.rate_costs, episode_cost.from_completed(estimate)], [[50.0, 100.0]] * 2, rtol=1e-6)
+    assert_allclose(
+        [pair_of(estimate.rate_costs), pair_of(episode_cost.from_completed(estimate))], [[50.0, 100.0]] * 2, rtol=1e-6
+    )
     assert not estimate.has_completed and estimate.rate_return == 500.0
 
 
@@ -196,14 +208,14 @@ def test_estimate_carries_completed_episodes_over():
     estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, (80.0, 120.0)), 0.8, True)
     estimate = episode_cost.update(estimate, rollout_sums([0.0, 0.0]), 0.8, True)
     assert estimate.has_completed
-    assert_allclose(episode_cost.from_completed(estimate), [40.0, 60.0])
+    assert_allclose(pair_of(episode_cost.from_completed(estimate)), [40.0, 60.0])
     assert (estimate.completed_return, estimate.completed_goals) == (300.0, 2.0)
 
 
 def test_estimate_of_the_rate_follows_the_length_of_episodes_that_ended():
     """Episodes that end after 100 of 1000 steps cost 100 times the rate."""
     estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8, True)
-    assert_allclose(estimate.rate_costs, [6.0, 10.0], rtol=1e-6)
+    assert_allclose(pair_of(estimate.rate_costs), [6.0, 10.0], rtol=1e-6)
     assert estimate.mean_length == 100.0 and estimate.rate_return == 50.0
 
 
@@ -213,10 +225,10 @@ def test_the_smoothed_rate_begins_where_the_worlds_stand_for_whole_episodes():
     estimate = episode_cost.init(1000, 1)
     for rate in (0.01, 0.02):
         estimate = episode_cost.update(estimate, rollout_sums([rate, rate]), 0.8, False)
-        assert_allclose(estimate.rate_costs, 1000.0 * rate, rtol=1e-6)
+        assert_allclose(pair_of(estimate.rate_costs), 1000.0 * rate, rtol=1e-6)
         assert not estimate.has_rate
     estimate = episode_cost.update(estimate, rollout_sums([0.05, 0.05]), 0.8, True)
-    assert_allclose(estimate.rate_costs, 50.0, rtol=1e-6)
+    assert_allclose(pair_of(estimate.rate_costs), 50.0, rtol=1e-6)
     assert estimate.has_rate
 
 

@@ -67,9 +67,9 @@ def test_no_cost_is_accounted_twice_or_lost(key):
     assert sums.num_completed == 8 * (100 // 7)
     open_cost = jnp.sum(jnp.where(env_state.done, 0.0, env_state.episode_cost))
     open_steps = jnp.sum(jnp.where(env_state.done[:, None], 0.0, env_state.episode_cost_steps), axis=0)
-    assert_allclose(sums.episode_costs[0] + open_cost, 800.0 * sums.cost_rates[0], rtol=1e-5)
-    assert_allclose(sums.episode_costs[1:] + open_steps, 800.0 * sums.cost_rates[1:], rtol=1e-5)
-    assert_allclose(jnp.mean(trajectory.costs, axis=(0, 1)), sums.cost_rates[jnp.array([2, 1])], rtol=1e-5)
+    assert_allclose(sums.episode_costs.total + open_cost, 800.0 * sums.cost_rates.total, rtol=1e-5)
+    assert_allclose(sums.episode_costs.sources + open_steps, 800.0 * sums.cost_rates.sources, rtol=1e-5)
+    assert_allclose(jnp.mean(trajectory.costs, axis=(0, 1)), sums.cost_rates.sources[::-1], rtol=1e-5)
     assert set(np.unique(trajectory.costs)) == {0.0, 1.0}  # steps, whatever the raw cost
     ends = (trajectory.terminated | trajectory.truncated)[:-1]
     for name in ("value", "cost_values"):
@@ -86,7 +86,7 @@ def test_shortened_first_episodes_are_left_out(key):
     env_state, _, first = collect(state, key, 19)
     assert first.num_completed == 0
     estimate = episode_cost.update(episode_cost.init(20, 1), first, 0.8, True)
-    assert_allclose(episode_cost.from_completed(estimate), 20 * first.cost_rates)
+    assert_allclose(episode_cost.from_completed(estimate).total, 20 * first.cost_rates.total)
     _, _, second = collect(state.replace(env_state=env_state), key, 20)
     assert second.num_completed == 32 and second.episode_length == 32 * 20
 

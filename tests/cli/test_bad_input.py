@@ -126,7 +126,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
-    for module, name in ((train, "_first_state"), (render.episodes, "record"), (benchmark, "_programs")):
+    for module, name in ((train, "_first_state"), (render.episodes, "record"), (benchmark, "_measure")):
         monkeypatch.setattr(module, name, began)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
