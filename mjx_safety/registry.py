@@ -117,12 +117,14 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
         overrides["task"] = from_mapping(type(config.task), overrides["task"], "EnvConfig.task")
     config, engine = dataclasses.replace(config, **overrides), resolve_physics(physics)
     if config.randomize is not None and engine == "warp":
-        raise ValueError(f"{kind}.randomize is not for physics='warp', whose worlds share one model; use 'mjx' or 'mujoco'")
+        raise ValueError(
+            f"{kind}.randomize is not for physics='warp', whose worlds share one model; use 'mjx' or 'mujoco'"
+        )
     with jax.ensure_compile_time_eval():  # also while something is being traced
-        env = _FAMILIES[type(config)](config, engine, cast(Accuracy, accuracy))
+        built = _FAMILIES[type(config)](config, engine, cast(Accuracy, accuracy))
     if config.randomize is not None:
-        dynamics.check(config.randomize, env.mj_model)
-    return env
+        dynamics.check(config.randomize, built.mj_model)
+    return built
 
 
 def resolve_physics(physics: str) -> Engine:

@@ -209,9 +209,7 @@ class LocomotionEnv(AbstractEnv):
         """Observation [O] float32. key: of the episode."""
         bound, randomize = self.config.velocity_clip, self.config.randomize
         known = {"qpos": data.qpos[self.config.travel :], "qvel": jnp.clip(data.qvel, -bound, bound)}
-        obs = jnp.concatenate(
-            [known[name] if name in STATE else measured.fields[name] for name in self.config.entries]
-        )
+        obs = jnp.concatenate([known[name] if name in STATE else measured.fields[name] for name in self.config.entries])
         obs = with_noise(randomize, obs, key, step_count)
         if randomize is None or not randomize.observed or data.dynamics is None:
             return obs

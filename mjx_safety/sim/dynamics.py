@@ -89,6 +89,7 @@ def varied_fields(scene: EngineScene, base: Any, dynamics: Dynamics, xp: Any) ->
         "pair_friction": base.pair_friction * dynamics.friction[..., None, None],
         "actuator_gainprm": base.actuator_gainprm * dynamics.gain[..., None],
         "actuator_biasprm": base.actuator_biasprm * dynamics.gain[..., None],
+        "actuator_forcerange": base.actuator_forcerange * dynamics.gain[..., None],
         "dof_damping": base.dof_damping * of_joint,
         "dof_dampingpoly": base.dof_dampingpoly * of_joint[..., None],
     }
@@ -103,11 +104,14 @@ def derived_fields(scene: EngineScene, base: Any, dynamics: Dynamics, body_mass:
     weights = jnp.einsum("bij,jk,bik->bi", terms.jacobians, inverse, terms.jacobians).reshape(-1, 2, 3).mean(axis=-1)
     of_bodies = (base.body_invweight0 / factors[:, None]).at[bodies].set(jnp.maximum(weights, SMALLEST))
     of_dofs = base.dof_invweight0 / factors[model.dof_bodyid]
-    return {
+    fields = {
         "body_subtreemass": _subtrees(scene) @ body_mass,
         "body_invweight0": of_bodies,
         "dof_invweight0": of_dofs.at[:num_dofs].set(terms.averages @ jnp.diag(inverse)),
     }
+    if model.ntendon:
+        fields["tendon_invweight0"] = jnp.einsum("ti,ij,tj->t", terms.tendons, inverse, terms.tendons)
+    return fields
 
 
 def varied_planar(robot: PlanarRobot, scene: EngineScene, dynamics: Dynamics) -> PlanarRobot:
@@ -115,14 +119,13 @@ def varied_planar(robot: PlanarRobot, scene: EngineScene, dynamics: Dynamics) ->
     model, terms = scene.model, _terms(scene)
     masses = model.body_mass[robot_bodies(model)] * dynamics.mass
     mass = jnp.sum(masses)
-    actuators = zip(robot.actuators, dynamics.gain, strict=True)
     return dataclasses.replace(
         robot,
         mass=mass,
         com=masses @ terms.centres / mass,
         inertia=jnp.diag(terms.mass_matrix(dynamics.mass)),
         damping=robot.damping * dynamics.damping,
-        actuators=tuple(dataclasses.replace(it, gain=it.gain * f, bias=it.bias * f) for it, f in actuators),
+        actuators=tuple(it.scaled(factor) for it, factor in zip(robot.actuators, dynamics.gain, strict=True)),
     )
 
 
@@ -148,18 +151,18 @@ class _Terms:
     jacobians: np.ndarray  # [R, 6, n] of each body's centre of mass: translation, rotation
     centres: np.ndarray  # [R, 3] m, centres of mass from the root
     averages: np.ndarray  # [n, n] means over the directions of free and ball joints
+    tendons: np.ndarray  # [T, n] Jacobian of the tendons
 
     def mass_matrix(self, factors: jax.Array) -> jax.Array:
         """Return the mass matrix [n, n] for factors [R] on the bodies."""
-        return self.armature + jnp.einsum("b,bij->ij", factors, self.per_body)
+        return jnp.asarray(self.armature, jnp.float32) + jnp.einsum("b,bij->ij", factors, self.per_body)
 
 
 @functools.cache
 def _terms(scene: EngineScene) -> _Terms:
     model, num_dofs = scene.model, scene.robot_nv
     data, bodies = mujoco.MjData(model), robot_bodies(model)
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
+    mujoco.mj_fwdPosition(model, data)
     jacobians = np.zeros((len(bodies), 6, model.nv))
     for jacobian, body in zip(jacobians, bodies, strict=True):
         mujoco.mj_jacBodyCom(model, data, jacobian[:3], jacobian[3:], body)
@@ -174,7 +177,16 @@ def _terms(scene: EngineScene) -> _Terms:
         jacobians=jacobians,
         centres=data.xipos[bodies] - data.xpos[model.body("robot").id],
         averages=_averages(model, num_dofs),
+        tendons=_tendons(model, data)[:, :num_dofs],
     )
+
+
+def _tendons(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """Jacobian of the tendons in the reference position, [T, nv]."""
+    dense = np.zeros((model.ntendon, model.nv))
+    if model.ntendon:
+        mujoco.mju_sparse2dense(dense, data.ten_J, model.ten_J_rownnz, model.ten_J_rowadr, model.ten_J_colind)
+    return dense
 
 
 def _averages(model: mujoco.MjModel, num_dofs: int) -> np.ndarray:

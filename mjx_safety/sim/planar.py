@@ -61,7 +61,12 @@ class _Actuator:
     gain: Any  # [3] constant, per length, per velocity
     bias: Any  # [3]
     ctrl_range: tuple[float, float] | None
-    force_range: tuple[float, float] | None
+    force_range: tuple[Any, Any] | None
+
+    def scaled(self, factor: Any) -> _Actuator:
+        """Return an actuator with a factor on its force, limits included."""
+        limits = None if self.force_range is None else (self.force_range[0] * factor, self.force_range[1] * factor)
+        return dataclasses.replace(self, gain=self.gain * factor, bias=self.bias * factor, force_range=limits)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

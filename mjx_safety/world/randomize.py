@@ -22,7 +22,7 @@ class Randomize:
     friction: Range = AS_IT_IS
     """The same on the friction of all contacts, drawn once."""
     gain: Range = AS_IT_IS
-    """The same on the force of an actuator before its limits, drawn for each actuator."""
+    """The same on the force of an actuator and its limits, drawn for each actuator."""
     damping: Range = AS_IT_IS
     """The same on the damping of a joint, drawn for each joint of the robot."""
     sensor_noise: float = static(default=0.0)

@@ -248,7 +248,7 @@ class _Solver:
         return after
 
     def _batch(self, num_worlds: int, varies: bool) -> _HostBatch:
-        """Return the batch for this number of worlds, with or without dynamics of their own. The newest few are kept."""
+        """Return the batch for this number of worlds, which may have models of their own. The newest few are kept."""
         key = num_worlds, varies
         batch = self._batches.pop(key, None) or (_VariedBatch if varies else _HostBatch)(self.scene, num_worlds)
         self._batches[key] = batch
