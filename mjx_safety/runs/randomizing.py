@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,14 +40,13 @@ def _value(field: str, word: str, value: str) -> Any:
     """Read the value of a field."""
     if field == "observed":
         return True
-    try:
-        numbers = tuple(map(float, value.split(",")))
-    except ValueError:
-        numbers = ()
+    numbers: list[float] = []
+    with contextlib.suppress(ValueError):
+        numbers = list(map(float, value.split(",")))
     if len(numbers) != (2 if field in RANGES else 1):
         example = "mass=0.8,1.2" if field in RANGES else "sensor-noise=0.01"
         raise ValueError(f"--randomize {word} cannot be read; it must look like {example}")
-    return numbers if field in RANGES else numbers[0]
+    return tuple(numbers) if field in RANGES else numbers[0]
 
 
 def words_of(origin: Mapping[str, Any]) -> tuple[str, ...]:
