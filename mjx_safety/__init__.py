@@ -11,7 +11,7 @@ from mjx_safety.env.env import Env
 from mjx_safety.env.locomotion import LocomotionEnv
 from mjx_safety.env.vector import VecEnv, VecState, vectorize
 from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, NAVIGATION_IDS, VELOCITY_IDS, make, register
-from mjx_safety.types import Snapshot, State
+from mjx_safety.types import Dynamics, Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.lidar import Lidar
 from mjx_safety.world.locomotion.config import LocomotionConfig
@@ -27,6 +27,7 @@ from mjx_safety.world.objects import (
     Vases,
     Walls,
 )
+from mjx_safety.world.randomize import Randomize
 from mjx_safety.world.robots.ant import Ant
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.car import Car
@@ -91,6 +92,7 @@ __all__ = [
     "CircleArea",
     "Doggo",
     "Doggo2019",
+    "Dynamics",
     "Env",
     "EnvConfig",
     "Goal",
@@ -104,6 +106,7 @@ __all__ = [
     "Point",
     "Push",
     "PushBox",
+    "Randomize",
     "Robot",
     "Run",
     "Snapshot",

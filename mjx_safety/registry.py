@@ -21,6 +21,7 @@ from mjx_safety.core.settings import from_mapping
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env, build_env
 from mjx_safety.env.locomotion import LocomotionEnv
+from mjx_safety.sim import dynamics
 from mjx_safety.sim.engines.base import Physics, Scenes
 from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
@@ -114,9 +115,16 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):
         overrides["task"] = from_mapping(type(config.task), overrides["task"], "EnvConfig.task")
-    config = dataclasses.replace(config, **overrides)
+    config, engine = dataclasses.replace(config, **overrides), resolve_physics(physics)
+    if config.randomize is not None and engine == "warp":
+        raise ValueError(
+            f"{kind}.randomize is not for physics='warp', whose worlds share one model; use 'mjx' or 'mujoco'"
+        )
     with jax.ensure_compile_time_eval():  # also while something is being traced
-        return _FAMILIES[type(config)](config, resolve_physics(physics), cast(Accuracy, accuracy))
+        built = _FAMILIES[type(config)](config, engine, cast(Accuracy, accuracy))
+    if config.randomize is not None:
+        dynamics.check(config.randomize, built.mj_model)
+    return built
 
 
 def resolve_physics(physics: str) -> Engine:

@@ -21,6 +21,20 @@ class Places:
 
 
 @struct.dataclass
+class Dynamics:
+    """Factors of one world on the constants of its model: 1 is the model as it is. `Randomize` draws them.
+
+    R bodies, A actuators and J joints of the robot, in the order of the model.
+    """
+
+    mass: jax.Array  # [R] on mass and inertia of each body of the robot
+    objects: dict[str, jax.Array]  # kind of objects that move -> [], on the mass and inertia of all of that kind
+    friction: jax.Array  # [] on the friction of all contacts
+    gain: jax.Array  # [A] on the force of each actuator
+    damping: jax.Array  # [J] on the damping of each joint
+
+
+@struct.dataclass
 class State:
     """One world between two steps. All fields belong to the same instant."""
 
@@ -39,6 +53,11 @@ class State:
     key: jax.Array  # [] typed PRNG key for the rest of the episode
     # [] bool, the physics of this step was not finite; the world is as before it, and terminated
     blew_up: jax.Array = struct.field(default_factory=lambda: jnp.bool_(False))
+
+    @property
+    def dynamics(self) -> Dynamics | None:
+        """The world's own factors on masses, friction, gains and damping, with `randomize`; else None."""
+        return self.data.dynamics
 
 
 @struct.dataclass
@@ -91,6 +110,7 @@ class Snapshot:
     last_box_goal: Any = None  # [] m, box to goal after the previous step
     last_root_pos: Any = None  # [3] m, the robot after the previous step
     memory: Any = None  # the memory of any other task
+    dynamics: Dynamics | None = None  # factors on the constants of the model, in worlds that draw them
 
 
 class EnvState(Protocol):

@@ -108,9 +108,13 @@ def check_devices(run: RunFlags) -> int:
     return wanted
 
 
-def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
-    """Make the environment, or raise a UsageError that says why not. Errors in a user's factory pass through."""
+def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast", randomize: Sequence[str] = ()) -> Any:
+    """Make the environment, or raise a UsageError that says why not. Errors in a user's factory pass through.
+
+    randomize: words of `--randomize`.
+    """
     from mjx_safety import registry
+    from mjx_safety.runs import randomizing
 
     def refuse(error: Exception) -> UsageError:
         message = str(error.args[0]) if error.args else type(error).__name__
@@ -122,9 +126,16 @@ def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast") -> Any:
         raise refuse(error) from error
     made = factory()
     try:
-        return registry.make(registry.config_of(env_id, made), physics=physics, accuracy=accuracy)
+        config = registry.config_of(env_id, made)
+        changes = {"randomize": randomizing.read(randomize, config.randomize)} if randomize else {}
+        return registry.make(config, physics=physics, accuracy=accuracy, **changes)
     except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
         raise refuse(error) from error
+
+
+def build_randomized(env_id: str, physics: str, words: Sequence[str]) -> Any:
+    """Make the environment with the words of `--randomize`, as `build_env` does."""
+    return build_env(env_id, physics, randomize=words) if words else build_env(env_id, physics)
 
 
 def set_up_jax(compilation_cache: bool) -> None:

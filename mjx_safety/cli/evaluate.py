@@ -25,6 +25,7 @@ from mjx_safety.env.vector import VecEnv, vectorize
 from mjx_safety.runs import files, functions, loading, run_folder, scores, training_options
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import Physics, RunFlags, UsageError
+from mjx_safety.world.randomize import Randomize
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = (
@@ -44,6 +45,7 @@ FUNCTION = "function"  # the way of a policy that is not ours
 WIDTH = 180  # columns of text without a terminal
 
 Result = dict[str, Any]  # the content of evaluation.json
+Worlds = tuple[str, str, tuple[str, ...]]  # id, engine, words of --randomize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Flags:
     """Evaluate policies over whole episodes on fresh layouts, and show the training cost.
 
     The numbers of a run go to its evaluation.json, or to evaluation-<physics>.json for another engine than in training.
+    With --randomize, the name ends in -randomize.
     Several runs are also averaged over seeds, and over the tasks of Safety Gym's SG6, SG18 and other subsets.
     """
 
@@ -60,6 +63,8 @@ class Flags:
     """Number of episodes: one per world, all side by side."""
     physics: Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU. A named engine is compared with the training's."""
+    randomize: tuple[str, ...] = ()
+    """Dynamics of the worlds, on top of those of the training, such as mass=0.5,1.5; none: the model as it is."""
     policy: str = "both"
     """Act by the mean, sampled as in training, or both. Or judge package.module:function or an .onnx file, not runs."""
     env: str = ""
@@ -116,23 +121,28 @@ def evaluation_key(seed: int) -> jax.Array:
 class Evaluator:
     """Compiles one program for all policies of the same shape, and for both ways to act."""
 
-    def __init__(self, num_episodes: int, seed: int, trust: bool = False):
-        """trust: import the environments of runs that name package.module:factory."""
+    def __init__(self, num_episodes: int, seed: int, trust: bool = False, randomize: Sequence[str] = ()):
+        """trust: import the environments of runs that name package.module:factory; randomize: see `Flags`."""
         self.num_episodes: int = num_episodes
         self.seed: int = seed
         self.trust: bool = trust
-        self._venvs: dict[tuple[str, str], VecEnv[Any]] = {}
-        self._programs: dict[tuple[str, str, float | None], Any] = {}
+        self.randomize: tuple[str, ...] = tuple(randomize)
+        self._venvs: dict[Worlds, VecEnv[Any]] = {}
+        self._programs: dict[tuple[Worlds, float | None], Any] = {}
 
-    def venv(self, env_id: str, engine: str) -> VecEnv[Any]:
-        """Worlds for one episode each. Episodes never end by their cost."""
-        if (env_id, engine) not in self._venvs:
-            self._venvs[env_id, engine] = vectorize(common.build_env(env_id, engine), self.num_episodes)
-        return self._venvs[env_id, engine]
+    def venv(self, run: Mapping[str, Any], engine: str) -> VecEnv[Any]:
+        """Worlds for one episode each. Episodes never end by their cost. run: the flags of a training."""
+        name = env_id, engine, words = self._worlds_of(run, engine)
+        if name not in self._venvs:
+            self._venvs[name] = vectorize(common.build_randomized(env_id, engine, words), self.num_episodes)
+        return self._venvs[name]
+
+    def _worlds_of(self, run: Mapping[str, Any], engine: str) -> Worlds:
+        return run["env"], engine, (*run.get("randomize", ()), *self.randomize)
 
     def worlds(self, run: Mapping[str, Any], engine: str) -> Any:
         """Worlds as an algorithm sees them. run: the flags of its training."""
-        venv, choice = self.venv(run["env"], engine), ALGORITHMS.get(run["algo"])
+        venv, choice = self.venv(run, engine), ALGORITHMS.get(run["algo"])
         return BudgetWorlds(venv, run["cost_limit"]) if choice is not None and choice.sees_budget else venv
 
     def load(self, name: str | Path, engine: str) -> Trained:
@@ -145,7 +155,7 @@ class Evaluator:
                 found = checkpoint.latest(path / "checkpoints")
                 if found is None:
                     raise UsageError(f"{path} has no checkpoint to evaluate")
-                venv = self.venv(options.run.env, engine)
+                venv = self.venv(dataclasses.asdict(options.run), engine)
                 loaded = loading.of_checkpoint(found, run_folder.read_config(path), venv)
             else:
                 path, loaded = None, loading.load_policy(name)
@@ -176,15 +186,15 @@ class Evaluator:
         env_id = env_id or function.env_id
         if not env_id:
             raise UsageError(f"--policy {source} does not name its environment; say it with --env")
-        self.venv(env_id, engine)
         run = {"env": env_id, "algo": source, "seed": None, "cost_limit": RunFlags.cost_limit, "cost_limits": []}
+        self.venv(run, engine)
         return Trained(source, None, {"run": run}, None, None, function, [])
 
     def run(self, trained: Trained, engine: str, ways: Sequence[str]) -> dict[str, Episodes]:
         """Run whole episodes, in the same worlds for each way to act and each engine."""
         venv, key = self.worlds(trained.run, engine), evaluation_key(self.seed)
         limit = float(trained.run["cost_limit"]) if isinstance(venv, BudgetWorlds) else None
-        name = trained.run["env"], engine, limit
+        name = self._worlds_of(trained.run, engine), limit
         if isinstance(trained.actor, functions.Function):
             act_fn = functions.checked(trained.actor, venv.num_envs, venv.action_size)
             try:
@@ -205,7 +215,7 @@ class Evaluator:
         flags = trained.run
         limit = flags["cost_limit"] if cost_limit is None else cost_limit
         limits = training_options.parse_limits(flags["cost_limits"])
-        venv = self.venv(flags["env"], engine)
+        venv = self.venv(flags, engine)
         describe = partial(summarise, cost_limit=limit, cost_names=venv.cost_names, cost_limits=limits)
         facts = scores.training_facts(trained.rows, limit, per_source=bool(limits))
         episodes = self.run(trained, engine, ways)
@@ -224,6 +234,7 @@ class Evaluator:
             "physics": engine,
             "trained_in_episodes_that_end_at_the_limit": choice is not None and choice.ends_at_limit,
             "layouts": "fixed" if getattr(config, "layouts", "") == "fixed" else "fresh",
+            "randomize": _plain(getattr(config, "randomize", None)),
             "evaluation_seed": self.seed,
             "num_episodes": self.num_episodes,
             "policies": summaries,
@@ -250,6 +261,10 @@ class Evaluator:
                 raise UsageError(f"{name} has {kind} {mine}, and {loaded.env_id} has {its}; they must be equal")
 
 
+def _plain(randomize: Randomize | None) -> dict[str, Any] | None:
+    return None if randomize is None else dataclasses.asdict(randomize)
+
+
 def _run_actor(venv: Any, agent: Actor, key: jax.Array, sampled: jax.Array) -> Episodes:
     def act(obs: jax.Array, noise: jax.Array) -> jax.Array:
         return actor.act(agent, obs, jnp.where(sampled, noise, 0.0))
@@ -267,7 +282,7 @@ def _main(argv: Sequence[str]) -> None:
     names = _check(flags)
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
-    evaluator = Evaluator(flags.episodes, flags.seed, flags.trust)
+    evaluator = Evaluator(flags.episodes, flags.seed, flags.trust, flags.randomize)
     if flags.policy in WAYS:
         trained = [evaluator.load(name, engine) for name in names]
     else:
@@ -281,7 +296,12 @@ def _main(argv: Sequence[str]) -> None:
         result = evaluator.judge(run, engine, flags.ways, compares, flags.cost_limit)
         result = _finite(result | {"machine": machine})
         if run.path is not None:
-            file = run.path / ("evaluation.json" if run.engine == engine else f"evaluation-{engine}.json")
+            parts = [
+                "evaluation",
+                *([] if run.engine == engine else [engine]),
+                *(["randomize"] if flags.randomize else []),
+            ]
+            file = run.path / f"{'-'.join(parts)}.json"
             files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
         results.append((run.settings, result))
     only = [result for _, result in results]

@@ -20,7 +20,7 @@ import tyro
 
 from mjx_safety.cli import common
 from mjx_safety.env.base import AbstractEnv
-from mjx_safety.runs import run_folder
+from mjx_safety.runs import randomizing, run_folder
 from mjx_safety.runs.loading import find_file, load_policy
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import UsageError
@@ -147,7 +147,8 @@ def _main(argv: Sequence[str]) -> None:
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
     policy = find_policy(flags.env, flags.trust)
-    env: AbstractEnv = common.build_env(policy.env_id if policy else flags.env, ENGINE)
+    words = randomizing.words_of(policy.origin) if policy else ()
+    env: AbstractEnv = common.build_randomized(policy.env_id if policy else flags.env, ENGINE, words)
     act = driver(env, policy)
     check_display()
     common.set_up_jax(compilation_cache=True)

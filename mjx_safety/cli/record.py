@@ -18,7 +18,7 @@ from rich.table import Table
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import evaluation_key
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import datasets, loading, run_folder
+from mjx_safety.runs import datasets, loading, randomizing, run_folder
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.recording import Episode, Recorder
 from mjx_safety.runs.training_options import Physics, UsageError
@@ -68,7 +68,8 @@ def _main(argv: Sequence[str]) -> None:
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
     shares = [flags.episodes // len(names) + (i < flags.episodes % len(names)) for i in range(len(names))]
-    venv = vectorize(common.build_env(env_id, engine), min(flags.num_envs, max(shares)))
+    words = () if flags.env else randomizing.words_of(policies[0].origin)
+    venv = vectorize(common.build_randomized(env_id, engine, words), min(flags.num_envs, max(shares)))
     _check_fit(flags, names, policies, venv)
     about = {
         "env": env_id,

@@ -133,7 +133,7 @@ def record(flags: Flags, news: Console) -> Recording:
         run = trained.run
         if run["algo"] in ALGORITHMS and ALGORITHMS[run["algo"]].sees_budget:
             raise UsageError(f"{path} cannot be drawn: the policy of {run['algo']} observes its cost budget")
-        env: Any = evaluator.venv(run["env"], ENGINE).env
+        env: Any = evaluator.venv(run, ENGINE).env
         act_fn, limit = (
             policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None),
             run["cost_limit"],

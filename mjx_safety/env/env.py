@@ -17,10 +17,11 @@ from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots
 from mjx_safety.env.base import AbstractEnv, check_action, to_control, undo_blow_up
 from mjx_safety.env.observation import observation_sizes, observe
+from mjx_safety.env.randomness import draw_dynamics
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsState
-from mjx_safety.types import Places, Snapshot, State
+from mjx_safety.types import Dynamics, Places, Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.placement.batch import sample_layouts
@@ -153,7 +154,7 @@ class Env(AbstractEnv):
             ended = ended | goal_met
         shown = task.view(world, memory)
         return State(
-            obs=observe(config, self.scene, shown, data, step_count),
+            obs=observe(config, self.scene, shown, data, step_count, state.key),
             reward=jnp.where(exception, config.reward_exception, reward),
             cost=jnp.where(exception, 1.0, cost),
             costs=costs,
@@ -188,7 +189,8 @@ class Env(AbstractEnv):
         xy, failed = jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
         if any(getattr(snapshot, f"{name}_pos") is None for name in ("root", *self.config.placed)):
             xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement)
-        complete = snapshots.complete(self._default_snapshot(yaw_key, xy), snapshot)
+        default = self._default_snapshot(yaw_key, xy).replace(dynamics=self._dynamics(next_key))
+        complete = snapshots.complete(default, snapshot)
         data, measured = self.physics.forward(self.scene.to_physics(complete))
         world = self.scene.read(data, measured, self._places_of(complete))
         memory = self.config.task.from_snapshot(world, snapshot, memory_key)
@@ -202,6 +204,7 @@ class Env(AbstractEnv):
     def _begin(self, layout_key: jax.Array, key: jax.Array, xy: jax.Array, failed: jax.Array) -> State:
         """Start an episode in a layout [N, 2] m."""
         snapshot = self._default_snapshot(jax.random.fold_in(layout_key, YAWS), xy)
+        snapshot = snapshot.replace(dynamics=self._dynamics(key))
         memory_key = jax.random.fold_in(layout_key, MEMORY)
         data, measured = self.physics.start(self.scene.to_physics(snapshot))
         world = self.scene.read(data, measured, self._places_of(snapshot))
@@ -210,6 +213,10 @@ class Env(AbstractEnv):
     def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
         """All objects at rest at the places xy [N, 2] m of a layout, with random headings."""
         return snapshots.at_rest(self.config, self.scene, self.placement, key, xy)
+
+    def _dynamics(self, key: jax.Array) -> Dynamics | None:
+        """Draw the factors on the constants of the model. key: of the episode."""
+        return draw_dynamics(self.config.randomize, self.scene, key)
 
     def _places_of(self, snapshot: Snapshot) -> Places:
         """Places that stay for the episode of a snapshot."""
@@ -226,7 +233,7 @@ class Env(AbstractEnv):
         shown = self.config.task.view(world, memory)
         costs, cost = self._cost(shown)
         return State(
-            obs=observe(self.config, self.scene, shown, data, jnp.int32(0)),
+            obs=observe(self.config, self.scene, shown, data, jnp.int32(0), key),
             reward=jnp.float32(0),
             cost=cost,
             costs=costs,

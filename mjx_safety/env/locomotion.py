@@ -13,7 +13,9 @@ from typing_extensions import override
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.env.base import AbstractEnv, check_action, to_control, undo_blow_up
+from mjx_safety.env.randomness import draw_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
+from mjx_safety.sim import dynamics
 from mjx_safety.sim.lone_robot import STATE, LoneRobot
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 from mjx_safety.types import Places, Snapshot, State
@@ -48,7 +50,10 @@ class LocomotionEnv(AbstractEnv):
         model = self.mj_model
         rows = {"cinert": 10 * model.nbody, "cvel": 6 * model.nbody, "cfrc_ext": 6 * model.nbody}
         sizes = {"qpos": model.nq - self.config.travel, "qvel": model.nv, "qfrc_actuator": model.nv} | rows
-        return {name: sizes[name] for name in self.config.entries}
+        if self.config.randomize is not None and self.config.randomize.observed:
+            sizes["dynamics"] = dynamics.size(self.scene)
+        names = (*self.config.entries, *(name for name in ("dynamics",) if name in sizes))
+        return {name: sizes[name] for name in names}
 
     @property
     def cost_names(self) -> tuple[str, ...]:
@@ -77,7 +82,7 @@ class LocomotionEnv(AbstractEnv):
     def reset(self, key: jax.Array) -> State:
         """Start an episode near the model's own pose, with noise. key: typed PRNG key []."""
         start_key, key = jax.random.split(typed_key("reset", key))
-        return self._first_state(self._start(start_key), key)
+        return self._first_state(self._start(start_key, key), key)
 
     @jax.jit
     @single_precision
@@ -102,7 +107,7 @@ class LocomotionEnv(AbstractEnv):
         step_count = state.step_count + 1
         ended = exception | ~self._is_healthy(data)
         return state.replace(
-            obs=self._observe(data, measured),
+            obs=self._observe(data, measured, step_count, state.key),
             reward=jnp.where(exception, config.reward_exception, reward),
             cost=jnp.where(exception, 1.0, cost),
             costs=excess[None],
@@ -119,7 +124,7 @@ class LocomotionEnv(AbstractEnv):
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         fields = ("time", "ctrl", "qpos", "qvel", "qacc_warmstart", *(["act"] if self.mj_model.na else []))
-        return Snapshot(**{name: getattr(state.data, name) for name in fields})
+        return Snapshot(**{name: getattr(state.data, name) for name in (*fields, "dynamics")})
 
     @jax.jit
     @single_precision
@@ -130,9 +135,9 @@ class LocomotionEnv(AbstractEnv):
         are normalised.
         """
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
-        return self._first_state(overlay(self._start(start_key), snapshot, {}), next_key)
+        return self._first_state(overlay(self._start(start_key, next_key), snapshot, {}), next_key)
 
-    def _start(self, key: jax.Array) -> Snapshot:
+    def _start(self, key: jax.Array, episode_key: jax.Array) -> Snapshot:
         """Draw the world at the start of an episode."""
         model, noise = self.mj_model, self.config.reset_noise
         qpos_key, qvel_key = jax.random.split(key)
@@ -148,11 +153,12 @@ class LocomotionEnv(AbstractEnv):
             qpos=jnp.asarray(model.qpos0, jnp.float32) + noise * shift,
             qvel=noise * qvel,
             qacc_warmstart=jnp.zeros(model.nv),
+            dynamics=draw_dynamics(self.config.randomize, self.scene, episode_key),
         )
 
     def _first_state(self, snapshot: Snapshot, key: jax.Array) -> State:
         """State of a complete snapshot. The solver's first guess stays for the first step."""
-        fields = ("time", "ctrl", "qvel", "qacc_warmstart")
+        fields = ("time", "ctrl", "qvel", "qacc_warmstart", "dynamics")
         data = PhysicsState(
             qpos=self._normalised(snapshot.qpos),
             act=jnp.zeros(0) if snapshot.act is None else snapshot.act,
@@ -163,7 +169,7 @@ class LocomotionEnv(AbstractEnv):
         place = data.qpos[: self.config.travel]
         measured = self.physics.forward(_moved(data, -place))[1]
         return State(
-            obs=self._observe(data, measured),
+            obs=self._observe(data, measured, jnp.int32(0), key),
             reward=jnp.float32(0),
             cost=jnp.float32(0),
             costs=jnp.zeros(1),
@@ -197,13 +203,17 @@ class LocomotionEnv(AbstractEnv):
         healthy &= (shape[1] > config.healthy_angle[0]) & (shape[1] < config.healthy_angle[1])
         return healthy & jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
 
-    def _observe(self, data: PhysicsState, measured: PhysicsReading) -> jax.Array:
-        """Observation [O] float32."""
-        bound = self.config.velocity_clip
+    def _observe(
+        self, data: PhysicsState, measured: PhysicsReading, step_count: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        """Observation [O] float32. key: of the episode."""
+        bound, randomize = self.config.velocity_clip, self.config.randomize
         known = {"qpos": data.qpos[self.config.travel :], "qvel": jnp.clip(data.qvel, -bound, bound)}
-        return jnp.concatenate(
-            [known[name] if name in STATE else measured.fields[name] for name in self.config.entries]
-        )
+        obs = jnp.concatenate([known[name] if name in STATE else measured.fields[name] for name in self.config.entries])
+        obs = with_noise(randomize, obs, key, step_count)
+        if randomize is None or not randomize.observed or data.dynamics is None:
+            return obs
+        return jnp.concatenate([obs, dynamics.flat(data.dynamics)])
 
     def _normalised(self, qpos: jax.Array) -> jax.Array:
         """Normalise the quaternions among the coordinates [nq]."""

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw
+from mjx_safety.env.randomness import with_noise
+from mjx_safety.sim import dynamics
 from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.config import EnvConfig
@@ -34,15 +36,17 @@ def _inserted_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
             sizes[f"{name}_comp"] = config.compass_size
     extras = {"qpos": model.nq, "qvel": model.nv, "ctrl": model.nu, "freejoint": scene.root_sizes[0], "com": 3}
     sizes |= {name: extras.get(name, 1) for name in config.extras}
+    if config.randomize is not None and config.randomize.observed:
+        sizes["dynamics"] = dynamics.size(scene)
     return sizes if config.profile == "1.0.0" else {NAMES_2019.get(name, name): n for name, n in sizes.items()}
 
 
 def observe(
-    config: EnvConfig, scene: Scene, readings: Readings, data: PhysicsState, step_count: jax.Array
+    config: EnvConfig, scene: Scene, readings: Readings, data: PhysicsState, step_count: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Observation [O] float32 of a world, as shown by `AbstractTask.view`."""
+    """Observation [O] float32 of a world, as shown by `AbstractTask.view`. key: of the episode."""
     mat = mat_from_quat(readings.root_quat)
-    parts = [readings.sensors]
+    parts = [with_noise(config.randomize, readings.sensors, key, step_count)]
     for name, kind in scene.objects.items():
         if kind.observed:
             lidar = _lidar(config, name, kind, readings, mat)
@@ -50,6 +54,8 @@ def observe(
         if getattr(kind, "compass", False):
             parts.append(compass(readings.pos[name][0], readings.root_pos, mat, config.compass_size))
     parts += [_extra(name, config, scene, readings, data, step_count) for name in config.extras]
+    if config.randomize is not None and config.randomize.observed and data.dynamics is not None:
+        parts.append(dynamics.flat(data.dynamics))
     obs = jnp.concatenate(parts)
     return obs if config.profile == "1.0.0" else obs[_sorted_index(config, scene)]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsReading
-from mjx_safety.types import Places, Snapshot, State
+from mjx_safety.types import Dynamics, Places, Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.placement.table import PlacementTable
@@ -36,6 +36,7 @@ def take(config: EnvConfig, scene: Scene, state: State) -> Snapshot:
         root_angvel=world.root_angvel,
         joint_qpos=state.data.qpos[root_nq : scene.robot_nq],
         joint_qvel=state.data.qvel[root_nv : scene.robot_nv],
+        dynamics=state.data.dynamics,
         **fields,
     )
 
@@ -79,7 +80,7 @@ def places_of(objects: Mapping[str, AbstractObject], snapshot: Snapshot, remembe
 
 def complete(default: Snapshot, given: Snapshot) -> Snapshot:
     """Replace the fields of a default snapshot of a world with objects by the given ones. Raises as `overlay` does."""
-    shapes = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None}
+    shapes = _shapes(default)
     more: dict[str, tuple[int, ...]] = {
         name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")
     }
@@ -97,13 +98,16 @@ def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ..
 
     more: shapes of allowed fields that the default lacks. Raises ValueError for a field of the wrong shape or kind.
     """
-    known = {name: jnp.shape(value) for name, value in vars(default).items() if value is not None} | dict(more)
+    known = _shapes(default) | dict(more)
     changes = {}
     for name, value in vars(given).items():
         if value is None:
             continue
         if name == "memory":
             changes[name] = value
+            continue
+        if name == "dynamics" and default.dynamics is not None:
+            changes[name] = _fitting(default.dynamics, value)
             continue
         if name not in known:
             raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
@@ -114,3 +118,17 @@ def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ..
             raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
         changes[name] = value
     return default.replace(**changes)
+
+
+def _shapes(snapshot: Snapshot) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of a snapshot."""
+    arrays = {name: value for name, value in vars(snapshot).items() if name != "dynamics"}
+    return {name: jnp.shape(value) for name, value in arrays.items() if value is not None}
+
+
+def _fitting(default: Dynamics, given: Dynamics) -> Dynamics:
+    """Return given dynamics as single numbers. Raises ValueError unless they have the shapes of the default."""
+    shapes = [jax.tree.map(jnp.shape, each) for each in (default, given)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"snapshot.dynamics has the shapes {shapes[1]}; this environment's are {shapes[0]}")
+    return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), given)

@@ -12,7 +12,7 @@ import jax
 from mjx_safety.agents import checkpoint
 from mjx_safety.agents.types import Algorithm
 from mjx_safety.registry import make
-from mjx_safety.runs import policy_files, run_folder
+from mjx_safety.runs import policy_files, randomizing, run_folder
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import Options, UsageError
 from mjx_safety.types import Sizes
@@ -53,7 +53,9 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
     """
     options = _options(path.parent.parent, config)
     algorithm = options.build()
-    sizes: Any = make(options.run.env, physics="mujoco") if env is None else env
+    sizes: Any = env
+    if sizes is None:
+        sizes = make(randomizing.config_for(options.run.env, options.run.randomize), physics="mujoco")
     worlds = options.worlds(sizes)
     agent = _restore(path, algorithm, worlds)
     model = getattr(sizes, "mj_model", None)

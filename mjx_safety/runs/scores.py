@@ -305,6 +305,9 @@ def notes(results: Sequence[dict[str, Any]]) -> list[str]:
         if result["trained_with"] not in (result["physics"], None):
             more = "" if "sim_to_sim" in result else f"; --physics {result['physics']} tells what that changes"
             lines.append(f"Trained with {result['trained_with']}, evaluated with {result['physics']}{more}.")
+        if result.get("randomize"):
+            drawn = ", ".join(f"{name} {value}" for name, value in result["randomize"].items())
+            lines.append(f"The worlds differ: {drawn}.")
         if result["trained_in_episodes_that_end_at_the_limit"]:
             lines.append(
                 f"{result['algo']} trains in episodes that end once their cost reaches the limit, and its training's "

@@ -98,6 +98,8 @@ class RunFlags:
     """Values whose combinations train side by side in one program: cost-limit=5,15,25,50 learning-rate=1e-4,3e-4."""
     physics: Physics = "auto"
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
+    randomize: tuple[str, ...] = ()
+    """Draw the dynamics of each world: mass=0.8,1.2 friction=0.7,1.3 gain=0.9,1.1 damping=0.5,2 sensor-noise=0.01."""
     out: Path | None = None
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
     init_from: Path | None = None

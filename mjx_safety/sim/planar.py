@@ -58,20 +58,28 @@ class _Actuator:
     in_body: np.ndarray  # [3] moment: force along the body's x and y, torque about z
     in_world: np.ndarray  # [2] moment: force along the world's x and y
     lengths: np.ndarray  # [3] length per x, y and yaw
-    gain: np.ndarray  # [3] constant, per length, per velocity
-    bias: np.ndarray  # [3]
+    gain: Any  # [3] constant, per length, per velocity
+    bias: Any  # [3]
     ctrl_range: tuple[float, float] | None
-    force_range: tuple[float, float] | None
+    force_range: tuple[Any, Any] | None
+
+    def scaled(self, factor: Any) -> _Actuator:
+        """Return an actuator with a factor on its force, limits included."""
+        limits = None if self.force_range is None else (self.force_range[0] * factor, self.force_range[1] * factor)
+        return dataclasses.replace(self, gain=self.gain * factor, bias=self.bias * factor, force_range=limits)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlanarRobot:
-    """The equations of motion of one model: Newton-Euler for a body with its centre of mass off its joints."""
+    """The equations of motion of one model: Newton-Euler for a body with its centre of mass off its joints.
 
-    mass: float  # kg
-    com: np.ndarray  # [3] m, centre of mass from the joints, body frame
-    inertia: np.ndarray  # [3] kg, kg, kg m^2: diagonal of the mass matrix, with armature
-    damping: np.ndarray  # [3] N s/m, N s/m, N m s/rad
+    Mass to damping, and gains and biases of the actuators, are JAX's arrays for a world with dynamics of its own.
+    """
+
+    mass: Any  # kg
+    com: Any  # [3] m, centre of mass from the joints, body frame
+    inertia: Any  # [3] kg, kg, kg m^2: diagonal of the mass matrix, with armature
+    damping: Any  # [3] N s/m, N s/m, N m s/rad
     timestep: float  # s
     damps_implicitly: bool  # MuJoCo's default with Euler
     is_rk4: bool
@@ -146,7 +154,8 @@ class PlanarRobot:
         fx = force_x - self.damping[0] * motion.vx + px * motion.rate**2
         fy = force_y - self.damping[1] * motion.vy + py * motion.rate**2
         fz = torque - self.damping[2] * motion.rate
-        a, b, i = (float(value) for value in self.inertia + implicit * self.damping)
+        heavy = self.inertia + implicit * self.damping
+        a, b, i = heavy if isinstance(heavy, jax.Array) else map(float, heavy)
         turning = (fz + py * fx / a - px * fy / b) / (i - py**2 / a - px**2 / b)
         return (fx + py * turning) / a, (fy - px * turning) / b, turning
 

@@ -193,6 +193,7 @@ class Scene:
             ctrl=snapshot.ctrl,
             mocap_pos=jnp.concatenate(mocap_pos),
             mocap_quat=jnp.concatenate(mocap_quat),
+            dynamics=snapshot.dynamics,
         )
 
     def _mocap_pose(self, name: str, snapshot: Snapshot) -> tuple[jax.Array, jax.Array]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 from flax import struct
 
+from mjx_safety.types import Dynamics
+
 
 @struct.dataclass
 class PhysicsState:
@@ -18,6 +20,7 @@ class PhysicsState:
     ctrl: jax.Array  # [A] last control
     mocap_pos: jax.Array  # [M, 3] m, places of fixed objects and starts of driven objects
     mocap_quat: jax.Array  # [M, 4]
+    dynamics: Dynamics | None = None  # factors on the constants of the model; None: the model as it is
 
 
 @struct.dataclass

@@ -17,6 +17,7 @@ from mjx_safety.core.settings import (
 )
 from mjx_safety.world.lidar import Lidar
 from mjx_safety.world.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases, Walls
+from mjx_safety.world.randomize import Randomize
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.point import POINT
 from mjx_safety.world.tasks.base import AbstractTask
@@ -92,6 +93,8 @@ class EnvConfig:
     """Probability of each of them: their number is binomial."""
     action_noise: float = static(default=0.0)
     """Standard deviation of the noise on each action."""
+    randomize: Randomize | None = None
+    """How far masses, friction, gains and damping differ between worlds, and noise on the sensors; None: not at all."""
 
     indicator: bool = True
     """Cost is 1 if any source is positive, else 0; False: the sum of the sources."""
@@ -113,6 +116,8 @@ class EnvConfig:
             require(value is None or isinstance(value, kind), self, field, f"None or {kind.__name__}(...)")
             taken = value is not None and field in self.task.objects
             require(not taken, self, field, f"None, since the task {self.task.name} has its own")
+        is_known = self.randomize is None or isinstance(self.randomize, Randomize)
+        require(is_known, self, "randomize", "None or Randomize(...)")
         require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
         freeze(self, "extents", "extras")
         known = isinstance(self.extras, tuple) and set(self.extras) <= set(EXTRAS)

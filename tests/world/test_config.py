@@ -130,6 +130,7 @@ WRONG = [
     *each(EnvConfig, "profile", ("2020", None, 2019), "'1.0.0' or '2019'"),
     *each(EnvConfig, "extents", NOT_RECTANGLES, "a rectangle (xmin, ymin, xmax, ymax) in m"),
     *each(EnvConfig, "margin action_noise reward_clip", NOT_LENGTHS, LENGTH),
+    *each(EnvConfig, "randomize", (3, (0.5, 2.0), True), "None or Randomize(...)"),
     *each(EnvConfig, "layouts", ("random", None, True), "'per_episode', 'per_env' or 'fixed'"),
     *each(EnvConfig, "layout_seed", NOT_COUNTS, COUNT + "0"),
     *each(EnvConfig, "episode_length frameskip", (0, *NOT_COUNTS), COUNT + "1"),

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from mjx_safety.sim.dynamics import varied_planar
 from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
@@ -29,9 +30,11 @@ class ClosedForm:
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
         """See `Physics.step`. Also returns the robot's largest distance from its start, [] m."""
-        start = Motion(*data.qpos[:3], *data.qvel[:3])
-        motion, excursion = self.robot.advance(start, data.ctrl, max_substeps, num_substeps, jnp)
-        sensors, acceleration = self.robot.read(motion, data.ctrl, jnp)
+        start, robot = Motion(*data.qpos[:3], *data.qvel[:3]), self.robot
+        if data.dynamics is not None:
+            robot = varied_planar(robot, self.nearby.near, data.dynamics)
+        motion, excursion = robot.advance(start, data.ctrl, max_substeps, num_substeps, jnp)
+        sensors, acceleration = robot.read(motion, data.ctrl, jnp)
         steps = max_substeps if num_substeps is None else jnp.asarray(num_substeps, jnp.float32)
         moved = self.nearby.gather(data, {}).replace(
             qpos=jnp.stack(motion[:3]),

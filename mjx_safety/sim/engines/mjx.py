@@ -15,6 +15,7 @@ from mujoco import mjx
 
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.precision import single_precision
+from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_read
 from mjx_safety.sim.engines.derivatives import forward_only
@@ -52,7 +53,7 @@ class Part:
         """Read a state."""
         near, chosen = self.gather(data)
         near = near.replace(mocap_pos=self.nearby.near.last_mocap_pos(near, near.time))
-        return self._spread(self._measure(_forward(self.model, near)), chosen)
+        return self._spread(self._measure(_forward(self.model_of(near), near)), chosen)
 
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array
@@ -106,7 +107,7 @@ class Part:
 
         Also returns the largest distance of the robot's root from its start, [] m.
         """
-        scene = self.nearby.near
+        scene, model = self.nearby.near, self.model_of(near)
         wanted = max_substeps if num_substeps is None else num_substeps
         untouched = jnp.zeros(len(scene.solid_bodies), bool)
         nothing = PhysicsReading(
@@ -119,9 +120,9 @@ class Part:
             data, _, touched, farthest = carry
             is_over = index >= wanted  # such rounds only read; the last round reads too, if needed
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
-            full = _forward(self.model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
+            full = _forward(model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             with _corrections():
-                moved = _INTEGRATORS[self.model.opt.integrator](self.model, full)
+                moved = _INTEGRATORS[model.opt.integrator](model, full)
             after = data.replace(**{name: getattr(moved, name) for name in _MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             farthest = jnp.maximum(farthest, planar_distance(data.qpos[:2], near.qpos[:2]))
@@ -130,6 +131,10 @@ class Part:
         start = near, nothing, untouched, jnp.float32(0)
         moved, reading, touched, farthest = jax.lax.fori_loop(0, max_substeps + is_read(scene), substep, start)
         return self.nearby.keep_at_rest(near, moved, touched), reading, farthest
+
+    def model_of(self, data: PhysicsState) -> mjx.Model:
+        """Return the model of a world, with its own dynamics if it has any."""
+        return _varied(self.nearby.near, self.model, data)
 
     def gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
         """Return the state of the objects in slots, and their indices: the nearest and the moving ones."""
@@ -229,9 +234,10 @@ class MjxPhysics:
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
-        sensors = read_at_rest(self.scene, data)
+        sensors = read_at_rest(self.scene, data) if data.dynamics is None else None
         if sensors is None:
-            sensors = _forward(_without_contacts(self.model), self.near.gather(data)[0]).sensordata
+            near = self.near.gather(data)[0]
+            sensors = _forward(_without_contacts(self.near.model_of(near)), near).sensordata
         return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
@@ -267,7 +273,16 @@ class MjxPhysics:
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state, with all objects."""
         model = self.model if self.near.nearby.is_all else mjx.put_model(self.scene.model)
+        model = _varied(self.scene, model, data)
         return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
+
+
+def _varied(scene: EngineScene, model: mjx.Model, data: PhysicsState) -> mjx.Model:
+    """Return the model of a scene with the dynamics of a world."""
+    if data.dynamics is None:
+        return model
+    varied = varied_fields(scene, model, data.dynamics, jnp)
+    return model.replace(**varied, **derived_fields(scene, model, data.dynamics, varied["body_mass"]))
 
 
 def _step_alone(
@@ -318,5 +333,5 @@ def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
 
 
 def _load(model: mjx.Model, data: PhysicsState) -> mjx.Data:
-    fields = {field: getattr(data, field) for field in data.__dataclass_fields__}
+    fields = {field: getattr(data, field) for field in data.__dataclass_fields__ if field != "dynamics"}
     return mjx.make_data(model).replace(**fields)

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
+from typing_extensions import override
 
+from mjx_safety.sim.dynamics import varied_fields
 from mjx_safety.sim.engines.alone import closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_read
 from mjx_safety.sim.engines.derivatives import without_derivatives
@@ -25,7 +27,6 @@ from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
 NEWEST = 4  # number of batch sizes per scene whose scratch space and threads are kept
-_PACKED = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl", "mocap_pos", "mocap_quat")
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
 
 
@@ -130,12 +131,10 @@ class MujocoPhysics:
         """
         num = jnp.float32(max_substeps) if num_substeps is None else jnp.asarray(num_substeps, jnp.float32)
         packed = jnp.concatenate([num[None], *(_pack(data, active) for _, data, active in requests)])
-        shapes = tuple(
-            (scene, tuple((name, jnp.shape(getattr(data, name))) for name in _PACKED)) for scene, data, _ in requests
-        )
+        layouts = tuple((scene, *_layout(data)) for scene, data, _ in requests)
         sizes = [self._solvers[scene].sizes for scene, _, _ in requests]
         out = jax.ShapeDtypeStruct((sum(sum(of_one.values()) for of_one in sizes),), jnp.float32)
-        on_host = _OnHost(self.scenes, shapes, max_substeps, num_substeps is not None, tracks)
+        on_host = _OnHost(self.scenes, layouts, max_substeps, num_substeps is not None, tracks)
         found, results = jax.pure_callback(on_host, out, packed, vmap_method="broadcast_all"), []
         for (scene, data, _), of_one in zip(requests, sizes, strict=True):
             ends = np.cumsum([*of_one.values()])
@@ -178,9 +177,14 @@ def _sizes(scene: EngineScene) -> dict[str, int]:
 
 
 def _pack(data: PhysicsState, active: jax.Array) -> jax.Array:
-    """One world as one array: whether it is active, then all that the solver needs of its state."""
-    parts = [jnp.ravel(getattr(data, name)) for name in _PACKED]
-    return jnp.concatenate([jnp.asarray(active, jnp.float32)[None], *parts])
+    """One world as one array: whether it is active, then its state."""
+    return jnp.concatenate([jnp.asarray(active, jnp.float32)[None], *map(jnp.ravel, jax.tree.leaves(data))])
+
+
+def _layout(data: PhysicsState) -> tuple[Any, tuple[tuple[int, ...], ...]]:
+    """Structure of a state, and the shapes of its leaves."""
+    leaves, structure = jax.tree.flatten(data)
+    return structure, tuple(map(jnp.shape, leaves))
 
 
 def _unpack(
@@ -199,7 +203,7 @@ class _OnHost:
     """The host side of a call. Instances compare equal, so that JAX compiles once."""
 
     scenes: Scenes
-    shapes: tuple[tuple[EngineScene, tuple[tuple[str, tuple[int, ...]], ...]], ...]  # of each request
+    layouts: tuple[tuple[EngineScene, Any, tuple[tuple[int, ...], ...]], ...]  # of each request, see `_layout`
     max_substeps: int
     varies: bool  # the number of substeps
     tracks: bool
@@ -210,13 +214,14 @@ class _OnHost:
         num, start, parts = worlds[:, 0].astype(int) if self.varies else None, 1, []
         physics = physics_of(self.scenes)
         with no_warnings(), np.errstate(over="ignore", invalid="ignore"):  # of a blow-up, which the environment handles
-            for scene, shapes in self.shapes:
-                active, start, fields = worlds[:, start] > 0, start + 1, {}
-                for name, shape in shapes:
+            for scene, structure, shapes in self.layouts:
+                active, start, leaves = worlds[:, start] > 0, start + 1, []
+                for shape in shapes:
                     size = math.prod(shape)
-                    fields[name] = worlds[:, start : start + size].reshape(len(worlds), *shape)
+                    leaves.append(worlds[:, start : start + size].reshape(len(worlds), *shape))
                     start += size
-                parts.append(physics.solver(scene).run(PhysicsState(**fields), active, num, self))
+                data = jax.tree.unflatten(structure, leaves)
+                parts.append(physics.solver(scene).run(data, active, num, self))
         return np.concatenate(parts, axis=-1).reshape(*numbers.shape[:-1], -1)
 
 
@@ -225,7 +230,7 @@ class _Solver:
 
     def __init__(self, scene: EngineScene):
         self.scene, self.sizes = scene, _sizes(scene)
-        self._batches: collections.OrderedDict[int, _HostBatch] = collections.OrderedDict()
+        self._batches: collections.OrderedDict[tuple[int, bool], _HostBatch] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def run(self, data: PhysicsState, wanted: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost) -> np.ndarray:
@@ -234,17 +239,19 @@ class _Solver:
         after, start = np.zeros((len(wanted), sum(self.sizes.values())), np.float32), 0
         if len(worlds):
             with self._lock:
-                found = self._batch(len(wanted)).run(data, worlds, num_substeps, call)
+                batch = self._batch(len(wanted), varies=data.dynamics is not None)
+                found = batch.run(data, worlds, num_substeps, call)
                 for name, size in self.sizes.items():
                     if size:
                         after[worlds, start : start + size] = found[name]
                     start += size
         return after
 
-    def _batch(self, num_worlds: int) -> _HostBatch:
-        """Return the batch for this number of worlds. The newest few are kept."""
-        batch = self._batches.pop(num_worlds, None) or _HostBatch(self.scene, num_worlds)
-        self._batches[num_worlds] = batch
+    def _batch(self, num_worlds: int, varies: bool) -> _HostBatch:
+        """Return the batch for this number of worlds, which may have models of their own. The newest few are kept."""
+        key = num_worlds, varies
+        batch = self._batches.pop(key, None) or (_VariedBatch if varies else _HostBatch)(self.scene, num_worlds)
+        self._batches[key] = batch
         while len(self._batches) > NEWEST:
             self._batches.popitem(last=False)
         return batch
@@ -275,6 +282,7 @@ class _HostBatch:
         start = jax.tree.map(lambda x: x[worlds], data)
         for name, view in self.inputs.items():
             view[rows] = getattr(start, name)
+        self.set_dynamics(start, rows)
         farthest = np.zeros(len(worlds))
         if call.max_substeps == 0 or not (self.is_driven or call.tracks or num_substeps is not None):
             self._set_targets(start, start.time, rows, before=True)
@@ -284,6 +292,9 @@ class _HostBatch:
             farthest = self._advance_one_by_one(start, call.max_substeps, num, rows)
         after = {name: view[rows].reshape(len(worlds), -1) for name, view in self.outputs.items()}
         return after | {"excursion": farthest[:, None]}
+
+    def set_dynamics(self, start: PhysicsState, rows: np.ndarray) -> None:
+        """Give each world its own model. Here all share one."""
 
     def _advance(self, num_substeps: int, rows: np.ndarray) -> None:
         """Step worlds at once, and read their final state if needed."""
@@ -316,3 +327,27 @@ class _HostBatch:
         if self.is_driven:
             targets = self.scene.last_mocap_pos(start, time) if before else self.scene.mocap_pos(start, time)
             self.inputs["mocap_pos"][rows] = targets[rows].reshape(-1, *self.inputs["mocap_pos"].shape[1:])
+
+
+class _VariedBatch(_HostBatch):
+    """The same for worlds with dynamics of their own: MuJoCo's batch holds the varied fields of each world."""
+
+    def __init__(self, scene: EngineScene, num_worlds: int):
+        super().__init__(scene, num_worlds)
+        self.fields: dict[str, np.ndarray] = {}
+        self.factors = np.full((num_worlds, 0), np.nan)
+
+    @override
+    def set_dynamics(self, start: PhysicsState, rows: np.ndarray) -> None:
+        """Write the fields of worlds whose factors differ from those of the row, and what follows from them."""
+        factors = np.concatenate([leaf.reshape(len(rows), -1) for leaf in jax.tree.leaves(start.dynamics)], axis=-1)
+        if not self.factors.shape[1]:
+            self.factors = np.full((len(self.factors), factors.shape[1]), np.nan)
+        changed = rows[np.any(self.factors[rows] != factors, axis=-1)]
+        if not len(changed):
+            return
+        dynamics = jax.tree.map(lambda leaf: leaf[changed].astype(float), start.dynamics)
+        for name, values in varied_fields(self.scene, self.scene.model, dynamics, np).items():
+            self.fields.setdefault(name, self.batch.expand(name))[changed] = values
+        self.batch.set_const(changed)
+        self.factors[changed] = factors[changed]

@@ -243,7 +243,7 @@ def _filled(x: np.ndarray) -> jax.Array:
 
 def _load(blank: mjx.Data, data: PhysicsState) -> mjx.Data:
     """Load the state of one world."""
-    return blank.replace(**{field: getattr(data, field) for field in data.__dataclass_fields__})
+    return blank.replace(**{field: getattr(data, field) for field in data.__dataclass_fields__ if field != "dynamics"})
 
 
 @struct.dataclass

@@ -95,7 +95,10 @@ class Nearby:
 
     def guess_excursion(self, data: PhysicsState, seconds: float) -> jax.Array:
         """Estimate how far the robot gets in `seconds`, [] m, without stepping it alone."""
-        return 1.5 * jnp.linalg.norm(data.qvel[:2]) * seconds + 10.0 * seconds**2
+        guess = 1.5 * jnp.linalg.norm(data.qvel[:2]) * seconds + 10.0 * seconds**2
+        if data.dynamics is None:
+            return guess
+        return guess * jnp.maximum(1.0, jnp.max(data.dynamics.gain, initial=1.0) / jnp.min(data.dynamics.mass))
 
     def fits(self, relevant: jax.Array) -> jax.Array:
         """Whether each object that matters [K] has a slot, [] bool."""

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.core.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
+from mjx_safety.world.randomize import Randomize
 
 ASSETS = Path(__file__).parent / "assets"
 ENTRIES = ("qpos", "qvel", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
@@ -72,6 +73,8 @@ class LocomotionConfig:
     """Distribution of the noise on velocities."""
     episode_length: int = 1000
     """Steps until truncation."""
+    randomize: Randomize | None = None
+    """How far masses, friction, gains and damping differ between worlds, and noise on the sensors; None: not at all."""
 
     def __post_init__(self) -> None:
         freeze(self, "entries", "healthy_height", "healthy_angle")
@@ -82,6 +85,8 @@ class LocomotionConfig:
         known = isinstance(self.entries, tuple) and set(self.entries) <= set(ENTRIES)
         unique = known and len(set(self.entries)) == len(self.entries) > 0
         require(unique, self, "entries", f"some of {', '.join(ENTRIES)}")
+        is_known = self.randomize is None or isinstance(self.randomize, Randomize)
+        require(is_known, self, "randomize", "None or Randomize(...)")
         require(self.direction in ("ahead", "any"), self, "direction", "'ahead' or 'any'")
         require(self.reset_velocity in ("uniform", "normal"), self, "reset_velocity", "'uniform' or 'normal'")
         for field in ("healthy_height", "healthy_angle"):

@@ -1,0 +1,49 @@
+"""Randomize: how far the constants of a model differ between worlds, as a value."""
+
+from __future__ import annotations
+
+import math
+
+from mjx_safety.core.settings import freeze, require, require_bools, require_numbers, settings, static
+
+Range = tuple[float, float]
+AS_IT_IS: Range = (1.0, 1.0)
+
+
+@settings
+class Randomize:
+    """Ranges of factors on the constants of a model, and noise on the sensors.
+
+    Each world draws its factors at reset, uniformly and independently (see `Dynamics`). It keeps them for the episode.
+    """
+
+    mass: Range = AS_IT_IS
+    """Smallest and largest factor on mass and inertia, drawn for each body of the robot and each kind that moves."""
+    friction: Range = AS_IT_IS
+    """The same on the friction of all contacts, drawn once."""
+    gain: Range = AS_IT_IS
+    """The same on the force of an actuator and its limits, drawn for each actuator."""
+    damping: Range = AS_IT_IS
+    """The same on the damping of a joint, drawn for each joint of the robot."""
+    sensor_noise: float = static(default=0.0)
+    """Standard deviation of the noise on each number of the robot's sensors, in the units of the observation."""
+    observed: bool = False
+    """Whether the factors are the last entry of the observation, `dynamics`."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "mass", "friction", "gain", "damping")
+        for field in ("mass", "friction"):
+            ok = _is_range(getattr(self, field)) and getattr(self, field)[0] > 0
+            require(ok, self, field, "(lowest, highest), two finite factors above 0 in this order")
+        for field in ("gain", "damping"):
+            ok = _is_range(getattr(self, field)) and getattr(self, field)[0] >= 0
+            require(ok, self, field, "(lowest, highest), two finite factors of at least 0 in this order")
+        require_numbers(self, sensor_noise=0.0)
+        require_bools(self, "observed")
+
+
+def _is_range(value: object) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return False
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+    return numbers and value[0] <= value[1]
