@@ -75,8 +75,12 @@ def published_scores() -> dict[str, Any]:
 
 
 def task_of(env_id: str) -> str | None:
-    """Name of a benchmark task without prefix and version: `SafetyPointGoal1-v0`, `Safexp-PointGoal1-v0`."""
-    match = re.fullmatch(r"(?:Safety|Safexp-)((?:Point|Car|Doggo)[A-Z][a-z]+\d)-v0", env_id)
+    """Name of a benchmark task without prefix and version: `SafetyPointGoal1-v0`, `Safexp-PointGoal1-v0`.
+
+    Of the Velocity family, papers report version 1.
+    """
+    navigation, velocity = r"(?:Safety|Safexp-)((?:Point|Car|Doggo)[A-Z][a-z]+\d)-v0", r"Safety(\w+Velocity)-v1"
+    match = re.fullmatch(navigation, env_id) or re.fullmatch(velocity, env_id)
     return match[1] if match else None
 
 

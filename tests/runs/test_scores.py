@@ -8,8 +8,10 @@ from mjx_safety.agents import ALGORITHMS
 from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS_2019
 from mjx_safety.runs import scores
 from mjx_safety.runs.scores import SUBSETS, NormalisedScores, normalise, subset_means, training_facts
+from mjx_safety.world.locomotion.robots import ROBOTS
 
 POINT_GOAL = "SafetyPointGoal1-v0"
+PPO_LAG = (2946.15, 306.35, 3.44, 4.77)  # on HalfCheetahVelocity
 
 
 def test_published_tables_are_whole():
@@ -21,7 +23,7 @@ def test_published_tables_are_whole():
     omnisafe = tables["omnisafe"]
     assert set(omnisafe["names"].values()) == set(omnisafe["scores"])
     for rows in omnisafe["scores"].values():
-        assert set(rows) <= set(SUBSETS["SG18"])
+        assert set(rows) <= {*SUBSETS["SG18"], *(f"{robot.name}Velocity" for robot in ROBOTS)}
         assert all(len(row) == len(scores.Published._fields) - 1 for row in rows.values())
     assert set(ALGORITHMS) - set(omnisafe["names"]) <= {"ipo", "crpo"}  # OmniSafe has no numbers of these
 
@@ -35,6 +37,8 @@ def test_ids_find_their_numbers():
     assert scores.published("cpo", POINT_GOAL) == ("CPO", 20.5, 1.38, 28.8, 7.76)
     assert scores.published("ppo-pid", "SafetyCarGoal1-v0") == ("CPPO-PID", 10.6, 2.51, 30.7, 7.53)
     assert scores.published("sac-lag", POINT_GOAL) == ("SAC-Lag", 21.4, 6.97, 19.2, 9.72)
+    assert scores.published("ppo-lag", "SafetyHalfCheetahVelocity-v1") == ("PPO-Lag", *PPO_LAG)
+    assert scores.published("ppo-lag", "SafetyHalfCheetahVelocity-v0") is None
     assert scores.published("crpo", POINT_GOAL) is None
     assert scores.published("sac-lag", "SafetyPointButton1-v0") is None
 
