@@ -83,7 +83,7 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequ
             _say(row)
         if out:
             _write(out, plan, program, rows, missing)
-    if out:
+    if out and rows:
         plots.plot_throughput(rows, out.with_suffix(".png"))
         print(f"Saved to {out} and {out.with_suffix('.png')}")
 

@@ -172,7 +172,7 @@ def alone(tmp_path_factory):
     return run(tmp_path_factory.mktemp("alone"), num_devices=1)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_eight_devices_train_as_one(alone, processes, tmp_path):
     spread = run(tmp_path, num_devices=8, processes=processes)
     assert spread["spread"] == [8, False] and alone["spread"][0] == 1

@@ -76,6 +76,7 @@ def run_start(algorithm):
     return init(vectorize(probe_envs.Target(), 64), algorithm, jax.random.key(0)).params
 
 
+@pytest.mark.slow
 def test_learns_to_act_on_the_observation(key):
     state, _ = run(vectorize(probe_envs.Target(), 64, stagger=True), td3(SMALL, unconstrained()), 200)
     test = vectorize(probe_envs.Target(), 64)
