@@ -18,7 +18,7 @@ from mjx_safety.sim.fixes.known import require_known
 from mjx_safety.sim.fixes.mjx_line_search import line_search
 
 require_known()
-NOISE = 4.0  # smaller gains, in units of the last bit of the cost, are rounding
+NOISE, USUAL = 4.0, 8  # after the usual number of steps, gains of so many last bits of the cost are rounding
 _SOLVE, _SOLVE_M = solver.solve, smooth.solve_m
 
 
@@ -39,8 +39,8 @@ def newton(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """Find the acceleration that satisfies the constraints, as `mjx.solver.solve` does.
 
     MJX 3.17 evaluates both guesses and the better one again, and ends with a Hessian that no step follows. Here all
-    guesses are evaluated together, and a Hessian is made where a step is taken. A step whose gain is within rounding is
-    the last: under `vmap` all worlds wait for the slowest, and one of thousands would follow noise for 50 steps.
+    guesses are evaluated together, and a Hessian is made where a step is taken. After `USUAL` steps, one whose gain is
+    within rounding is the last: under `vmap` all worlds wait for the slowest, and one of thousands would follow noise.
     Elliptic cones, friction loss and the conjugate gradient method, which no robot of ours has, keep MJX's solver.
     """
     has_friction_loss = model._impl.dof_hasfrictionloss.any() or model._impl.tendon_hasfrictionloss.any()
@@ -74,7 +74,8 @@ def newton(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         search = -small_systems.solve(hessian, gradient(now))
         moved = line_search(model, data, now.replace(search=search))
         after = at(moved.qacc, moved.Ma, moved.Jaref)
-        gains = now.cost - after.cost >= jnp.maximum(tolerance, noise * now.cost)
+        least = jnp.where(index < USUAL, tolerance, jnp.maximum(tolerance, noise * now.cost))
+        gains = now.cost - after.cost >= least
         is_over = index + 1 >= model.opt.iterations
         return after.replace(wants_more=gains & (math.norm(gradient(after)) >= tolerance) & ~is_over), index + 1
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from pathlib import Path
 
 import jax
@@ -35,7 +36,12 @@ def test_five_environments_compile_once():
 
 
 def num_threads():
-    return len(os.listdir("/proc/self/task"))
+    """Number of this process's threads, once it no longer changes: a compiler's threads may just be ending."""
+    before, now = -1, len(os.listdir("/proc/self/task"))
+    while now != before:
+        time.sleep(0.3)
+        before, now = now, len(os.listdir("/proc/self/task"))
+    return now
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
