@@ -142,6 +142,7 @@ def test_types_are_complete():
     """Users' type checkers know what the package exports."""
     pytest.importorskip("pyright")
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", "mjx_safety"]
-    done = subprocess.run([*command, "--ignoreexternal"], cwd=ROOT, capture_output=True, text=True)
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}  # pyright does not follow every editable installation
+    done = subprocess.run([*command, "--ignoreexternal"], cwd=ROOT, env=path, capture_output=True, text=True)
     share = re.search(r"Type completeness score: ([0-9.]+)%", done.stdout)
     assert share and float(share[1]) >= 95.0, done.stdout[-2000:] + done.stderr
