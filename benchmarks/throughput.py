@@ -7,9 +7,9 @@
 
 Each table is a fixed set of measurements of `python -m mjx_safety.benchmark`. After each measurement the script writes
 results/throughput_<name>.json and .png. It leaves out what is not installed, and the file names that as missing. --tiny
-writes throughput_<name>_tiny, to try the script. On a GPU each program has a
-process of its own; all compile side by side before the timing. warp is
-measured on three environments, because its kernels compile for a minute each.
+writes throughput_<name>_tiny, to try the script. On a GPU each program has a process of its own. All compile side by
+side before the timing. warp is measured on PointGoal1, PointGoal2 and HalfCheetahVelocity, because its kernels compile
+for a minute each.
 """
 
 from __future__ import annotations

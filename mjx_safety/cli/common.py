@@ -133,11 +133,6 @@ def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast", randomize:
         raise refuse(error) from error
 
 
-def build_randomized(env_id: str, physics: str, words: Sequence[str]) -> Any:
-    """Make the environment with the words of `--randomize`, as `build_env` does."""
-    return build_env(env_id, physics, randomize=words) if words else build_env(env_id, physics)
-
-
 def set_up_jax(compilation_cache: bool) -> None:
     """Use full float32 products, which contacts and KL need, and optionally the persistent compilation cache."""
     jax.config.update("jax_default_matmul_precision", "highest")

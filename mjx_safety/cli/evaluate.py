@@ -134,7 +134,7 @@ class Evaluator:
         """Worlds for one episode each. Episodes never end by their cost. run: the flags of a training."""
         name = env_id, engine, words = self._worlds_of(run, engine)
         if name not in self._venvs:
-            self._venvs[name] = vectorize(common.build_randomized(env_id, engine, words), self.num_episodes)
+            self._venvs[name] = vectorize(common.build_env(env_id, engine, randomize=words), self.num_episodes)
         return self._venvs[name]
 
     def _worlds_of(self, run: Mapping[str, Any], engine: str) -> Worlds:

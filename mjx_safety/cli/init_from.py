@@ -52,7 +52,7 @@ def _read(path: Path, sizes: Sizes) -> tuple[Options, TrainState]:
     # An environment that is code is not imported. Its sizes must be those of the new one.
     env: Any = sizes
     if ":" not in options.run.env:
-        env = options.worlds(common.build_randomized(options.run.env, "mujoco", options.run.randomize))
+        env = options.worlds(common.build_env(options.run.env, "mujoco", randomize=options.run.randomize))
     for name in ("obs_size", "action_size"):
         if getattr(env, name) != getattr(sizes, name):
             raise UsageError(

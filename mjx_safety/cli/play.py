@@ -148,7 +148,7 @@ def _main(argv: Sequence[str]) -> None:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
     policy = find_policy(flags.env, flags.trust)
     words = randomizing.words_of(policy.origin) if policy else ()
-    env: AbstractEnv = common.build_randomized(policy.env_id if policy else flags.env, ENGINE, words)
+    env: AbstractEnv = common.build_env(policy.env_id if policy else flags.env, ENGINE, randomize=words)
     act = driver(env, policy)
     check_display()
     common.set_up_jax(compilation_cache=True)

@@ -69,7 +69,7 @@ def _main(argv: Sequence[str]) -> None:
     common.set_up_jax(compilation_cache=True)
     shares = [flags.episodes // len(names) + (i < flags.episodes % len(names)) for i in range(len(names))]
     words = () if flags.env else randomizing.words_of(policies[0].origin)
-    venv = vectorize(common.build_randomized(env_id, engine, words), min(flags.num_envs, max(shares)))
+    venv = vectorize(common.build_env(env_id, engine, randomize=words), min(flags.num_envs, max(shares)))
     _check_fit(flags, names, policies, venv)
     about = {
         "env": env_id,

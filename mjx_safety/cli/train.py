@@ -48,7 +48,7 @@ def _main(argv: Sequence[str]) -> None:
     common.set_up_jax(options.run.compilation_cache)
     with common.GracefulStop() as stop:  # also while compiling, saving and drawing
         num_devices = common.check_devices(options.run)
-        env = common.build_randomized(options.run.env, options.run.physics, options.run.randomize)
+        env = common.build_env(options.run.env, options.run.physics, randomize=options.run.randomize)
         training_options.check_sources(options, env.cost_names)
         mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
         shares_members = plan.is_group and len(plan.members) % num_devices == 0

@@ -144,7 +144,7 @@ def build(monkeypatch):
     """Every command gets a toy world, better with mjx, and leaves JAX's settings alone. Returns what was built."""
     built = []
 
-    def build_env(env_id, physics):
+    def build_env(env_id, physics, **_):
         built.append((env_id, physics))
         return Engine(bonus=0.5 if physics == "mjx" else 0.0)
 

@@ -41,7 +41,7 @@ number = 3
 @pytest.fixture(autouse=True)
 def probe(monkeypatch, tmp_path):
     """The environment is a toy world, and the folder has a module of the user's."""
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics: probe_envs.Target())
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Target())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
     (tmp_path / "users_policy.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))

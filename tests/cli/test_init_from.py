@@ -21,7 +21,7 @@ PPO = [*FLAGS, "--algo", "ppo-lag", "--num-minibatches", "4", "--cost-limit", "2
 def probe(monkeypatch):
     """Every environment is a toy world; Car's has larger observations."""
     worlds = {"SafetyCarGoal1-v0": probe_envs.Random(obs_size=5)}
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics: worlds.get(env_id, probe_envs.Random()))
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: worlds.get(env_id, probe_envs.Random()))
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 
@@ -29,7 +29,7 @@ def probe(monkeypatch):
 def first(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "first"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "build_env", lambda env_id, physics: probe_envs.Random())
+        patch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
         patch.setattr(common, "set_up_jax", lambda compilation_cache: None)
         assert train.main([*PPO, "--out", str(path)]) == 0
     return path

@@ -38,7 +38,7 @@ class Ending(probe_envs.Target):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics: Ending())
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: Ending())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
     monkeypatch.setattr(record, "evaluation_key", jax.random.key)
     monkeypatch.chdir(tmp_path)

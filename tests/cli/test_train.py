@@ -20,7 +20,7 @@ BATCH = 64  # steps per iteration under FLAGS
 @pytest.fixture(autouse=True)
 def probe(monkeypatch):
     """Every command gets a toy world, and leaves JAX's settings alone."""
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics: probe_envs.Random())
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 

@@ -23,7 +23,7 @@ CONFIG = {
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics: probe_envs.Random())
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 
