@@ -59,7 +59,7 @@ class AlgorithmChoice(NamedTuple):
         """Whether the limit is a budget of the whole cost of each episode."""
         return self.ends_at_limit or self.sees_budget
 
-    def worlds(self, venv: VectorEnvironment, constraint_config: Any, cost_limit: Any) -> VectorEnvironment:
+    def worlds(self, venv: VectorEnvironment[Any], constraint_config: Any, cost_limit: Any) -> VectorEnvironment[Any]:
         """Return the worlds to act in, which are `venv` or worlds around it."""
         if not self.sees_budget:
             return venv

@@ -28,7 +28,7 @@ class SauteSettings:
         """Build the constraint, which only reports the limit."""
         return hard_limit(cost_limit)
 
-    def worlds(self, venv: VectorEnvironment, cost_limit: Any) -> BudgetWorlds:
+    def worlds(self, venv: VectorEnvironment[Any], cost_limit: Any) -> BudgetWorlds:
         """Return the worlds to act in."""
         return BudgetWorlds(venv, cost_limit, self.unsafe_reward)
 
@@ -42,39 +42,39 @@ class BudgetState:
     final_left: jax.Array  # [B] the same from before any replacement
     reward: jax.Array  # [B] to learn from
 
-    obs = property(lambda self: _join(self.worlds.obs, self.left))
-    final_obs = property(lambda self: _join(self.worlds.final_obs, self.final_left))
-    cost = property(lambda self: self.worlds.cost)
-    costs = property(lambda self: self.worlds.costs)
-    goal_met = property(lambda self: self.worlds.goal_met)
-    terminated = property(lambda self: self.worlds.terminated)
-    truncated = property(lambda self: self.worlds.truncated)
-    done = property(lambda self: self.worlds.done)
-    episode_return = property(lambda self: self.worlds.episode_return)
-    episode_cost = property(lambda self: self.worlds.episode_cost)
-    episode_costs = property(lambda self: self.worlds.episode_costs)
-    episode_cost_steps = property(lambda self: self.worlds.episode_cost_steps)
-    episode_goals = property(lambda self: self.worlds.episode_goals)
-    episode_length = property(lambda self: self.worlds.episode_length)
-    partial = property(lambda self: self.worlds.partial)
-    placement_failed = property(lambda self: self.worlds.placement_failed)
-    blew_up = property(lambda self: self.worlds.blew_up)
-    blow_up = property(lambda self: self.worlds.blow_up)
+    @property
+    def obs(self) -> jax.Array:
+        """[B, O + 1]."""
+        return _join(self.worlds.obs, self.left)
+
+    @property
+    def final_obs(self) -> jax.Array:
+        """[B, O + 1]."""
+        return _join(self.worlds.final_obs, self.final_left)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return any other field from the worlds, which have no budget."""
+        if name == "worlds":  # absent while a copy is being built
+            raise AttributeError(name)
+        return getattr(self.worlds, name)
 
 
 class BudgetWorlds:
     """B worlds with a cost budget. Totals of episodes stay those of the worlds: `episode_return` is the true one."""
 
-    def __init__(self, venv: VectorEnvironment, cost_limit: jax.Array | float, unsafe_reward: jax.Array | float = -0.2):
+    def __init__(
+        self, venv: VectorEnvironment[Any], cost_limit: jax.Array | float, unsafe_reward: jax.Array | float = -0.2
+    ):
         """cost_limit: above 0, cost of an episode; unsafe_reward: of a step without budget."""
-        self.venv, self.cost_limit, self.unsafe_reward = venv, cost_limit, unsafe_reward
-        self.num_envs, self.action_size, self.cost_names = (
-            getattr(venv, "num_envs", 1),
-            venv.action_size,
-            venv.cost_names,
-        )
-        self.obs_size, self.episode_length = venv.obs_size + 1, venv.episode_length
-        self.num_parts = getattr(venv, "num_parts", 1)
+        self.venv: VectorEnvironment[Any] = venv
+        self.cost_limit: jax.Array | float = cost_limit
+        self.unsafe_reward: jax.Array | float = unsafe_reward
+        self.num_envs: int = getattr(venv, "num_envs", 1)
+        self.num_parts: int = getattr(venv, "num_parts", 1)
+        self.obs_size: int = venv.obs_size + 1
+        self.action_size: int = venv.action_size
+        self.cost_names: tuple[str, ...] = venv.cost_names
+        self.episode_length: int = venv.episode_length
 
     def reset(self, key: jax.Array) -> BudgetState:
         """Start B episodes with the whole budget."""

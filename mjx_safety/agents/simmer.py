@@ -30,7 +30,7 @@ class SimmerSettings(SauteSettings):
     budget_smoothing: float = 0.99
     """Weight of the past in the proportional part, per ended episode (1)."""
 
-    def worlds(self, venv: VectorEnvironment, cost_limit: Any) -> SimmerWorlds:
+    def worlds(self, venv: VectorEnvironment[Any], cost_limit: Any) -> SimmerWorlds:
         """Return the worlds to act in."""
         return SimmerWorlds(venv, cost_limit, self)
 
@@ -55,7 +55,9 @@ class SimmerState(BudgetState):
 class SimmerWorlds(BudgetWorlds):
     """B worlds with a rising cost budget. The last entry of an observation is its rest, as a share of the limit."""
 
-    def __init__(self, venv: VectorEnvironment, cost_limit: jax.Array | float, settings: SimmerSettings | None = None):
+    def __init__(
+        self, venv: VectorEnvironment[Any], cost_limit: jax.Array | float, settings: SimmerSettings | None = None
+    ):
         """cost_limit: above 0, largest budget."""
         self.settings: SimmerSettings = settings or SimmerSettings()
         super().__init__(venv, cost_limit, self.settings.unsafe_reward)

@@ -42,14 +42,45 @@ class VecState:
     key: jax.Array  # [] for the next pool
     blow_up: Any = ()  # the newest `BlowUp`, with `keep_blow_up`
 
-    obs = property(lambda self: self.env_state.obs)
-    reward = property(lambda self: self.env_state.reward)
-    cost = property(lambda self: self.env_state.cost)
-    costs = property(lambda self: self.env_state.costs)
-    goal_met = property(lambda self: self.env_state.goal_met)
-    terminated = property(lambda self: self.env_state.terminated)
-    truncated = property(lambda self: self.env_state.truncated)
-    done = property(lambda self: self.env_state.terminated | self.env_state.truncated)
+    @property
+    def obs(self) -> jax.Array:
+        """[B, O] to act on."""
+        return self.env_state.obs
+
+    @property
+    def reward(self) -> jax.Array:
+        """[B] of the step."""
+        return self.env_state.reward
+
+    @property
+    def cost(self) -> jax.Array:
+        """[B] of the step."""
+        return self.env_state.cost
+
+    @property
+    def costs(self) -> jax.Array:
+        """[B, C] of the step, raw."""
+        return self.env_state.costs
+
+    @property
+    def goal_met(self) -> jax.Array:
+        """[B] bool."""
+        return self.env_state.goal_met
+
+    @property
+    def terminated(self) -> jax.Array:
+        """[B] bool."""
+        return self.env_state.terminated
+
+    @property
+    def truncated(self) -> jax.Array:
+        """[B] bool."""
+        return self.env_state.truncated
+
+    @property
+    def done(self) -> jax.Array:
+        """[B] bool, terminated or truncated."""
+        return self.env_state.terminated | self.env_state.truncated
 
 
 @struct.dataclass

@@ -70,15 +70,16 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         height: int = 360,
         **overrides: Any,
     ):
-        self.world = build(env, physics, overrides)
+        self.world: AbstractEnv = build(env, physics, overrides)
         self._own_limit, self._spec = True, None
-        self.render_mode, self._camera, self._size = render_mode, camera, (width, height)
+        self.render_mode: str | None = render_mode
+        self._camera, self._size = camera, (width, height)
         self._drawer: Any = None
         if render_mode is not None:
             self._check_render_mode()
-            self.metadata = self.metadata | {"render_fps": round(1 / self.world.dt)}
-        self.observation_space = observation_space(self.world, observation)
-        self.action_space = action_space(self.world)
+            self.metadata: dict[str, Any] = self.metadata | {"render_fps": round(1 / self.world.dt)}
+        self.observation_space: Any = observation_space(self.world, observation)
+        self.action_space: Any = action_space(self.world)
         self.state: State | None = None
         self._parts = parts_of(self.world, observation)
         self._compile()

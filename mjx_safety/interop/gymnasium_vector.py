@@ -75,13 +75,13 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
         mode = _mode(autoreset_mode)
         _set_length(env, settings)
-        self.world = build(env, settings.pop("physics", "auto"), settings)
-        self.num_envs = num_envs
-        self.single_observation_space = observation_space(self.world, observation)
-        self.single_action_space = action_space(self.world)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.metadata = {"render_modes": [], "autoreset_mode": mode}
+        self.world: AbstractEnv = build(env, settings.pop("physics", "auto"), settings)
+        self.num_envs: int = num_envs
+        self.single_observation_space: Any = observation_space(self.world, observation)
+        self.single_action_space: Any = action_space(self.world)
+        self.observation_space: Any = batch_space(self.single_observation_space, num_envs)
+        self.action_space: Any = batch_space(self.single_action_space, num_envs)
+        self.metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": mode}
         self.metadata |= {"jax": backend == "jax", "torch": backend == "torch"}
         self.states: VecState | None = None
         self._batch = mjx_safety.vectorize(self.world, num_envs, stagger=stagger, autoreset=MODES[mode])

@@ -29,10 +29,13 @@ class LoneRobot:
     model: mujoco.MjModel
     fields: tuple[str, ...] = ()
 
-    moving_kinds = driven_kinds = mocap_kinds = solid_kinds = ()
-    solid_bodies = ()
-    starts_alike = False
-    objects = {}  # noqa: RUF012 - there are none
+    moving_kinds: tuple[str, ...] = ()
+    driven_kinds: tuple[str, ...] = ()
+    mocap_kinds: tuple[str, ...] = ()
+    solid_kinds: tuple[str, ...] = ()
+    solid_bodies: tuple[str, ...] = ()
+    starts_alike: bool = False
+    objects: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def robot_nq(self) -> int:

@@ -126,7 +126,12 @@ class Scene:
     # -- world to physics ---------------------------------------------------------------------------------------------
 
     def default_snapshot(
-        self, root_xy: jax.Array, root_yaw: jax.Array, xy: dict, yaw: dict, joint_key: jax.Array
+        self,
+        root_xy: jax.Array,
+        root_yaw: jax.Array,
+        xy: dict[str, jax.Array],
+        yaw: dict[str, jax.Array],
+        joint_key: jax.Array,
     ) -> Snapshot:
         """All bodies at rest. root_xy: [2] m; root_yaw: [] rad; xy: kind -> [N, 2] m; yaw: kind -> [N] rad."""
         fields: dict[str, Any] = {}

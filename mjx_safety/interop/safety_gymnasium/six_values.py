@@ -23,7 +23,8 @@ class SixValues(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, autoreset: bool = False):
         super().__init__(env)
-        self.autoreset, self.done = autoreset, True
+        self.autoreset: bool = autoreset
+        self.done: bool = True
 
     @property
     def obs_space_dict(self) -> spaces.Dict:

@@ -24,7 +24,7 @@ class _SixValues(gymnasium.Wrapper):
 class SafeAutoResetWrapper(_SixValues):
     """Starts the next episode in the step that ends one. `info` then has "final_observation" and "final_info"."""
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         obs, reward, cost, terminated, truncated, info = self.env.step(action)
         if (terminated or truncated) and "final_observation" not in info:
@@ -47,14 +47,15 @@ class SafeTimeLimit(_SixValues):
 
     def __init__(self, env: gymnasium.Env, max_episode_steps: int):
         super().__init__(env)
-        self.max_episode_steps, self._count = max_episode_steps, 0
+        self.max_episode_steps: int = max_episode_steps
+        self._count = 0
 
-    def reset(self, **kwargs: Any) -> tuple:
+    def reset(self, **kwargs: Any) -> tuple[Any, ...]:
         """Start an episode, and count from 0."""
         self._count = 0
         return self.env.reset(**kwargs)
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         self._count += 1
         *values, truncated, info = self.env.step(action)
@@ -64,12 +65,12 @@ class SafeTimeLimit(_SixValues):
 class SafeUnsqueeze(_SixValues):
     """Adds a first axis of 1 to everything that one world returns, as in a batch of one."""
 
-    def reset(self, **kwargs: Any) -> tuple:
+    def reset(self, **kwargs: Any) -> tuple[Any, ...]:
         """Start an episode. obs: [1, O]."""
         obs, info = self.env.reset(**kwargs)
         return np.asarray(obs)[None], _unsqueezed(info)
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step. action: [A] or [1, A]."""
         *values, info = self.env.step(np.reshape(action, self.env.action_space.shape or (-1,)))
         return *(np.asarray(value)[None] for value in values), _unsqueezed(info)
@@ -90,10 +91,13 @@ class _Normalizer:
 
     def __init__(self, env: Any, epsilon: float = 1e-8, gamma: float = 0.99):
         super().__init__(env)  # type: ignore[call-arg]
-        self.epsilon, self.gamma = epsilon, gamma
-        self.num, self.is_batch = getattr(env, "num_envs", 1), isinstance(env, VectorEnv)
+        self.epsilon: float = epsilon
+        self.gamma: float = gamma
+        self.num: int = getattr(env, "num_envs", 1)
+        self.is_batch: bool = isinstance(env, VectorEnv)
         space = env.single_observation_space if self.is_batch else env.observation_space
-        self.obs_rms, self.return_rms = RunningMeanStd(shape=space.shape), RunningMeanStd(shape=())
+        self.obs_rms: RunningMeanStd = RunningMeanStd(shape=space.shape)
+        self.return_rms: RunningMeanStd = RunningMeanStd(shape=())
         self._discounted = np.zeros(self.num)
 
     def _scale(self, values: Any, terminated: Any) -> Any:
@@ -110,13 +114,13 @@ class _Normalizer:
 class SafeNormalizeObservation(_Normalizer):
     """Normalises observations to mean 0 and standard deviation 1, by running statistics."""
 
-    def reset(self, **kwargs: Any) -> tuple:
+    def reset(self, **kwargs: Any) -> tuple[Any, ...]:
         """Start episodes."""
         obs, info = self.env.reset(**kwargs)
         self.obs_rms.update(obs if self.is_batch else obs[None])
         return self._centre(obs), info
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         obs, *values, info = self.env.step(action)
         self.obs_rms.update(obs if self.is_batch else obs[None])
@@ -134,7 +138,7 @@ class SafeNormalizeObservation(_Normalizer):
 class SafeNormalizeReward(_Normalizer):
     """Scales rewards by the standard deviation of their discounted sums."""
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         obs, reward, cost, terminated, truncated, info = self.env.step(action)
         return obs, self._scale(reward, terminated), cost, terminated, truncated, info
@@ -143,7 +147,7 @@ class SafeNormalizeReward(_Normalizer):
 class SafeNormalizeCost(_Normalizer):
     """Scales costs by the standard deviation of their discounted sums."""
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         obs, reward, cost, terminated, truncated, info = self.env.step(action)
         return obs, reward, self._scale(cost, terminated), terminated, truncated, info
@@ -152,7 +156,7 @@ class SafeNormalizeCost(_Normalizer):
 class SafetyGymnasium2Gymnasium(_SixValues):
     """Returns five values, with the cost in `info["cost"]`."""
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         obs, reward, cost, terminated, truncated, info = self.env.step(action)
         return obs, reward, terminated, truncated, info | {"cost": cost}
@@ -161,7 +165,7 @@ class SafetyGymnasium2Gymnasium(_SixValues):
 class Gymnasium2SafetyGymnasium(_SixValues):
     """Returns six values, with the cost from `info["cost"]`."""
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step. Raises ValueError without a cost in the info."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "cost" not in info:

@@ -47,8 +47,8 @@ class MujocoPhysics:
 
     def __init__(self, scenes: Scenes):
         self.scenes = scenes
-        self.scene = scenes.full
-        self.nearby = Nearby(full=self.scene, near=scenes.near or self.scene, still=EXACT)
+        self.scene: EngineScene = scenes.full
+        self.nearby: Nearby = Nearby(full=self.scene, near=scenes.near or self.scene, still=EXACT)
         self._alone = Nearby(full=self.scene, near=scenes.alone or self.scene, still=EXACT)
         self._closed_form = closed_form(self._alone) if scenes.alone is not None else None
         different = {scenes.full, scenes.near, scenes.alone} - {None}
@@ -146,10 +146,10 @@ class MujocoPhysics:
         """Return the solver of one of the scenes."""
         return self._solvers[scene]
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return physics_of, (self.scenes,)
 
-    def __deepcopy__(self, _: dict) -> MujocoPhysics:
+    def __deepcopy__(self, _: dict[int, Any]) -> MujocoPhysics:
         return self
 
 
@@ -229,7 +229,8 @@ class _Solver:
     """Steps worlds of one scene. It keeps scratch space only: no result depends on an earlier call."""
 
     def __init__(self, scene: EngineScene):
-        self.scene, self.sizes = scene, _sizes(scene)
+        self.scene: EngineScene = scene
+        self.sizes: dict[str, int] = _sizes(scene)
         self._batches: collections.OrderedDict[tuple[int, bool], _HostBatch] = collections.OrderedDict()
         self._lock = threading.Lock()
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -20,7 +21,7 @@ COINCIDENT = 1e-4  # m; nearer contact points count as one, because MJX is not m
 NORMAL_ONLY = 1e-6  # smallest sine of the tilt at which an axis has a direction along the plane
 
 
-def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primitive.GeomInfo) -> tuple:
+def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primitive.GeomInfo) -> tuple[jax.Array, ...]:
     """Two contacts between a plane and a capsule: dist [2] m, pos [2, 3] m, frame [2, 3, 3].
 
     The first tangent is the capsule's axis along the plane, as in C. MJX 3.17 takes a world axis if the capsule is
@@ -39,7 +40,7 @@ def plane_capsule(plane: collision_primitive.GeomInfo, capsule: collision_primit
     return dist, pos, jnp.stack([frame, frame])
 
 
-def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.GeomInfo) -> tuple:
+def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.GeomInfo) -> tuple[jax.Array, ...]:
     """Four contacts between a plane and a box, at its lowest corners: dist [4] m, pos [4, 3] m, frame [4, 3, 3].
 
     As in C, each corner below the plane counts. MJX 3.17 takes only corners within 1 mm of the lowest one. A box that
@@ -55,7 +56,9 @@ def plane_box(plane: collision_primitive.GeomInfo, box: collision_primitive.Geom
     return dist, pos, jnp.broadcast_to(math.make_frame(normal), (4, 3, 3))
 
 
-def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_primitive.GeomInfo) -> tuple:
+def plane_cylinder(
+    plane: collision_primitive.GeomInfo, cylinder: collision_primitive.GeomInfo
+) -> tuple[jax.Array, ...]:
     """Three contacts between a plane and a cylinder: dist [3] m, pos [3, 3] m, frame [3, 3, 3].
 
     They are those of C. The first is the lowest point of the lower rim. The second is the lowest point of the upper
@@ -78,7 +81,7 @@ def plane_cylinder(plane: collision_primitive.GeomInfo, cylinder: collision_prim
     return dist, pos, jnp.broadcast_to(math.make_frame(normal), (3, 3, 3))
 
 
-def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexInfo) -> tuple:
+def box_box(first: collision_convex.ConvexInfo, second: collision_convex.ConvexInfo) -> tuple[jax.Array, ...]:
     """Up to four contacts between two boxes: dist [4] m, 1 for absent ones, pos [4, 3] m, frame [4, 3, 3].
 
     As in C, a point counts once and lies halfway between the two surfaces. MJX 3.17 repeats points if two faces share

@@ -1,6 +1,7 @@
 """Ant: four legs around a ball. 8 actions: torques of the hip and the ankle of each leg."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -31,4 +32,4 @@ ANT = Robot(
     heights=("height",),
     floor_points=12,  # largest seen: 8, in 9 000 physics steps of random motion without self-contacts
 )
-Ant = partial(replace, ANT)  # Ant(keepout=0.5): the same robot with other settings
+Ant: Callable[..., Robot] = partial(replace, ANT)  # Ant(keepout=0.5): the same robot with other settings

@@ -3,6 +3,7 @@
 The reference calls them left and right. In the direction of travel, it is the other way round.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -16,4 +17,4 @@ CAR = Robot(
     sensors=("accelerometer", "velocimeter", "gyro", "magnetometer", "ballangvel_rear", "ballquat_rear"),
     floor_points=8,  # largest seen: 5, in 36 000 physics steps of random motion
 )
-Car = partial(replace, CAR)  # Car(keepout=0.5): the same robot with other settings
+Car: Callable[..., Robot] = partial(replace, CAR)  # Car(keepout=0.5): the same robot with other settings

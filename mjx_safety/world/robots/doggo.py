@@ -1,5 +1,6 @@
 """Doggo: four legs on two body halves. 12 actions: torques of four hips about z, four hips about y, four ankles."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -30,5 +31,5 @@ DOGGO = Robot(
     self_contacts=(("ankle_2", "ankle_3"),),  # the only pair that met in thousands of random steps
 )
 DOGGO_2019 = replace(DOGGO, name="Doggo", xml=str(ASSETS / "doggo_2019.xml"))  # twice as big, from Safety Gym
-Doggo = partial(replace, DOGGO)  # Doggo(keepout=0.5): the same robot with other settings
-Doggo2019 = partial(replace, DOGGO_2019)
+Doggo: Callable[..., Robot] = partial(replace, DOGGO)  # Doggo(keepout=0.5): the same robot with other settings
+Doggo2019: Callable[..., Robot] = partial(replace, DOGGO_2019)

@@ -18,15 +18,15 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
     If an episode ends, `info` has "final_observation" and "final_info", arrays of objects [B] with masks.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - as Gymnasium declares it
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env]], **_: Any):
         self.envs: list[Any] = [make() for make in env_fns]
-        self.num_envs = len(self.envs)
-        self.single_observation_space = self.envs[0].observation_space
-        self.single_action_space = self.envs[0].action_space
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.num_envs: int = len(self.envs)
+        self.single_observation_space: Any = self.envs[0].observation_space
+        self.single_action_space: Any = self.envs[0].action_space
+        self.observation_space: Any = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space: Any = batch_space(self.single_action_space, self.num_envs)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
