@@ -171,6 +171,16 @@ def spread() -> str:
     return table(["Standard deviation of the cost", *(f"`{algo}`" for algo in algos)], rows)
 
 
+def randomized() -> str:
+    """Return the outcome of one policy in worlds with other dynamics, from randomize.json."""
+    result = json.loads((RESULTS.parent / "randomize.json").read_text())
+    rows = [
+        [f"`--randomize {words}`", *(f"{row[f'episode_{what}_mean']:.1f}" for what in ("return", "cost"))]
+        for words, row in result["results"].items()
+    ]
+    return table([f"{result['env'].removeprefix('Safety').removesuffix('-v0')}, limit 25", "Return", "Cost"], rows)
+
+
 def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Return pictures of the longest trainings."""
     longest = sorted(mine, key=lambda name: (mine[name]["folder"], -mine[name]["summary"]["env_steps"]))

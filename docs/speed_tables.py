@@ -135,6 +135,24 @@ def overhead() -> str:
     return table([f"`mujoco`, {next(iter(parts.values()))['num_envs']} worlds", *map(short, parts)], body)
 
 
+def recording() -> str:
+    """Return the speed of `record`, and the same relative to one Gymnasium environment."""
+    result = read("recording")
+    if result is None:
+        return "Not measured yet: `python benchmarks/recording.py` does it."
+    speeds = result["episodes_per_minute"]
+    body = [
+        [f"`record`, {result['num_envs']} worlds", number(two_digits(speeds["record"])), f"{result['ratio']:.0f} ×"],
+        ["one Gymnasium environment", number(two_digits(speeds["gymnasium"])), "1 ×"],
+    ]
+    return table([f"`{result['policy']}`, `{result['physics']}`", "episodes a minute", "ratio"], body)
+
+
+def two_digits(value: float) -> int:
+    """Round to two significant digits."""
+    return int(float(f"{value:.2g}"))
+
+
 def training() -> str:
     """Return training throughput as a share of stepping throughput."""
     result = read("training")
