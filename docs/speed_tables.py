@@ -140,10 +140,10 @@ def recording() -> str:
     result = read("recording")
     if result is None:
         return "Not measured yet: `python benchmarks/recording.py` does it."
-    speeds = result["episodes_per_minute"]
+    speeds, ratio = result["episodes_per_minute"], f"{result['ratio']:.0f} times"
     body = [
-        [f"`record`, {result['num_envs']} worlds", number(two_digits(speeds["record"])), f"{result['ratio']:.0f} ×"],
-        ["one Gymnasium environment", number(two_digits(speeds["gymnasium"])), "1 ×"],
+        [f"`record`, {result['num_envs']} worlds", number(two_digits(speeds["record"])), ratio],
+        ["one Gymnasium environment", number(two_digits(speeds["gymnasium"])), "1"],
     ]
     return table([f"`{result['policy']}`, `{result['physics']}`", "episodes a minute", "ratio"], body)
 

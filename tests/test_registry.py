@@ -21,7 +21,7 @@ from mjx_safety import (
     registry,
 )
 from mjx_safety.cli.common import build_env
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.sim.engines.mujoco import MujocoPhysics
 
 ROBOTS, TASKS = ("Point", "Car", "Doggo"), ("Goal", "Button", "Push")

@@ -17,8 +17,8 @@ import tyro
 from rich.console import Console
 
 from mjx_safety.cli import common, side_by_side, throughput
-from mjx_safety.runs import run_folder, training_options
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.runs import errors, run_folder, training_options
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.viz import plots
 
 Row = dict[str, Any]
@@ -96,8 +96,8 @@ def check(flags: Flags) -> None:
     for name in ("num_steps", "repeats", "jobs"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
-        training_options.at_most(f"--{name.replace('_', '-')}", getattr(flags, name))
-    training_options.at_most("--num-envs", max(flags.num_envs, default=0))
+        errors.at_most(f"--{name.replace('_', '-')}", getattr(flags, name))
+    errors.at_most("--num-envs", max(flags.num_envs, default=0))
     if min(flags.num_envs, default=0) < 1:
         raise UsageError(f"--num-envs {min(flags.num_envs, default=0)} is too few; it must be at least 1")
     if flags.peer_python and not flags.peer_python.exists():

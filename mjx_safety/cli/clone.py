@@ -17,8 +17,8 @@ import tyro
 from mjx_safety.agents.cloning import CloningConfig, clone
 from mjx_safety.cli import common
 from mjx_safety.runs import datasets, policy_files
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
-from mjx_safety.runs.training_options import UsageError
 
 
 @dataclasses.dataclass(frozen=True)

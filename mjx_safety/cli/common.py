@@ -16,7 +16,8 @@ from typing import Any
 import jax
 
 from mjx_safety.cli.gpu_flags import set_gpu_flags
-from mjx_safety.runs.training_options import Accuracy, Options, Physics, RunFlags, UsageError, default_options
+from mjx_safety.runs.errors import UsageError
+from mjx_safety.runs.training_options import Accuracy, Options, Physics, RunFlags, default_options
 
 
 def resolve_physics(physics: Physics) -> str:

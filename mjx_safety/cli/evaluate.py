@@ -22,9 +22,10 @@ from mjx_safety.agents.saute import BudgetWorlds
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, report
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import files, functions, loading, run_folder, scores, training_options
+from mjx_safety.runs import errors, files, functions, loading, run_folder, scores, training_options
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
-from mjx_safety.runs.training_options import Physics, RunFlags, UsageError
+from mjx_safety.runs.training_options import Physics, RunFlags
 from mjx_safety.world.randomize import Randomize
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
@@ -338,7 +339,7 @@ def _check(flags: Flags) -> list[str]:
         raise UsageError(f"--env {flags.env} is for --policy package.module:function; a run has its own environment")
     if flags.episodes < 1:
         raise UsageError(f"--episodes is {flags.episodes}; it must be at least 1")
-    training_options.at_most("--episodes", flags.episodes)
+    errors.at_most("--episodes", flags.episodes)
     if flags.cost_limit is not None and not flags.cost_limit >= 0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
     if not 0 <= flags.seed < 2**32:

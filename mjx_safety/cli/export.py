@@ -12,8 +12,8 @@ import tyro
 
 from mjx_safety.cli import common
 from mjx_safety.runs import policy_files
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.loading import load_policy
-from mjx_safety.runs.training_options import UsageError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from mjx_safety.agents import TrainState, checkpoint
 from mjx_safety.cli import common
 from mjx_safety.runs import run_folder
-from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.runs.errors import UsageError
+from mjx_safety.runs.training_options import Options
 from mjx_safety.types import Sizes
 
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     import mjx_safety
-    from mjx_safety.runs.training_options import UsageError
+    from mjx_safety.runs.errors import UsageError
 
     if argv and argv[0] in COMMANDS:
         raise UsageError(f"commands are modules: python -m mjx_safety.{' '.join(argv)}")

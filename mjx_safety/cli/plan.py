@@ -12,9 +12,10 @@ import tyro
 
 from mjx_safety.agents import TrainState, checkpoint
 from mjx_safety.cli import common
-from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs import run_folder, sweeps, training_checks, training_options
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.sweeps import Member
-from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.runs.training_options import Options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +104,10 @@ def read(argv: Sequence[str]) -> Plan:
 
 def _plan(options: Options, path: Path, resumes: bool) -> Plan:
     """Check the options of all members."""
-    training_options.check(options)
+    training_checks.check(options)
     plan = Plan(options, sweeps.expand(options), path, resumes)
     for member in plan.members:
-        training_options.check(member.options)
+        training_checks.check(member.options)
     plan.check_folder()
     return plan
 

@@ -21,9 +21,9 @@ import tyro
 from mjx_safety.cli import common
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.runs import randomizing, run_folder
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.loading import find_file, load_policy
 from mjx_safety.runs.policy import Policy
-from mjx_safety.runs.training_options import UsageError
 from mjx_safety.types import State
 from mjx_safety.viz import frames
 from mjx_safety.viz.solids import markers, pose

@@ -14,7 +14,7 @@ import tyro
 
 from mjx_safety.cli import common
 from mjx_safety.runs import run_folder
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.viz import plots
 from mjx_safety.viz.plots import Curve
 

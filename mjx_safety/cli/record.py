@@ -19,9 +19,10 @@ from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import evaluation_key
 from mjx_safety.env.vector import VecEnv, vectorize
 from mjx_safety.runs import datasets, loading, randomizing, run_folder
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.recording import Episode, Recorder
-from mjx_safety.runs.training_options import Physics, UsageError
+from mjx_safety.runs.training_options import Physics
 from mjx_safety.viz import plots
 
 SUFFIXES = (".hdf5", ".h5")

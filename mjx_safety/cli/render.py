@@ -19,7 +19,7 @@ from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import Evaluator, evaluation_key
 from mjx_safety.runs import loading, run_folder, sweeps
-from mjx_safety.runs.training_options import UsageError, at_most
+from mjx_safety.runs.errors import UsageError, at_most
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
 

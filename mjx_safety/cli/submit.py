@@ -16,9 +16,10 @@ import tyro
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common
-from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs import run_folder, sweeps, training_checks
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.sweeps import Member
-from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.runs.training_options import Options
 
 LOGS = "jobs"  # folder of submitit's files, in the group's folder
 
@@ -150,7 +151,7 @@ def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
     options = common.parse(argv)
     members = sweeps.expand(options)
     for member in members:
-        training_options.check(member.options)
+        training_checks.check(member.options)
     if run_folder.holds_run(flags.out):
         raise UsageError(f"--out {flags.out} is a run folder; choose another folder for the group")
     if sweeps.holds_group(flags.out) and sweeps.read(flags.out).to_config() != options.to_config():

@@ -25,8 +25,8 @@ from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
-from mjx_safety.runs import files, loading, lock, loggers, run_folder, sweeps, training_options
-from mjx_safety.runs.training_options import RunError
+from mjx_safety.runs import files, loading, lock, loggers, run_folder, sweeps, training_checks
+from mjx_safety.runs.errors import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
 
@@ -49,7 +49,7 @@ def _main(argv: Sequence[str]) -> None:
     with common.GracefulStop() as stop:  # also while compiling, saving and drawing
         num_devices = common.check_devices(options.run)
         env = common.build_env(options.run.env, options.run.physics, randomize=options.run.randomize)
-        training_options.check_sources(options, env.cost_names)
+        training_checks.check_sources(options, env.cost_names)
         mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
         shares_members = plan.is_group and len(plan.members) % num_devices == 0
         start, iterate_fn = _functions(plan, env, mesh if shares_members else None)

@@ -13,8 +13,9 @@ from mjx_safety.agents import checkpoint
 from mjx_safety.agents.types import Algorithm
 from mjx_safety.registry import make
 from mjx_safety.runs import policy_files, randomizing, run_folder
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
-from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.runs.training_options import Options
 from mjx_safety.types import Sizes
 
 SHIPPED = Path(__file__).parent.parent / "policies"  # <environment id>/<algorithm>.npz

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.runs.errors import UsageError
 
 FILE = ".lock"
 

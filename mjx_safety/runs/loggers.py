@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mjx_safety.runs.training_options import UsageError
+from mjx_safety.runs.errors import UsageError
 
 Row = Mapping[str, float | None]  # a row of metrics.jsonl; None: no value yet
 

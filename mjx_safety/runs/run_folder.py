@@ -17,8 +17,9 @@ import jax
 from mjx_safety.agents import checkpoint
 from mjx_safety.env.vector import BlowUp
 from mjx_safety.runs import blow_ups, files, loggers
+from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.health import Health
-from mjx_safety.runs.training_options import Options, UsageError
+from mjx_safety.runs.training_options import Options
 from mjx_safety.viz import plots
 
 Row = dict[str, float | None]

@@ -1,10 +1,9 @@
-"""A training as typed values: flags and their defaults, sweeps, and checks before compilation."""
+"""A training as typed values: flags, their defaults, and sweeps."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -12,9 +11,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import jax
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training, risk
+from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
 from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
+from mjx_safety.runs.errors import UsageError, at_least
 from mjx_safety.types import Environment, VectorEnvironment
 
 Physics = Literal["auto", "mjx", "warp", "mujoco"]
@@ -42,7 +42,7 @@ Steps = Annotated[
     ),
 ]
 
-_PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
+PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
 FROM_THE_END = ("num_iterations",)  # settings that follow --total-steps; a run keeps those of its start
 OF_A_PROCESS = (  # flags of `run` that change no result, and the end
     *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
@@ -54,22 +54,7 @@ OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
-MOST = 2**31 - 1  # largest integer of JAX
-_UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
-_SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # negative numbers are values of these
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
-
-
-class UsageError(Exception):
-    """A wrong input. The message is one sentence that names the culprit and what is allowed."""
-
-    status = 2  # of the program
-
-
-class RunError(UsageError):
-    """A training that cannot go on. The message says why, and what is saved."""
-
-    status = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +150,7 @@ class Options:
     def to_config(self) -> dict[str, Any]:
         """Return plain values for config.json, enough for a restart."""
         run = dataclasses.asdict(self.run) | {"out": None, "resume": None, "resume_or_start": None}
-        return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in _PARTS}
+        return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in PARTS}
 
     @staticmethod
     def from_config(config: dict[str, Any]) -> Options:
@@ -173,12 +158,12 @@ class Options:
         run = _typed(RunFlags, config["run"])
         choice = choose_algorithm(run.algo)
         types: tuple[Any, ...] = (choice.train_config, choice.config, choice.constraint)
-        return Options(run, *(_typed(kind, config[name]) for name, kind in zip(_PARTS, types, strict=True)))
+        return Options(run, *(_typed(kind, config[name]) for name, kind in zip(PARTS, types, strict=True)))
 
     def difference(self, other: Options) -> str | None:
         """Return a setting that makes another training of this one, with both values; None if they are the same."""
         mine, its = self.to_config(), other.to_config()
-        for part in ("run", *_PARTS):
+        for part in ("run", *PARTS):
             for name, value in mine[part].items():
                 if name not in (*OF_A_PROCESS, *FROM_THE_END) and value != its[part].get(name):
                     return f"--{name.replace('_', '-')} {value}, not {its[part].get(name)}"
@@ -191,7 +176,7 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         name, _, value = text.partition("=")
         limits[name] = _number("--cost-limits", text, value)
-        _at_least(f"--cost-limits {name}", limits[name], 0)
+        at_least(f"--cost-limits {name}", limits[name], 0)
     return limits
 
 
@@ -210,7 +195,7 @@ def _sweepable(options: Options) -> list[str]:
     """Settings that are floats in the compiled program."""
     return ["cost-limit"] + [
         field.name.replace("_", "-")
-        for part in _PARTS
+        for part in PARTS
         for field in dataclasses.fields(getattr(options, part))
         if field.metadata.get("pytree_node", True)
     ]
@@ -221,7 +206,7 @@ def _part_of(options: Options, name: str) -> str:
     if name == "cost-limit":
         return "run"
     field = name.replace("-", "_")
-    holders = [part for part in _PARTS if field in {f.name for f in dataclasses.fields(getattr(options, part))}]
+    holders = [part for part in PARTS if field in {f.name for f in dataclasses.fields(getattr(options, part))}]
     return holders[0] if name in _sweepable(options) else ""
 
 
@@ -277,107 +262,6 @@ def default_options(
     return Options(run, train, config, constraint.replace(**rates) if rates else constraint)
 
 
-def check(options: Options) -> None:
-    """Refuse a training that cannot work, before compilation."""
-    run, unroll = options.run, options.train.unroll_length
-    _at_least("--num-envs", run.num_envs, 1)
-    _at_least("--unroll-length", unroll, 1)
-    _at_least("--cost-limit", run.cost_limit, 0)
-    if not 0 <= run.seed < 2**32:
-        raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
-    _at_least("--num-seeds", run.num_seeds, 1)
-    _at_least("--save-every", run.save_every or 0.0, 0)
-    choice = choose_algorithm(run.algo)
-    if choice.has_budget and run.cost_limit == 0.0:
-        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
-    samples = run.num_envs * unroll
-    _check_numbers(options)
-    for name in ("budget_start", "budget_smoothing"):
-        value = getattr(options.constraint, name, 1.0)
-        if not 0.0 < value <= 1.0:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0 and at most 1")
-    _check_risk(options, choice)
-    parse_limits(run.cost_limits)
-    sweep = parse_sweep(options)
-    if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
-        culprit = f"--algo {run.algo}" if choice.has_budget else "--sweep cost-limit"
-        raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
-    try:
-        options.build()
-    except ValueError as error:
-        raise UsageError(f"--algo {run.algo} with --cost-limits: {error}") from error
-    for field in dataclasses.fields(options.algorithm):
-        value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
-        if field.name.startswith("num_"):
-            _at_least(flag, value, 1)
-        if field.name == "hidden_sizes" and (not value or min(value) < 1):
-            raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
-        if field.name == "updates_per_step" and not value > 0.0:
-            raise UsageError(f"{flag} is {value}; it must be above 0")
-        if field.name == "replay_capacity" and value < samples:
-            raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
-        if field.name == "num_minibatches" and value > samples:
-            raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
-    for field in dataclasses.fields(options.train):
-        value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
-        if field.name in ("limit_start", "num_iterations"):
-            _at_least(flag, value, 1)
-        elif isinstance(value, float) and not 0.0 <= value <= 1.0:
-            raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
-    if options.train.cost_smoothing == 1.0:
-        raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")
-    if run.total_steps < 2 * samples:
-        raise UsageError(
-            f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
-            f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
-        )
-
-
-def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
-    """Refuse a limit on the CVaR that means nothing."""
-    run = options.run
-    if run.risk_level == 0.0:
-        return
-    if not choice.limits_risk:
-        able = ", ".join(name for name, other in ALGORITHMS.items() if other.limits_risk)
-        raise UsageError(f"--risk-level is not for --algo {run.algo}; the algorithm must be one of: {able}")
-    if not run.risk_level <= risk.MOST:
-        raise UsageError(f"--risk-level is {run.risk_level}; it must lie between 0 and {risk.MOST}")
-    if options.train.use_completed_episodes:
-        raise UsageError("--use-completed-episodes has no use beside --risk-level, which always takes ended episodes")
-
-
-def _check_numbers(options: Options) -> None:
-    """Refuse numbers that no training can have: infinite or negative ones, and integers beyond those of JAX."""
-    for part in ("run", *_PARTS):
-        for field in dataclasses.fields(getattr(options, part)):
-            value, flag = getattr(getattr(options, part), field.name), "--" + field.name.replace("_", "-")
-            if isinstance(value, float) and not math.isfinite(value):
-                if not (value > 0.0 and field.name in _UNBOUNDED):
-                    raise UsageError(f"{flag} is {value}; it must be a finite number")
-            if isinstance(value, float) and field.name not in _SIGNED:
-                _at_least(flag, value, 0)
-            if isinstance(value, int) and field.name != "total_steps":
-                at_most(flag, value)
-            if part != "run" and isinstance(value, int) and not isinstance(value, bool):
-                _at_least(flag, value, 1)
-    run, unroll = options.run, options.train.unroll_length
-    if run.num_envs * unroll > MOST:
-        raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {MOST}")
-    if run.total_steps > MOST * run.num_envs * unroll:
-        raise UsageError(f"--total-steps is {run.total_steps}; it must be at most {MOST} iterations")
-
-
-def check_sources(options: Options, cost_names: Sequence[str]) -> None:
-    """Refuse a limit for a source of cost that the environment lacks."""
-    for name in parse_limits(options.run.cost_limits):
-        if name not in cost_names:
-            allowed = ", ".join(cost_names) or "none: this environment has no costs"
-            raise UsageError(
-                f"--cost-limits {name}: {options.run.env} has no such source; it must be one of: {allowed}"
-            )
-
-
 def _typed(kind: type, values: Any) -> Any:
     """Build a config of a class from the values of JSON, whose lists become tuples. Raises TypeError for wrong ones."""
     if not isinstance(values, dict):
@@ -401,14 +285,3 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
     return isinstance(value, (int, float) if hint is float else str if hint is Path else hint)
-
-
-def at_most(flag: str, value: float, most: float = MOST) -> None:
-    """Refuse a number that is too large. most: by default the largest integer of JAX."""
-    if not value <= most:
-        raise UsageError(f"{flag} is {value}; it must be at most {most}")
-
-
-def _at_least(flag: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise UsageError(f"{flag} is {value}; it must be at least {least}")

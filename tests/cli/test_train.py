@@ -10,7 +10,7 @@ from agents import probe_envs
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common, evaluate, train
-from mjx_safety.runs import run_folder, sweeps, training_options
+from mjx_safety.runs import errors, run_folder, sweeps, training_options
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
 FLAGS += ["--cost-limit", "5", "--no-compilation-cache", "--physics", "mujoco"]
@@ -179,7 +179,7 @@ def test_steps_are_whole(capsys):
 
 def test_brackets_in_messages_are_no_markup(capsys):
     def fail(argv):
-        raise training_options.UsageError("pip install 'mjx-safety[viz]'")
+        raise errors.UsageError("pip install 'mjx-safety[viz]'")
 
     assert common.run_command(fail, []) == 2
     assert "'mjx-safety[viz]'" in capsys.readouterr().err

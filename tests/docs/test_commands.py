@@ -15,7 +15,7 @@ import tyro
 
 import mjx_safety
 from mjx_safety.cli import common, train
-from mjx_safety.runs import sweeps, training_options
+from mjx_safety.runs import sweeps, training_checks
 from mjx_safety.viz.opengl import NoOpenGLError, choose_backend
 
 from .pages import PAGES, ROOT, blocks
@@ -114,10 +114,10 @@ def read_module(name, argv):
         assert {word for word in argv if word.startswith("--")} <= {"--resume", "--total-steps", "--coordinator"}
     else:
         options = common.parse(argv)
-        training_options.check(options)
+        training_checks.check(options)
         assert sweeps.expand(options)
         if options.run.env in mjx_safety.ENV_IDS:
-            training_options.check_sources(options, mjx_safety.make(options.run.env, physics="mujoco").cost_names)
+            training_checks.check_sources(options, mjx_safety.make(options.run.env, physics="mujoco").cost_names)
 
 
 @pytest.fixture(scope="session")

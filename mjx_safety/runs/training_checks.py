@@ -1,0 +1,115 @@
+"""Refuses a training that cannot work, before anything compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
+from mjx_safety.runs.errors import MOST, UsageError, at_least, at_most
+from mjx_safety.runs.training_options import PARTS, Options, choose_algorithm, parse_limits, parse_sweep
+
+_UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
+_SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # negative numbers are values of these
+
+
+def check(options: Options) -> None:
+    """Refuse a training that cannot work, before compilation."""
+    run, unroll = options.run, options.train.unroll_length
+    at_least("--num-envs", run.num_envs, 1)
+    at_least("--unroll-length", unroll, 1)
+    at_least("--cost-limit", run.cost_limit, 0)
+    if not 0 <= run.seed < 2**32:
+        raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
+    at_least("--num-seeds", run.num_seeds, 1)
+    at_least("--save-every", run.save_every or 0.0, 0)
+    choice = choose_algorithm(run.algo)
+    if choice.has_budget and run.cost_limit == 0.0:
+        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
+    samples = run.num_envs * unroll
+    _check_numbers(options)
+    for name in ("budget_start", "budget_smoothing"):
+        value = getattr(options.constraint, name, 1.0)
+        if not 0.0 < value <= 1.0:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0 and at most 1")
+    _check_risk(options, choice)
+    parse_limits(run.cost_limits)
+    sweep = parse_sweep(options)
+    if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
+        culprit = f"--algo {run.algo}" if choice.has_budget else "--sweep cost-limit"
+        raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
+    try:
+        options.build()
+    except ValueError as error:
+        raise UsageError(f"--algo {run.algo} with --cost-limits: {error}") from error
+    for field in dataclasses.fields(options.algorithm):
+        value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
+        if field.name.startswith("num_"):
+            at_least(flag, value, 1)
+        if field.name == "hidden_sizes" and (not value or min(value) < 1):
+            raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
+        if field.name == "updates_per_step" and not value > 0.0:
+            raise UsageError(f"{flag} is {value}; it must be above 0")
+        if field.name == "replay_capacity" and value < samples:
+            raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
+        if field.name == "num_minibatches" and value > samples:
+            raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
+    for field in dataclasses.fields(options.train):
+        value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
+        if field.name in ("limit_start", "num_iterations"):
+            at_least(flag, value, 1)
+        elif isinstance(value, float) and not 0.0 <= value <= 1.0:
+            raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
+    if options.train.cost_smoothing == 1.0:
+        raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")
+    if run.total_steps < 2 * samples:
+        raise UsageError(
+            f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
+            f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
+        )
+
+
+def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
+    """Refuse a limit on the CVaR that means nothing."""
+    run = options.run
+    if run.risk_level == 0.0:
+        return
+    if not choice.limits_risk:
+        able = ", ".join(name for name, other in ALGORITHMS.items() if other.limits_risk)
+        raise UsageError(f"--risk-level is not for --algo {run.algo}; the algorithm must be one of: {able}")
+    if not run.risk_level <= risk.MOST:
+        raise UsageError(f"--risk-level is {run.risk_level}; it must lie between 0 and {risk.MOST}")
+    if options.train.use_completed_episodes:
+        raise UsageError("--use-completed-episodes has no use beside --risk-level, which always takes ended episodes")
+
+
+def _check_numbers(options: Options) -> None:
+    """Refuse numbers that no training can have: infinite or negative ones, and integers beyond those of JAX."""
+    for part in ("run", *PARTS):
+        for field in dataclasses.fields(getattr(options, part)):
+            value, flag = getattr(getattr(options, part), field.name), "--" + field.name.replace("_", "-")
+            if isinstance(value, float) and not math.isfinite(value):
+                if not (value > 0.0 and field.name in _UNBOUNDED):
+                    raise UsageError(f"{flag} is {value}; it must be a finite number")
+            if isinstance(value, float) and field.name not in _SIGNED:
+                at_least(flag, value, 0)
+            if isinstance(value, int) and field.name != "total_steps":
+                at_most(flag, value)
+            if part != "run" and isinstance(value, int) and not isinstance(value, bool):
+                at_least(flag, value, 1)
+    run, unroll = options.run, options.train.unroll_length
+    if run.num_envs * unroll > MOST:
+        raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {MOST}")
+    if run.total_steps > MOST * run.num_envs * unroll:
+        raise UsageError(f"--total-steps is {run.total_steps}; it must be at most {MOST} iterations")
+
+
+def check_sources(options: Options, cost_names: Sequence[str]) -> None:
+    """Refuse a limit for a source of cost that the environment lacks."""
+    for name in parse_limits(options.run.cost_limits):
+        if name not in cost_names:
+            allowed = ", ".join(cost_names) or "none: this environment has no costs"
+            raise UsageError(
+                f"--cost-limits {name}: {options.run.env} has no such source; it must be one of: {allowed}"
+            )
