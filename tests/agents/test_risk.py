@@ -21,7 +21,7 @@ from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
 
 from . import probe_envs
-from .test_algorithms import learner, trained
+from .test_constrained_optimum import learner, trained
 
 CIRCLES = "ppo-lag-softplus"  # around its limit, with Adam's steps and the lag of the estimate
 ABLE = [name for name, choice in ALGORITHMS.items() if choice.limits_risk]

@@ -155,6 +155,7 @@ def test_q_sees_through_the_time_limit():
     assert_allclose(metrics["q_mean"][-20:], 10.0, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_learns_to_act_on_the_observation(key):
     venv = vectorize(probe_envs.Target(), 64, stagger=True)
     algorithm = sac(SMALL, unconstrained())

@@ -84,6 +84,7 @@ def test_learns_to_act_on_the_observation(key):
     assert episodes.episode_return.mean() > 19.8  # of 20; a uniform policy gets about 11
 
 
+@pytest.mark.slow
 def test_constrained_optimum():
     """As for SAC: cost 12 and return 7.2 at a price of 3.2. A cost that is off by 1 % moves the return by 3 %."""
     venv = vectorize(probe_envs.CostlyTarget(), 64, stagger=True)

@@ -222,6 +222,7 @@ def test_the_command_line_has_the_defaults_of_the_library(algo):
     assert options.constraint == choice.constraint()
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_cvar_from_start_to_resumption(tmp_path, capsys):
     """The rows name the CVaR once ten whole episodes have ended, and the memory of them is in the checkpoint."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"

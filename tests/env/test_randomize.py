@@ -126,6 +126,7 @@ def test_engines_agree_on_a_robot_that_drives_and_a_vase_that_slides():
     assert_close(ends[0].data.qpos, ends[1].data.qpos, 1e-4)
 
 
+@pytest.mark.slow
 def test_engines_agree_on_a_robot_with_legs():
     envs = [mjx_safety.make("SafetyHalfCheetahVelocity-v1", physics=physics, randomize=WIDE) for physics in ENGINES]
     states = [jax.vmap(env.reset)(jax.random.split(jax.random.key(3), 8)) for env in envs]

@@ -29,7 +29,10 @@ ALGOS = {
 DOCS = Path(__file__).parent.parent.parent / "docs" / "policies.md"
 
 
-@pytest.fixture(scope="module", params=ALGOS)
+SLOW = pytest.param("td3-lag", marks=pytest.mark.slow)  # acts like SAC
+
+
+@pytest.fixture(scope="module", params=["ppo-lag", "sac-lag", SLOW])
 def run(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("policy") / request.param
     with pytest.MonkeyPatch.context() as patch:

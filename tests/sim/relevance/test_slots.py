@@ -10,7 +10,10 @@ import pytest
 import mjx_safety
 from mjx_safety import EnvConfig, Goal, GoalArea, Gremlins, Pillars, Point, Robot, Snapshot, Vases, Walls
 
-SLOW = ("SafetyCarPush2-v0", "SafetyPointPush1-v0", "SafetyDoggoGoal2-v0", "SafetyCarButton1-v0")
+SLOW = (
+    *("SafetyCarPush2-v0", "SafetyPointPush1-v0", "SafetyDoggoGoal2-v0", "SafetyCarButton1-v0"),
+    "SafetyPointButton1-v0",
+)
 
 
 def nearby_of(env_id):
@@ -119,7 +122,7 @@ def test_a_gremlin_beside_a_resting_vase_is_needed():
 
 @pytest.mark.parametrize(
     "env_id",
-    ["SafetyPointGoal2-v0", "SafetyPointButton1-v0", *(pytest.param(i, marks=pytest.mark.slow) for i in SLOW)],
+    ["SafetyPointGoal2-v0", *(pytest.param(i, marks=pytest.mark.slow) for i in SLOW)],
 )
 def test_the_robot_alone_makes_no_difference_in_c(env_id):
     """From the same states, step by step; a push box is laid into a pillar in some layouts, which push it out."""
