@@ -34,8 +34,8 @@ class Args:
 
     envs: tuple[str, ...] = ENVS
     """Environments."""
-    engines: tuple[str, ...] = ("mujoco", "mjx")
-    """The engines to compare."""
+    engines: tuple[str, str] = ("mujoco", "mjx")
+    """The two engines to compare."""
     num_episodes: int = 1000
     """Number of episodes, one per world."""
     num_steps: int = 1000

@@ -44,8 +44,9 @@ class Args:
 def stepping(env_id: str, states: mjx_safety.State, actions: jax.Array, searches_exactly: bool) -> Any:
     """Compile steps of worlds [B] under actions [T, B, A]. Returns positions [T, B, nq].
 
-    Each kind needs its own environment, because JAX would reuse the trace of another, with its line search.
+    Equal environments share their traces, so those of the other kind, with its line search, go first.
     """
+    jax.clear_caches()
     env = mjx_safety.make(env_id)
 
     def step(states: mjx_safety.State, action: jax.Array) -> tuple[mjx_safety.State, jax.Array]:

@@ -181,6 +181,20 @@ def randomized() -> str:
     return table([f"{result['env'].removeprefix('Safety').removesuffix('-v0')}, limit 25", "Return", "Cost"], rows)
 
 
+def scaling() -> str:
+    """Return how PPO learns with different numbers of worlds, from scaling.json."""
+    path = RESULTS.parent / "scaling.json"
+    if not path.exists():
+        return "Not measured yet: `python benchmarks/scaling.py` does it."
+    rows = sorted(json.loads(path.read_text())["rows"], key=lambda row: row["num_envs"])
+    body = []
+    for row in rows:
+        outcomes = [{"return": gain, "cost": cost} for gain, cost in zip(row["returns"], row["costs"], strict=True)]
+        sizes = [number(row[name]) for name in ("num_envs", "unroll_length", "num_minibatches")]
+        body.append([*sizes, str(len(outcomes)), *(over_seeds(outcomes, what) for what in ("return", "cost"))])
+    return table(["Worlds", "Steps per iteration", "Minibatches", "Seeds", "Return", "Cost"], body)
+
+
 def curves(mine: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Return pictures of the longest trainings."""
     longest = sorted(mine, key=lambda name: (mine[name]["folder"], -mine[name]["summary"]["env_steps"]))

@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "start": engine_tables.start,
     "learning": algorithm_tables.learning,
     "spread": algorithm_tables.spread,
+    "scaling": algorithm_tables.scaling,
     "randomized": algorithm_tables.randomized,
     "throughput-cpu": speed_tables.throughput_cpu,
     "throughput-gpu": speed_tables.throughput_gpu,
