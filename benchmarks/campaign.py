@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import leaderboard
 import learning
 import tyro
 
@@ -109,7 +110,9 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
         flags += ["--total-steps", str(total_steps)]
     _call("train", *flags)
     _call("evaluate", str(folder))
-    return learning.keep(folder, run.name, RESULTS)["evaluation"]["policies"]["mean"]
+    kept = learning.keep(folder, run.name, RESULTS)
+    leaderboard.draw(run.env)
+    return kept["evaluation"]["policies"]["mean"]
 
 
 def _call(program: str, *flags: str) -> None:

@@ -30,6 +30,7 @@ CURVE = (
     "episode_cost",
     "return_estimate",
     "cost_estimate",
+    "cost_rate",
     "multiplier",
     "margin",
     "kl",

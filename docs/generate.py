@@ -20,6 +20,7 @@ import engine_tables
 import environment_pages
 import fault_tables
 import headline
+import leaderboard
 import plain_pages
 import speed_tables
 import tyro
@@ -42,6 +43,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "missed": engine_tables.bars,
     "agreement": engine_tables.agreement,
     "start": engine_tables.start,
+    "leaderboard": leaderboard.leaderboard,
     "learning": algorithm_tables.learning,
     "spread": algorithm_tables.spread,
     "scaling": algorithm_tables.scaling,

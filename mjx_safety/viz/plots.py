@@ -84,7 +84,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     from matplotlib import pyplot
     from matplotlib.ticker import EngFormatter
 
-    shown = [name for name in PANELS if name != "multiplier" or any(_has_multiplier(curve) for curve in curves)]
+    shown = [name for name in PANELS if any(_has(curve, name) for curve in curves)]
     rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
     figure, grid = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=11)
@@ -94,7 +94,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
         group = [curve for curve in curves if curve.label == label]
         colour, seeds = f"C{number % 10}", f" ({len(group)} seeds)" if len(group) > 1 else ""
         for panel, name in zip(axes, shown, strict=True):
-            if name != "multiplier" or any(map(_has_multiplier, group)):
+            if any(_has(curve, name) for curve in group):
                 metric = known_as([row for curve in group for row in curve.rows], name)
                 estimated |= metric != name
                 points = [_points(curve.rows, metric) for curve in group]
@@ -116,8 +116,11 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     pyplot.close(figure)
 
 
-def _has_multiplier(curve: Curve) -> bool:
-    return any((row.get("multiplier") or 0.0) > 0.0 for row in curve.rows)
+def _has(curve: Curve, name: str) -> bool:
+    """Return whether a training has a metric or an estimate of it, and of multipliers one that ever acts."""
+    if name == "multiplier":
+        return any((row.get(name) or 0.0) > 0.0 for row in curve.rows)
+    return any(row.get(known) is not None for row in curve.rows for known in (name, ESTIMATES.get(name, name)))
 
 
 def _points(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:

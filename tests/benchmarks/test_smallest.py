@@ -56,6 +56,7 @@ OF_A_RUN = {"policies": ["--out", "policies"], "randomize": ["--words", "none"]}
 ELSEWHERE = {  # script: why it is not run here
     "fast_scenes": "it compiles `mjx` without its shortcuts, for ten minutes and more",
     "launches": "test_launches",
+    "leaderboard": "`campaign` calls it",
     "learning": "`campaign` calls it",
     "scaling": "it trains for minutes",
     "versions": "it builds whole environments",

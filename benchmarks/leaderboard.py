@@ -1,0 +1,40 @@
+"""Draws the learning curves of the campaign, one picture per environment, with a band over seeds.
+
+    python benchmarks/leaderboard.py      # into benchmarks/results/campaign; `campaign.py` does it after each run
+
+The tables of the page docs/leaderboard.md come from the same files: python docs/generate.py --no-pictures
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mjx_safety.viz import plots
+
+RESULTS = Path(__file__).parent / "results" / "campaign"
+
+
+def draw(env: str) -> Path:
+    """Draw the trainings of one environment, without Safety and without -v0. Returns the picture."""
+    curves = []
+    for path in sorted(RESULTS.glob(f"{env}-*-seed*.json")):
+        result = json.loads(path.read_text())
+        columns = result["curve"]
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        curves.append(plots.Curve(result["run"]["algo"], result["run"]["cost_limit"], rows))
+    picture = RESULTS / f"curves-{env}.png"
+    plots.plot_curves(curves, picture, env)
+    return picture
+
+
+def main() -> None:
+    """Draw all environments that have a result."""
+    names = {path.stem.rpartition("-seed")[0] for path in RESULTS.glob("*-seed*.json")}
+    algos = {json.loads(path.read_text())["run"]["algo"] for path in RESULTS.glob("*-seed*.json")}
+    for env in sorted({name.removesuffix(f"-{algo}") for name in names for algo in algos if name.endswith(f"-{algo}")}):
+        print(draw(env))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The leaderboard: one table and one picture per environment, from benchmarks/results/campaign."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from tabular import table
+
+from mjx_safety.agents import ALGORITHMS
+from mjx_safety.runs import scores
+
+CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "campaign"
+ROOT = "../benchmarks/results/campaign"  # seen from the page
+HEAD = ["Algorithm", "Seeds", "Return", "Cost", "CVaR 90 %", "Over limit", "Return ratio", "Violation", "OmniSafe"]
+
+
+def leaderboard() -> str:
+    """Return a section for each environment that has a result, in the order of their names."""
+    envs: dict[str, dict[str, list[Path]]] = {}
+    for path in sorted(CAMPAIGN.glob("*-seed*.json")):
+        run = json.loads(path.read_text())["run"]
+        envs.setdefault(run["env"], {}).setdefault(run["algo"], []).append(path)
+    return "\n\n".join(section(env, algos) for env, algos in sorted(envs.items()))
+
+
+def section(env: str, algos: dict[str, list[Path]]) -> str:
+    """Return the table and the picture of one environment. algos: results of the seeds of each."""
+    name = env.removeprefix("Safety").removesuffix("-v0")
+    ranked = sorted((Row(env, algo, paths) for algo, paths in algos.items()), key=Row.rank)
+    parts = [f"## {name}", table(HEAD, [row.cells() for row in ranked])]
+    if (CAMPAIGN / f"curves-{name}.png").is_file():
+        parts.append(
+            f"![Return and cost during the trainings on {name}](../benchmarks/results/campaign/curves-{name}.png)"
+        )
+    return "\n\n".join(parts)
+
+
+class Row:
+    """The results of one algorithm in one environment, by the mean action."""
+
+    def __init__(self, env: str, algo: str, paths: list[Path]):
+        self.env, self.algo, self.paths = env, algo, paths
+        results = [json.loads(path.read_text()) for path in paths]
+        self.limit: float = results[0]["run"]["cost_limit"]
+        self.judged: list[dict[str, float]] = [result["evaluation"]["policies"]["mean"] for result in results]
+        normalised: list[dict[str, Any]] = [
+            (result["evaluation"].get("normalised") or {}).get("mean") or {} for result in results
+        ]
+        self.normalised = normalised
+
+    def mean(self, name: str) -> float:
+        """Mean over seeds."""
+        return statistics.mean(policy[name] for policy in self.judged)
+
+    def keeps_limit(self) -> bool:
+        """Whether the 95 % interval of the cost reaches down to the limit."""
+        interval = math.hypot(*(policy["episode_cost_ci95"] for policy in self.judged)) / len(self.judged)
+        return self.mean("episode_cost_mean") - interval <= self.limit
+
+    def rank(self) -> tuple[bool, float]:
+        """Return the place in the order: those that keep the limit, by return, then the others, by cost."""
+        kept = self.keeps_limit()
+        return not kept, -self.mean("episode_return_mean") if kept else self.mean("episode_cost_mean")
+
+    def cells(self) -> list[str]:
+        """Return the cells of the row."""
+        seeds = (
+            f"[{path.stem.rpartition('seed')[2]}](../benchmarks/results/campaign/{path.name})" for path in self.paths
+        )
+        there = scores.published(self.algo, self.env)
+        return [
+            f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md)",
+            ", ".join(seeds),
+            self._spread("episode_return_mean"),
+            self._spread("episode_cost_mean"),
+            f"{self.mean('episode_cost_cvar90'):.0f}",
+            f"{100 * self.mean('over_limit_share'):.0f} %",
+            self._normalised("return_ratio"),
+            self._normalised("violation"),
+            "-" if there is None else f"{there.episode_return:.1f} / {there.episode_cost:.1f}",
+        ]
+
+    def _spread(self, name: str) -> str:
+        values = [policy[name] for policy in self.judged]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.1f}{spread}"
+
+    def _normalised(self, name: str) -> str:
+        values = [scores_of.get(name) for scores_of in self.normalised]
+        known = [value for value in values if value is not None]
+        return f"{statistics.mean(known):.2f}" if known else "-"
