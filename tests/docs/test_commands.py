@@ -174,18 +174,20 @@ def run(words, small_run):
     module, argv = rest[1].removeprefix("mjx_safety."), rest[2:]
     if (module == "render" and not can_draw()) or tuple(words) in TRAINED:
         return
-    if module == "train" and not {"--out", "--resume"} & set(argv):
+    if module == "train" and not {"--out", "--resume", "--resume-or-start"} & set(argv):
         TRAINED.add(tuple(words))
-    if "--out" not in argv or module != "train":
-        provide(argv, small_run)
+    provide(argv, small_run)
     assert importlib.import_module(f"mjx_safety.cli.{module}").main(shrink(module, argv)) == 0, " ".join(words)
     jax.clear_caches()
 
 
+MAKES_ITS_FOLDER = ("--out", "--resume-or-start")
+
+
 def provide(argv, small_run):
     """Where a command asks for a run folder that nobody has made, put a copy there."""
-    for path in filter(RUN.fullmatch, argv):
-        if not os.path.exists(path):
+    for flag, path in zip(["", *argv], argv, strict=False):
+        if RUN.fullmatch(path) and flag not in MAKES_ITS_FOLDER and not os.path.exists(path):
             shutil.copytree(small_run, path)
 
 
