@@ -17,7 +17,7 @@ from mjx_safety.cli import common
 from mjx_safety.runs import run_folder, sweeps
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--hidden-sizes", "8", "--cost-limit", "3"]
-SAC = ["--batch-size", "16", "--random-steps", "100", "--replay-capacity", "150"]
+OFF_POLICY = ["--batch-size", "16", "--random-steps", "100", "--replay-capacity", "150"]
 ITERATIONS, STOP = 20, 9
 FAST = ("cpo",)  # others: PPO-Lagrangian and a group in test_train.py, SAC in test_sac.py
 
@@ -37,8 +37,8 @@ def assert_same_bits(a, b):
 
 
 def options_of(algo, *flags):
-    num = [] if algo == "sac-lag" else ["--num-minibatches", "2"]
-    return common.parse([*FLAGS, "--algo", algo, *(SAC if algo == "sac-lag" else []), *num, *flags])
+    own = OFF_POLICY if ALGORITHMS[algo].is_off_policy else ["--num-minibatches", "2"]
+    return common.parse([*FLAGS, "--algo", algo, *own, *flags])
 
 
 @pytest.mark.parametrize(
