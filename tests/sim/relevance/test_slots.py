@@ -133,19 +133,16 @@ def test_the_robot_alone_makes_no_difference_in_c(env_id):
     @jax.jit
     def advance(states, key):
         actions = jax.random.uniform(key, (num, fast.action_size), minval=-1, maxval=1).at[:, 0].add(0.7)
-        rounded = states.replace(data=states.data.replace(qvel=states.data.qvel * (1.0 + 2e-7)))  # by a float32
-        worlds = ((fast, states), (whole, states), (whole, rounded))
-        return tuple(jax.vmap(env.step)(start, actions) for env, start in worlds)
+        return tuple(jax.vmap(env.step)(states, actions) for env in (fast, whole))
 
     alone = 0
     for index in range(100):
         alone += num - int(jnp.sum(jax.vmap(lambda d: fast.physics.nearby.needs_objects(d, fast.dt, 0.0))(states.data)))
-        states, expected, rounded = advance(states, jax.random.fold_in(key, index))
+        states, expected = advance(states, jax.random.fold_in(key, index))
         # The unstable servo that turns the Point multiplies rounding by five in a physics step, C's as well.
         np.testing.assert_allclose(states.data.qpos, expected.data.qpos, atol=1e-4)
         assert np.quantile(np.abs(states.data.qpos - expected.data.qpos), 0.99) < 2e-6
-        by_rounding = np.abs(rounded.obs - expected.obs)  # accelerations by up to some m/s^2
-        assert np.all(np.abs(states.obs - expected.obs) < 0.05 + 5.0 * by_rounding)  # rounding happens more than once
+        np.testing.assert_allclose(states.obs, expected.obs, atol=0.3)  # accelerations, m/s^2
         assert np.quantile(np.abs(states.obs - expected.obs), 0.99) < 1e-4
         np.testing.assert_array_equal(states.costs > 0, expected.costs > 0)
     assert 0 < alone < 100 * num
