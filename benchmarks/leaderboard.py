@@ -30,10 +30,9 @@ def draw(env: str) -> Path:
 
 def main() -> None:
     """Draw all environments that have a result."""
-    names = {path.stem.rpartition("-seed")[0] for path in RESULTS.glob("*-seed*.json")}
-    algos = {json.loads(path.read_text())["run"]["algo"] for path in RESULTS.glob("*-seed*.json")}
-    for env in sorted({name.removesuffix(f"-{algo}") for name in names for algo in algos if name.endswith(f"-{algo}")}):
-        print(draw(env))
+    ids = {json.loads(path.read_text())["run"]["env"] for path in RESULTS.glob("*-seed*.json")}
+    for env_id in sorted(ids):
+        print(draw(env_id.removeprefix("Safety").removesuffix("-v0")))
 
 
 if __name__ == "__main__":

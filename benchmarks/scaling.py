@@ -1,4 +1,4 @@
-"""Trains PPO with different numbers of worlds and equal total steps, to show that the defaults fit all of them.
+"""Trains PPO with different numbers of worlds and equal total steps, to see how well the defaults fit.
 
     python benchmarks/scaling.py --json benchmarks/results/scaling.json
 

@@ -47,10 +47,9 @@ class Row:
         results = [json.loads(path.read_text()) for path in paths]
         self.limit: float = results[0]["run"]["cost_limit"]
         self.judged: list[dict[str, float]] = [result["evaluation"]["policies"]["mean"] for result in results]
-        normalised: list[dict[str, Any]] = [
+        self.normalised: list[dict[str, Any]] = [
             (result["evaluation"].get("normalised") or {}).get("mean") or {} for result in results
         ]
-        self.normalised = normalised
 
     def mean(self, name: str) -> float:
         """Mean over seeds."""
