@@ -4,7 +4,8 @@
 
 Each call of the compiled loop runs whole iterations of PPO-Lagrangian on SafetyPointGoal1-v0. The worlds also count
 their costs in whole numbers on the device. In the end, the costs of all steps must be those of the episodes that ended
-and of those that are open. A million steps of a fast environment tell nothing about memory, so take 1e8.
+and of those that are open. A million steps of a fast environment tell nothing about memory, so take 1e8. The mean
+action of the policy is then judged in fresh episodes.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import tyro
 from flax import struct
 
 import mjx_safety
-from mjx_safety.agents import init, iterate
-from mjx_safety.runs.training_options import default_options
+from mjx_safety.agents import Algorithm, TrainState, evaluate, init, iterate, summarise
+from mjx_safety.runs.training_options import RunFlags, default_options
 
 PAGE = 4096  # bytes of /proc/self/statm
 SETTLED = 0.2  # share of the run after which memory must not grow any more
 GROWTH = 0.02  # share by which it may grow from then on
+EPISODES = 256  # that judge the policy
+JUDGED = ("episode_return_mean", "episode_return_ci95", "episode_cost_mean", "episode_cost_ci95", "over_limit_share")
 WORDS = 2**20  # unit of the counters' high words, since a sum in int32 ends at 2e9
 
 
@@ -134,6 +137,15 @@ def grows(samples: list[dict[str, Any]], name: str) -> float:
     return float(np.mean(values[-part:]) / np.mean(values[:part]) - 1.0)
 
 
+def judge(args: Args, algorithm: Algorithm, state: TrainState) -> dict[str, float]:
+    """Return and cost of the mean action in fresh episodes."""
+    venv = mjx_safety.vectorize(mjx_safety.make(args.env, physics=args.physics), EPISODES)
+    run_episodes = jax.jit(partial(evaluate, venv, algorithm, sampled=False))
+    episodes = run_episodes(state.params, state.normaliser, jax.random.key(args.seed + 1))
+    summary = summarise(episodes, RunFlags.cost_limit)
+    return {name: summary[name] for name in JUDGED}
+
+
 def run(args: Args) -> dict[str, Any]:
     """Train, look at the memory, and add up."""
     options = default_options("ppo-lag", args.num_envs, int(args.num_steps))
@@ -171,6 +183,8 @@ def run(args: Args) -> dict[str, Any]:
         "cost_that_is_lost": totals["cost"] - totals["ended_cost"] - is_open,
         "steps_that_are_lost": iterations * per_iteration - totals["ended_steps"] - open_steps,
         "looks_with_metrics_that_are_not_finite": not_finite,
+        "unroll_length": options.train.unroll_length,
+        "evaluation": judge(args, algorithm, state),
         "growth": {name: grows(samples, name) for name in ("process", "device") if name in samples[-1]},
         "samples": samples,
     }

@@ -55,6 +55,7 @@ MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a
 USUAL_ITERATIONS = 610  # of 1e7 steps
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
+LONG_UNROLL = 64  # steps; many worlds take unrolls up to this length where enough iterations remain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,8 +239,9 @@ def default_options(
     """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
 
     An iteration takes `SAMPLES` steps of all worlds together, whatever their number, and a gradient step `MINIBATCH` of
-    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`. In longer runs than usual the multipliers follow more slowly,
-    so that the task is learned first.
+    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`. Many worlds then have short unrolls, which learn badly. In
+    long trainings they get longer ones, as long as `USUAL_ITERATIONS` remain. With more iterations than these, the
+    multipliers follow more slowly, so that the task is learned first.
     """
     choice = choose_algorithm(algo)
     worlds = 4096 if on_accelerator() and not choice.is_off_policy else 256
@@ -247,6 +249,8 @@ def default_options(
     run = RunFlags(algo=algo, num_envs=num_envs or worlds, total_steps=total_steps or length)
     steps = OFF_POLICY_SAMPLES if choice.is_off_policy else SAMPLES
     unroll = min(max(steps // run.num_envs, MIN_UNROLL), MAX_UNROLL)
+    if not choice.is_off_policy:
+        unroll = max(unroll, min(run.total_steps // (run.num_envs * USUAL_ITERATIONS), LONG_UNROLL))
     train = choice.train_config(unroll_length=unroll_length or unroll)
     samples = run.num_envs * train.unroll_length
     config: Any = choice.config()

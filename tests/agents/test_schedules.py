@@ -55,5 +55,22 @@ def test_the_defaults_follow_the_length_of_the_training(total_steps, pace):
     assert rate == pytest.approx(pace, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("num_envs", "total_steps", "unroll_length"),
+    [
+        (256, 10_000_000, 64),
+        (256, 1_000_000_000, 64),
+        (4096, 10_000_000, 4),
+        (4096, 100_000_000, 40),
+        (4096, 1_000_000_000, 64),
+        (65_536, 1_000_000_000, 25),
+    ],
+)
+def test_many_worlds_take_longer_unrolls_where_the_training_is_long(num_envs, total_steps, unroll_length):
+    options = default_options("ppo-lag", num_envs, total_steps)
+    assert options.train.unroll_length == unroll_length
+    assert options.train.num_iterations >= 600.0
+
+
 def test_off_policy_algorithms_have_no_schedule():
     assert not hasattr(default_options("sac-lag").train, "num_iterations")
