@@ -36,7 +36,7 @@ MAIN = ("ppo-lag", "ppo-pid", "trpo-lag", "cpo")
 TIERS = {  # environments, algorithms, number of seeds
     1: ((POINT, ("ppo", "trpo", *MAIN, "focops"), 5), (CAR, MAIN, 3)),
     2: (
-        (POINT, ("cup", "p3o", "ipo", "pcpo", "crpo", "sac-lag"), 3),
+        (POINT, ("cup", "p3o", "ipo", "pcpo", "crpo", "ppo-early", "trpo-early", "sac-lag"), 3),
         (MORE_POINT, MAIN, 3),
         (MORE_CAR, MAIN, 3),
     ),
@@ -110,6 +110,8 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
         flags += ["--total-steps", str(total_steps)]
     _call("train", *flags)
     _call("evaluate", str(folder))
+    if run.algo.endswith("-early"):
+        _call("evaluate", str(folder), "--end-at-limit")
     kept = learning.keep(folder, run.name, RESULTS)
     leaderboard.draw(run.env)
     return kept["evaluation"]["policies"]["mean"]

@@ -23,6 +23,7 @@ import tyro
 from mjx_safety.viz.plots import known_as, last_tenth
 
 RESULTS = Path(__file__).parent / "results" / "learning"
+ENDED = "evaluation-end-at-limit.json"
 POINTS = 200  # kept points of the curve
 CURVE = (
     "env_steps",
@@ -70,23 +71,30 @@ def _without_paths(command: list[str]) -> str:
     return shlex.join(["python", "-m", f"mjx_safety.{Path(command[1]).stem}", *command[2:]])
 
 
+def _evaluation(path: Path) -> dict[str, Any]:
+    judged = json.loads(path.read_text())
+    if "machine" in judged:
+        judged["machine"]["command"] = _without_paths(judged["machine"]["command"])
+    return judged
+
+
 def keep(run: Path, name: str, folder: Path = RESULTS) -> dict[str, Any]:
     """Write the results of a run folder to name.json and name.png. Returns them."""
     config = json.loads((run / "config.json").read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
     evaluations = sorted(run.glob("evaluation*.json"))  # on the engine of the training, or else on another
+    ended = run / ENDED
     command = _without_paths(config["machine"].pop("command"))
     for machine in config.get("resumed", []):
         machine["command"] = _without_paths(machine["command"])
-    judged = json.loads(evaluations[-1].read_text()) if evaluations else None  # "." sorts after "-"
-    if judged and "machine" in judged:
-        judged["machine"]["command"] = _without_paths(judged["machine"]["command"])
+    judged = _evaluation(evaluations[-1]) if evaluations else None  # "." sorts after "-"
     result = {
         **config,
         "command": command,
         "summary": summarise(rows),
         "evaluation": judged,
+        **({"evaluation_of_episodes_that_end_at_the_limit": _evaluation(ended)} if ended.exists() else {}),
         "curve": {column: [_short(row.get(column)) for row in thinned] for column in CURVE},
     }
     folder.mkdir(parents=True, exist_ok=True)

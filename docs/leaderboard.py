@@ -15,6 +15,7 @@ from mjx_safety.runs import scores
 
 CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "campaign"
 ROOT = "../benchmarks/results/campaign"  # seen from the page
+ENDED = "evaluation_of_episodes_that_end_at_the_limit"
 HEAD = ["Algorithm", "Seeds", "Return", "Cost", "CVaR 90 %", "Over limit", "Return ratio", "Violation", "OmniSafe"]
 
 
@@ -30,7 +31,9 @@ def leaderboard() -> str:
 def section(env: str, algos: dict[str, list[Path]]) -> str:
     """Return the table and the picture of one environment. algos: results of the seeds of each."""
     name = env.removeprefix("Safety").removesuffix("-v0")
-    ranked = sorted((Row(env, algo, paths) for algo, paths in algos.items()), key=Row.rank)
+    rows = [Row(env, algo, paths) for algo, paths in algos.items()]
+    rows += [Row(env, algo, paths, ENDED) for algo, paths in algos.items() if ALGORITHMS[algo].ends_at_limit]
+    ranked = sorted(rows, key=Row.rank)
     parts = [f"## {name}", table(HEAD, [row.cells() for row in ranked])]
     if (CAMPAIGN / f"curves-{name}.png").is_file():
         parts.append(
@@ -40,15 +43,18 @@ def section(env: str, algos: dict[str, list[Path]]) -> str:
 
 
 class Row:
-    """The results of one algorithm in one environment, by the mean action."""
+    """The results of one algorithm in one environment, by the mean action.
 
-    def __init__(self, env: str, algo: str, paths: list[Path]):
-        self.env, self.algo, self.paths = env, algo, paths
+    evaluation: in whole episodes, or in episodes that end at the limit (`ENDED`).
+    """
+
+    def __init__(self, env: str, algo: str, paths: list[Path], evaluation: str = "evaluation"):
+        self.env, self.algo, self.paths, self.is_ended = env, algo, paths, evaluation == ENDED
         results = [json.loads(path.read_text()) for path in paths]
         self.limit: float = results[0]["run"]["cost_limit"]
-        self.judged: list[dict[str, float]] = [result["evaluation"]["policies"]["mean"] for result in results]
+        self.judged: list[dict[str, float]] = [result[evaluation]["policies"]["mean"] for result in results]
         self.normalised: list[dict[str, Any]] = [
-            (result["evaluation"].get("normalised") or {}).get("mean") or {} for result in results
+            (result[evaluation].get("normalised") or {}).get("mean") or {} for result in results
         ]
 
     def mean(self, name: str) -> float:
@@ -70,9 +76,10 @@ class Row:
         seeds = (
             f"[{path.stem.rpartition('seed')[2]}](../benchmarks/results/campaign/{path.name})" for path in self.paths
         )
-        there = scores.published(self.algo, self.env)
+        comparable = self.is_ended or not ALGORITHMS[self.algo].ends_at_limit
+        there = scores.published(self.algo, self.env) if comparable else None
         return [
-            f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md)",
+            f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md){', ended at the limit' * self.is_ended}",
             ", ".join(seeds),
             self._spread("episode_return_mean"),
             self._spread("episode_cost_mean"),

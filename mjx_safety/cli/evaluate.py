@@ -46,7 +46,7 @@ FUNCTION = "function"  # the way of a policy that is not ours
 WIDTH = 180  # columns of text without a terminal
 
 Result = dict[str, Any]  # the content of evaluation.json
-Worlds = tuple[str, str, tuple[str, ...]]  # id, engine, words of --randomize
+Worlds = tuple[str, str, tuple[str, ...], float | None]  # id, engine, words of --randomize, cost that ends an episode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Flags:
     """Evaluate policies over whole episodes on fresh layouts, and show the training cost.
 
     The numbers of a run go to its evaluation.json, or to evaluation-<physics>.json for another engine than in training.
-    With --randomize, the name ends in -randomize.
+    With --randomize the name ends in -randomize, with --end-at-limit in -end-at-limit.
     Several runs are also averaged over seeds, and over the tasks of Safety Gym's SG6, SG18 and other subsets.
     """
 
@@ -66,6 +66,8 @@ class Flags:
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU. A named engine is compared with the training's."""
     randomize: tuple[str, ...] = ()
     """Dynamics of the worlds, on top of those of the training, such as mass=0.5,1.5; none: the model as it is."""
+    end_at_limit: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End episodes once their cost reaches the cost limit, as in training of ppo-early and in its published results."""
     policy: str = "both"
     """Act by the mean, sampled as in training, or both. Or judge package.module:function or an .onnx file, not runs."""
     env: str = ""
@@ -122,24 +124,40 @@ def evaluation_key(seed: int) -> jax.Array:
 class Evaluator:
     """Compiles one program for all policies of the same shape, and for both ways to act."""
 
-    def __init__(self, num_episodes: int, seed: int, trust: bool = False, randomize: Sequence[str] = ()):
-        """trust: import the environments of runs that name package.module:factory; randomize: see `Flags`."""
+    def __init__(
+        self,
+        num_episodes: int,
+        seed: int,
+        trust: bool = False,
+        randomize: Sequence[str] = (),
+        ends_at_limit: bool = False,
+        cost_limit: float | None = None,
+    ):
+        """trust: import the environments of runs that name package.module:factory; the others: see `Flags`."""
         self.num_episodes: int = num_episodes
         self.seed: int = seed
         self.trust: bool = trust
         self.randomize: tuple[str, ...] = tuple(randomize)
+        self.ends_at_limit: bool = ends_at_limit
+        self.cost_limit: float | None = cost_limit
         self._venvs: dict[Worlds, VecEnv[Any]] = {}
         self._programs: dict[tuple[Worlds, float | None], Any] = {}
 
     def venv(self, run: Mapping[str, Any], engine: str) -> VecEnv[Any]:
-        """Worlds for one episode each. Episodes never end by their cost. run: the flags of a training."""
-        name = env_id, engine, words = self._worlds_of(run, engine)
+        """Worlds for one episode each. run: the flags of a training."""
+        name = env_id, engine, words, budget = self._worlds_of(run, engine)
         if name not in self._venvs:
-            self._venvs[name] = vectorize(common.build_env(env_id, engine, randomize=words), self.num_episodes)
+            env = common.build_env(env_id, engine, randomize=words)
+            self._venvs[name] = vectorize(env, self.num_episodes, cost_budget=budget)
         return self._venvs[name]
 
+    def limit(self, run: Mapping[str, Any]) -> float:
+        """Cost limit of the report. run: the flags of a training."""
+        return float(run["cost_limit"]) if self.cost_limit is None else self.cost_limit
+
     def _worlds_of(self, run: Mapping[str, Any], engine: str) -> Worlds:
-        return run["env"], engine, (*run.get("randomize", ()), *self.randomize)
+        budget = self.limit(run) if self.ends_at_limit else None
+        return run["env"], engine, (*run.get("randomize", ()), *self.randomize), budget
 
     def worlds(self, run: Mapping[str, Any], engine: str) -> Any:
         """Worlds as an algorithm sees them. run: the flags of its training."""
@@ -192,7 +210,7 @@ class Evaluator:
         return Trained(source, None, {"run": run}, None, None, function, [])
 
     def run(self, trained: Trained, engine: str, ways: Sequence[str]) -> dict[str, Episodes]:
-        """Run whole episodes, in the same worlds for each way to act and each engine."""
+        """Run episodes, in the same worlds for each way to act and each engine."""
         venv, key = self.worlds(trained.run, engine), evaluation_key(self.seed)
         limit = float(trained.run["cost_limit"]) if isinstance(venv, BudgetWorlds) else None
         name = self._worlds_of(trained.run, engine), limit
@@ -206,15 +224,10 @@ class Evaluator:
             self._programs[name] = jax.jit(partial(_run_actor, venv))
         return {way: jax.device_get(self._programs[name](trained.actor, key, way == "sampled")) for way in ways}
 
-    def judge(
-        self, trained: Trained, engine: str, ways: Sequence[str], compares: bool, cost_limit: float | None = None
-    ) -> Result:
-        """Evaluate one policy. compares: also evaluate it on its own engine, and report the differences.
-
-        cost_limit: of the report; None: that of the training.
-        """
+    def judge(self, trained: Trained, engine: str, ways: Sequence[str], compares: bool) -> Result:
+        """Evaluate one policy. compares: also evaluate it on its own engine, and report the differences."""
         flags = trained.run
-        limit = flags["cost_limit"] if cost_limit is None else cost_limit
+        limit = self.limit(flags)
         limits = training_options.parse_limits(flags["cost_limits"])
         venv = self.venv(flags, engine)
         describe = partial(summarise, cost_limit=limit, cost_names=venv.cost_names, cost_limits=limits)
@@ -234,6 +247,7 @@ class Evaluator:
             "trained_with": trained.engine,
             "physics": engine,
             "trained_in_episodes_that_end_at_the_limit": choice is not None and choice.ends_at_limit,
+            "episodes_end_at_the_limit": self.ends_at_limit,
             "layouts": "fixed" if getattr(config, "layouts", "") == "fixed" else "fresh",
             "randomize": _plain(getattr(config, "randomize", None)),
             "evaluation_seed": self.seed,
@@ -283,7 +297,9 @@ def _main(argv: Sequence[str]) -> None:
     names = _check(flags)
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
-    evaluator = Evaluator(flags.episodes, flags.seed, flags.trust, flags.randomize)
+    evaluator = Evaluator(
+        flags.episodes, flags.seed, flags.trust, flags.randomize, flags.end_at_limit, flags.cost_limit
+    )
     if flags.policy in WAYS:
         trained = [evaluator.load(name, engine) for name in names]
     else:
@@ -294,13 +310,14 @@ def _main(argv: Sequence[str]) -> None:
     for number, run in enumerate(trained, 1):
         news.print(f"Evaluating {run.name} ({number} of {len(trained)}) ...", highlight=False, soft_wrap=True)
         compares = flags.physics != "auto" and run.engine not in (engine, None)
-        result = evaluator.judge(run, engine, flags.ways, compares, flags.cost_limit)
+        result = evaluator.judge(run, engine, flags.ways, compares)
         result = _finite(result | {"machine": machine})
         if run.path is not None:
             parts = [
                 "evaluation",
                 *([] if run.engine == engine else [engine]),
                 *(["randomize"] if flags.randomize else []),
+                *(["end-at-limit"] if flags.end_at_limit else []),
             ]
             file = run.path / f"{'-'.join(parts)}.json"
             files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -342,6 +359,8 @@ def _check(flags: Flags) -> list[str]:
     errors.at_most("--episodes", flags.episodes)
     if flags.cost_limit is not None and not flags.cost_limit >= 0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
+    if flags.end_at_limit and flags.cost_limit == 0:
+        raise UsageError("--end-at-limit with --cost-limit 0 ends each episode at once; the limit must be above 0")
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
     names = []

@@ -312,10 +312,12 @@ def notes(results: Sequence[dict[str, Any]]) -> list[str]:
         if result.get("randomize"):
             drawn = ", ".join(f"{name} {value}" for name, value in result["randomize"].items())
             lines.append(f"The worlds differ: {drawn}.")
-        if result["trained_in_episodes_that_end_at_the_limit"]:
+        if result["episodes_end_at_the_limit"]:
+            lines.append("The evaluated episodes end once their cost reaches the limit.")
+        elif result["trained_in_episodes_that_end_at_the_limit"]:
             lines.append(
                 f"{result['algo']} trains in episodes that end once their cost reaches the limit, and its training's "
-                "returns and costs are of those; the evaluation runs whole episodes."
+                "returns and costs are of those; the evaluation runs whole episodes, without --end-at-limit."
             )
         if result["cost_limits"]:
             limits = ", ".join(f"{name} {limit:g}" for name, limit in result["cost_limits"].items())

@@ -284,6 +284,22 @@ def test_several_runs_and_groups(tmp_path, build, capsys):
         assert expected in narrow
 
 
+def test_episodes_that_end_at_the_limit(tmp_path, build, capsys):
+    make_run(tmp_path / "early", "--algo", "ppo-early", "--cost-limit", "5", costs=())
+    whole = ask(capsys, tmp_path / "early")["policies"]["mean"]
+    found = ask(capsys, tmp_path / "early", "--end-at-limit")
+    ended = found["policies"]["mean"]
+    assert found["episodes_end_at_the_limit"]
+    assert whole["episode_length_mean"] == 20.0 and whole["episode_cost_mean"] > 6.0
+    assert ended["episode_length_mean"] < 20.0 and 5.0 <= ended["episode_cost_mean"] <= 6.0  # a step costs at most 1
+    kept = json.loads((tmp_path / "early" / "evaluation-end-at-limit.json").read_text())
+    assert kept["policies"]["mean"] == ended
+    assert not json.loads((tmp_path / "early" / "evaluation.json").read_text())["episodes_end_at_the_limit"]
+
+    assert command.main([str(tmp_path / "early"), "--end-at-limit", "--cost-limit", "0"]) == 2
+    assert "--cost-limit 0 ends each episode at once" in capsys.readouterr().err
+
+
 def test_limits_for_sources(tmp_path, build, capsys):
     flags = ["--algo", "ppo-lag", "--cost-limits", "probe=3", "--env", "Mine-v0"]
     make_run(tmp_path / "run", *flags, costs=(4.0, -1.0))
