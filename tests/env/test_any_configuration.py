@@ -10,7 +10,7 @@ import pytest
 
 hypothesis = pytest.importorskip("hypothesis")
 
-from hypothesis import HealthCheck, Phase, event, given, settings  # noqa: E402
+from hypothesis import HealthCheck, Phase, event, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 import mjx_safety  # noqa: E402
@@ -38,6 +38,7 @@ from mjx_safety import (  # noqa: E402
 )
 
 STEPS = 50
+PARTS = 50  # of the 500 configurations, for processes side by side
 FILES = Path(tempfile.mkdtemp(prefix="robots"))  # of robots that are drawn
 
 XML = """<mujoco><option timestep="{timestep}" integrator="{integrator}"/>
@@ -160,7 +161,7 @@ NAMED = (
 )
 
 
-def check(data, seed):
+def check(data, number):
     """Draw a configuration; step it with every object in the solver, and each state again by the fast choice."""
     try:
         config = data.draw(configurations())
@@ -170,7 +171,7 @@ def check(data, seed):
         event("refused")
         return
     event("stepped")
-    key, action_key = jax.random.split(jax.random.key(seed))
+    key, action_key = jax.random.split(jax.random.key(number))
     held = jax.random.uniform(action_key, (STEPS // 10, fast.action_size), minval=-1.0, maxval=1.0)
     actions = jnp.repeat(held, 10, axis=0)
 
@@ -204,13 +205,19 @@ SOME = {
 
 
 @settings(max_examples=2, derandomize=True, **SOME)
-@given(data=st.data(), seed=st.integers(0, 2**31 - 1))
-def test_a_few_configurations(data, seed):
-    check(data, seed)
+@given(data=st.data(), number=st.integers(0, 2**31 - 1))
+def test_a_few_configurations(data, number):
+    check(data, number)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, **SOME)
-@given(data=st.data(), seed=st.integers(0, 2**31 - 1))
-def test_many_configurations(data, seed):
-    check(data, seed)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_configurations(part):
+    @seed(part)
+    @settings(max_examples=500 // PARTS, **SOME)
+    @given(data=st.data(), number=st.integers(0, 2**31 - 1))
+    def check_some(data, number):
+        check(data, number)
+
+    check_some()
+    jax.clear_caches()
