@@ -1,4 +1,4 @@
-"""Safety Gym for accelerators: pure functional environments with costs on MuJoCo MJX, and safe-RL agents."""
+"""Safety Gym in JAX: environments with rewards and costs as pure functions on MuJoCo, and safe-RL agents."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from mjx_safety.runs.policy import Policy
 class Flags:
     """Learn a policy from recorded episodes, without an environment, by behaviour cloning.
 
-    It imitates the episodes whose cost is within the limit, and of these those with the highest returns. The result is
-    an .npz file that `evaluate`, `render`, `export` and `load_policy` take.
+    It imitates the episodes with the highest returns among those within the cost limit. The result is an .npz file that
+    `evaluate`, `render`, `export` and `load_policy` take.
     """
 
     data: tyro.conf.Positional[str]

@@ -43,7 +43,7 @@ ActFn = Callable[[np.ndarray, float, float], np.ndarray]  # obs [O], forward, le
 class Flags:
     """Drive the robot of an environment with the arrow keys. Enter draws a new layout.
 
-    A policy drives by itself, and any robot. The arrow keys take over while they are held.
+    A policy can drive any robot. The arrow keys take over while they are held.
     """
 
     env: tyro.conf.Positional[str] = "SafetyPointGoal1-v0"

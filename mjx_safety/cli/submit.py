@@ -42,11 +42,11 @@ class Flags:
     memory_gb: int = 0
     """Memory of each job, in GB; 0: the cluster's default."""
     minutes: int = 24 * 60
-    """Time limit of each job. On SLURM it is requeued then."""
+    """Time limit of each job. SLURM requeues a job that reaches it."""
     partition: str = ""
     """Partition of SLURM."""
     at_once: int = 0
-    """Most jobs that run at once; 0: no limit."""
+    """Largest number of jobs at once; 0: no limit."""
     wait: bool = False
     """Wait for the jobs of SLURM. Local jobs are always waited for."""
 

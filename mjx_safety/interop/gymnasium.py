@@ -52,8 +52,8 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     Made by itself, it truncates after `episode_length` steps. Made by `gymnasium.make`, it leaves that to Gymnasium's
     `TimeLimit`, which `max_episode_steps` sets. `episode_length` may shorten the limit there.
 
-    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment. `state` is where it
-    is: an immutable value, so keep it, and set it again to go back. Copies and pickles go on from the same state.
+    `reset(options={"snapshot": ...})` starts from a `Snapshot`. `world` is the pure environment. `state` is its current
+    state, an immutable value: keep it, and assign it again to go back. Copies and pickles continue from this state.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - as Gymnasium declares it

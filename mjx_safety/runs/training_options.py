@@ -73,9 +73,9 @@ class RunFlags:
     cost_limit: float = 25.0
     """Limit of the mean cost of an episode (undiscounted sum)."""
     cost_limits: tuple[str, ...] = ()
-    """Instead, a limit and a multiplier per source of cost, in costly steps: hazards=20 vases_contact=5."""
+    """Instead of --cost-limit: a limit per source of cost, in costly steps, such as hazards=20 vases_contact=5."""
     risk_level: float = 0.0
-    """Limit the CVaR, the mean cost of the worst 1 - LEVEL of the episodes; 0: the mean of all. PPO, TRPO: lag, pid."""
+    """Limit the mean cost of the worst 1 - LEVEL of episodes (CVaR); 0: of all. Only PPO, TRPO with a multiplier."""
     seed: int = 0
     """Seed of all random numbers."""
     num_seeds: int = 1
@@ -89,25 +89,25 @@ class RunFlags:
     out: Path | None = None
     """Run folder; by default runs/<env>-<algo>-seed<seed>-<date>."""
     init_from: Path | None = None
-    """Start with networks and normaliser of this run, also of another level or task with equal observation size."""
+    """Start with the networks and the normaliser of this run. Its observation and action sizes must be the same."""
     keep_policies: bool = False
     """Also keep the policy of every checkpoint, in policies/ of the run folder, for `record`."""
     loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Also log to wandb, mlflow or both, beside TensorBoard and metrics.jsonl."""
     num_devices: int = 1
-    """Devices for the worlds, of all processes together; 0: all devices. Not with mujoco."""
+    """Number of devices for the worlds, over all processes; 0: all devices. Only with mjx."""
     coordinator: str = ""
-    """For several processes or hosts: host:port of the first; auto: what SLURM, Open MPI or Kubernetes say."""
+    """For several processes or hosts: host:port of the first; auto: read it from SLURM, Open MPI or Kubernetes."""
     num_processes: int = 1
     """Number of processes that train together."""
     process_id: int = 0
     """Index of this process, from 0 on. Only process 0 writes."""
     resume: Path | None = None
-    """Continue this run folder. Only --total-steps may be given too."""
+    """Continue this run folder. Its settings stay, and only --total-steps can change."""
     keep_blow_ups: bool = False
     """Keep the newest step whose physics was not finite, in blow_ups/ of the run folder, so that you can repeat it."""
     save_every: float | None = None
-    """Seconds between checkpoints; by default 60, and more where saving takes long. The first iteration is saved."""
+    """Seconds between checkpoints; by default 60, or more if saving is slow. The first iteration is always saved."""
     resume_or_start: Path | None = None
     """Continue this run folder if it has a checkpoint, else start there: for jobs that a scheduler repeats."""
     compilation_cache: bool = True

@@ -20,11 +20,11 @@ class Randomize:
     mass: Range = AS_IT_IS
     """Smallest and largest factor on mass and inertia, drawn for each body of the robot and each kind that moves."""
     friction: Range = AS_IT_IS
-    """The same on the friction of all contacts, drawn once."""
+    """Smallest and largest factor on the friction of all contacts, drawn once per world."""
     gain: Range = AS_IT_IS
-    """The same on the force of an actuator and its limits, drawn for each actuator."""
+    """Smallest and largest factor on the force of an actuator and its limits, drawn for each actuator."""
     damping: Range = AS_IT_IS
-    """The same on the damping of a joint, drawn for each joint of the robot."""
+    """Smallest and largest factor on the damping of a joint, drawn for each joint of the robot."""
     sensor_noise: float = static(default=0.0)
     """Standard deviation of the noise on each number of the robot's sensors, in the units of the observation."""
     observed: bool = False

@@ -1,4 +1,4 @@
-"""MuJoCo's warnings of a blow-up, which the environment handles: they shall not fill the user's folder with a log."""
+"""Silences MuJoCo's warnings of a blow-up, so that no log fills the user's folder. The environment handles blow-ups."""
 
 from __future__ import annotations
 

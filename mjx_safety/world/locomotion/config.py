@@ -59,9 +59,9 @@ class LocomotionConfig:
     healthy_reward: float = 0.0
     """Reward of every step, including the last."""
     healthy_height: Range = ANYTHING
-    """Of the root, in m; the episode terminates outside of any healthy range."""
+    """Healthy height of the root, in m; the episode terminates outside of any healthy range."""
     healthy_angle: Range = ANYTHING
-    """Of a root that moves in the vertical plane, in rad."""
+    """Healthy tilt of a root that moves in the vertical plane, in rad."""
     healthy_state: float = static(default=math.inf)
     """Bound of velocities, and of coordinates except those on the floor."""
     reward_exception: float = -10.0
