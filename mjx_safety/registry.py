@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import jax
 
@@ -89,6 +89,12 @@ def other_ids() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*registered, *(plugin.name for plugin in entry_points(group="mjx_safety.envs"))]))
 
 
+@overload
+def make(env: EnvConfig, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Env: ...
+@overload
+def make(env: LocomotionConfig, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> LocomotionEnv: ...
+@overload
+def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> AbstractEnv: ...
 def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **overrides: Any) -> Any:
     """Build an environment.
 

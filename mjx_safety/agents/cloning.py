@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mjx_safety.agents import actor, running_stats
+from mjx_safety.agents import running_stats
 from mjx_safety.agents.networks import MAX_LOG_STD, MIN_LOG_STD, make_networks
 from mjx_safety.agents.types import Actor
 
@@ -50,8 +50,3 @@ def clone(config: CloningConfig, obs: jax.Array, action: jax.Array, key: jax.Arr
     left = jnp.sqrt(jnp.mean(errors(params, jnp.arange(min(obs.shape[0], 100_000))), axis=0))
     log_std = jnp.clip(jnp.log(jnp.maximum(left, jnp.exp(MIN_LOG_STD))), MIN_LOG_STD, MAX_LOG_STD)
     return networks.actor(params | {"log_std": log_std}, normaliser), losses
-
-
-def mean_error(agent: Actor, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """Mean squared error [] of the mean action on steps [M]."""
-    return jnp.mean(jnp.square(actor.act(agent, obs) - action))

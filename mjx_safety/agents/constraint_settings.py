@@ -42,7 +42,7 @@ class MarginSettings:
     """Settings of the margin below the limit."""
 
     margin_learning_rate: float = 0.02
-    """Growth of the margin per unit of violation and iteration; 0: the paper."""
+    """Growth of the margin per unit of violation and iteration; 0: no margin, as in the paper."""
     margin_max: float = 3.0
     """Cap of the margin, in units of the limit."""
 

@@ -24,7 +24,7 @@ class ActorCriticConfig:
     num_minibatches: int = struct.field(pytree_node=False, default=16)
     """Gradient steps per pass over a batch."""
     num_critic_passes: int = struct.field(pytree_node=False, default=8)
-    """Critic passes over a batch, always all."""
+    """Critic passes over a batch; the KL stop does not end them."""
     init_log_std: float = -0.5
     """Logarithm of the policy's initial standard deviation."""
     critic_learning_rate: float = 1e-3

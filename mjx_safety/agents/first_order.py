@@ -34,13 +34,13 @@ class FirstOrderConfig(ActorCriticConfig):
     num_passes: int = struct.field(pytree_node=False, default=8)
     """Largest number of policy passes over a batch."""
     num_critic_passes: int = struct.field(pytree_node=False, default=5)
-    """Critic passes over a batch, always all."""
+    """Critic passes over a batch; the KL stop does not end them."""
     learning_rate: float = 2e-4
     """Step size of Adam, policy."""
     entropy_coef: float = 0.03
     """Weight of the entropy bonus; multipliers scale it like the reward."""
     target_kl: float = 0.015
-    """Nats; largest KL divergence from the old policy."""
+    """Largest KL divergence from the old policy, in nats."""
 
 
 @struct.dataclass

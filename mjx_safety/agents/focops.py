@@ -20,9 +20,9 @@ class FOCOPSConfig(FirstOrderConfig):
     """Settings of FOCOPS."""
 
     temperature: float = 1.5
-    """Of the target policy; a smaller one follows the advantage more."""
+    """Temperature of the target policy; a smaller one follows the advantage more closely."""
     max_state_kl: float = 0.02
-    """Nats; observations beyond this KL divergence do not count."""
+    """Largest KL divergence, in nats, at which an observation counts."""
 
 
 def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algorithm:

@@ -48,9 +48,9 @@ class CostStatus:
     cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage represents
 
 
-EPS = 1e-6  # smallest share of a training
-TARGETS = 0x51  # splits a key of its own off that of an update
-LEAST = 1e-3  # smallest 1 - discount, because an undiscounted cost has no horizon
+MIN_SHARE = 1e-6  # smallest share of a training
+TARGETS_KEY = 0x51  # splits a key of its own off that of an update
+MIN_HORIZON_RATE = 1e-3  # smallest 1 - discount, because an undiscounted cost has no horizon
 
 Update = Callable[[TrainState, Batch, CostStatus, jax.Array], tuple[TrainState, Metrics]]  # + key
 
@@ -171,7 +171,7 @@ def _learn(
         multipliers=weights.multipliers,
         violations=jnp.where(known, violations, -jnp.inf),
         cost_horizon=(1.0 - config.cost_discount * config.cost_gae_lambda)
-        / jnp.maximum(1.0 - config.cost_discount, LEAST),
+        / jnp.maximum(1.0 - config.cost_discount, MIN_HORIZON_RATE),
     )
     state, metrics = update(state, batch, status, key)
     fitness = {
@@ -187,7 +187,7 @@ def leniency(config: TrainConfig, num_rollouts: jax.Array) -> jax.Array:
     A multiplier that rises before the task is learned teaches the policy to stand still. Dividing the costs by this
     factor is the same as raising the limits by it.
     """
-    left = jnp.maximum(0.0, 1.0 - num_rollouts / (config.num_iterations * jnp.maximum(config.limit_fall, EPS)))
+    left = jnp.maximum(0.0, 1.0 - num_rollouts / (config.num_iterations * jnp.maximum(config.limit_fall, MIN_SHARE)))
     return jnp.where(jnp.isfinite(config.num_iterations), 1.0 + (config.limit_start - 1.0) * left, 1.0)
 
 
@@ -208,7 +208,7 @@ def make_batch(
     ends = (t.terminated, t.truncated)
     advantage, target = over_worlds(t.reward, t.value, t.next_value, *ends, config.discount, config.gae_lambda)
     if risk_level and key is not None:
-        target_key = jax.random.fold_in(key, TARGETS)
+        target_key = jax.random.fold_in(key, TARGETS_KEY)
         cost_advantages, cost_targets = quantile_critic.advantages(t, config, risk_level, target_key)
     else:
         cost_advantages, cost_targets = over_costs(

@@ -1,4 +1,6 @@
-"""Cost critic of quantiles, and cost advantages by their CVaR, after WCSAC (arXiv 2010.03152) and QR-DQN (1710.10044).
+"""Cost critic of quantiles, and cost advantages by their CVaR.
+
+After WCSAC (Yang et al. 2021) and QR-DQN (arXiv 1710.10044).
 
 Each cost value is N quantiles, at the levels (i + 1/2) / N, of the discounted cost Z(s) that follows an observation.
 """

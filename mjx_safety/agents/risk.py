@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from mjx_safety.agents.types import Constraint, RecentCosts
 
 MEMORY = 128  # episodes whose costs are kept
-MOST = 0.99  # highest level: above, the worst share of so many episodes is no more than one
+MAX_LEVEL = 0.99  # highest level: above, the worst share of so many episodes is no more than one
 
 
 def limit_cvar(constraint: Constraint, risk_level: float) -> Constraint:
@@ -22,8 +22,8 @@ def limit_cvar(constraint: Constraint, risk_level: float) -> Constraint:
 
     Raises ValueError for a level outside of [0, 0.99].
     """
-    if not 0.0 <= risk_level <= MOST:
-        raise ValueError(f"risk_level is {risk_level}; it must lie between 0 and {MOST}")
+    if not 0.0 <= risk_level <= MAX_LEVEL:
+        raise ValueError(f"risk_level is {risk_level}; it must lie between 0 and {MAX_LEVEL}")
     return constraint._replace(risk_level=risk_level)
 
 

@@ -1,4 +1,4 @@
-"""Saute RL (arXiv 2202.06558): worlds whose observation tells the rest of the cost budget, for any algorithm.
+"""Saute RL (arXiv 2202.06558): worlds whose observation has the remaining cost budget, for any algorithm.
 
 The last entry of an observation is the share of the budget that is left: 1 - cost of the episode so far / limit. Once
 it is used up, each step earns a fixed reward instead of its own. An algorithm without a limit then keeps the budget.
@@ -54,7 +54,7 @@ class BudgetState:
 
     def __getattr__(self, name: str) -> Any:
         """Return any other field from the worlds, which have no budget."""
-        if name == "worlds":  # absent while a copy is being built
+        if name == "worlds" or name.startswith("__"):  # absent while a copy is being built
             raise AttributeError(name)
         return getattr(self.worlds, name)
 

@@ -37,7 +37,7 @@ class TrustRegionConfig(ActorCriticConfig):
     num_backtracks: int = struct.field(pytree_node=False, default=15)
     """Step lengths to try before giving up."""
     max_kl: float = 0.01
-    """Nats, summed over the action's entries: radius of the ball."""
+    """Radius of the KL ball in nats, summed over the action's entries."""
     damping: float = 0.1
     """Added to the Fisher matrix's diagonal."""
     backtrack_factor: float = 0.8

@@ -53,7 +53,7 @@ class SimmerState(BudgetState):
 
 
 class SimmerWorlds(BudgetWorlds):
-    """B worlds with a rising cost budget. The last entry of an observation is its rest, as a share of the limit."""
+    """B worlds with a rising cost budget. The last entry of an observation is what is left, as a share of the limit."""
 
     def __init__(
         self, venv: VectorEnvironment[Any], cost_limit: jax.Array | float, settings: SimmerSettings | None = None

@@ -181,7 +181,7 @@ class OffPolicyTrainConfig:
     cost_smoothing: float = 0.8
     """Weight of the past in the smoothed episode cost, below 1."""
     use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
-    """Hold the cost of ended episodes to the limit, not the smoothed rate. It is later and noisier."""
+    """Apply the limit to the cost of ended episodes, not to the smoothed rate. This estimate is later and noisier."""
 
 
 @struct.dataclass
@@ -195,11 +195,11 @@ class TrainConfig(OffPolicyTrainConfig):
     cost_gae_lambda: float = 0.97
     """GAE lambda of cost advantages; higher, because costs are harder to predict."""
     limit_start: float = 1.0
-    """Limits act as if they were so many times as high at first, for tasks that multipliers stifle. 1: as they are."""
+    """Factor on the limits at the start, for tasks that a multiplier would keep from being learned. 1: no change."""
     limit_fall: float = 0.5
     """Share of the training over which this factor falls to 1."""
     num_iterations: float = float("inf")
-    """Iterations of the whole training, which schedules follow. inf: none does."""
+    """Iterations of the whole training, for schedules. inf: no schedule."""
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:

@@ -197,9 +197,7 @@ def _peer(env_id: str, flags: Flags) -> list[Row]:
     command = [str(flags.peer_python), "-c", script.read_text(), env_id, str(flags.num_steps), str(flags.repeats)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UsageError(
-            f"--peer-python {flags.peer_python} failed on {env_id}: {done.stderr.strip().splitlines()[-1]}"
-        )
+        raise UsageError(f"--peer-python {flags.peer_python} failed on {env_id}: {errors.last_line(done.stderr)}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 

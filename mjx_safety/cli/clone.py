@@ -122,7 +122,7 @@ def choose(arrays: Mapping[str, Any], flags: Flags) -> np.ndarray:
         f"Imitating {kept.sum()} of {len(kept)} episodes: "
         f"return {gains[kept].mean():.2f}, cost {costs[kept].mean():.1f}"
     )
-    bounds = datasets.episode_ends(arrays)
+    bounds = datasets.episode_bounds(arrays)
     chosen = np.zeros(len(arrays["rewards"]), bool)
     chosen[: bounds[-1]] = np.repeat(kept, np.diff(bounds))
     return chosen

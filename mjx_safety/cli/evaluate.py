@@ -29,18 +29,7 @@ from mjx_safety.runs.training_options import Physics, RunFlags
 from mjx_safety.world.randomize import Randomize
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
-NOT_SETTINGS = (
-    *(
-        "seed",
-        "out",
-        "resume",
-        "resume_or_start",
-        "save_every",
-        "compilation_cache",
-        "num_seeds",
-        "sweep",
-    ),  # of RunFlags
-)
+NOT_SETTINGS = training_options.WITHOUT_EFFECT - {"total_steps"}  # of RunFlags
 WAYS = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # to act, by the flag --policy
 FUNCTION = "function"  # the way of a policy that is not ours
 WIDTH = 180  # columns of text without a terminal

@@ -13,23 +13,12 @@ import numpy as np
 import tyro
 
 from mjx_safety.cli import common
-from mjx_safety.runs import run_folder
+from mjx_safety.runs import run_folder, training_options
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.viz import plots
 from mjx_safety.viz.plots import Curve
 
-SAME = (
-    "seed",
-    "out",
-    "resume",
-    "resume_or_start",
-    "save_every",
-    "compilation_cache",
-    "num_seeds",
-    "sweep",
-    "total_steps",
-    "physics",
-)  # of RunFlags
+SAME = training_options.WITHOUT_EFFECT | {"physics"}  # of RunFlags
 PARTS = ("run", "train", "algorithm", "constraint")  # of config.json
 SUFFIXES = (".png", ".svg", ".pdf")
 MAX_DIFFERENCES = 3  # settings that a label names

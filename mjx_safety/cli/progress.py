@@ -43,7 +43,7 @@ class Progress:
         table.add_column(style="bold")
         table.add_column(justify="right")
         for name, text in cells.items():
-            over = name == "cost" and (_first(row, "violation") or 0.0) > 0.0
+            over = name == "cost" and (row.get("violation") or 0.0) > 0.0
             table.add_row(name, text, style="red" if over else None)
         self._live.update(table, refresh=True)
 
@@ -69,21 +69,17 @@ def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
         "steps/s": f"{speed:,.0f}",
         "return": _estimate(row, "episode_return", "return_estimate"),
         "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} ({_cvar(row)}limit {cost_limit:g})",
-        "multiplier": f"{_first(row, 'multiplier') or 0.0:.3f}",
+        "multiplier": f"{row.get('multiplier') or 0.0:.3f}",
         "time left": f"{left // 60:.0f}:{left % 60:02.0f}",
     }
 
 
 def _cvar(row: Row) -> str:
     """Return the CVaR, if the limit holds for it and it is known."""
-    value = _first(row, "cost_cvar")
+    value = row.get("cost_cvar")
     return "" if value is None else f"CVaR {value:.1f}, "
 
 
 def _estimate(row: Row, exact: str, rate: str) -> str:
-    value = _first(row, exact)
-    return f"{value:.2f}" if value is not None else f"~{_first(row, rate) or 0.0:.2f}"
-
-
-def _first(row: Row, name: str) -> float | None:
-    return row.get(name)
+    value = row.get(exact)
+    return f"{value:.2f}" if value is not None else f"~{row.get(rate) or 0.0:.2f}"

@@ -16,7 +16,7 @@ import tyro
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common
-from mjx_safety.runs import run_folder, sweeps, training_checks
+from mjx_safety.runs import errors, run_folder, sweeps, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.sweeps import Member
 from mjx_safety.runs.training_options import Options
@@ -67,13 +67,17 @@ class Job:
         if newest and self._is_done(int(newest.name)):
             return 0
         if newest:
-            return train.main(["--resume", str(self.path)])
+            named = ["--trust"] if ":" in self._options().run.env else []  # by the command that submitted this job
+            return train.main(["--resume", str(self.path), *named])
         if run_folder.holds_run(self.path):  # it ended before its first checkpoint
             shutil.rmtree(self.path)
         return train.main([*self.argv, "--out", str(self.path)])
 
+    def _options(self) -> Options:
+        return Options.from_config(run_folder.read_config(self.path))
+
     def _is_done(self, num_rollouts: int) -> bool:
-        options = Options.from_config(run_folder.read_config(self.path))
+        options = self._options()
         return (num_rollouts + 1) * options.run.num_envs * options.train.unroll_length > options.run.total_steps
 
     def checkpoint(self) -> Any:
@@ -124,7 +128,7 @@ def _wait(running: Sequence[tuple[Job, Any]]) -> list[str]:
         try:
             status = handle.result()
         except Exception as error:  # whatever the job raised; submitit's own types share no base class
-            status = str(error).strip().splitlines()[-1]
+            status = errors.last_line(str(error))
         print(f"{job.path}: {'done' if status == 0 else 'failed'}")
         if status != 0:
             failed.append(f"{job.path} ({status}; see {handle.paths.stderr})")

@@ -13,6 +13,7 @@ import mujoco
 
 from mjx_safety.core import arguments
 from mjx_safety.core.precision import single_precision
+from mjx_safety.core.settings import Rectangle
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 from mjx_safety.types import Snapshot, State
 from mjx_safety.world.objects import AbstractObject
@@ -29,13 +30,20 @@ class AbstractEnv(abc.ABC):
     config: Any  # the settings, whose floats are leaves
     physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
-    keeps_layout: Any = False  # whether each world of a batch keeps one layout for all its episodes
-    track: Any = (
-        math.hypot(2.0, 2.0),
-        -45.0,
-        0.0,
-    )  # of the following camera: distance m, elevation degrees, height m of its target
-    extents: Any = (-3.0, -3.0, 3.0, 3.0)  # m: xmin, ymin, xmax, ymax of the view from above
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether each world of a batch keeps one layout for all its episodes."""
+        return False
+
+    @property
+    def track(self) -> tuple[float, float, float]:
+        """The following camera: distance m, elevation degrees, height of its target m."""
+        return math.hypot(2.0, 2.0), -45.0, 0.0
+
+    @property
+    def extents(self) -> Rectangle:
+        """The view from above: xmin, ymin, xmax, ymax, in m."""
+        return -3.0, -3.0, 3.0, 3.0
 
     @property
     @abc.abstractmethod

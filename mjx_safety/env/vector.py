@@ -251,7 +251,10 @@ class VecEnv(Generic[S]):
         num_done = self._count_by_part(done)
         if getattr(self.env, "keeps_layout", False):
             key, fresh_key = jax.random.split(states.key)
-            fresh = states.pool.replace(key=jax.random.split(fresh_key, self.num_envs))
+            fresh = states.pool.replace(
+                key=jax.random.split(fresh_key, self.num_envs),
+                step_count=jnp.zeros_like(states.pool.step_count),  # only the first episode is staggered
+            )
             return states.replace(key=key, pool_used=states.pool_used + num_done), fresh
         states = self._refill_pool(states, done)
         size = self.num_envs // self.num_parts

@@ -26,7 +26,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish. Without this call nothing stays."""
+        """Finish. HDF5 keeps nothing without this call."""
         ...
 
 
@@ -179,14 +179,14 @@ def _read_minari(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return flatten(episodes), about
 
 
-def episode_ends(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Indices [E + 1] at which episodes begin, and the number of steps. Steps after the last end are left out."""
+def episode_bounds(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Indices [E + 1] at which the E episodes begin, and at which the last one ends. Later steps are left out."""
     ends = np.flatnonzero(np.asarray(arrays["terminals"], bool) | np.asarray(arrays["timeouts"], bool)) + 1
     return np.concatenate([[0], ends])
 
 
 def episode_sums(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Sum of `rewards` or `costs` over each episode [E]."""
-    bounds = episode_ends(arrays)
+    bounds = episode_bounds(arrays)
     totals = np.concatenate([[0.0], np.cumsum(arrays[name], dtype=np.float64)])
     return np.diff(totals[bounds])

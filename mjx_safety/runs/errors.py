@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOST = 2**31 - 1  # largest integer of JAX
+INT32_MAX = 2**31 - 1  # largest integer of JAX
 
 
 class UsageError(Exception):
@@ -17,7 +17,7 @@ class RunError(UsageError):
     status = 1
 
 
-def at_most(flag: str, value: float, most: float = MOST) -> None:
+def at_most(flag: str, value: float, most: float = INT32_MAX) -> None:
     """Refuse a number that is too large. most: by default the largest integer of JAX."""
     if not value <= most:
         raise UsageError(f"{flag} is {value}; it must be at most {most}")
@@ -27,3 +27,8 @@ def at_least(flag: str, value: float, least: float) -> None:
     """Refuse a number that is too small."""
     if not value >= least:
         raise UsageError(f"{flag} is {value}; it must be at least {least}")
+
+
+def last_line(text: str) -> str:
+    """Return the last line of what a program said, which is its error."""
+    return (text.strip().splitlines() or ["it said nothing"])[-1]

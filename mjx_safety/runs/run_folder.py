@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,10 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """Commit of this package's checkout; None if it is installed, even into a folder of another repository."""
+    here, git = Path(__file__), partial(subprocess.run, capture_output=True, text=True, check=True)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        git(["git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name])
+        return git(["git", "-C", str(here.parent), "rev-parse", "HEAD"]).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
-from mjx_safety.runs.errors import MOST, UsageError, at_least, at_most
+from mjx_safety.runs.errors import INT32_MAX, UsageError, at_least, at_most
 from mjx_safety.runs.training_options import PARTS, Options, choose_algorithm, parse_limits, parse_sweep
 
 _UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
@@ -78,8 +78,8 @@ def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
     if not choice.limits_risk:
         able = ", ".join(name for name, other in ALGORITHMS.items() if other.limits_risk)
         raise UsageError(f"--risk-level is not for --algo {run.algo}; the algorithm must be one of: {able}")
-    if not run.risk_level <= risk.MOST:
-        raise UsageError(f"--risk-level is {run.risk_level}; it must lie between 0 and {risk.MOST}")
+    if not run.risk_level <= risk.MAX_LEVEL:
+        raise UsageError(f"--risk-level is {run.risk_level}; it must lie between 0 and {risk.MAX_LEVEL}")
     if options.train.use_completed_episodes:
         raise UsageError("--use-completed-episodes has no use beside --risk-level, which always takes ended episodes")
 
@@ -99,10 +99,10 @@ def _check_numbers(options: Options) -> None:
             if part != "run" and isinstance(value, int) and not isinstance(value, bool):
                 at_least(flag, value, 1)
     run, unroll = options.run, options.train.unroll_length
-    if run.num_envs * unroll > MOST:
-        raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {MOST}")
-    if run.total_steps > MOST * run.num_envs * unroll:
-        raise UsageError(f"--total-steps is {run.total_steps}; it must be at most {MOST} iterations")
+    if run.num_envs * unroll > INT32_MAX:
+        raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {INT32_MAX}")
+    if run.total_steps > INT32_MAX * run.num_envs * unroll:
+        raise UsageError(f"--total-steps is {run.total_steps}; it must be at most {INT32_MAX} iterations")
 
 
 def check_sources(options: Options, cost_names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from mjx_safety.types import Dynamics
 
 @struct.dataclass
 class PhysicsState:
-    """The state that the physics carries between steps. Everything else follows from it. 26 floats for Goal1."""
+    """The state that the physics carries between steps. Everything else follows from it. 31 floats for PointGoal1."""
 
     qpos: jax.Array  # [nq] m, rad, quaternions
     qvel: jax.Array  # [nv] m/s, rad/s

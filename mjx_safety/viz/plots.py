@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, float | None]
 
@@ -19,15 +22,19 @@ def known_as(rows: Sequence[Row], name: str) -> str:
     return name if 2 * known > len(rows) else ESTIMATES.get(name, name)
 
 
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches. Without pyplot, it leaves the backend of a notebook alone."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: str = "") -> None:
     """Draw return and cost against environment steps, with the cost limit."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import EngFormatter
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = _figure(10, 4)
+    panels = figure.subplots(1, 2)
     figure.suptitle(title, fontsize=11)
     for panel, name in zip(panels, ("return", "cost"), strict=True):
         metric = known_as(rows, f"episode_{name}")
@@ -35,11 +42,9 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
         if metric.endswith("estimate"):
             panel.plot(steps, values, "C0:", linewidth=2.0, label="estimated: too few whole episodes")
         elif len(values):
-            window = max(1, len(values) // 30)
-            weights = np.ones(window)
-            mean = np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
             panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
-            panel.plot(steps, mean, "C0", linewidth=2.0, label=f"mean over {window} iterations")
+            label = f"mean over {_window(values)} iterations"
+            panel.plot(steps, running_mean(values), "C0", linewidth=2.0, label=label)
         if name == "cost" and any(row.get("cost_cvar") is not None for row in rows):
             panel.plot(*_points(rows, "cost_cvar"), "C1", linewidth=2.0, label="CVaR, which has the limit")
         panel.set(xlabel="environment steps", ylabel=f"episode {name}")
@@ -52,7 +57,6 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
         if panel.get_legend_handles_labels()[0]:
             panel.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 class Curve(NamedTuple):
@@ -78,15 +82,12 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     Each label is the mean over its seeds in a band of one standard deviation, or the raw values of a single seed.
     Trainings without an ended episode are shown by estimates, dotted.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import EngFormatter
 
     shown = [name for name in PANELS if any(_has(curve, name) for curve in curves)]
     rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
-    figure, grid = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows + 0.6), layout="constrained")
+    figure = _figure(5 * columns, 3.4 * rows + 0.6)
+    grid = np.atleast_1d(figure.subplots(rows, columns))
     figure.suptitle(title, fontsize=11)
     estimated = False  # whether any curve is
     axes, limits = grid.ravel(), {curve.cost_limit for curve in curves}
@@ -113,7 +114,6 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))))
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def _has(curve: Curve, name: str) -> bool:
@@ -150,8 +150,13 @@ def _draw_group(
 
 def running_mean(values: np.ndarray) -> np.ndarray:
     """Running mean of the values [N], over a thirtieth of them."""
-    weights = np.ones(max(1, len(values) // 30))
+    weights = np.ones(_window(values))
     return np.convolve(values, weights, "same") / np.convolve(np.ones_like(values), weights, "same")
+
+
+def _window(values: np.ndarray) -> int:
+    """Number of values in a running mean."""
+    return max(1, len(values) // 30)
 
 
 class Outcome(NamedTuple):
@@ -172,12 +177,8 @@ def last_tenth(rows: Sequence[Row], name: str) -> float:
 
 def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
     """Draw return against cost, one point per label: mean and standard deviation over seeds, and the limit."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panel = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    figure = _figure(7, 5)
+    panel = figure.subplots()
     for number, label in enumerate(dict.fromkeys(outcome.label for outcome in outcomes)):
         group = [outcome for outcome in outcomes if outcome.label == label]
         cost, gain = (np.array([getattr(o, f"episode_{name}") for o in group]) for name in ("cost", "return"))
@@ -193,7 +194,6 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
     panel.grid(alpha=0.3)
     panel.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def _spread(values: np.ndarray) -> float:
@@ -203,13 +203,11 @@ def _spread(values: np.ndarray) -> float:
 
 def plot_episodes(results: Mapping[str, np.ndarray], cost_limit: float, path: Path) -> None:
     """Draw return against cost of single episodes, and the limit. results: [N, 2] return and cost, by policy."""
-    import matplotlib
+    from matplotlib import colormaps
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panel = pyplot.subplots(figsize=(7, 5), layout="constrained")
-    colours = pyplot.get_cmap("viridis")(np.linspace(0.0, 0.9, len(results)))
+    figure = _figure(7, 5)
+    panel = figure.subplots()
+    colours = colormaps["viridis"](np.linspace(0.0, 0.9, len(results)))
     for colour, (label, rows) in zip(colours, results.items(), strict=True):
         panel.scatter(rows[:, 1], rows[:, 0], color=colour, alpha=0.5, s=12, label=label)
     panel.axvline(cost_limit, color="black", linestyle="--", linewidth=0.8)
@@ -219,15 +217,10 @@ def plot_episodes(results: Mapping[str, np.ndarray], cost_limit: float, path: Pa
     if len(results) <= 10:
         panel.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw environment steps per second against worlds: one panel per environment, one line per engine."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import NullLocator
 
     envs = list(dict.fromkeys(row["env"] for row in rows))
@@ -235,15 +228,8 @@ def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     worlds = sorted({row["num_envs"] for row in rows})
     columns = min(4, len(envs))
     lines = -(-len(envs) // columns)
-    figure, grid = pyplot.subplots(
-        lines,
-        columns,
-        figsize=(2.2 + 2.6 * columns, 1.2 + 2.4 * lines),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure = _figure(2.2 + 2.6 * columns, 1.2 + 2.4 * lines)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for panel in grid.flat[len(envs) :]:
         panel.set_visible(False)
     for env, panel in zip(envs, grid.flat, strict=False):
@@ -259,7 +245,6 @@ def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.supylabel("environment steps per second")
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def _engine_and_mode(row: Mapping[str, Any]) -> str:

@@ -300,6 +300,13 @@ def test_episodes_that_end_at_the_limit(tmp_path, build, capsys):
     assert "--cost-limit 0 ends each episode at once" in capsys.readouterr().err
 
 
+def test_flags_that_change_no_result_do_not_part_seeds(tmp_path, build, capsys):
+    make_run(tmp_path / "seed0", "--keep-policies", "--keep-blow-ups", "--save-every", "5")
+    make_run(tmp_path / "seed1", "--seed", "1")
+    (group,) = ask(capsys, tmp_path / "seed0", tmp_path / "seed1")["groups"]
+    assert group["num_seeds"] == 2
+
+
 def test_limits_for_sources(tmp_path, build, capsys):
     flags = ["--algo", "ppo-lag", "--cost-limits", "probe=3", "--env", "Mine-v0"]
     make_run(tmp_path / "run", *flags, costs=(4.0, -1.0))

@@ -90,6 +90,22 @@ def test_a_second_call_goes_on_where_jobs_stopped(tmp_path, trained, capsys):
     assert len(trained) == 4, "nothing is left to do"
 
 
+def test_a_requeued_job_resumes_the_users_own_environment(tmp_path, monkeypatch):
+    argvs, job = [], submit.Job(["--env", "mine:make_env", *SMALL], tmp_path / "mine")
+    monkeypatch.setattr(train, "main", lambda argv: argvs.append(argv) or 0)
+    (job.path / "checkpoints" / "00000002").mkdir(parents=True)
+    (job.path / "config.json").write_text(json.dumps(common.parse(job.argv).to_config(), default=str))
+    assert job() == 0
+    assert argvs == [["--resume", str(job.path), "--trust"]]
+
+
+def test_a_job_that_says_nothing_has_failed_too(tmp_path):
+    handle = Here(tmp_path, "local").submit(None)
+    handle.result = lambda: (_ for _ in ()).throw(RuntimeError())
+    failed = submit._wait([(submit.Job([], tmp_path / "job"), handle)])
+    assert len(failed) == 1 and "it said nothing" in failed[0]
+
+
 def test_what_slurm_is_asked_for(tmp_path, trained, capsys):
     flags = ["--gpus", "1", "--memory-gb", "16", "--partition", "long", "--minutes", "90", "--at-once", "2"]
     assert submit.main(["--out", str(tmp_path / "limits"), *flags, "--", *SMALL]) == 0

@@ -169,9 +169,14 @@ def test_worlds_that_keep_their_layouts_may_end_one_by_one():
     venv = mjx_safety.vectorize(env, num, stagger=True)
     step, states = jax.jit(venv.step), jax.jit(venv.reset)(jax.random.key(1))
     first, ended = [layout_of(row(states.env_state, i)) for i in range(num)], 0
+    lengths: list[int] = []
     for _ in range(8):
         states = step(states, jnp.ones((num, 2)))
         for i in np.flatnonzero(states.done):
             np.testing.assert_array_equal(layout_of(row(states.env_state, i)), first[i])
             ended += 1
+        whole = states.done & ~states.partial
+        np.testing.assert_array_equal(states.episode_length[whole], 3)  # only first episodes are shorter
+        lengths += states.episode_length[whole].tolist()
     assert ended >= 2 * num
+    assert len(lengths) >= num
