@@ -3,9 +3,9 @@
     python benchmarks/policies.py runs/campaign                  # into mjx_safety/policies
     python benchmarks/policies.py runs/mine --out my/policies    # load_policy("my/policies/<environment>/<algorithm>")
 
-The runs must have been evaluated (evaluation.json). The best has the highest return among those whose cost, by the mean
-action, is within the limit. If none is within, the best has the lowest cost. For an algorithm without a limit only the
-return counts.
+The runs must have been evaluated (evaluation.json). The best has the highest return among those that keep the limit by
+the mean action (`scores.keeps_limit`). If none keeps it, the best has the lowest cost. For an algorithm without a limit
+only the return counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from mjx_safety.runs import loading, policy_files, run_folder
+from mjx_safety.runs import loading, policy_files, run_folder, scores
 
 WITHOUT_LIMIT = ("ppo", "trpo")
 KEPT = ("episode_return_mean", "episode_cost_mean", "over_limit_share", "num_episodes")
@@ -40,7 +40,7 @@ def best(results: Sequence[dict[str, Any]]) -> int:
     returns, costs = ([mean[f"episode_{name}_mean"] for mean in means] for name in ("return", "cost"))
     if results[0]["algo"] in WITHOUT_LIMIT:
         return returns.index(max(returns))
-    within = [i for i, result in enumerate(results) if costs[i] <= result["cost_limit"]]
+    within = [i for i, result in enumerate(results) if scores.keeps_limit([means[i]], result["cost_limit"])]
     return max(within, key=returns.__getitem__) if within else costs.index(min(costs))
 
 

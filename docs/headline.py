@@ -1,15 +1,20 @@
-"""The three numbers of the README: parity, speed on a CPU, speed on a GPU."""
+"""The numbers of the README: parity, learning, speed on a CPU, speed on a GPU."""
 
 from __future__ import annotations
 
 import engine_tables
+import leaderboard
 import speed_tables
 from tabular import share, table
 
+from mjx_safety.runs import scores
+
+MAIN_TASK, MAIN_ALGO = "PointGoal1", "ppo-lag"
+
 
 def headline() -> str:
-    """Return parity, speed against safety-gymnasium and speed on a GPU, from benchmarks/results."""
-    return table(["What", "Measured"], [parity(), cpu(), gpu()])
+    """Return parity, learning, speed against safety-gymnasium and speed on a GPU, from benchmarks/results."""
+    return table(["What", "Measured"], [parity(), learned(), cpu(), gpu()])
 
 
 def parity() -> list[str]:
@@ -22,6 +27,16 @@ def parity() -> list[str]:
         "Parity with safety-gymnasium 1.0.0",
         f"costs agree in {share(least)} or more of the recorded steps, in each of {most} environments, on {names}",
     ]
+
+
+def learned() -> list[str]:
+    """Return return / cost of the main job's algorithm, over seeds, beside the published one."""
+    paths = sorted(leaderboard.CAMPAIGN.glob(f"{MAIN_TASK}-{MAIN_ALGO}-seed*.json"))
+    row = leaderboard.Row(f"Safety{MAIN_TASK}-v0", MAIN_ALGO, paths)
+    there = scores.published(row.algo, row.env)
+    ours = f"{row.mean('episode_return_mean'):.1f} / {row.mean('episode_cost_mean'):.1f} over {len(paths)} seeds"
+    published = "" if there is None else f"; OmniSafe {there.episode_return:.1f} / {there.episode_cost:.1f}"
+    return [f"Return / cost, PPO-Lagrangian, limit {row.limit:.0f}", f"{MAIN_TASK}: {ours}{published}"]
 
 
 def cpu() -> list[str]:
@@ -48,6 +63,6 @@ def gpu() -> list[str]:
     if not rows:
         return ["Speed on a GPU", "not measured yet"]
     best = max(rows, key=lambda row: row["env_steps_per_second"])
-    speed = float(f"{best['env_steps_per_second']:.2g}")
+    speed = float(f"{best['env_steps_per_second']:.3g}")
     where = f"{speed_tables.short(best['env'])}, {best['num_envs']} worlds, `{best['engine']}`"
     return [f"Speed on one {result['device']['kind']}", f"{speed:,.0f} env steps/s: {where}"]

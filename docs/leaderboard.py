@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,7 @@ class Row:
 
     def keeps_limit(self) -> bool:
         """Whether the 95 % interval of the cost reaches down to the limit."""
-        interval = math.hypot(*(policy["episode_cost_ci95"] for policy in self.judged)) / len(self.judged)
-        return self.mean("episode_cost_mean") - interval <= self.limit
+        return scores.keeps_limit(self.judged, self.limit)
 
     def rank(self) -> tuple[bool, float]:
         """Return the place in the order: those that keep the limit, by return, then the others, by cost."""

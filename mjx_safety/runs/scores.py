@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -96,6 +97,13 @@ def published(algo: str, env_id: str) -> Published | None:
     name = table["names"].get(algo, "")
     scores = table["scores"].get(name, {}).get(task_of(env_id))
     return None if scores is None else Published(name, *scores)
+
+
+def keeps_limit(judged: Sequence[Mapping[str, float]], cost_limit: float) -> bool:
+    """Return whether the 95 % interval of the mean cost reaches down to the limit. judged: summaries, one per seed."""
+    mean = float(np.mean([policy["episode_cost_mean"] for policy in judged]))
+    half_width = math.hypot(*(policy["episode_cost_ci95"] for policy in judged)) / len(judged)
+    return mean - half_width <= cost_limit
 
 
 def normalise(

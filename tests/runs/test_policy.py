@@ -226,12 +226,14 @@ def test_the_best_seed_is_the_one_that_is_shipped(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS.parent.parent / "benchmarks"))
     import policies as script
 
-    def result(gain, cost, algo="cpo"):
+    def result(gain, cost, algo="cpo", ci95=0.5):
         mean = {"episode_return_mean": gain, "episode_cost_mean": cost, "over_limit_share": 0.5, "num_episodes": 8.0}
+        mean["episode_cost_ci95"] = ci95
         known = {"env": ENV, "algo": algo, "cost_limit": 25.0, "physics": "mujoco", "evaluation_seed": 1000}
         return known | {"policies": {"mean": mean}}
 
     assert script.best([result(20, 24), result(22, 25), result(30, 26)]) == 1
+    assert script.best([result(20, 24), result(22, 25), result(30, 26, ci95=1.5)]) == 2  # it may well keep the limit
     assert script.best([result(20, 44), result(22, 35), result(30, 36)]) == 1
     assert script.best([result(20, 44, "ppo"), result(22, 35, "ppo"), result(30, 60, "ppo")]) == 2
     for name, gain in (("a", 1.0), ("b", 2.0)):

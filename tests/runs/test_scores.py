@@ -182,3 +182,13 @@ def test_subset_scores_need_one_setting_for_each_task():
 
     own = [(settings("mine:env"), result("mine", "mine:env"))]
     assert scores.subset_scores(scores.group_results(own), [own[0][1]], "mean") == {}
+
+
+def test_a_limit_is_kept_if_the_interval_of_the_cost_reaches_it():
+    def seed(cost, half_width):
+        return {"episode_cost_mean": cost, "episode_cost_ci95": half_width}
+
+    assert scores.keeps_limit([seed(25.0, 0.0)], 25.0) and not scores.keeps_limit([seed(26.0, 0.5)], 25.0)
+    assert scores.keeps_limit([seed(26.0, 1.5)], 25.0)
+    both = [seed(26.5, 3.0), seed(28.5, 4.0)]  # mean 27.5, half width 5 / 2 of two independent seeds
+    assert scores.keeps_limit(both, 25.0) and not scores.keeps_limit(both, 24.9)
