@@ -93,10 +93,7 @@ def check(flags: Flags) -> None:
     for mode in flags.modes:
         if mode not in throughput.MODES:
             raise UsageError(f"--modes {mode} is unknown; it must be one of: {', '.join(throughput.MODES)}")
-    for name in ("num_steps", "repeats", "jobs"):
-        if getattr(flags, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
-        errors.at_most(f"--{name.replace('_', '-')}", getattr(flags, name))
+    errors.check_counts(flags, "num_steps", "repeats", "jobs")
     errors.at_most("--num-envs", max(flags.num_envs, default=0))
     if min(flags.num_envs, default=0) < 1:
         raise UsageError(f"--num-envs {min(flags.num_envs, default=0)} is too few; it must be at least 1")

@@ -16,7 +16,7 @@ import tyro
 
 from mjx_safety.agents.cloning import CloningConfig, clone
 from mjx_safety.cli import common
-from mjx_safety.runs import datasets, policy_files
+from mjx_safety.runs import datasets, errors, policy_files
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 
@@ -103,9 +103,7 @@ def _check(flags: Flags) -> None:
         raise UsageError(f"--out {flags.out} must end in .npz")
     if not 0.0 < flags.best <= 1.0:
         raise UsageError(f"--best is {flags.best}; it must be above 0 and at most 1")
-    for name in ("num_updates", "batch_size"):
-        if getattr(flags, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
+    errors.check_counts(flags, "num_updates", "batch_size")
     if not flags.hidden_sizes or min(flags.hidden_sizes) < 1:
         raise UsageError(f"--hidden-sizes is {flags.hidden_sizes}; it must be numbers of units, each at least 1")
 

@@ -343,15 +343,12 @@ def _check(flags: Flags) -> list[str]:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     if not is_function and flags.env:
         raise UsageError(f"--env {flags.env} is for --policy package.module:function; a run has its own environment")
-    if flags.episodes < 1:
-        raise UsageError(f"--episodes is {flags.episodes}; it must be at least 1")
-    errors.at_most("--episodes", flags.episodes)
+    errors.check_counts(flags, "episodes")
     if flags.cost_limit is not None and not flags.cost_limit >= 0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
     if flags.end_at_limit and flags.cost_limit == 0:
         raise UsageError("--end-at-limit with --cost-limit 0 ends each episode at once; the limit must be above 0")
-    if not 0 <= flags.seed < 2**32:
-        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    errors.check_seed(flags.seed)
     names = []
     for name in flags.run:
         path = Path(name)

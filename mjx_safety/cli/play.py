@@ -21,7 +21,7 @@ import tyro
 from mjx_safety.cli import common
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.runs import randomizing, run_folder
-from mjx_safety.runs.errors import UsageError
+from mjx_safety.runs.errors import UsageError, check_seed
 from mjx_safety.runs.loading import find_file, load_policy
 from mjx_safety.runs.policy import Policy
 from mjx_safety.types import State
@@ -144,8 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.play", args=list(argv))
-    if not 0 <= flags.seed < 2**32:
-        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    check_seed(flags.seed)
     policy = find_policy(flags.env, flags.trust)
     words = randomizing.words_of(policy.origin) if policy else ()
     env: AbstractEnv = common.build_env(policy.env_id if policy else flags.env, ENGINE, randomize=words)

@@ -18,7 +18,7 @@ from rich.table import Table
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import evaluation_key
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import datasets, loading, randomizing, run_folder
+from mjx_safety.runs import datasets, errors, loading, randomizing, run_folder
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.recording import Episode, Recorder
@@ -105,11 +105,8 @@ def check(flags: Flags) -> list[str]:
     """Refuse wrong input, before anything compiles. Returns the policies, with those inside folders."""
     if not flags.policy:
         raise UsageError("no policy is given; name one or more, such as runs/my-run or SafetyPointGoal1-v0/ppo-lag")
-    for name in ("episodes", "num_envs"):
-        if getattr(flags, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least 1")
-    if not 0 <= flags.seed < 2**32:
-        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    errors.check_counts(flags, "episodes", "num_envs")
+    errors.check_seed(flags.seed)
     if not flags.out.startswith(datasets.MINARI):
         if Path(flags.out).suffix not in SUFFIXES:
             raise UsageError(f"--out {flags.out} is of no known kind; it must end in .hdf5, or be minari:NAME")

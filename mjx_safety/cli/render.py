@@ -19,7 +19,7 @@ from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import Evaluator, evaluation_key
 from mjx_safety.runs import loading, run_folder, sweeps
-from mjx_safety.runs.errors import UsageError, at_most
+from mjx_safety.runs.errors import UsageError, at_most, check_counts, check_seed
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
 
@@ -101,11 +101,7 @@ def check(flags: Flags) -> None:
     for path in flags.out:
         if path.suffix not in SUFFIXES:
             raise UsageError(f"--out {path} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
-    for name in ("num_worlds", "steps", "moments"):
-        value = getattr(flags, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
-        at_most(f"--{name.replace('_', '-')}", value or 1)
+    check_counts(flags, "num_worlds", "steps", "moments")
     if flags.cost_limit is not None and not flags.cost_limit >= 0.0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
     at_most("--size", max(flags.size), MOST_PIXELS)
@@ -113,8 +109,7 @@ def check(flags: Flags) -> None:
         raise UsageError(f"--size is {flags.size[0]} {flags.size[1]}; width and height must be at least 64 pixels")
     if not 0.0 < flags.speed < math.inf:
         raise UsageError(f"--speed is {flags.speed}; it must be above 0")
-    if not 0 <= flags.seed < 2**32:
-        raise UsageError(f"--seed is {flags.seed}; it must be at least 0 and below 2^32")
+    check_seed(flags.seed)
     try:
         if any(path.suffix != ".html" for path in flags.out):
             opengl.choose_backend()

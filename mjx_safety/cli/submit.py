@@ -149,9 +149,8 @@ def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
     for name in ("--out", "--resume", "--coordinator"):
         if any(word.split("=")[0] == name for word in argv):
             raise UsageError(f"{name} is not for a job; submit chooses it, from its own --out")
-    for name, least in (("gpus", 0), ("cpus", 1), ("memory_gb", 0), ("minutes", 1), ("at_once", 0)):
-        if getattr(flags, name) < least:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be at least {least}")
+    errors.check_counts(flags, "cpus", "minutes")
+    errors.check_counts(flags, "gpus", "memory_gb", "at_once", least=0)
     options = common.parse(argv)
     members = sweeps.expand(options)
     for member in members:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 INT32_MAX = 2**31 - 1  # largest integer of JAX
 
 
@@ -27,6 +29,21 @@ def at_least(flag: str, value: float, least: float) -> None:
     """Refuse a number that is too small."""
     if not value >= least:
         raise UsageError(f"{flag} is {value}; it must be at least {least}")
+
+
+def check_counts(flags: Any, *names: str, least: int = 1) -> None:
+    """Refuse whole numbers of a command line that are too small or too large. names: its fields; None is no number."""
+    for name in names:
+        value = getattr(flags, name)
+        if value is not None:
+            at_least(f"--{name.replace('_', '-')}", value, least)
+            at_most(f"--{name.replace('_', '-')}", value)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that JAX does not take."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed is {seed}; it must be at least 0 and below 2^32")
 
 
 def last_line(text: str) -> str:

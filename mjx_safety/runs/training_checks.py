@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
-from mjx_safety.runs.errors import INT32_MAX, UsageError, at_least, at_most
+from mjx_safety.runs.errors import INT32_MAX, UsageError, at_least, at_most, check_seed
 from mjx_safety.runs.training_options import PARTS, Options, choose_algorithm, parse_limits, parse_sweep
 
 _UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
@@ -20,8 +20,7 @@ def check(options: Options) -> None:
     at_least("--num-envs", run.num_envs, 1)
     at_least("--unroll-length", unroll, 1)
     at_least("--cost-limit", run.cost_limit, 0)
-    if not 0 <= run.seed < 2**32:
-        raise UsageError(f"--seed is {run.seed}; it must lie between 0 and {2**32 - 1}")
+    check_seed(run.seed)
     at_least("--num-seeds", run.num_seeds, 1)
     at_least("--save-every", run.save_every or 0.0, 0)
     choice = choose_algorithm(run.algo)

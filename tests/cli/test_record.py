@@ -105,7 +105,7 @@ def test_a_mixture_in_the_format_of_dsrl(tmp_path, capsys):
     assert shapes == {name: (num, 3) if "obs" in name else (num, 1) if name == "actions" else (num,) for name in shapes}
     assert about["env"] == ENV and about["policies"] == ["good.npz", "bad.npz"] and "command" not in about["machine"]
     arrays, _ = datasets.read("new/data.hdf5")
-    bounds = datasets.episode_ends(arrays)
+    bounds = datasets.episode_bounds(arrays)
     assert len(bounds) == 22 and bounds[-1] == num
     for start, end in itertools.pairwise(bounds):
         np.testing.assert_array_equal(
