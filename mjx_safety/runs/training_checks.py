@@ -8,10 +8,30 @@ from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
 from mjx_safety.runs.errors import INT32_MAX, UsageError, at_least, at_most, check_seed
-from mjx_safety.runs.training_options import PARTS, Options, choose_algorithm, parse_limits, parse_sweep
+from mjx_safety.runs.training_options import (
+    PARTS,
+    SAMPLES,
+    USUAL_ITERATIONS,
+    USUAL_UNROLL,
+    Options,
+    choose_algorithm,
+    parse_limits,
+    parse_sweep,
+)
 
 _UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
 _SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # negative numbers are values of these
+
+
+def advice(options: Options) -> str:
+    """What a user may want to change before a long training, or nothing."""
+    worlds, unroll = options.run.num_envs, options.train.unroll_length
+    most = SAMPLES // USUAL_UNROLL
+    if choose_algorithm(options.run.algo).is_off_policy or worlds <= most or unroll >= USUAL_UNROLL:
+        return ""
+    enough = worlds * USUAL_UNROLL * USUAL_ITERATIONS
+    short = f"with {worlds} worlds and {options.run.total_steps:.0e} steps, unrolls have only {unroll} steps"
+    return f"Note: {short} and learn badly; take at most --num-envs {most}, or --total-steps {enough:.0e}"
 
 
 def check(options: Options) -> None:

@@ -57,6 +57,8 @@ MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a
 USUAL_ITERATIONS = 610  # of 1e7 steps
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
+FEWEST_WORLDS, MOST_WORLDS = 256, 4096  # by default; more than 256 on an accelerator
+USUAL_UNROLL = 16  # steps, at least, by default
 LONG_UNROLL = 64  # steps; many worlds take unrolls up to this length where enough iterations remain
 
 
@@ -235,20 +237,28 @@ def on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
+def _worlds_for(total_steps: int) -> int:
+    """Return how many worlds to train on an accelerator: a power of 2, with unrolls of at least `USUAL_UNROLL`."""
+    room = max(total_steps // (USUAL_ITERATIONS * USUAL_UNROLL), 1)
+    return min(max(2 ** (room.bit_length() - 1), FEWEST_WORLDS), MOST_WORLDS)
+
+
 def default_options(
     algo: str, num_envs: int | None = None, total_steps: int | None = None, unroll_length: int | None = None
 ) -> Options:
     """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
 
     An iteration takes `SAMPLES` steps of all worlds together, whatever their number, and a gradient step `MINIBATCH` of
-    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`. Many worlds then have short unrolls, which learn badly. In
-    long trainings they get longer ones, as long as `USUAL_ITERATIONS` remain. With more iterations than these, the
-    multipliers follow more slowly, so that the task is learned first.
+    them. Off-policy algorithms take `OFF_POLICY_SAMPLES`.
+
+    Many worlds then have short unrolls, which learn badly. In long trainings they get longer ones, as long as
+    `USUAL_ITERATIONS` remain. With more iterations than these, the multipliers follow more slowly, so that the task is
+    learned first. On an accelerator, the number of worlds follows from the length (`_worlds_for`).
     """
     choice = choose_algorithm(algo)
-    worlds = 4096 if on_accelerator() and not choice.is_off_policy else 256
-    length = OFF_POLICY_STEPS if choice.is_off_policy else RunFlags.total_steps
-    run = RunFlags(algo=algo, num_envs=num_envs or worlds, total_steps=total_steps or length)
+    length = total_steps or (OFF_POLICY_STEPS if choice.is_off_policy else RunFlags.total_steps)
+    many = on_accelerator() and not choice.is_off_policy
+    run = RunFlags(algo=algo, num_envs=num_envs or (_worlds_for(length) if many else FEWEST_WORLDS), total_steps=length)
     steps = OFF_POLICY_SAMPLES if choice.is_off_policy else SAMPLES
     unroll = min(max(steps // run.num_envs, MIN_UNROLL), MAX_UNROLL)
     if not choice.is_off_policy:

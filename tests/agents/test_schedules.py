@@ -13,6 +13,7 @@ from mjx_safety.agents.on_policy import leniency
 from mjx_safety.agents.train import init, iterate
 from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
+from mjx_safety.runs import training_options
 from mjx_safety.runs.training_options import default_options
 
 from . import probe_envs
@@ -70,6 +71,17 @@ def test_many_worlds_take_longer_unrolls_where_the_training_is_long(num_envs, to
     options = default_options("ppo-lag", num_envs, total_steps)
     assert options.train.unroll_length == unroll_length
     assert options.train.num_iterations >= 600.0
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "num_envs", "unroll_length"),
+    [(100_000, 256, 64), (1_000_000, 256, 64), (10_000_000, 1024, 16), (100_000_000, 4096, 40)],
+)
+def test_an_accelerator_gets_as_many_worlds_as_the_training_is_long(monkeypatch, total_steps, num_envs, unroll_length):
+    monkeypatch.setattr(training_options, "on_accelerator", lambda: True)
+    options = training_options.default_options("ppo-lag", total_steps=total_steps)
+    assert (options.run.num_envs, options.train.unroll_length) == (num_envs, unroll_length)
+    assert training_options.default_options("sac-lag").run.num_envs == 256
 
 
 def test_off_policy_algorithms_have_no_schedule():

@@ -10,7 +10,7 @@ from agents import probe_envs
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common, evaluate, train
-from mjx_safety.runs import errors, run_folder, sweeps, training_options
+from mjx_safety.runs import errors, run_folder, sweeps, training_checks, training_options
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
 FLAGS += ["--cost-limit", "5", "--no-compilation-cache", "--physics", "mujoco"]
@@ -349,6 +349,18 @@ def test_members_of_a_group():
 @pytest.mark.parametrize(("num_envs", "unroll_length"), [(1, 1024), (64, 256), (256, 64), (4096, 4), (65536, 4)])
 def test_rollouts_keep_their_size_for_any_number_of_worlds(num_envs, unroll_length):
     assert common.parse(["--num-envs", str(num_envs)]).train.unroll_length == unroll_length
+
+
+def test_many_worlds_in_a_short_training_are_told_what_fits():
+    def told(*flags):
+        return training_checks.advice(common.parse(list(flags)))
+
+    assert told("--num-envs", "4096") == (
+        "Note: with 4096 worlds and 1e+07 steps, unrolls have only 4 steps and learn badly; take at most --num-envs "
+        "1024, or --total-steps 4e+07"
+    )
+    for fits in (["256"], ["1024"], ["4096", "--total-steps", "4e7"], ["4096", "--algo", "sac-lag"]):
+        assert told("--num-envs", *fits) == ""
 
 
 def test_gradient_steps_and_multipliers_follow_the_size_of_a_run():
