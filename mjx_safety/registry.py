@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import io
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -67,6 +68,7 @@ _MORE = {
 }
 _BENCHMARK_2019 = _presets("Safexp-", ROBOTS_2019, TASKS, "2019")
 _VELOCITY = {name: functools.partial(dataclasses.replace, config) for name, config in velocity_presets().items()}
+_PROCESS: list[int] = []  # the process that built the first environment
 _FACTORIES: dict[str, Callable[[], Config]] = {**_BENCHMARK, **_MORE, **_VELOCITY, **_BENCHMARK_2019}
 
 BENCHMARK_IDS: tuple[str, ...] = tuple(_BENCHMARK)  # the 27 of the benchmark
@@ -80,6 +82,10 @@ def register(env_id: str, factory: Callable[[], Config]) -> None:
     """Give a name to a function that returns settings (see `make`). Raises ValueError if the name is taken."""
     if env_id in _FACTORIES:
         raise ValueError(f"the environment id {env_id!r} is already registered")
+    if not callable(factory):
+        raise ValueError(
+            f"register got a {type(factory).__name__} for {env_id!r}; it takes a function: lambda: settings"
+        )
     _FACTORIES[env_id] = factory
 
 
@@ -106,7 +112,7 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     accuracy: "fast" solves only for what can touch something. "reference" solves for every object, pair and contact,
       to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything.
     overrides: fields of the settings to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
-      for `task` changes fields of the environment's task.
+      for `task` has fields of the environment's task, or all fields of another one, as JSON of its settings has.
 
     Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for wrong
     values.
@@ -120,17 +126,33 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     if accuracy not in ACCURACIES:
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):
-        overrides["task"] = from_mapping(type(config.task), overrides["task"], "EnvConfig.task")
+        task_kind = _task_kind(type(config.task), overrides["task"])
+        overrides["task"] = from_mapping(task_kind, overrides["task"], "EnvConfig.task")
     config, engine = dataclasses.replace(config, **overrides), resolve_physics(physics)
     if config.randomize is not None and engine == "warp":
         raise ValueError(
             f"{kind}.randomize is not for physics='warp', whose worlds share one model; use 'mjx' or 'mujoco'"
         )
+    if not _PROCESS:
+        _PROCESS.append(os.getpid())
     with jax.ensure_compile_time_eval():  # also while something is being traced
         built = _FAMILIES[type(config)](config, engine, cast(Accuracy, accuracy))
     if config.randomize is not None:
         dynamics.check(config.randomize, built.mj_model)
     return built
+
+
+def _task_kind(own: type, values: Mapping[str, Any]) -> type:
+    """Return the class of a task that a mapping describes: the environment's own, or that with just these fields."""
+    if set(values) <= {field.name for field in dataclasses.fields(own)}:
+        return own
+    others = [type(module.presets(POINT)[0]["task"]) for module in (*TASKS, *MORE_TASKS)]
+    return next((kind for kind in others if {field.name for field in dataclasses.fields(kind)} == set(values)), own)
+
+
+def started_in() -> int | None:
+    """Id of the process that built the first environment, and so started JAX; None before."""
+    return _PROCESS[0] if _PROCESS else None
 
 
 def resolve_physics(physics: str) -> Engine:
@@ -230,5 +252,5 @@ def find_factory(env_id: str) -> Callable[[], Config]:
 
 
 def _did_you_mean(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -36,7 +36,7 @@ def init(venv: VectorEnvironment[Any], algorithm: Algorithm, key: jax.Array) -> 
     """Start the worlds and the networks. Pure."""
     env_key, agent_key = jax.random.split(key)
     state = algorithm.init(venv, agent_key).replace(env_state=venv.reset(env_key))
-    return jax.tree.map(_strong, state)
+    return jax.tree.map(_own, state)
 
 
 @single_precision
@@ -155,8 +155,8 @@ def _like(row: float | list[float], number: float) -> float | list[float]:
     return [number] * len(row) if isinstance(row, list) else number
 
 
-def _strong(leaf: Any) -> jax.Array:
-    """Make a weakly typed array strongly typed, so that the second call does not compile."""
+def _own(leaf: Any) -> jax.Array:
+    """Make a strongly typed copy, so that the second call does not compile, and each buffer can be donated."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.lax.convert_element_type(leaf, leaf.dtype)
+        return jnp.copy(leaf)
+    return jnp.copy(jax.lax.convert_element_type(leaf, leaf.dtype))

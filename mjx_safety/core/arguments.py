@@ -27,5 +27,7 @@ def check_action(action: Any, shape: tuple[int, ...], taker: str) -> None:
     """Raise ValueError unless the action is an array of the shape. taker: who takes it, and what it means."""
     if not isinstance(action, (jax.Array, np.ndarray)):
         raise ValueError(f"action is a {type(action).__name__}; {taker}: an array such as jnp.zeros({shape})")
+    if not any(jnp.issubdtype(action.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise ValueError(f"action has dtype {action.dtype}; it must be an array of real numbers")
     if action.shape != shape:
         raise ValueError(f"action has shape {action.shape}; {taker}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -23,10 +24,17 @@ def single_precision(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> T:
         args, kwargs = jax.tree.map(_rounded, (args, kwargs))
-        with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        with own_settings():
             return function(*args, **kwargs)
 
     return traced
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Trace with float32 and int32, and with NumPy's rules for mixed types and ranks. See `single_precision`."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _rounded(leaf: Any) -> Any:

@@ -116,6 +116,12 @@ class AbstractEnv(abc.ABC):
         return self.mj_model.nu
 
     @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes that tell this environment's states from those of others: name -> shape of one world's array."""
+        sizes = {"obs": self.obs_size, "costs": len(self.cost_names), "qpos": self.mj_model.nq}
+        return {name: (size,) for name, size in sizes.items()}
+
+    @property
     def episode_length(self) -> int:
         """Steps until `truncated`."""
         return self.config.episode_length
@@ -125,6 +131,30 @@ class AbstractEnv(abc.ABC):
     def mjx_data(self, state: State) -> Any:
         """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""
         return self.physics.data(state.data)
+
+
+def check_state(env: AbstractEnv, state: Any, caller: str = "step") -> None:
+    """Raise ValueError unless it is a state of one world of this environment, by its shapes."""
+    if not isinstance(state, State):
+        what = "a VecState is for the step of `vectorize`" if hasattr(state, "env_state") else "see `env.reset`"
+        raise ValueError(f"{caller} got a {type(state).__name__} as its state; it takes a State ({what})")
+    found = {"obs": state.obs, "costs": state.costs, "qpos": state.data.qpos, **getattr(state.places, "markers", {})}
+    for name, shape in env.state_shapes.items():
+        given = jnp.shape(found[name]) if name in found else "none"
+        if given != shape:
+            raise ValueError(
+                f"{caller} got a state whose {name} has shape {given}, and this environment's has {shape}; it takes one"
+                f" state of its own (for a batch of worlds, use vectorize, or jax.vmap(env.{caller}))"
+            )
+
+
+def check_snapshot(snapshot: Any) -> None:
+    """Raise ValueError unless it is a `Snapshot`."""
+    if not isinstance(snapshot, Snapshot):
+        raise ValueError(
+            f"restore got a {type(snapshot).__name__}; it takes a Snapshot, such as env.snapshot(state) or"
+            " mjx_safety.Snapshot(root_pos=...)"
+        )
 
 
 def check_action(env: AbstractEnv, action: Any) -> None:

@@ -15,7 +15,7 @@ from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots
-from mjx_safety.env.base import AbstractEnv, check_action, to_control, undo_blow_up
+from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.observation import observation_sizes, observe
 from mjx_safety.env.randomness import draw_dynamics
 from mjx_safety.sim.engines.base import Physics
@@ -62,6 +62,12 @@ class Env(AbstractEnv):
     def entry_sizes(self) -> dict[str, int]:
         """Entries of the observation: sensors (SI units, robot frame), lidars in [0, 1], the rest."""
         return observation_sizes(self.config, self.scene)
+
+    @property
+    @override
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        markers = {name: kind.num for name, kind in self.config.objects.items() if kind.body_kind == "marker"}
+        return super().state_shapes | {name: (num, 3) for name, num in markers.items()}
 
     @property
     @override
@@ -117,6 +123,8 @@ class Env(AbstractEnv):
     @single_precision
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the slowest world."""
+        if num < 1:
+            raise ValueError(f"reset_many got {num} worlds; it takes at least 1")
         layout_key, key = self._layout_key(typed_key("reset_many", key))
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":
@@ -130,6 +138,7 @@ class Env(AbstractEnv):
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
         check_action(self, action)
+        check_state(self, state)
         config, task = self.config, self.config.task
         redraw_key, memory_key, noise_key, skip_key = jax.random.split(
             jax.random.fold_in(state.key, state.step_count), 4
@@ -174,6 +183,7 @@ class Env(AbstractEnv):
     @single_precision
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
+        check_state(self, state, "snapshot")
         return snapshots.take(self.config, self.scene, state)
 
     @jax.jit
@@ -184,6 +194,7 @@ class Env(AbstractEnv):
         Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Missing
         memories of the reward are computed from the positions.
         """
+        check_snapshot(snapshot)
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
         xy, failed = jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
-from mjx_safety.env.base import AbstractEnv, check_action, to_control, undo_blow_up
+from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.randomness import draw_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
 from mjx_safety.sim import dynamics
@@ -90,6 +90,7 @@ class LocomotionEnv(AbstractEnv):
         """Advance by one step. action: [A] in [-1, 1], scaled to the actuators' range."""
         config = self.config
         check_action(self, action)
+        check_state(self, state)
         ctrl = to_control(self, action)
         before = _moved(state.data, -state.data.qpos[: config.travel])
         data, measured = self.physics.step(before, ctrl, config.frameskip)
@@ -123,6 +124,7 @@ class LocomotionEnv(AbstractEnv):
     @single_precision
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
+        check_state(self, state, "snapshot")
         fields = ("time", "ctrl", "qpos", "qvel", "qacc_warmstart", *(["act"] if self.mj_model.na else []))
         return Snapshot(**{name: getattr(state.data, name) for name in (*fields, "dynamics")})
 
@@ -134,6 +136,7 @@ class LocomotionEnv(AbstractEnv):
         Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Quaternions
         are normalised.
         """
+        check_snapshot(snapshot)
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
         return self._first_state(overlay(self._start(start_key, next_key), snapshot, {}), next_key)
 

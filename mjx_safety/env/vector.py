@@ -199,6 +199,11 @@ class VecEnv(Generic[S]):
         """
         shape = (self.num_envs, self.action_size)
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
+        if not isinstance(states, VecState) or jnp.shape(states.done) != (self.num_envs,):
+            given = (
+                f"a VecState of {len(states.done)}" if isinstance(states, VecState) else f"a {type(states).__name__}"
+            )
+            raise ValueError(f"step got {given} as its states; it takes the VecState of its own {self.num_envs} worlds")
         before = states.env_state
         running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
@@ -315,6 +320,8 @@ def vectorize(
       step after it, which ignores the action ("next_step"), or never ("disabled"); `VecEnv.restart` then does it.
     keep_blow_up: keep the newest step whose physics was not finite, in `VecState.blow_up`.
     """
+    if not hasattr(env, "step"):
+        raise ValueError(f"vectorize got a {type(env).__name__}; it takes an environment, such as of mjx_safety.make")
     try:
         num_envs = operator.index(num_envs)
     except TypeError:

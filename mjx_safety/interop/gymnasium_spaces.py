@@ -12,17 +12,14 @@ import numpy as np
 from gymnasium import spaces
 
 import mjx_safety
-from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig
+from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig, registry
 
 Settings = EnvConfig | LocomotionConfig
 OBSERVATIONS = ("flat", "dict")
-_PROCESS: list[int] = []  # the process that built the first world, and so started JAX
 
 
 def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, Any]) -> AbstractEnv:
     """Build the world of an id or of settings, or return an existing one."""
-    if not _PROCESS:
-        _PROCESS.append(os.getpid())
     if not hasattr(env, "step"):
         return mjx_safety.make(cast(Settings, env), physics=physics, **overrides)
     if overrides:
@@ -32,7 +29,7 @@ def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, 
 
 def refuse_fork() -> None:
     """Raise RuntimeError in a process forked after JAX started. JAX's threads are gone there, and it would hang."""
-    if _PROCESS and os.getpid() != _PROCESS[0]:
+    if registry.started_in() not in (None, os.getpid()):
         raise RuntimeError(
             "this process was forked after JAX had started, and JAX would hang in it; use gymnasium.make_vec(id,"
             " num_envs=...), which steps all worlds in one program, or context='forkserver' or 'spawn'"

@@ -76,7 +76,8 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         mode = _mode(autoreset_mode)
         _set_length(env, settings)
         self.world: AbstractEnv = build(env, settings.pop("physics", "auto"), settings)
-        self.num_envs: int = num_envs
+        self._batch = mjx_safety.vectorize(self.world, num_envs, stagger=stagger, autoreset=MODES[mode])
+        self.num_envs: int = self._batch.num_envs
         self.single_observation_space: Any = observation_space(self.world, observation)
         self.single_action_space: Any = action_space(self.world)
         self.observation_space: Any = batch_space(self.single_observation_space, num_envs)
@@ -84,7 +85,6 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": mode}
         self.metadata |= {"jax": backend == "jax", "torch": backend == "torch"}
         self.states: VecState | None = None
-        self._batch = mjx_safety.vectorize(self.world, num_envs, stagger=stagger, autoreset=MODES[mode])
         self._mode, self._ended = mode, np.zeros(num_envs, bool)
         self._parts = parts_of(self.world, observation)
         self._backend = backend
@@ -120,7 +120,10 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             super().reset(seed=None if seed is None else operator.index(seed))
             begun = self._reset(draw_key(self.np_random))
         else:
-            begun = self._reset_each(_keys(seed, self.num_envs))
+            seeds = _seeds(seed, self.num_envs)
+            if None not in seeds:  # later resets follow from them
+                super().reset(seed=int(np.random.SeedSequence(seeds).generate_state(1)[0]))  # type: ignore[arg-type]
+            begun = self._reset_each(_keys(seeds))
         states = begun if mask is None else self._restart(self.states, begun, mask)
         self.states, self._ended = states, np.zeros(self.num_envs, bool) if mask is None else self._ended & ~mask
         return self._from_jax((self._observation(states.obs), self._info(states)))
@@ -198,12 +201,20 @@ def _set_length(env: str | Settings | AbstractEnv, settings: dict[str, Any]) -> 
     settings["episode_length"] = steps
 
 
-def _keys(seeds: Sequence[int | None], num_envs: int) -> jax.Array:
+def _seeds(seeds: Any, num_envs: int) -> list[int | None]:
+    """Read a list of seeds [B]."""
+    try:
+        numbers = [None if seed is None else operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None") from None
+    if len(numbers) != num_envs:
+        raise ValueError(f"there are {len(numbers)} seeds for {num_envs} worlds; give one seed, or one for each")
+    return numbers
+
+
+def _keys(seeds: Sequence[int | None]) -> jax.Array:
     """Draw a key per world, as for single worlds. Returns keys [B]."""
-    if len(seeds) != num_envs:
-        raise ValueError(f"there are {len(seeds)} seeds for {num_envs} worlds; give one seed, or one for each")
-    numbers = [None if seed is None else operator.index(seed) for seed in seeds]
-    return jax.numpy.stack([draw_key(seeding.np_random(number)[0]) for number in numbers])
+    return jax.numpy.stack([draw_key(seeding.np_random(number)[0]) for number in seeds])
 
 
 def _read_mask(mask: Any, num_envs: int) -> np.ndarray | None:

@@ -21,6 +21,8 @@ _DISABLE, _ENABLE = mujoco.mjtDisableBit, mujoco.mjtEnableBit
 ROOTS = {"planar": (_JOINT.mjJNT_SLIDE, _JOINT.mjJNT_SLIDE, _JOINT.mjJNT_HINGE), "free": (_JOINT.mjJNT_FREE,)}
 ROOT_WORDS = {"planar": "two slides and a hinge", "free": "one free joint"}
 AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x, slide y, hinge z
+PRESSED = 1e-6  # m; a shape that lies deeper in the floor touches it
+FLOOR_TRIALS = 100  # random positions of a robot's hinges
 GEOM_DEFAULTS = (
     "contype",
     "conaffinity",
@@ -245,16 +247,35 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
-    """Raise ValueError if a robot with `touches_floor=False` lies in the floor in its reference position."""
+    """Raise ValueError if a robot with `touches_floor=False` lies in the floor, or its hinges can bring it there."""
     if robot.touches_floor:
         return
     spec = spec.copy()
     floor = spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], contype=1, conaffinity=1)
     data = mujoco.MjData(spec.compile())
-    mujoco.mj_forward(data.model, data)
-    pressed = [contact for contact in data.contact if floor.id in contact.geom and contact.dist < -1e-6]
-    if pressed:
-        raise ValueError(f"{describe(robot)} lies {-pressed[0].dist:g} m in the floor, but touches_floor is False")
+
+    def depth() -> float:
+        mujoco.mj_fwdPosition(data.model, data)
+        return max((-contact.dist for contact in data.contact if floor.id in contact.geom), default=0.0)
+
+    if (deep := depth()) > PRESSED:
+        raise ValueError(f"{describe(robot)} lies {deep:g} m in the floor, but touches_floor is False")
+    joints, rng = _inner_hinges(data.model), np.random.default_rng(0)
+    for _ in range(FLOOR_TRIALS if joints else 0):
+        for index in joints:
+            low, high = data.model.jnt_range[index] if data.model.jnt_limited[index] else (-np.pi, np.pi)
+            data.qpos[data.model.jnt_qposadr[index]] = rng.uniform(low, high)
+        if (deep := depth()) > PRESSED:
+            raise ValueError(
+                f"{describe(robot)} has hinges that can bring it {deep:.2g} m into the floor, but touches_floor is"
+                " False"
+            )
+
+
+def _inner_hinges(model: mujoco.MjModel) -> list[int]:
+    """Hinges beyond the robot's root."""
+    root, hinge = model.body("robot").id, mujoco.mjtJoint.mjJNT_HINGE
+    return [i for i in range(model.njnt) if model.jnt_bodyid[i] != root and model.jnt_type[i] == hinge]
 
 
 def _first_line(error: Exception) -> str:

@@ -48,6 +48,60 @@ def test_a_batch_takes_an_action_for_each_world(world):
         mjx_safety.vectorize(world.env, 3).step(None, jnp.zeros(2))
 
 
+def test_a_step_takes_a_state_of_its_own(world):
+    state, action, batch = world.reset(jax.random.key(0)), jnp.zeros(2), mjx_safety.vectorize(world.env, 2)
+    for wrong in (state.obs, (state,), {"obs": state.obs}, None):
+        with pytest.raises(ValueError, match=r"step got a \w+ as its state; it takes a State"):
+            world.env.step(wrong, action)
+        with pytest.raises(ValueError, match=r"step got a .* as its states; it takes the VecState of its own 2 worlds"):
+            batch.step(wrong, jnp.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"snapshot got a .* as its state; it takes a State"):
+        world.env.snapshot(state.obs)
+    for wrong in (state, {"root_pos": jnp.zeros(3)}):
+        with pytest.raises(ValueError, match=r"restore got a .*; it takes a Snapshot"):
+            world.env.restore(wrong)
+    states = jax.eval_shape(mjx_safety.vectorize(world.env, 3).reset, jax.random.key(0))
+    with pytest.raises(ValueError, match="step got a VecState of 3 as its states"):
+        jax.eval_shape(batch.step, states, jnp.zeros((2, 2)))
+
+
+def test_a_state_of_another_environment_is_refused(world):
+    for changes, name in (
+        ({"hazards": mjx_safety.Hazards(num=2)}, "obs"),
+        ({"vases": mjx_safety.Vases(num=2)}, "obs"),
+        ({"lidar": mjx_safety.Lidar(num_bins=4)}, "obs"),
+    ):
+        other = mjx_safety.make(ID, physics="mujoco", **changes)
+        foreign = jax.eval_shape(other.reset, jax.random.key(0))
+        with pytest.raises(ValueError, match=f"step got a state whose {name} has shape .*; it takes one state"):
+            jax.eval_shape(world.env.step, foreign, jnp.zeros(2))
+    few, many = (
+        mjx_safety.make(ID, physics="mujoco", hazards=mjx_safety.Hazards(num=num, keepout=0.1)) for num in (2, 3)
+    )
+    with pytest.raises(ValueError, match=r"whose hazards has shape \(2, 3\), and this environment's has \(3, 3\)"):
+        jax.eval_shape(many.step, jax.eval_shape(few.reset, jax.random.key(0)), jnp.zeros(2))
+    batch = jax.eval_shape(jax.vmap(world.env.reset), jax.random.split(jax.random.key(0), 3))
+    with pytest.raises(ValueError, match=r"jax.vmap\(env.step\)"):
+        jax.eval_shape(world.env.step, batch, jnp.zeros(2))
+
+
+@pytest.mark.parametrize("action", [jnp.zeros(2, jnp.complex64), jax.random.split(jax.random.key(0), 2)])
+def test_an_action_is_of_real_numbers(world, action):
+    with pytest.raises(ValueError, match="it must be an array of real numbers"):
+        world.env.step(world.reset(jax.random.key(0)), action)
+
+
+def test_what_is_no_environment_is_refused(world):
+    with pytest.raises(ValueError, match="vectorize got a str; it takes an environment"):
+        mjx_safety.vectorize(ID, 2)
+    with pytest.raises(ValueError, match="register got a EnvConfig for 'Mine-v0'; it takes a function"):
+        mjx_safety.registry.register("Mine-v0", world.env.config)
+    with pytest.raises(ValueError, match="unknown physics None; choose from"):
+        mjx_safety.make(ID, physics=None)
+    with pytest.raises(ValueError, match="reset_many got 0 worlds; it takes at least 1"):
+        world.env.reset_many(jax.random.key(0), 0)
+
+
 def test_the_number_of_worlds_is_a_whole_one(world):
     assert mjx_safety.vectorize(world.env, np.int64(2)).num_envs == 2
     for num in (0, 2.5, None):

@@ -67,6 +67,17 @@ def test_the_limit_is_what_the_spec_says(short_id, settings, length):
         assert gymnasium.make_vec(short_id, num_envs=2, physics="mujoco", **settings).world.episode_length == length
 
 
+def test_a_spec_from_json_has_the_task():
+    """JSON has the fields of a task, not its class."""
+    kept = mjx_safety.Button(buttons=mjx_safety.Buttons(num=3))
+    for task in (kept, mjx_safety.Push(), mjx_safety.Circle(), mjx_safety.Goal(reward_goal=2.0)):
+        env = gymnasium.make(ID, physics="mujoco", task=task)
+        again = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+        assert again.unwrapped.world.config.task == task
+    with pytest.raises(ValueError, match=r"EnvConfig\.task has no field 'speed'"):
+        mjx_safety.make("SafetyPointGoal0-v0", task={"speed": 1.0})
+
+
 def test_without_a_limit_there_is_none(short_id):
     env = gymnasium.make(short_id, physics="mujoco", max_episode_steps=-1)
     assert length_of(env) is None and env.spec.max_episode_steps is None
@@ -163,6 +174,18 @@ def test_a_list_of_seeds_gives_the_worlds_of_these_seeds():
     assert len(np.unique(envs.reset(seed=[None, None, 1])[0][:, 0])) == 3
     with pytest.raises(ValueError, match="there are 2 seeds for 3 worlds"):
         envs.reset(seed=[1, 2])
+    for wrong in (1.5, "seed", [1.5, 2, 3]):
+        with pytest.raises(ValueError, match="it must be a whole number, or a list of them or of None"):
+            envs.reset(seed=wrong)
+
+
+def test_later_resets_follow_from_a_list_of_seeds():
+    first, again, other = (SafetyVectorEnv(Toy(), 3) for _ in range(3))
+    for envs, seed in ((first, [1, 2, 3]), (again, [1, 2, 3]), (other, [1, 2, 4])):
+        envs.reset(seed=seed)
+    later = [envs.reset()[0] for envs in (first, again, other)]
+    np.testing.assert_array_equal(later[0], later[1])
+    assert not np.array_equal(later[0], later[2])
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
@@ -206,9 +229,25 @@ envs.close(terminate=True)
 """
 
 
-def test_a_forked_worker_says_what_works(tmp_path):
+FORKED_BY_HAND = """
+import os
+import gymnasium, jax, mjx_safety, mjx_safety.interop.gymnasium
+mjx_safety.make("{id}".removeprefix("mjx_safety/"), physics="mujoco").reset(jax.random.key(0))
+child = os.fork()
+if not child:
+    try:
+        gymnasium.make("{id}", physics="mujoco").reset(seed=0)
+    except RuntimeError as error:
+        print("refused:", error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("text", [FORKED, FORKED_BY_HAND])
+def test_a_forked_worker_says_what_works(tmp_path, text):
     script = tmp_path / "forked.py"
-    script.write_text(FORKED.format(id=ID))
+    script.write_text(text.format(id=ID))
     done = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, timeout=120)
     assert "refused: this process was forked after JAX had started" in done.stdout, done.stderr
     assert "make_vec" in done.stdout and "'forkserver' or 'spawn'" in done.stdout

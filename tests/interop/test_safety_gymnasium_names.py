@@ -1,5 +1,8 @@
 """The wrappers and vector classes of safety-gymnasium that other people's files import."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -95,3 +98,32 @@ def test_vector_make_takes_wrappers():
         "SafetyPointGoal0-v0", num_envs=2, wrappers=wrappers.SafeUnsqueeze, physics="mujoco"
     )
     assert envs.num_envs == 2 and isinstance(envs.envs[0], wrappers.SafeUnsqueeze)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+@pytest.mark.parametrize(
+    "wrapper", [wrappers.SafeNormalizeObservation, wrappers.SafeNormalizeReward, wrappers.SafeNormalizeCost]
+)
+def test_copies_of_normalisers_go_on_alike(wrapper, again):
+    env = wrapper(safety_gymnasium.make("SafetyPointGoal0-v0", physics="mujoco"))
+    env.reset(seed=0)
+    env.step(np.ones(2, np.float32))
+    other = again(env)
+    assert isinstance(other, wrapper)
+    for _ in range(2):
+        mine, its = (each.step(np.ones(2, np.float32)) for each in (env, other))
+        np.testing.assert_array_equal(mine[0], its[0])
+        assert mine[1:3] == its[1:3]
+
+
+def test_dict_observations_are_refused():
+    def make():
+        return safety_gymnasium.make("SafetyPointGoal0-v0", physics="mujoco", observation="dict")
+
+    for build in (
+        lambda: wrappers.SafeUnsqueeze(make()),
+        lambda: wrappers.SafeNormalizeObservation(make()),
+        lambda: SafetyAsyncVectorEnv([make]),
+    ):
+        with pytest.raises(ValueError, match='takes flat observations, and these are a Dict; use observation="flat"'):
+            build()

@@ -15,6 +15,14 @@ from gymnasium.wrappers import RescaleAction
 from gymnasium.wrappers.utils import RunningMeanStd
 
 
+def require_flat(space: gymnasium.Space, taker: str) -> None:
+    """Raise ValueError unless observations are arrays."""
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise ValueError(
+            f'{taker} takes flat observations, and these are a {type(space).__name__}; use observation="flat"'
+        )
+
+
 class _SixValues(gymnasium.Wrapper):
     """Gymnasium's wrapper around an environment whose step returns six values."""
 
@@ -65,6 +73,10 @@ class SafeTimeLimit(_SixValues):
 class SafeUnsqueeze(_SixValues):
     """Adds a first axis of 1 to everything that one world returns, as in a batch of one."""
 
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        require_flat(env.observation_space, "SafeUnsqueeze")
+
     def reset(self, **kwargs: Any) -> tuple[Any, ...]:
         """Start an episode. obs: [1, O]."""
         obs, info = self.env.reset(**kwargs)
@@ -80,14 +92,25 @@ def _unsqueezed(info: dict[str, Any]) -> dict[str, Any]:
     return {name: value[None] if isinstance(value, np.ndarray) else value for name, value in info.items()}
 
 
+def _blank(kind: type, is_batch: bool) -> Any:
+    """Return a normaliser without attributes, as a wrapper of one world or of a batch."""
+    base = gymnasium.vector.VectorWrapper if is_batch else gymnasium.Wrapper
+    return object.__new__(kind if issubclass(kind, base) else type(kind.__name__, (kind, base), {}))
+
+
 class _Normalizer:
     """A wrapper of one world or of a batch, chosen by the wrapped object."""
 
     env: Any
+    kind: type
 
     def __new__(cls, env: Any, *args: Any, **kwargs: Any) -> Any:
-        base = gymnasium.vector.VectorWrapper if isinstance(env, VectorEnv) else gymnasium.Wrapper
-        return object.__new__(cls if issubclass(cls, base) else type(cls.__name__, (cls, base), {}))
+        normalizer = _blank(cls, isinstance(env, VectorEnv))
+        normalizer.kind = cls
+        return normalizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (self.kind, self.is_batch), vars(self)  # its own class may have no name to import
 
     def __init__(self, env: Any, epsilon: float = 1e-8, gamma: float = 0.99):
         super().__init__(env)  # type: ignore[call-arg]
@@ -96,6 +119,7 @@ class _Normalizer:
         self.num: int = getattr(env, "num_envs", 1)
         self.is_batch: bool = isinstance(env, VectorEnv)
         space = env.single_observation_space if self.is_batch else env.observation_space
+        require_flat(space, type(self).__name__)
         self.obs_rms: RunningMeanStd = RunningMeanStd(shape=space.shape)
         self.return_rms: RunningMeanStd = RunningMeanStd(shape=())
         self._discounted = np.zeros(self.num)

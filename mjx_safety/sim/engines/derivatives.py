@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, partial_eval
 
+from mjx_safety.core.precision import own_settings
+
 NO_REVERSE = (
     "a step has no reverse-mode derivatives (jax.grad, jax.vjp) on physics='mjx', whose loops run as long as the solver"
     " needs; use forward mode: jax.jvp or jax.jacfwd"
@@ -26,7 +28,8 @@ def forward_only(function: Callable, differentiated: Callable) -> Callable:
 
     @wrapped.defjvp
     def derivative(primals: tuple, tangents: tuple) -> tuple:
-        return jax.jvp(differentiated, primals, jax.tree.map(_guarded, tangents))
+        with own_settings():  # JAX traces this after the step's own have ended
+            return jax.jvp(differentiated, primals, jax.tree.map(_guarded, tangents))
 
     return wrapped
 

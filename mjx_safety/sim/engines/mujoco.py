@@ -21,7 +21,7 @@ from mjx_safety.sim.dynamics import varied_fields
 from mjx_safety.sim.engines.alone import closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_read
 from mjx_safety.sim.engines.derivatives import without_derivatives
-from mjx_safety.sim.engines.quiet import no_warnings
+from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
@@ -60,7 +60,11 @@ class MujocoPhysics:
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
         """See `Physics.forward`."""
-        return self._solve([(self.scene, data, jnp.bool_(True))], 0, None)[0][0]
+
+        def forward(data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+            return self._solve([(self.scene, data, jnp.bool_(True))], 0, None)[0][0]
+
+        return without_derivatives(forward, self.name)(data)
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None

@@ -26,6 +26,7 @@ import numpy as np
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.gremlins import undisturbed_step
+from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 from mjx_safety.world.objects import AbstractObject
 
@@ -79,7 +80,7 @@ class Nearby:
             return matters
         kinds = self._rows_of(lambda kind: kind.body_kind != "fixed").astype(bool)
         size = self._rows_of(_bounding_radius)
-        moves = jnp.asarray(kinds) * self._speed(data) * seconds
+        moves = jnp.asarray(kinds) * self._distance(data, seconds, excursion)
         meets = jnp.asarray(kinds)[:, None] & (gaps < size[:, None] + size + moves[:, None] + moves)
 
         def spread(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -237,13 +238,17 @@ class Nearby:
         kinds = [self.full.objects[name] for name in self.full.solid_kinds]
         return np.concatenate([np.zeros(0), *(np.full(kind.num, value(kind), float) for kind in kinds)])
 
-    def _speed(self, data: PhysicsState) -> jax.Array:
-        """Bound on the speed of objects that the robot hits, [] m/s: twice that of its fastest point."""
+    def _distance(self, data: PhysicsState, seconds: float, excursion: jax.Array) -> jax.Array:
+        """Bound on the way of objects that the robot hits, [] m, at twice the speed of its fastest point.
+
+        The speed at the end of a steady acceleration v to v' follows from the excursion (v + v') / 2 * seconds.
+        """
         nv, scene = self.full.robot_nv, self.full
-        reach = min(_reach(scene), LAST)
-        robot = jnp.linalg.norm(data.qvel[:2]) + reach * jnp.sum(jnp.abs(data.qvel[2:nv]))
+        reach, speed = min(_reach(scene), LAST), jnp.linalg.norm(data.qvel[:2])
+        robot = jnp.maximum(speed * seconds, 2 * excursion - speed * seconds)
+        turning = reach * jnp.sum(jnp.abs(data.qvel[2:nv])) * seconds
         objects = jnp.linalg.norm(data.qvel[nv:].reshape(-1, 6)[:, :3], axis=-1)
-        return 2 * robot + jnp.max(objects, initial=0.0) + SLOWEST
+        return 2 * (robot + turning) + (jnp.max(objects, initial=0.0) + SLOWEST) * seconds
 
     def _is_settled(self, name: str, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
         """Which objects of a moving kind follow `_left_alone`, [N] bool."""
@@ -331,9 +336,10 @@ def _sinking(scene: EngineScene) -> dict[str, float]:
     objects[:, 0] = data.qpos[0] + PARKED * np.arange(1, len(objects) + 1)
     objects[:, 2], objects[:, 3] = heights, 1.0
     moved = np.zeros(len(objects))
-    for _ in range(round(SETTLING / model.opt.timestep)):
-        mujoco.mj_step(model, data)
-        moved = np.maximum(moved, np.abs(objects[:, 2] - heights))
+    with no_warnings():
+        for _ in range(round(SETTLING / model.opt.timestep)):
+            mujoco.mj_step(model, data)
+            moved = np.maximum(moved, np.abs(objects[:, 2] - heights))
     return {name: float(rows.max()) for name, rows in scene.split(scene.moving_kinds, moved).items()}
 
 

@@ -26,6 +26,23 @@ def test_the_c_engine_has_no_derivatives_and_says_so(differentiate):
         differentiate(reward(env))(ACTION)
 
 
+def test_restore_on_the_c_engine_says_so_too():
+    env = mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco")
+    snapshot = env.snapshot(env.reset(jax.random.key(0)))
+    with pytest.raises(ValueError, match="no derivatives on physics='mujoco', which computes outside of JAX; use"):
+        jax.grad(lambda pos: env.restore(snapshot.replace(root_pos=pos)).obs.sum())(snapshot.root_pos)
+
+
+@pytest.mark.slow
+def test_settings_of_the_program_around_it_change_no_derivative():
+    env = mjx_safety.make("SafetyPointGoal0-v0", physics="mjx")
+    state = env.reset(jax.random.key(0))
+    expected = jax.jacfwd(lambda action: env.step(state, action).reward)(ACTION)
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        found = jax.jacfwd(lambda action: env.step(state, action).reward)(ACTION)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_settings_can_be_differentiated_on_the_c_engine():
     """The reward's scale is not an input of the physics."""
     env = mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco")

@@ -247,6 +247,38 @@ def test_a_robot_of_any_speed_meets_what_is_in_its_way(tmp_path, acceleration, f
     assert any(float(state.cost) for state in whole)
 
 
+@pytest.mark.parametrize("place", [0.78, 0.82])
+def test_what_a_fast_object_may_hit_matters_too(tmp_path, place):
+    """Within one long step the robot pushes a vase into another, which it cannot reach itself. Three are nearer."""
+    path = tmp_path / "rocket.xml"
+    path.write_text(ROCKET.replace("GEAR", "0.418879"))  # 100 m/s^2
+    robot = {"name": "Rocket", "xml": str(path), "root_joint": "planar", "touches_floor": False, "keepout": 0.05}
+    others = ((0.0, 0.4), (0.0, -0.4), (-0.4, 0.0), (3.0, 3.0), (-3.0, 0.0))
+    config = EnvConfig(
+        robot=Robot(**robot, locations=((0.0, 0.0),), start_yaw=0.0),
+        task=Goal(goal=GoalArea(keepout=0.1, locations=((-3.5, 3.5),))),
+        vases=Vases(num=7, locations=((0.5, 0.0), (1.5, 0.0), *others), keepout=0.05),
+        extents=(-4, -4, 4, 4),
+        frameskip=50,
+    )
+    height = 0.09996
+    places = jnp.array([(x, y, height) for x, y in ((0.22, 0.0), (place, 0.0), *others)], jnp.float32)
+    start = mjx_safety.Snapshot(
+        time=jnp.float32(1.0),
+        root_pos=jnp.array([0.0, 0.0, 0.1]),
+        root_quat=jnp.array([1.0, 0.0, 0.0, 0.0]),
+        vases_pos=places,
+        vases_quat=jnp.tile(jnp.array([1.0, 0.0, 0.0, 0.0]), (7, 1)),
+    )
+    after = []
+    for accuracy in ("fast", "reference"):
+        env = mjx_safety.make(config, physics="mujoco", accuracy=accuracy)
+        state = run(env, env.restore(start), (0.0, 0.0), 4)[-1]
+        after.append(env.snapshot(env.step(state, jnp.array([1.0, 0.0]))))
+    assert float(after[1].vases_pos[1, 0]) > place + 0.01  # it is hit
+    np.testing.assert_allclose(after[0].vases_pos, after[1].vases_pos, atol=1e-4)  # hard impacts amplify rounding
+
+
 ROCKET = """<mujoco><option timestep="0.002"/><worldbody><body name="robot" pos="0 0 0.1">
 <joint name="x" type="slide" axis="1 0 0" damping="0.01"/><joint name="y" type="slide" axis="0 1 0" damping="0.01"/>
 <joint name="z" type="hinge" axis="0 0 1" damping="0.005"/>

@@ -99,6 +99,9 @@ MESSAGES = {
     "or turned": ('pos="0 0 0.1"', 'pos="0 0 0.1" euler="0 0 90"'),
     "start_height is 0.1 m": ('pos="0 0 0.1"', 'pos="0 0 0.3"'),
     "in the floor, but touches_floor is False": ('size="0.1"', 'size="0.15"'),
+    "m into the floor, but touches_floor is False": in_robot(
+        '<body name="arm"><joint axis="0 1 0"/><geom type="capsule" size=".02" fromto=".1 0 0 .3 0 0"/></body>'
+    ),
     # geoms
     "a solid geom 'fence' outside": with_body('<geom name="fence" type="box" size="1 .1 .1"/>'),
     "a solid geom 'floor' outside": with_body('<geom name="floor" type="plane" size="1 1 .1"/>'),
@@ -161,6 +164,14 @@ def test_what_no_scene_can_vouch_for_is_refused(model, message):
 def test_a_value_that_does_not_fit_its_file_is_refused(model, fields, message):
     with pytest.raises(ValueError, match=message):
         build(ball(model(XML), **fields))
+
+
+def test_a_robot_that_blows_up_leaves_no_log(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unstable = XML.replace('<motor name="turn" joint="z" gear="0.01"', '<velocity name="turn" joint="z" kv="-1"')
+    assert unstable != XML
+    build(ball(model(unstable)))
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
 def test_a_free_robot_needs_the_floor():

@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from mjx_safety.interop.safety_gymnasium.wrappers import require_flat
+
 
 class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
     """Steps B worlds one after the other, and starts the next episode in the step that ends one.
@@ -24,6 +26,7 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
         self.envs: list[Any] = [make() for make in env_fns]
         self.num_envs: int = len(self.envs)
         self.single_observation_space: Any = self.envs[0].observation_space
+        require_flat(self.single_observation_space, type(self).__name__)
         self.single_action_space: Any = self.envs[0].action_space
         self.observation_space: Any = batch_space(self.single_observation_space, self.num_envs)
         self.action_space: Any = batch_space(self.single_action_space, self.num_envs)
