@@ -165,7 +165,7 @@ class PIDGains:
 
     proportional_gain: float = 0.1
     """Multiplier per smoothed relative violation."""
-    integral_gain: float = 0.01
+    integral_gain: float = 0.0125
     """Multiplier per relative violation and iteration."""
     derivative_gain: float = 0.1
     """Multiplier per relative rise in smoothed cost."""

@@ -48,6 +48,13 @@ def test_ppo_learns_to_act_on_the_observation():
     assert metrics["kl"].max() < 0.3 and metrics["num_passes"][1:].min() >= 1
 
 
+def test_a_first_state_that_was_not_compiled_can_be_donated():
+    venv, algorithm = vectorize(probe_envs.Target(), 8), ppo(PPOConfig(**NET))
+    state = init(venv, algorithm, jax.random.key(0))
+    (chunk,) = train(venv, algorithm, TrainConfig(unroll_length=4), state, 32)
+    assert chunk.state.num_rollouts == 1
+
+
 def test_values_see_through_the_time_limit():
     """Constant reward 1 and discount 0.99: V is 100, although episodes last 50 steps."""
     venv = vectorize(probe_envs.ConstantReward(episode_length=50), 16, stagger=True)
