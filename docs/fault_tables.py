@@ -49,7 +49,10 @@ def long_run() -> str:
     if result is None:
         return NOT_YET
     growth = ", ".join(f"{name} {100 * value:+.1f} %" for name, value in result["growth"].items())
+    mean = result["evaluation"]
+    judged = f"{mean['episode_return_mean']:.1f} / {mean['episode_cost_mean']:.1f}"
     rows = [
+        ["worlds, steps of each per iteration", f"{result['num_envs']:,}, {result['unroll_length']}"],
         ["environment steps", f"{result['env_steps']:,}"],
         ["episodes that ended", f"{result['ended']:,}"],
         ["cost of all steps", f"{result['cost']:,}"],
@@ -58,6 +61,7 @@ def long_run() -> str:
         ["worlds that blew up", f"{result['blow_ups']:,}"],
         ["episodes without a free place", f"{result['placement_failures']:,}"],
         ["growth of memory after the first fifth", growth],
+        ["return / cost of the mean action at the end, limit 25", judged],
     ]
     return table((f"{result['env']}, {result['device']['kind']}", ""), rows)
 
