@@ -58,7 +58,7 @@ class Flags:
     end_at_limit: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """End episodes once their cost reaches the cost limit, as in training of ppo-early and in its published results."""
     policy: str = "both"
-    """mean action, sampled actions or both; or, in place of runs, a package.module:function or .onnx file to judge."""
+    """Mean action, sampled actions, or both. Or, in place of runs, a package.module:function or .onnx file to judge."""
     env: str = ""
     """Environment of a function or a file that does not name its own."""
     cost_limit: float | None = None
