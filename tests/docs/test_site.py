@@ -52,7 +52,7 @@ def test_comments_of_fields_are_found(generate):
 
     assert field_comments(PPOConfig)["clip_eps"] == "Half width of the trusted range of density ratios."
     assert field_comments(PPOConfig)["init_log_std"].startswith("Logarithm of")  # inherited
-    assert field_comments(TrainConfig)["use_completed_episodes"].startswith("Hold the cost of ended")  # above the field
+    assert field_comments(TrainConfig)["use_completed_episodes"].startswith("Apply the limit to")  # above the field
     assert field_comments(RunFlags)["seed"] == "Seed of all random numbers."  # below it
 
 
