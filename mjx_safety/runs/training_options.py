@@ -48,8 +48,8 @@ OF_A_PROCESS = (  # flags of `run` that change no result, and the end
     *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
     *("coordinator", "num_processes", "process_id"),
 )
-OF_A_SEED = ("seed", "num_seeds", "sweep")  # flags of `run` that tell a training from its siblings
-WITHOUT_EFFECT = {*OF_A_PROCESS, *OF_A_SEED, "num_devices", "keep_blow_ups"}  # of these, siblings may have any
+# Flags of `run` in which trainings may differ and still count as seeds of the same settings.
+WITHOUT_EFFECT = {*OF_A_PROCESS, "seed", "num_seeds", "sweep", "num_devices", "keep_blow_ups"}
 SAMPLES = 16_384  # environment steps of an iteration
 OFF_POLICY_SAMPLES = 4096  # the same of off-policy algorithms
 OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy algorithm

@@ -12,7 +12,7 @@ def test_the_commit_is_that_of_this_package_only(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "Theirs"], check=True)
-    installed = tmp_path / "site-packages" / "run_folder.py"
+    installed = tmp_path / "installed" / "run_folder.py"
     installed.parent.mkdir()
     shutil.copy(run_folder.__file__, installed)
     monkeypatch.setattr(run_folder, "__file__", str(installed))
