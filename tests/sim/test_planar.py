@@ -1,11 +1,15 @@
 """The planar robot in closed form, held against the C engine in double precision."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
+import mjx_safety
+from mjx_safety import EnvConfig, Pillars
 from mjx_safety.sim.engines.alone import closed_form
 from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
 from mjx_safety.sim.relevance.slots import Nearby
@@ -13,6 +17,14 @@ from mjx_safety.sim.scene import build_scene
 from mjx_safety.world.robots.point import POINT
 
 STEPS = 10
+
+
+def closed_form_of(config):
+    return mjx_safety.make(config, physics="mujoco").physics._closed_form
+
+
+def slow_servo(spec):
+    spec.actuators[1].gainprm[0], spec.actuators[1].biasprm[2] = 0.01, -0.01
 
 
 def model_of(change=lambda spec: None):
@@ -205,3 +217,31 @@ def test_in_single_precision_and_with_fewer_steps():
     expected = [in_c(model, *args)[0] for args in zip(starts.astype(float), ctrls.astype(float), nums, strict=True)]
     np.testing.assert_allclose(found[:, :5], np.array(expected)[:, :5], atol=2e-6)
     np.testing.assert_allclose(found[:, 5], np.array(expected)[:, 5], atol=2e-4)  # the servo is unstable on purpose
+
+
+def test_where_rounding_shows_the_c_engine_steps():
+    """Its unstable servo amplifies rounding 1500 times in 20 steps. Far away, single precision resolves too little."""
+    config = EnvConfig(hazards=None, vases=None, pillars=Pillars(num=1, locations=((3.0, 3.0),)))
+
+    def gap(frameskip, away):
+        """Largest difference of the positions of 256 worlds from the reference's, m."""
+        envs = [
+            mjx_safety.make(dataclasses.replace(config, frameskip=frameskip), physics="mujoco", accuracy=accuracy)
+            for accuracy in ("fast", "reference")
+        ]
+        state = jax.jit(jax.vmap(envs[0].reset))(jax.random.split(jax.random.key(0), 256))
+        speed = 2 * jax.random.normal(jax.random.key(1), (256, 3))
+        qpos = state.data.qpos.at[:, :2].add(away)
+        state = state.replace(data=state.data.replace(qpos=qpos, qvel=state.data.qvel.at[:, :3].set(speed)))
+        actions = jax.random.uniform(jax.random.key(2), (256, 2), minval=-1.0, maxval=1.0)
+        fast, reference = (jax.jit(jax.vmap(env.step))(state, actions).data.qpos[:, :2] for env in envs)
+        return jnp.abs(fast - reference).max()
+
+    assert 10 <= closed_form_of(config).exact_steps < 20
+    assert gap(20, 0.0) == 0.0  # m: the same solver
+    assert gap(10, 0.0) < 1e-6
+    assert gap(10, 200.0) == 0.0
+
+
+def test_a_stable_robot_stays_exact():
+    assert PlanarRobot.derive(model_of(slow_servo)).exact_steps() == np.inf

@@ -13,6 +13,8 @@ from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.state import PhysicsReading, PhysicsState
 
+FAR = 32.0  # m
+
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,16 @@ class ClosedForm:
     def robot(self) -> PlanarRobot:
         """The equations of motion."""
         return PlanarRobot.derive(self.nearby.near.model)
+
+    @functools.cached_property
+    def exact_steps(self) -> float:
+        """See `PlanarRobot.exact_steps`."""
+        return self.robot.exact_steps()
+
+    def is_coarse(self, data: PhysicsState, seconds: float) -> jax.Array:
+        """Whether the robot can get so far from the origin that single precision resolves less than 4 um, [] bool."""
+        place, speed = jnp.max(jnp.abs(data.qpos[:2])), jnp.max(jnp.abs(data.qvel[:2]))
+        return place + seconds * speed > FAR
 
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None

@@ -18,7 +18,7 @@ from mujoco.batch import Batch
 from typing_extensions import override
 
 from mjx_safety.sim.dynamics import varied_fields
-from mjx_safety.sim.engines.alone import closed_form
+from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_read
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.quiet import no_warnings
@@ -87,9 +87,11 @@ class MujocoPhysics:
             return self._step_with_objects(data, active, hint, max_substeps, num)
 
         def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
-            return self.nearby.needs_objects(data, seconds, hint)
+            matters = self.nearby.needs_objects(data, seconds, hint)
+            return matters if form is None else matters | form.is_coarse(data, seconds)
 
-        if not self.scene.solid_bodies:
+        form = self._exact_form(max_substeps)
+        if form is None and not self.scene.solid_bodies:
             return self._step_alone(data, jnp.bool_(True), max_substeps, num_substeps)[0]
         return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
 
@@ -100,12 +102,18 @@ class MujocoPhysics:
             " env.mj_model with env.snapshot(state)"
         )
 
+    def _exact_form(self, max_substeps: int) -> ClosedForm | None:
+        """The robot's closed form, if in single precision so many physics steps agree with the C engine."""
+        form = self._closed_form
+        return form if form is not None and max_substeps <= form.exact_steps else None
+
     def _step_alone(
         self, data: PhysicsState, active: jax.Array, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
         """Step the robot alone. Also returns its largest distance from its start, [] m."""
-        if self._closed_form is not None:
-            return self._closed_form.step(data, max_substeps, num_substeps)
+        form = self._exact_form(max_substeps)
+        if form is not None:
+            return form.step(data, max_substeps, num_substeps)
         nearby, robot = self._alone, self._alone.gather(data, {})
         request = (nearby.near, robot, active)
         (moved, reading), excursion = self._solve([request], max_substeps, num_substeps, tracks=True)[0]
