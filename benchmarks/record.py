@@ -19,7 +19,5 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, with machine, versions, commit, date and command."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    script = Path(sys.argv[0])
-    name = script.relative_to(Path.cwd()) if script.is_absolute() else script
-    command = shlex.join(["python", str(name), *sys.argv[1:]])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     path.write_text(json.dumps({**describe_machine(), "command": command, **result}, indent=1) + "\n")

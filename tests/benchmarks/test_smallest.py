@@ -38,6 +38,18 @@ SMALLEST = {
     "spread": [],
     "throughput": ["cpu", "--tiny"],
     "training": ["--algos", "ppo-lag", "--num-envs", "4", "--repeats", "1"],
+    "tune": [
+        "--envs",
+        "PointGoal1",
+        "--candidates",
+        "num-envs=4,unroll-length=8",
+        "--num-seeds",
+        "2",
+        "--total-steps",
+        "64",
+        "--log",
+        "tune.json",
+    ],
     "velocity_agreement": ["--robots", "Swimmer", "--num-episodes", "2", "--num-steps", "5"],
     "velocity_throughput": [
         "--robots",
