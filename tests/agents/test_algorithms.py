@@ -4,7 +4,6 @@ The updates work on one batch with known advantages and a given distance from th
 or stay is known. They are looked at through `Algorithm.iterate`, a partial of (networks, constraint, update).
 """
 
-import functools
 from functools import partial
 
 import jax
@@ -14,32 +13,20 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mjx_safety.agents import distributions
 from mjx_safety.agents.catalogue import ALGORITHMS
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.critics import ActorCriticConfig
-from mjx_safety.agents.first_order import FirstOrderConfig
-from mjx_safety.agents.ipo import slope
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.on_policy import CostStatus, on_policy
 from mjx_safety.agents.second_order import TrustRegionConfig
 from mjx_safety.agents.train import init, iterate
-from mjx_safety.agents.types import Batch, TrainConfig
+from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
 
 from . import probe_envs
+from .updates import NUM_SAMPLES, Updates, assert_close, build, updates
 
 ON_POLICY = {name: choice for name, choice in ALGORITHMS.items() if issubclass(choice.config, ActorCriticConfig)}
-NUM_SAMPLES = 256
-
-
-def build(name, limit=25.0, **settings):
-    """An algorithm of the catalogue with a small network."""
-    choice = ALGORITHMS[name]
-    config = choice.config(hidden_sizes=(8,), num_minibatches=4, num_critic_passes=2, critic_learning_rate=1e-2)
-    if isinstance(config, FirstOrderConfig):
-        config = config.replace(num_passes=4, learning_rate=3e-3, target_kl=0.02)
-    return choice.build(config.replace(**settings), choice.constraint(), limit)
 
 
 @pytest.mark.parametrize("completed", [False, True])
@@ -98,70 +85,6 @@ def test_every_metric_is_finite_before_a_limit_acts(name):
         assert metrics["limit_acts"] == (metrics["num_rollouts"] >= 3)
 
 
-class Updates:
-    """One update of an algorithm on one batch of 256 samples, compiled once for all standings and advantages."""
-
-    def __init__(self, name, limit=25.0, **settings):
-        self.algorithm = build(name, limit, **settings)
-        self.networks, self.constraint, update = self.algorithm.iterate.args
-        sizes = probe_envs.Target(obs_size=3, action_size=2)
-        self.state = self.algorithm.init(sizes, jax.random.key(0))
-        self.update = jax.jit(update)
-
-    @functools.cached_property
-    def batch(self):
-        """Both actions raise the reward, the first one alone the cost. Costs: [M, K]."""
-        obs_key, action_key, noise_key, cost_key, value_key = jax.random.split(jax.random.key(1), 5)
-        obs = jax.random.normal(obs_key, (NUM_SAMPLES, 3))
-        dist = self.networks.policy(self.state.params.policy, obs)
-        noise = jax.random.normal(action_key, (NUM_SAMPLES, 2))
-        action = distributions.sample(dist, noise)
-        advantage = noise[:, 0] + noise[:, 1] + jax.random.normal(noise_key, (NUM_SAMPLES,))
-        scatter = jax.random.normal(cost_key, (NUM_SAMPLES, self.constraint.num_costs))
-        costs = 0.3 * noise[:, :1] + 0.1 * scatter
-        return Batch(
-            obs=obs,
-            action=action,
-            log_prob=distributions.log_prob(dist, action),
-            mean=dist.mean,
-            log_std=dist.log_std,
-            advantage=(advantage - advantage.mean()) / advantage.std(),
-            cost_advantages=costs - costs.mean(axis=0),
-            value_target=jax.random.normal(value_key, (NUM_SAMPLES,)),
-            cost_value_targets=jnp.zeros_like(costs),
-        )
-
-    def __call__(self, multiplier=0.0, violation=-jnp.inf, **changes):
-        """The new parameters and the metrics. changes: of the batch."""
-        one = jnp.ones(self.constraint.num_costs)
-        status = CostStatus(multipliers=multiplier * one, violations=violation * one, cost_horizon=jnp.float32(3.97))
-        state, metrics = self.update(self.state, self.batch.replace(**changes), status, jax.random.key(2))
-        return state.params, metrics
-
-    def gain(self, params, advantage):
-        """Mean advantage of the new policy, importance-weighted, in float64. advantage: [M]."""
-        dist = self.networks.policy(params.policy, self.batch.obs)
-        log_ratio = np.asarray(distributions.log_prob(dist, self.batch.action) - self.batch.log_prob, np.float64)
-        return np.mean(np.exp(log_ratio) * np.asarray(advantage, np.float64))
-
-    def kl(self, params):
-        """KL(old || new) by the textbook, in float64."""
-        new = self.networks.policy(params.policy, self.batch.obs)
-        old_mean, old_std, new_mean, new_std = (
-            np.asarray(x, np.float64)
-            for x in (self.batch.mean, jnp.exp(self.batch.log_std), new.mean, jnp.exp(new.log_std))
-        )
-        each = np.log(new_std / old_std) + (old_std**2 + (old_mean - new_mean) ** 2) / (2.0 * new_std**2) - 0.5
-        return each.sum(axis=1).mean()
-
-
-updates = functools.cache(Updates)
-
-
-def assert_close(actual, expected):
-    jax.tree.map(partial(assert_allclose, rtol=1e-4, atol=1e-6), actual, expected)
-
-
 PARENTS = {name: "ppo" for name in ("ppo-lag", "ppo-pid", "p3o", "ipo")}
 PARENTS |= {name: "trpo" for name in ("trpo-lag", "trpo-pid", "cpo", "pcpo", "crpo")}
 
@@ -191,24 +114,6 @@ def test_without_costs_a_limit_changes_nothing(name):
     assert_close((params.policy, params.value), (expected.policy, expected.value))
     if name == "cpo":
         assert metrics["case_4"] == 1.0
-
-
-def test_cup_first_improves_as_ppo_does_and_then_takes_cost_back():
-    """Its first stage is PPO's in half the ball, and so are its critics; the second gives up cost that it raised."""
-    held, parent = updates("cup"), updates("ppo", target_kl=0.01)
-    (params, metrics), (expected, of_ppo) = held(multiplier=5.0), parent()
-    for name in ("kl", "num_passes", "clipped_share"):
-        assert_allclose(metrics[name], of_ppo[name], rtol=1e-4)
-    assert_close(params.value, expected.value)
-    cost = held.batch.cost_advantages[:, 0]
-    assert held.gain(params, cost) < 0.7 * held.gain(expected, cost)
-    assert metrics["num_passes_2"] > 0.0 and metrics["kl_2"] > 0.0
-
-
-def test_cup_without_a_multiplier_stays_where_ppo_went():
-    """Nothing but the distance to that policy is left to minimise."""
-    (params, _), (expected, _) = updates("cup")(), updates("ppo", target_kl=0.01)()
-    assert_allclose(updates("cup").kl(params), updates("ppo").kl(expected), rtol=0.05)
 
 
 @pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops", "rcpo"])
@@ -317,75 +222,6 @@ def test_rcpo_steps_to_the_edge_of_the_ball():
     unchanged, metrics = held(advantage=held.batch.advantage.at[0].set(jnp.nan))
     assert_array_equal(jax.flatten_util.ravel_pytree(unchanged.policy)[0], start)
     assert metrics["skipped_share"] == 1.0 and metrics["kl"] == 0.0
-
-
-def test_focops_counts_only_observations_that_stayed_close():
-    """A reach of nothing leaves nothing to learn from after the first step; a wide one, everything."""
-    _, near = updates("focops")()
-    algorithm = build("focops", max_state_kl=1e-9)
-    held = updates("focops")
-    status = CostStatus(jnp.zeros(1), jnp.zeros(1), jnp.float32(3.97))
-    _, far = jax.jit(algorithm.iterate.args[2])(held.state, held.batch, status, jax.random.key(2))
-    assert near["counted_share"] > 0.5 and far["counted_share"] < 0.1 and far["kl"] < near["kl"]
-
-
-def test_ipo_weighs_cost_the_more_the_less_room_there_is():
-    """By the barrier's slope, which goes on where there is no room. The steps are small: room is what it was told."""
-    assert_allclose(slope(jnp.array([2.0, 0.5, 0.1, 0.05, 0.0, -1.0]), 10.0, 0.1), [0.05, 0.2, 1, 1, 1, 1], rtol=1e-6)
-    held = updates("ipo", learning_rate=1e-4)
-    cost = held.batch.cost_advantages[:, 0]
-    found = [held(violation=v) for v in (-0.5, -0.05, -0.02, -0.005, 0.02)]
-    weights, gains = [metrics["weight"] for _, metrics in found], [held.gain(params, cost) for params, _ in found]
-    assert_allclose(weights, [0.02, 0.2, 0.5, 2.0, 10.0], rtol=0.2)
-    assert gains[0] > 0.0 > gains[3] > gains[4]
-
-
-class ManySamples(Updates):
-    """Costs as in PointGoal1: 16384 samples, rare and large advantages, standard deviation 3.8, of no direction."""
-
-    @functools.cached_property
-    def batch(self):
-        tile = lambda leaf: jnp.tile(leaf, (64, *[1] * (leaf.ndim - 1)))  # noqa: E731
-        batch = jax.tree.map(tile, super().batch)
-        costs = jnp.where(jax.random.uniform(jax.random.key(5), (16384, 1)) < 0.05, 17.4, 0.0)
-        return batch.replace(cost_advantages=costs - costs.mean(axis=0))
-
-
-def test_p3o_below_its_limit_is_ppo_and_above_it_ppo_with_a_multiplier():
-    """At -0.02 no minibatch is mistaken for a broken limit, although its mean advantage is off by 0.12."""
-    held, free, pressed = (ManySamples(name, num_minibatches=16) for name in ("p3o", "ppo", "ppo-lag"))
-    size = held.batch.cost_advantages.reshape(16, -1).mean(axis=1).std()
-    assert 0.08 < size < 0.2
-    below, above = held(violation=-0.02)[0], held(violation=0.5)[0]
-    assert_close(below.policy, free()[0].policy)
-    assert_close(above.policy, pressed(multiplier=5.0)[0].policy)
-    assert held.kl(below) > 0.005
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [(name, {"multiplier": m}) for name in ("ppo-lag", "focops", "cup") for m in (0.3, 1.0, 3.0)]
-    + [(name, {"violation": v}) for name in ("p3o", "ipo") for v in (-0.02, 0.02)],
-)
-def test_no_stage_leaves_the_ball(name, told):
-    """Although the first pass alone would: steps are taken back. CUP: two stages share the ball."""
-    held = ball(name)
-    params, metrics = held(**told, cost_advantages=held.batch.cost_advantages)
-    last = "kl_2" if name == "cup" else "kl"
-    assert_allclose(held.kl(params), metrics[last], rtol=1e-3)
-    assert 0.003 < metrics[last] <= 0.015 * 1.1
-    if name == "cup":
-        assert 0.003 < metrics["kl"] <= 0.5 * 0.015 * 1.1
-    assert metrics["num_passes"] < 1.0
-
-
-@functools.cache
-def ball(name):
-    """One whose first pass would leave the ball, and with costs that a policy can lower."""
-    held = ManySamples(name, num_minibatches=16, learning_rate=1e-2, target_kl=0.015)
-    costs = jnp.tile(Updates.batch.func(held).cost_advantages, (64, 1))
-    held.batch = held.batch.replace(cost_advantages=3.0 * costs)
-    return held
 
 
 @pytest.mark.parametrize("name", ["ppo-lag", "trpo-lag", "focops", "p3o"])

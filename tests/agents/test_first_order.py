@@ -1,0 +1,89 @@
+"""What CUP, FOCOPS, IPO and P3O promise of one update."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from numpy.testing import assert_allclose
+
+from mjx_safety.agents.ipo import slope
+from mjx_safety.agents.on_policy import CostStatus
+
+from .updates import ManySamples, Updates, assert_close, build, updates
+
+
+def test_cup_first_improves_as_ppo_does_and_then_takes_cost_back():
+    """Its first stage is PPO's in half the ball, and so are its critics; the second gives up cost that it raised."""
+    held, parent = updates("cup"), updates("ppo", target_kl=0.01)
+    (params, metrics), (expected, of_ppo) = held(multiplier=5.0), parent()
+    for name in ("kl", "num_passes", "clipped_share"):
+        assert_allclose(metrics[name], of_ppo[name], rtol=1e-4)
+    assert_close(params.value, expected.value)
+    cost = held.batch.cost_advantages[:, 0]
+    assert held.gain(params, cost) < 0.7 * held.gain(expected, cost)
+    assert metrics["num_passes_2"] > 0.0 and metrics["kl_2"] > 0.0
+
+
+def test_cup_without_a_multiplier_stays_where_ppo_went():
+    """Nothing but the distance to that policy is left to minimise."""
+    (params, _), (expected, _) = updates("cup")(), updates("ppo", target_kl=0.01)()
+    assert_allclose(updates("cup").kl(params), updates("ppo").kl(expected), rtol=0.05)
+
+
+def test_focops_counts_only_observations_that_stayed_close():
+    """A reach of nothing leaves nothing to learn from after the first step; a wide one, everything."""
+    _, near = updates("focops")()
+    algorithm = build("focops", max_state_kl=1e-9)
+    held = updates("focops")
+    status = CostStatus(jnp.zeros(1), jnp.zeros(1), jnp.float32(3.97))
+    _, far = jax.jit(algorithm.iterate.args[2])(held.state, held.batch, status, jax.random.key(2))
+    assert near["counted_share"] > 0.5 and far["counted_share"] < 0.1 and far["kl"] < near["kl"]
+
+
+def test_ipo_weighs_cost_the_more_the_less_room_there_is():
+    """By the barrier's slope, which goes on where there is no room. The steps are small: room is what it was told."""
+    assert_allclose(slope(jnp.array([2.0, 0.5, 0.1, 0.05, 0.0, -1.0]), 10.0, 0.1), [0.05, 0.2, 1, 1, 1, 1], rtol=1e-6)
+    held = updates("ipo", learning_rate=1e-4)
+    cost = held.batch.cost_advantages[:, 0]
+    found = [held(violation=v) for v in (-0.5, -0.05, -0.02, -0.005, 0.02)]
+    weights, gains = [metrics["weight"] for _, metrics in found], [held.gain(params, cost) for params, _ in found]
+    assert_allclose(weights, [0.02, 0.2, 0.5, 2.0, 10.0], rtol=0.2)
+    assert gains[0] > 0.0 > gains[3] > gains[4]
+
+
+def test_p3o_below_its_limit_is_ppo_and_above_it_ppo_with_a_multiplier():
+    """At -0.02 no minibatch is mistaken for a broken limit, although its mean advantage is off by 0.12."""
+    held, free, pressed = (ManySamples(name, num_minibatches=16) for name in ("p3o", "ppo", "ppo-lag"))
+    size = held.batch.cost_advantages.reshape(16, -1).mean(axis=1).std()
+    assert 0.08 < size < 0.2
+    below, above = held(violation=-0.02)[0], held(violation=0.5)[0]
+    assert_close(below.policy, free()[0].policy)
+    assert_close(above.policy, pressed(multiplier=5.0)[0].policy)
+    assert held.kl(below) > 0.005
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [(name, {"multiplier": m}) for name in ("ppo-lag", "focops", "cup") for m in (0.3, 1.0, 3.0)]
+    + [(name, {"violation": v}) for name in ("p3o", "ipo") for v in (-0.02, 0.02)],
+)
+def test_no_stage_leaves_the_ball(name, told):
+    """Although the first pass alone would: steps are taken back. CUP: two stages share the ball."""
+    held = ball(name)
+    params, metrics = held(**told, cost_advantages=held.batch.cost_advantages)
+    last = "kl_2" if name == "cup" else "kl"
+    assert_allclose(held.kl(params), metrics[last], rtol=1e-3)
+    assert 0.003 < metrics[last] <= 0.015 * 1.1
+    if name == "cup":
+        assert 0.003 < metrics["kl"] <= 0.5 * 0.015 * 1.1
+    assert metrics["num_passes"] < 1.0
+
+
+@functools.cache
+def ball(name):
+    """One whose first pass would leave the ball, and with costs that a policy can lower."""
+    held = ManySamples(name, num_minibatches=16, learning_rate=1e-2, target_kl=0.015)
+    costs = jnp.tile(Updates.batch.func(held).cost_advantages, (64, 1))
+    held.batch = held.batch.replace(cost_advantages=3.0 * costs)
+    return held
