@@ -18,9 +18,9 @@ from typing import Any
 
 import tyro
 
+from mjx_safety.agents import ALGORITHMS
 from mjx_safety.runs import loading, policy_files, run_folder, scores
 
-WITHOUT_LIMIT = ("ppo", "trpo")
 KEPT = ("episode_return_mean", "episode_cost_mean", "over_limit_share", "num_episodes")
 
 
@@ -38,7 +38,7 @@ def best(results: Sequence[dict[str, Any]]) -> int:
     """Index of the best of several evaluations of one environment and algorithm (contents of evaluation.json)."""
     means = [result["policies"]["mean"] for result in results]
     returns, costs = ([mean[f"episode_{name}_mean"] for mean in means] for name in ("return", "cost"))
-    if results[0]["algo"] in WITHOUT_LIMIT:
+    if not ALGORITHMS[results[0]["algo"]].has_limit:
         return returns.index(max(returns))
     within = [i for i, result in enumerate(results) if scores.keeps_limit([means[i]], result["cost_limit"])]
     return max(within, key=returns.__getitem__) if within else costs.index(min(costs))

@@ -28,6 +28,7 @@ import numpy as np
 import record
 import tyro
 
+from mjx_safety.agents import ALGORITHMS
 from mjx_safety.runs.run_folder import describe_machine
 from mjx_safety.runs.scores import reference
 
@@ -36,7 +37,6 @@ WORK = Path("runs") / "tune"
 TASKS = ("PointGoal1", "PointGoal2", "PointButton1", "CarGoal1")
 DEFAULTS = "defaults"  # the candidate without flags
 KEYS = ("algo", "env", "candidate", "total_steps", "num_seeds")  # what makes two trials the same
-WITHOUT_LIMIT = ("ppo", "trpo", "sac")
 
 
 @dataclasses.dataclass
@@ -75,7 +75,7 @@ def trial(args: Args, env: str, candidate: str) -> dict[str, Any]:
     judged = [json.loads(path.read_text()) for path in sorted(WORK.rglob("evaluation.json"))]
     policies = [member["policies"]["mean"] for member in judged]
     returns, costs = ([policy[f"episode_{name}_mean"] for policy in policies] for name in ("return", "cost"))
-    has_limit = args.algo not in WITHOUT_LIMIT
+    has_limit = ALGORITHMS[args.algo].has_limit
     return {
         **dict(zip(KEYS, (args.algo, env, candidate, args.total_steps, args.num_seeds), strict=True)),
         "returns": returns,

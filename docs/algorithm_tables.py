@@ -22,7 +22,6 @@ RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "l
 CAMPAIGN = RESULTS.parent / "campaign"  # trained with the defaults by benchmarks/campaign.py
 EARLIER = " (earlier settings)"  # code and defaults of the commit in the file
 MANY = 2  # curves that a page shows; the rest is linked
-NO_LIMIT = ("ppo", "trpo")
 
 
 def value_text(value: Any) -> str:
@@ -111,7 +110,7 @@ def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
         + ", ".join(link(name, root) for name in names),
         run["env"],
         f"{run['physics']}, {steps} steps",
-        "-" if run["algo"] in NO_LIMIT else number(run["cost_limit"]),
+        "-" if not ALGORITHMS[run["algo"]].has_limit else number(run["cost_limit"]),
         f"{over_seeds(last, 'last_tenth_episode_return')} / {over_seeds(last, 'last_tenth_episode_cost')}",
         f"{over_seeds(judged, 'episode_return_mean')} / {over_seeds(judged, 'episode_cost_mean')}" if judged else "-",
         published,

@@ -1,5 +1,6 @@
 """Safe-RL agents that train on the device, in one compiled loop with the environments.
 
+venv = vectorize(make("SafetyPointGoal1-v0"), 256, stagger=True)
 algorithm = cpo(CPOConfig(), hard_limit(cost_limit=25.0))   # or ppo(PPOConfig(), lagrangian(cost_limit=25.0)), ...
 config = TrainConfig()
 state = init(venv, algorithm, jax.random.key(0))

@@ -47,6 +47,7 @@ class AlgorithmChoice(NamedTuple):
     train_config: type = TrainConfig  # settings of rollouts and returns
     ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
     sees_budget: bool = False  # train and act in worlds whose observation tells the rest of the cost budget
+    has_limit: bool = True  # whether it limits the cost in any way
     limits_risk: bool = False  # its limit may hold for the CVaR of an episode's cost instead of the mean
 
     @property
@@ -91,7 +92,7 @@ def _early(summary: str, make: Callable, config: type) -> AlgorithmChoice:
 _CHOICE, _ASCENT = AlgorithmChoice, ProjectedAscentSettings
 
 ALGORITHMS: dict[str, AlgorithmChoice] = {
-    "ppo": _CHOICE("PPO, without a limit", "ppo", ppo, PPOConfig),
+    "ppo": _CHOICE("PPO, without a limit", "ppo", ppo, PPOConfig, has_limit=False),
     "ppo-lag": _weighed("PPO-Lagrangian, multiplier by projected ascent", "lagrangian", ppo, PPOConfig, _ASCENT),
     "ppo-lag-adam": _weighed("PPO-Lagrangian, multiplier by Adam", "lagrangian", ppo, PPOConfig, ClampedAdamSettings),
     "ppo-lag-softplus": _weighed(
@@ -99,7 +100,7 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     ),
     "ppo-pid": _weighed("PPO, multiplier by a PID controller", "pid", ppo, PPOConfig, PIDGains),
     "ppo-early": _early("PPO on episodes that end at the limit", ppo, PPOConfig),
-    "trpo": _CHOICE("TRPO, without a limit", "trpo", trpo, TRPOConfig),
+    "trpo": _CHOICE("TRPO, without a limit", "trpo", trpo, TRPOConfig, has_limit=False),
     "trpo-lag": _weighed("TRPO-Lagrangian, multiplier by projected ascent", "lagrangian", trpo, TRPOConfig, _ASCENT),
     "trpo-pid": _weighed("TRPO, multiplier by a PID controller", "pid", trpo, TRPOConfig, PIDGains),
     "trpo-early": _early("TRPO on episodes that end at the limit", trpo, TRPOConfig),
@@ -115,7 +116,9 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "ipo": _CHOICE("Interior-point policy optimisation", "ipo", ipo, IPOConfig),
     "crpo": _CHOICE("Constraint-rectified policy optimisation", "crpo", crpo, CRPOConfig),
     "rcpo": _CHOICE("Reward constrained policy optimisation", "rcpo", rcpo, RCPOConfig, _ASCENT),
-    "sac": _off_policy("SAC, without a limit", "sac", sac, SACConfig, NoMultiplier),
+    "sac": AlgorithmChoice(
+        "SAC, without a limit", "sac", sac, SACConfig, train_config=OffPolicyTrainConfig, has_limit=False
+    ),
     "sac-lag": _off_policy("SAC-Lagrangian, multiplier by projected ascent", "sac", sac, SACConfig, PriceSettings),
     "sac-pid": _off_policy("SAC, multiplier by a PID controller", "sac", sac, SACConfig, PricePIDGains),
     "td3-lag": _off_policy("TD3, multiplier by projected ascent", "td3", td3, TD3Config, PriceSettings),

@@ -56,6 +56,11 @@ def relative(violations: jax.Array, limits: jax.Array) -> jax.Array:
     return jnp.clip(violations / unit_of(limits), -1.0, 1.0)
 
 
+def _finite(violations: jax.Array, limits: jax.Array) -> jax.Array:
+    """Violations [K], and -1 where there is no limit."""
+    return jnp.where(jnp.isfinite(limits), violations, -1.0)
+
+
 def unit_of(limits: jax.Array) -> jax.Array:
     """Unit of a cost under each of the limits [K]: the limit, but at least 1, and 1 without a limit."""
     return jnp.where(jnp.isfinite(limits), jnp.maximum(limits, 1.0), 1.0)
@@ -83,8 +88,8 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
         value = jnp.full(num_costs, init, jnp.float32)
         return MultiplierState(value, value, adam.init(value))
 
-    def update(state: MultiplierState, violations: jax.Array, _: jax.Array) -> MultiplierState:
-        change, optimizer = adam.update(-violations, state.optimizer)
+    def update(state: MultiplierState, violations: jax.Array, limits: jax.Array) -> MultiplierState:
+        change, optimizer = adam.update(-_finite(violations, limits), state.optimizer)
         raised: Any = optax.apply_updates(state.multipliers, change)
         value = jnp.clip(raised, 0.0, maximum)
         return MultiplierState(value, value, optimizer)
@@ -93,15 +98,16 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
 
 
 def softplus_adam(init: Scalar = 1.0, learning_rate: Scalar = 0.05) -> MultiplierRule:
-    """Adam on p with multiplier softplus(p), without the slope of softplus (OpenAI safety-starter-agents)."""
+    """Adam on p with multiplier softplus(p), without the slope of softplus (OpenAI safety-starter-agents). init > 0."""
     adam = optax.adam(learning_rate)
 
     def start(num_costs: int) -> MultiplierState:
-        raw = jnp.log(jnp.expm1(jnp.full(num_costs, init, jnp.float32)))
-        return MultiplierState(jax.nn.softplus(raw), raw, adam.init(raw))
+        value = jnp.full(num_costs, init, jnp.float32)
+        raw = value + jnp.log(-jnp.expm1(-value))
+        return MultiplierState(value, raw, adam.init(raw))
 
-    def update(state: MultiplierState, violations: jax.Array, _: jax.Array) -> MultiplierState:
-        change, optimizer = adam.update(-violations, state.optimizer)
+    def update(state: MultiplierState, violations: jax.Array, limits: jax.Array) -> MultiplierState:
+        change, optimizer = adam.update(-_finite(violations, limits), state.optimizer)
         raw: Any = optax.apply_updates(state.raw, change)
         return MultiplierState(jax.nn.softplus(raw), raw, optimizer)
 

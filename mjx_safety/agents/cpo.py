@@ -11,9 +11,9 @@ from mjx_safety.agents import trust_region
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import (
+    LineSearchConfig,
     PolicyProblem,
     Surrogates,
-    TrustRegionConfig,
     search,
     second_order,
 )
@@ -22,7 +22,7 @@ from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 NUM_CASES = 5  # number of cases of `trust_region.solve_cpo_dual`
 
 
-CPOConfig = TrustRegionConfig  # it needs no more settings
+CPOConfig = LineSearchConfig  # it needs no more settings
 
 
 def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:

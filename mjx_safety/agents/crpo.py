@@ -11,9 +11,9 @@ from flax import struct
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import (
+    LineSearchConfig,
     PolicyProblem,
     Surrogates,
-    TrustRegionConfig,
     natural_gradient_step,
     second_order,
 )
@@ -21,7 +21,7 @@ from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
 
 @struct.dataclass
-class CRPOConfig(TrustRegionConfig):
+class CRPOConfig(LineSearchConfig):
     """Settings of CRPO."""
 
     tolerance: float = 0.0

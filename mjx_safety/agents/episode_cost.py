@@ -1,10 +1,15 @@
 """Estimates the cost of an episode from rollouts much shorter than an episode.
 
-There are two estimates (T_ep: episode length in steps):
-- rate: T_ep times the mean cost per step of the rollout, smoothed over rollouts. It follows the policy at once. It is
-  correct if the worlds are at evenly spread phases of their episodes (`vectorize(..., stagger=True)`).
+There are two estimates (T_ep: time limit of an episode in steps):
+- rate: the mean length of an episode times the mean cost per step of the rollout, smoothed over rollouts. It follows
+  the policy at once. It is correct if the worlds are at evenly spread phases of their episodes
+  (`vectorize(..., stagger=True)`).
 - completed: the mean over episodes that ended in the rollout. It is T_ep / (2 T) rollouts old on average, and noisier.
 First episodes shortened by a staggered start count for the rate, but not for `completed`.
+
+The mean length is that of completed episodes. Before T_ep steps all completed episodes are short, because they ended
+early. Until then, the length follows from the share h of steps that end an episode early, as if h were constant:
+(1 - (1 - h)^T_ep) / h.
 
 A staggered start spreads the step counters, not the worlds. After t steps no world is older than t. Young worlds cost
 less, because no episode begins in danger. Worlds of age t stand for all older ones. Before T_ep / 2 this is too
@@ -24,31 +29,43 @@ def init(episode_length: int, num_sources: int) -> EpisodeCost:
     """Return an estimate without data. episode_length: steps until truncation; num_sources: C."""
     zero, no = jnp.float32(0.0), jnp.bool_(False)
     costs = Costs(total=zero, sources=jnp.zeros(num_sources))
-    return EpisodeCost(costs, zero, costs, zero, zero, jnp.float32(episode_length), no, no)
+    length = jnp.float32(episode_length)
+    return EpisodeCost(costs, zero, costs, zero, zero, zero, length, length, no, no, no)
 
 
+EPS = 1e-7
 COVERED = 0.5  # share of an episode that the oldest worlds must have lived
 
 
-def covers_episodes(num_steps: jax.Array, episode_length: int) -> jax.Array:
-    """Return whether the worlds' phases represent whole episodes, num_steps [] steps after their start, [] bool."""
-    return num_steps >= COVERED * episode_length
+def expected_length(termination_rate: jax.Array, time_limit: jax.Array) -> jax.Array:
+    """Mean length [] of episodes that end early with the same probability in each step. time_limit: [] steps."""
+    rate = jnp.clip(termination_rate, 0.0, 1.0)
+    ended = -jnp.expm1(time_limit * jnp.log1p(-jnp.minimum(rate, 1.0 - EPS)))  # share of episodes that end early
+    return jnp.where(rate > 0.0, ended / jnp.maximum(rate, EPS), time_limit)
 
 
 def update(
-    estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float, covered: jax.Array | bool
+    estimate: EpisodeCost, sums: EpisodeSums, decay: jax.Array | float, num_steps: jax.Array | int
 ) -> EpisodeCost:
     """Add one rollout, or nothing if its sums are not finite.
 
-    decay: weight of the past in the smoothed rate, in [0, 1). covered: from `covers_episodes`. The smoothed rate begins
-    with the first covered rollout. Before that, the rate is that of the last rollout alone.
+    decay: weight of the past in the smoothed rate, in [0, 1). num_steps: [] steps of each world since its start. The
+    smoothed rate begins with the first rollout after half an episode. Before that, the rate is that of the last rollout
+    alone.
     """
-    any_completed = sums.num_completed > 0.0
+    limit, any_completed = estimate.time_limit, sums.num_completed > 0.0
+    covered, is_settled = num_steps >= COVERED * limit, num_steps >= limit
     divisor = jnp.maximum(sums.num_completed, 1.0)
-    mean_length = jnp.where(any_completed, sums.episode_length / divisor, estimate.mean_length)
+
+    def mix(past: jax.Array, now: jax.Array) -> jax.Array:
+        return jnp.where(estimate.has_rate, decay * past + (1.0 - decay) * now, now)
+
+    termination_rate = mix(estimate.termination_rate, sums.termination_rate)
+    measured = jnp.where(any_completed, sums.episode_length / divisor, estimate.mean_length)
+    mean_length = jnp.where(is_settled, measured, expected_length(termination_rate, limit))
 
     def smooth(past: jax.Array, rate: jax.Array) -> jax.Array:
-        return jnp.where(estimate.has_rate, decay * past + (1.0 - decay) * mean_length * rate, mean_length * rate)
+        return mix(past, mean_length * rate)
 
     def newest(past: jax.Array, total: jax.Array) -> jax.Array:
         return jnp.where(any_completed, total / divisor, past)
@@ -59,17 +76,20 @@ def update(
         completed_costs=jax.tree.map(newest, estimate.completed_costs, sums.episode_costs),
         completed_return=newest(estimate.completed_return, sums.episode_return),
         completed_goals=newest(estimate.completed_goals, sums.episode_goals),
+        termination_rate=termination_rate,
         mean_length=mean_length,
+        time_limit=limit,
         has_rate=estimate.has_rate | covered,
         has_completed=estimate.has_completed | any_completed,
+        has_whole=estimate.has_whole | (any_completed & is_settled),
     )
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(sums)]))
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), added, estimate)
 
 
 def from_completed(estimate: EpisodeCost) -> Costs:
-    """Mean costs of completed episodes, or the rate until the first one ends."""
-    return optimize.select(estimate.has_completed, estimate.completed_costs, estimate.rate_costs)
+    """Mean costs of completed episodes, or the rate while these cannot include long ones."""
+    return optimize.select(estimate.has_whole, estimate.completed_costs, estimate.rate_costs)
 
 
 def limited(costs: Costs, sources: tuple[str, ...], cost_names: tuple[str, ...]) -> jax.Array:

@@ -132,7 +132,7 @@ def summarise(
     summary: dict[str, float] = {"num_episodes": float(episodes.episode_return.shape[0])}
     for name in ("episode_return", "episode_cost", "episode_goals", "episode_length"):
         values = np.asarray(getattr(episodes, name), np.float64)
-        summary |= {f"{name}_mean": float(values.mean()), f"{name}_std": float(values.std())}
+        summary |= {f"{name}_mean": float(values.mean()), f"{name}_std": spread(values)}
         summary |= {f"{name}_ci95": half_width(values)}
         summary |= {f"{name}_q{q}": float(np.percentile(values, q)) for q in QUANTILES}
     costs = np.asarray(episodes.episode_cost, np.float64)
@@ -175,6 +175,11 @@ def cvar(values: np.ndarray, tail: float) -> float:
     highest = np.sort(values)[::-1]
     weights = np.clip(tail * len(values) - np.arange(len(values)), 0.0, 1.0)
     return float(highest @ weights / weights.sum())
+
+
+def spread(values: np.ndarray) -> float:
+    """Sample standard deviation of values [N]; 0 for one value."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def half_width(values: np.ndarray) -> float:

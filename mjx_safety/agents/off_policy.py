@@ -140,8 +140,8 @@ def _iterate(
         venv, learner, constraint.sources, state, acts_at_random, rollout_key, train_config.unroll_length
     )
     num_rollouts = state.num_rollouts + 1
-    covered = episode_cost.covers_episodes(num_rollouts * train_config.unroll_length, venv.episode_length)
-    estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing, covered)
+    world_steps = num_rollouts.astype(jnp.float32) * train_config.unroll_length  # an integer would overflow
+    estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing, world_steps)
     costs = episode_cost.from_completed(estimate) if train_config.use_completed_episodes else estimate.rate_costs
     limited_costs = episode_cost.limited(costs, constraint.sources, venv.cost_names)
     kept = replay.add(state.replay, steps)

@@ -99,8 +99,8 @@ def _iterate(
         venv, networks, constraint.sources, state, rollout_key, config.unroll_length
     )
     num_rollouts = state.num_rollouts + 1
-    covered = episode_cost.covers_episodes(num_rollouts * config.unroll_length, venv.episode_length)
-    estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing, covered)
+    num_steps = num_rollouts.astype(jnp.float32) * config.unroll_length  # an integer would overflow
+    estimate = episode_cost.update(state.episode_cost, sums, config.cost_smoothing, num_steps)
     recent = state.recent_costs
     if constraint.risk_level:
         recent = _remember(recent, trajectory)
@@ -112,8 +112,7 @@ def _iterate(
     state = state.replace(
         env_state=env_state, key=key, episode_cost=estimate, num_rollouts=num_rollouts, recent_costs=recent
     )
-    lenient = limited_costs / leniency(config, num_rollouts)
-    learn = partial(_learn, constraint, update, config, trajectory, lenient, update_key)
+    learn = partial(_learn, constraint, update, config, trajectory, limited_costs, update_key)
     state, metrics = jax.lax.cond(is_warm_up, partial(_skip, learn), learn, state)
     state = state.replace(normaliser=running_stats.merge(state.normaliser, trajectory.obs))
     metrics |= rollout.summary_metrics(venv, constraint, state, sums, limited_costs)
@@ -152,7 +151,7 @@ def _learn(
 ) -> tuple[TrainState, Metrics]:
     """Run one update, and measure the critics before it.
 
-    limited_costs: [K] estimated episode costs, over the leniency.
+    limited_costs: [K] estimated episode costs.
     """
     batch = make_batch(trajectory, state.normaliser, config, constraint.risk_level, key)
     value, cost_values, cost_targets = (
@@ -163,10 +162,11 @@ def _learn(
     if constraint.risk_level:
         cost_values, cost_targets = jnp.mean(cost_values, axis=-1), jnp.mean(cost_targets, axis=-1)
     known, mean_length = _is_known(constraint, state), state.episode_cost.mean_length
-    moved = constraint.update(state.constraint, limited_costs)
+    factor = leniency(config, state.num_rollouts)
+    moved = constraint.update(state.constraint, limited_costs / factor)
     state = state.replace(constraint=optimize.select(known, moved, state.constraint))
     weights = constraint.weights(state.constraint)
-    violations = (limited_costs - constraint.limits + weights.margins) / mean_length
+    violations = factor * (limited_costs / factor - constraint.limits + weights.margins) / mean_length
     status = CostStatus(
         multipliers=weights.multipliers,
         violations=jnp.where(known, violations, -jnp.inf),
@@ -184,8 +184,8 @@ def _learn(
 def leniency(config: TrainConfig, num_rollouts: jax.Array) -> jax.Array:
     """Factor [] >= 1 by which the limits are higher than asked for. It falls linearly, then stays 1.
 
-    A multiplier that rises before the task is learned teaches the policy to stand still. Dividing the costs by this
-    factor is the same as raising the limits by it.
+    A multiplier that rises before the task is learned teaches the policy to stand still. Multipliers and margins see
+    costs divided by this factor. Violations are those of the raised limits.
     """
     left = jnp.maximum(0.0, 1.0 - num_rollouts / (config.num_iterations * jnp.maximum(config.limit_fall, MIN_SHARE)))
     return jnp.where(jnp.isfinite(config.num_iterations), 1.0 + (config.limit_start - 1.0) * left, 1.0)

@@ -20,8 +20,6 @@ from mjx_safety.agents.types import Metrics
 Tree = TypeVar("Tree")
 GROUPS = 16  # parts of a batch that are shuffled apart; a number of devices that divides it needs no communication
 
-Loss = Callable[[Any, Any], tuple[jax.Array, Metrics]]  # params, minibatch -> loss [], scalars to report
-
 
 @struct.dataclass
 class Seen:
@@ -198,6 +196,7 @@ def fit_until_kl(
     kl = ball.kl_fn(params)
     goes_back = ~way.left_ball & ~(kl <= ball.target_kl)
     params, opt_state = select(goes_back, way.inside, (params, opt_state))
+    # left_ball: drop the step that left the ball and the one that measured it; goes_back: drop the last step
     num_kept = way.num_steps - 2 * way.left_ball - goes_back
     return (
         params,

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from mjx_safety.agents import trust_region
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.on_policy import CostStatus
-from mjx_safety.agents.second_order import PolicyProblem, Surrogates, TrustRegionConfig, search, second_order
+from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, Surrogates, search, second_order
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-PCPOConfig = TrustRegionConfig  # it needs no more settings
+PCPOConfig = LineSearchConfig  # it needs no more settings
 
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:

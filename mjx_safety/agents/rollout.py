@@ -85,6 +85,7 @@ def sum_episodes(outcome: dict[str, Any]) -> EpisodeSums:
         episode_costs=total("episode_costs"),
         episode_goals=total("episode_goals"),
         episode_length=total("episode_length"),
+        termination_rate=jnp.mean((outcome["done"] & ~outcome["truncated"]).astype(jnp.float32)),
         placement_failures=jnp.sum(outcome["placement_failed"].astype(jnp.float32)),
         blow_ups=jnp.sum(outcome["blew_up"].astype(jnp.float32)),
     )

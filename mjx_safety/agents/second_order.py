@@ -1,4 +1,4 @@
-"""Algorithms with one policy step per batch inside a KL ball: TRPO, CPO, PCPO, CRPO."""
+"""Algorithms with one second-order policy step per batch: TRPO, CPO, PCPO, CRPO, RCPO."""
 
 from __future__ import annotations
 
@@ -34,12 +34,18 @@ class TrustRegionConfig(ActorCriticConfig):
     """Conjugate-gradient products per system."""
     fisher_stride: int = struct.field(pytree_node=False, default=4)
     """One of n samples enters the Fisher matrix."""
-    num_backtracks: int = struct.field(pytree_node=False, default=15)
-    """Step lengths to try before giving up."""
     max_kl: float = 0.01
     """Radius of the KL ball in nats, summed over the action's entries."""
     damping: float = 0.1
     """Added to the Fisher matrix's diagonal."""
+
+
+@struct.dataclass
+class LineSearchConfig(TrustRegionConfig):
+    """Settings of the policy's step, with a line search."""
+
+    num_backtracks: int = struct.field(pytree_node=False, default=15)
+    """Step lengths to try before giving up."""
     backtrack_factor: float = 0.8
     """Ratio of one step length to the previous."""
 
@@ -88,7 +94,7 @@ def second_order(config: TrustRegionConfig, constraint: Constraint, policy_step:
 
 
 def natural_gradient_step(
-    config: TrustRegionConfig, problem: PolicyProblem, objective_fn: Callable[[Surrogates], jax.Array]
+    config: LineSearchConfig, problem: PolicyProblem, objective_fn: Callable[[Surrogates], jax.Array]
 ) -> tuple[jax.Array, Metrics]:
     """Take TRPO's step (arXiv 1502.05477) along the natural gradient of an objective []."""
     start = objective_fn(problem.evaluate(problem.theta))
@@ -104,7 +110,7 @@ def natural_gradient_step(
 
 
 def search(
-    config: TrustRegionConfig,
+    config: LineSearchConfig,
     problem: PolicyProblem,
     direction: jax.Array,
     accept_fn: Callable[[Surrogates], jax.Array],

@@ -24,9 +24,9 @@ class SimmerSettings(SauteSettings):
     budget_start: float = 0.2
     """First and lowest budget, as a share of the limit."""
     budget_proportional_gain: float = 0.1
-    """Budget, as a share of the limit, per smoothed share of its budget that an episode has left."""
+    """Rise of the budget, as a share of the limit, when the smoothed unused share of an episode's budget rises by 1."""
     budget_integral_gain: float = 0.003
-    """Budget, as a share of the limit, per share of its budget that an episode has left and ended episode."""
+    """Rise of the budget, as a share of the limit, per ended episode that used none of its budget."""
     budget_smoothing: float = 0.99
     """Weight of the past in the proportional part, per ended episode (1)."""
 

@@ -8,10 +8,10 @@ import jax
 
 from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.on_policy import CostStatus
-from mjx_safety.agents.second_order import PolicyProblem, TrustRegionConfig, natural_gradient_step, second_order
+from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, natural_gradient_step, second_order
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-TRPOConfig = TrustRegionConfig  # it needs no more settings
+TRPOConfig = LineSearchConfig  # it needs no more settings
 
 
 def trpo(config: TRPOConfig, constraint: Constraint | None = None) -> Algorithm:

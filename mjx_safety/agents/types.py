@@ -72,6 +72,7 @@ class EpisodeSums:
     episode_costs: Costs  # [] and [C], sum over those episodes
     episode_goals: jax.Array  # [] sum over those episodes
     episode_length: jax.Array  # [] sum over those episodes, steps
+    termination_rate: jax.Array | float = 0.0  # [] share of steps that end an episode before its time limit
     placement_failures: jax.Array | float = 0.0  # [] float32, episodes that ended because an object found no place
     blow_ups: jax.Array | float = 0.0  # [] float32, episodes that ended because the physics was not finite
 
@@ -85,9 +86,12 @@ class EpisodeCost:
     completed_costs: Costs  # [] and [C], mean in the last rollout in which a whole episode ended
     completed_return: jax.Array  # [] of the same episodes
     completed_goals: jax.Array  # [] of the same episodes
-    mean_length: jax.Array  # [] steps, of the same episodes; initially the time limit
+    termination_rate: jax.Array  # [] smoothed share of steps that end an episode early
+    mean_length: jax.Array  # [] steps, of an episode
+    time_limit: jax.Array  # [] steps, of an episode that does not end early
     has_rate: jax.Array  # [] bool, the rate represents whole episodes, so limits may act on it
     has_completed: jax.Array  # [] bool, at least one whole episode seen
+    has_whole: jax.Array  # [] bool, seen after the time limit of an episode, so that long ones can be among them
 
 
 @struct.dataclass

@@ -112,7 +112,7 @@ def describe(curves: Sequence[Curve]) -> str:
         metrics = [plots.known_as(curve.rows, f"episode_{name}") for curve in curves]
         values = np.array([plots.last_tenth(curve.rows, m) for curve, m in zip(curves, metrics, strict=True)])
         about = "~" if any(metric.endswith("estimate") for metric in metrics) else ""
-        spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+        spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
         parts.append(f"{name} {about}{values.mean():.2f}{spread}")
     seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
     return f"{curves[0].label}: {seeds}, last tenth: {', '.join(parts)}, limit {curves[0].cost_limit:g}"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
+from mjx_safety.agents.constraint_settings import SoftplusAdamSettings
 from mjx_safety.runs.errors import INT32_MAX, UsageError, at_least, at_most, check_seed
 from mjx_safety.runs.training_options import (
     PARTS,
@@ -21,6 +22,19 @@ from mjx_safety.runs.training_options import (
 
 _UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
 _SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # negative numbers are values of these
+
+_RANGES = {  # lowest and highest value of a setting, and the range in words; "above" and "below" leave out its ends
+    "budget_start": (0.0, 1.0, "above 0 and at most 1"),
+    "budget_smoothing": (0.0, 1.0, "above 0 and at most 1"),
+    "polyak": (0.0, 1.0, "above 0 and at most 1"),
+    "backtrack_factor": (0.0, 1.0, "above 0 and below 1"),
+    "smoothing": (0.0, 1.0, "at least 0 and below 1"),
+    "least_room": (0.0, math.inf, "above 0"),
+    "sharpness": (0.0, math.inf, "above 0"),
+    "temperature": (0.0, math.inf, "above 0"),
+    "init_temperature": (0.0, math.inf, "above 0"),
+    "updates_per_step": (0.0, math.inf, "above 0"),
+}
 
 
 def advice(options: Options) -> str:
@@ -44,14 +58,15 @@ def check(options: Options) -> None:
     at_least("--num-seeds", run.num_seeds, 1)
     at_least("--save-every", run.save_every or 0.0, 0)
     choice = choose_algorithm(run.algo)
-    if choice.has_budget and run.cost_limit == 0.0:
-        raise UsageError(f"--cost-limit is 0.0; --algo {run.algo} needs a budget of cost, so it must be above 0")
+    if choice.has_budget and not 0.0 < run.cost_limit < math.inf:
+        needs = f"--algo {run.algo} needs a budget of cost, so it must be above 0 and finite"
+        raise UsageError(f"--cost-limit is {run.cost_limit}; {needs}")
+    if (choice.has_budget or not choice.has_limit) and getattr(options.train, "limit_start", 1.0) != 1.0:
+        has = "a budget instead of a limit" if choice.has_budget else "no limit"
+        raise UsageError(f"--limit-start is {options.train.limit_start}; --algo {run.algo} has {has}, so it must be 1")
     samples = run.num_envs * unroll
     _check_numbers(options)
-    for name in ("budget_start", "budget_smoothing"):
-        value = getattr(options.constraint, name, 1.0)
-        if not 0.0 < value <= 1.0:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0 and at most 1")
+    _check_ranges(options)
     _check_risk(options, choice)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
@@ -68,8 +83,8 @@ def check(options: Options) -> None:
             at_least(flag, value, 1)
         if field.name == "hidden_sizes" and (not value or min(value) < 1):
             raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
-        if field.name == "updates_per_step" and not value > 0.0:
-            raise UsageError(f"{flag} is {value}; it must be above 0")
+        if field.name == "random_steps" and value >= run.total_steps:
+            raise UsageError(f"{flag} is {value}; it must be below --total-steps {run.total_steps}")
         if field.name == "replay_capacity" and value < samples:
             raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
         if field.name == "num_minibatches" and value > samples:
@@ -87,6 +102,23 @@ def check(options: Options) -> None:
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
             f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
         )
+
+
+def _check_ranges(options: Options) -> None:
+    """Refuse values outside the range of a setting."""
+    for part in PARTS:
+        settings = getattr(options, part)
+        for field in dataclasses.fields(settings):
+            bounds, value = _RANGES.get(field.name), getattr(settings, field.name)
+            if field.name == "multiplier_init" and isinstance(settings, SoftplusAdamSettings):
+                bounds = 0.0, math.inf, "above 0"
+            if bounds is None:
+                continue
+            low, high, words = bounds
+            above = value > low or (value == low and "above" not in words)
+            below = value < high or (value == high and "below" not in words)
+            if not (above and below):
+                raise UsageError(f"--{field.name.replace('_', '-')} is {value}; it must be {words}")
 
 
 def _check_risk(options: Options, choice: AlgorithmChoice) -> None:

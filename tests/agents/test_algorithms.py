@@ -18,7 +18,7 @@ from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.critics import ActorCriticConfig
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.on_policy import CostStatus, on_policy
-from mjx_safety.agents.second_order import TrustRegionConfig
+from mjx_safety.agents.second_order import LineSearchConfig
 from mjx_safety.agents.train import init, iterate
 from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
@@ -148,7 +148,7 @@ def test_second_order_steps_stay_in_the_ball(name, violation):
     held = updates(name)
     params, metrics = held(violation=violation, multiplier=0.0 if violation < 0.0 else 2.0)
     kl = held.kl(params)
-    assert 0.2 * TrustRegionConfig().max_kl < kl <= TrustRegionConfig().max_kl * (1.0 + 1e-3)
+    assert 0.2 * LineSearchConfig().max_kl < kl <= LineSearchConfig().max_kl * (1.0 + 1e-3)
     assert_allclose(metrics["kl"], kl, rtol=1e-3)
     assert metrics["step_share"] > 0.0
 

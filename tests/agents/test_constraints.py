@@ -38,6 +38,20 @@ def test_softplus_adam():
     assert_allclose(values, [1.031895, 1.061389, 1.081557, 1.095592, 1.108001], atol=2e-6)
 
 
+@pytest.mark.parametrize("init", [1e-4, 1.0, 100.0])
+def test_softplus_starts_where_it_is_told(init):
+    constraint = constraints.lagrangian(25.0, constraints.softplus_adam(init))
+    assert_allclose(jax.nn.softplus(constraint.init().raw), init, rtol=1e-3)
+    _, values = multipliers(constraint, [200.0] * 20)
+    assert np.all(np.diff(values) > 0.0) and np.all(np.isfinite(values))
+
+
+@pytest.mark.parametrize("rule", [constraints.clamped_adam, constraints.softplus_adam, constraints.projected_ascent])
+def test_without_a_limit_a_multiplier_falls(rule):
+    _, values = multipliers(constraints.lagrangian(jnp.inf, rule(1.0)), [200.0] * 5)
+    assert np.all(np.diff(values) < 0.0) and np.all(np.isfinite(values))
+
+
 def test_clamped_adam():
     _, values = multipliers(constraints.lagrangian(25.0, constraints.clamped_adam()), COSTS)
     assert_allclose(values, [0.036, 0.067818, 0.089290, 0.104102, 0.117111], atol=2e-6)

@@ -193,11 +193,11 @@ def rollout_sums(cost_rates, num=0, episode_costs=(0.0, 0.0), length=1000):
 
 
 def test_estimate_without_completed_episodes_is_the_smoothed_rate():
-    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, True)
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, 1000)
     assert_allclose(
         [pair_of(estimate.rate_costs), pair_of(episode_cost.from_completed(estimate))], [[60.0, 100.0]] * 2, rtol=1e-6
     )
-    estimate = episode_cost.update(estimate, rollout_sums([0.01, 0.1]), 0.8, True)
+    estimate = episode_cost.update(estimate, rollout_sums([0.01, 0.1]), 0.8, 1000)
     assert_allclose(
         [pair_of(estimate.rate_costs), pair_of(episode_cost.from_completed(estimate))], [[50.0, 100.0]] * 2, rtol=1e-6
     )
@@ -205,8 +205,8 @@ def test_estimate_without_completed_episodes_is_the_smoothed_rate():
 
 
 def test_estimate_carries_completed_episodes_over():
-    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, (80.0, 120.0)), 0.8, True)
-    estimate = episode_cost.update(estimate, rollout_sums([0.0, 0.0]), 0.8, True)
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, (80.0, 120.0)), 0.8, 1000)
+    estimate = episode_cost.update(estimate, rollout_sums([0.0, 0.0]), 0.8, 1000)
     assert estimate.has_completed
     assert_allclose(pair_of(episode_cost.from_completed(estimate)), [40.0, 60.0])
     assert (estimate.completed_return, estimate.completed_goals) == (300.0, 2.0)
@@ -214,27 +214,44 @@ def test_estimate_carries_completed_episodes_over():
 
 def test_estimate_of_the_rate_follows_the_length_of_episodes_that_ended():
     """Episodes that end after 100 of 1000 steps cost 100 times the rate."""
-    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8, True)
+    estimate = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1], 2, length=100), 0.8, 1000)
     assert_allclose(pair_of(estimate.rate_costs), [6.0, 10.0], rtol=1e-6)
     assert estimate.mean_length == 100.0 and estimate.rate_return == 50.0
 
 
 def test_the_smoothed_rate_begins_where_the_worlds_stand_for_whole_episodes():
     """Not with the young worlds of the first rollouts, which cost too little: they leave no trace in it."""
-    assert [bool(episode_cost.covers_episodes(jnp.int32(t), 1000)) for t in (64, 499, 500)] == [False, False, True]
     estimate = episode_cost.init(1000, 1)
     for rate in (0.01, 0.02):
-        estimate = episode_cost.update(estimate, rollout_sums([rate, rate]), 0.8, False)
+        estimate = episode_cost.update(estimate, rollout_sums([rate, rate]), 0.8, 400)
         assert_allclose(pair_of(estimate.rate_costs), 1000.0 * rate, rtol=1e-6)
         assert not estimate.has_rate
-    estimate = episode_cost.update(estimate, rollout_sums([0.05, 0.05]), 0.8, True)
+    estimate = episode_cost.update(estimate, rollout_sums([0.05, 0.05]), 0.8, 500)
     assert_allclose(pair_of(estimate.rate_costs), 50.0, rtol=1e-6)
     assert estimate.has_rate
 
 
+def test_before_a_whole_episode_has_passed_early_ends_do_not_stand_for_all():
+    """One of 16384 steps ended an episode after 120 steps. The others go on, up to their limit of 1000."""
+    sums = rollout_sums([0.05, 0.05], 1, (6.0, 6.0), length=120).replace(termination_rate=jnp.float32(1 / 16384))
+    estimate = episode_cost.update(episode_cost.init(1000, 1), sums, 0.8, 500)
+    assert_allclose(pair_of(estimate.rate_costs), 0.05 * 16384 * (1 - (1 - 1 / 16384) ** 1000), rtol=1e-4)
+    assert_allclose(pair_of(episode_cost.from_completed(estimate)), pair_of(estimate.rate_costs))
+    estimate = episode_cost.update(estimate, sums, 0.8, 1000)
+    assert estimate.mean_length == 120.0
+    assert_allclose(pair_of(episode_cost.from_completed(estimate)), [6.0, 6.0])
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-6, 1e-3, 0.5, 1.0])
+def test_the_expected_length_is_that_of_a_constant_chance_to_end(rate):
+    survival = (1.0 - rate) ** np.arange(1000)  # probability that step t is taken
+    found = episode_cost.expected_length(jnp.float32(rate), jnp.float32(1000.0))
+    assert_allclose(found, survival.sum(), rtol=1e-3)
+
+
 def test_a_rollout_that_is_not_finite_leaves_the_estimate_alone():
-    before = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, True)
-    after = episode_cost.update(before, rollout_sums([jnp.nan, 0.1]), 0.8, True)
+    before = episode_cost.update(episode_cost.init(1000, 1), rollout_sums([0.06, 0.1]), 0.8, 1000)
+    after = episode_cost.update(before, rollout_sums([jnp.nan, 0.1]), 0.8, 1000)
     jax.tree.map(assert_array_equal, after, before)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mjx_safety.agents import PPOConfig, ppo
-from mjx_safety.agents.constraints import lagrangian, projected_ascent
-from mjx_safety.agents.on_policy import leniency
+from mjx_safety.agents.constraints import hard_limit, lagrangian, projected_ascent
+from mjx_safety.agents.networks import make_networks
+from mjx_safety.agents.on_policy import leniency, on_policy
 from mjx_safety.agents.train import init, iterate
 from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
@@ -46,6 +47,21 @@ def test_a_multiplier_waits_while_the_limit_is_high():
         multipliers[start] = rows
     assert multipliers[1.0][10] > 0.0 and multipliers[1000.0][13] == 0.0
     assert multipliers[1000.0][19] > multipliers[1000.0][15], "the limit never acts"
+
+
+def test_violations_are_those_of_the_raised_limit():
+    """Episodes of 20 steps, limit 5, twice as high at first: their cost less 10, per step."""
+    venv = vectorize(probe_envs.CostlyTarget(), 32, stagger=True)
+
+    def update(state, batch, status, key):
+        return state, {"told": status.violations[0]}
+
+    algorithm = on_policy(make_networks((4,)), hard_limit(5.0), lambda params: (), update)
+    config = TrainConfig(unroll_length=10, num_iterations=1e6, limit_start=2.0)
+    step, state = jax.jit(partial(iterate, venv, algorithm, config)), init(venv, algorithm, jax.random.key(0))
+    for _ in range(4):
+        state, metrics = step(state)
+    assert metrics["told"] == pytest.approx((float(metrics["cost_estimate"]) - 10.0) / 20.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(("total_steps", "pace"), [(100_000_000, 0.1), (10_000_000, 1.0), (1_000_000, 1.0)])

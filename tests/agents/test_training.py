@@ -92,7 +92,7 @@ def test_shortened_first_episodes_are_left_out(key):
     collect = jax.jit(partial(rollout.collect, venv, networks_of(algorithm), ()), static_argnums=2)
     env_state, _, first = collect(state, key, 19)
     assert first.num_completed == 0
-    estimate = episode_cost.update(episode_cost.init(20, 1), first, 0.8, True)
+    estimate = episode_cost.update(episode_cost.init(20, 1), first, 0.8, 19)
     assert_allclose(episode_cost.from_completed(estimate).total, 20 * first.cost_rates.total)
     _, _, second = collect(state.replace(env_state=env_state), key, 20)
     assert second.num_completed == 32 and second.episode_length == 32 * 20

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import optimize
 
 from mjx_safety.agents import distributions, networks, second_order, trust_region
-from mjx_safety.agents.second_order import PolicyProblem, Surrogates, TrustRegionConfig
+from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, Surrogates
 from mjx_safety.agents.types import Gaussian
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -360,7 +360,7 @@ def test_search_rejects_what_is_not_finite(broken, value):
         return jax.tree.map(lambda a, b: jnp.where(too_long, a, b), bad, fine)
 
     problem = PolicyProblem(THETA, evaluate, lambda v: v)
-    theta, metrics = second_order.search(TrustRegionConfig(), problem, jnp.ones(3), lambda found: jnp.bool_(True))
+    theta, metrics = second_order.search(LineSearchConfig(), problem, jnp.ones(3), lambda found: jnp.bool_(True))
     assert_allclose(metrics["step_share"], 0.8**3, rtol=1e-6)
     assert_allclose(theta, THETA - 0.8**3, rtol=1e-5)
     assert_allclose(metrics["kl"], 0.001)
@@ -373,7 +373,7 @@ def test_search_rejects_what_lies_outside_of_the_ball():
         return Surrogates(reward=jnp.float32(1.0), costs=jnp.zeros(1), kl=kl)
 
     problem = PolicyProblem(THETA, evaluate, lambda v: v)
-    config = TrustRegionConfig(max_kl=0.5)  # of a step of share s: 3 s^2 / 2
+    config = LineSearchConfig(max_kl=0.5)  # of a step of share s: 3 s^2 / 2
     _, metrics = second_order.search(config, problem, jnp.ones(3), lambda found: jnp.bool_(True))
     assert_allclose(metrics["step_share"], 0.8**3, rtol=1e-6)  # 0.8^2 would be 0.61
     assert_allclose(metrics["kl"], 1.5 * 0.8**6, rtol=1e-5)
