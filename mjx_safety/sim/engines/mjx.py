@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 
@@ -121,8 +122,7 @@ class Part:
             is_over = index >= wanted  # such rounds only read; the last round reads too, if needed
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
-            with _corrections():
-                moved = _INTEGRATORS[model.opt.integrator](model, full)
+            moved = _integrate(model, full)
             after = data.replace(**{name: getattr(moved, name) for name in _MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             farthest = jnp.maximum(farthest, planar_distance(data.qpos[:2], near.qpos[:2]))
@@ -310,6 +310,13 @@ _INTEGRATORS = {
 }
 
 
+@jax.jit
+def _integrate(model: mjx.Model, full: mjx.Data) -> mjx.Data:
+    """Run the model's integrator."""
+    with _corrections():
+        return _INTEGRATORS[model.opt.integrator](model, full)
+
+
 @contextlib.contextmanager
 def _corrections() -> Iterator[None]:
     """Trace MJX with our colliders and solver. One thread at a time, because they replace MJX's own meanwhile."""
@@ -325,6 +332,7 @@ def _without_contacts(model: mjx.Model) -> mjx.Model:
     return model.replace(opt=model.opt.replace(disableflags=flags), sensor_needstage=stages)
 
 
+@jax.jit  # traces MJX once for all batches and loops
 def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
     """Run `mjx.forward`. In models without any constraint MJX 3.17 leaves acceleration sensors at zero."""
     with _corrections():
