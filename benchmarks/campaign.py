@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any, NamedTuple
 
 import leaderboard
 import learning
+import programs
 import tyro
 
 WORK = Path("runs") / "campaign"
@@ -108,20 +107,13 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         flags = ["--env", run.env_id, "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
         flags += ["--total-steps", str(total_steps)]
-    _call("train", *flags)
-    _call("evaluate", str(folder))
+    programs.call("train", *flags)
+    programs.call("evaluate", str(folder))
     if run.algo.endswith("-early"):
-        _call("evaluate", str(folder), "--end-at-limit")
+        programs.call("evaluate", str(folder), "--end-at-limit")
     kept = learning.keep(folder, run.name, RESULTS)
     leaderboard.draw(run.env)
     return kept["evaluation"]["policies"]["mean"]
-
-
-def _call(program: str, *flags: str) -> None:
-    command = [sys.executable, "-m", f"mjx_safety.{program}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def main(args: Args) -> None:

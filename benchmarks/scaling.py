@@ -11,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import record
 import tyro
 
@@ -45,8 +44,8 @@ def train(args: Args, num_envs: int, num_seeds: int) -> dict[str, Any]:
     folder = WORK / f"{args.algo}-{num_envs}"
     shutil.rmtree(folder, ignore_errors=True)
     flags = ["--env", args.env, "--algo", args.algo, "--num-envs", str(num_envs), "--num-seeds", str(num_seeds)]
-    _call("train", *flags, "--total-steps", str(args.total_steps), "--out", str(folder))
-    _call("evaluate", str(folder), "--policy", "mean")
+    programs.call("train", *flags, "--total-steps", str(args.total_steps), "--out", str(folder))
+    programs.call("evaluate", str(folder), "--policy", "mean")
     members = sorted(path.parent for path in folder.glob("seed*/evaluation.json"))
     judged = [json.loads((member / "evaluation.json").read_text())["policies"]["mean"] for member in members]
     config = json.loads((members[0] / "config.json").read_text())
@@ -57,10 +56,6 @@ def train(args: Args, num_envs: int, num_seeds: int) -> dict[str, Any]:
         "returns": [policy["episode_return_mean"] for policy in judged],
         "costs": [policy["episode_cost_mean"] for policy in judged],
     }
-
-
-def _call(program: str, *flags: str) -> None:
-    subprocess.run([sys.executable, "-m", f"mjx_safety.{program}", *flags], check=True, stdout=subprocess.DEVNULL)
 
 
 def main(args: Args) -> None:

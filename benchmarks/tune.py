@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import programs
 import record
 import tyro
 
@@ -70,8 +68,8 @@ def trial(args: Args, env: str, candidate: str) -> dict[str, Any]:
     env_id, start = f"Safety{env}-v0", time.monotonic()
     shutil.rmtree(WORK, ignore_errors=True)
     settings = ["--env", env_id, "--algo", args.algo, "--total-steps", str(args.total_steps)]
-    _call("train", *settings, "--num-seeds", str(args.num_seeds), "--out", str(WORK), *flags_of(candidate))
-    _call("evaluate", str(WORK), "--policy", "mean")
+    programs.call("train", *settings, "--num-seeds", str(args.num_seeds), "--out", str(WORK), *flags_of(candidate))
+    programs.call("evaluate", str(WORK), "--policy", "mean")
     judged = [json.loads(path.read_text()) for path in sorted(WORK.rglob("evaluation.json"))]
     policies = [member["policies"]["mean"] for member in judged]
     returns, costs = ([policy[f"episode_{name}_mean"] for policy in policies] for name in ("return", "cost"))
@@ -113,13 +111,6 @@ def table(trials: list[dict[str, Any]]) -> list[str]:
 
 def _mean(rows: list[dict[str, Any]], name: str) -> float:
     return float(np.mean([np.mean(row[name]) for row in rows]))
-
-
-def _call(program: str, *flags: str) -> None:
-    command = [sys.executable, "-m", f"mjx_safety.{program}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{shlex.join(command[1:])} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def main(args: Args) -> None:

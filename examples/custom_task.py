@@ -14,10 +14,8 @@ import tyro
 from flax import struct
 
 import mjx_safety
-from mjx_safety import EnvConfig, GoalArea, Hazards
+from mjx_safety import AbstractTask, EnvConfig, GoalArea, Hazards, settings
 from mjx_safety.core.geometry import planar_distance
-from mjx_safety.core.settings import settings
-from mjx_safety.world.tasks.base import AbstractTask
 
 
 @struct.dataclass

@@ -1,4 +1,4 @@
-"""What there is: `python -m mjx_safety` lists environments, algorithms, engines, extras and the commands."""
+"""Overview: `python -m mjx_safety` lists environments, algorithms, engines, extras and commands."""
 
 from mjx_safety.cli.overview import main
 

@@ -57,7 +57,7 @@ def update(
     covered, is_settled = num_steps >= COVERED * limit, num_steps >= limit
     divisor = jnp.maximum(sums.num_completed, 1.0)
 
-    def mix(past: jax.Array, now: jax.Array) -> jax.Array:
+    def mix(past: jax.Array, now: jax.Array | float) -> jax.Array:
         return jnp.where(estimate.has_rate, decay * past + (1.0 - decay) * now, now)
 
     termination_rate = mix(estimate.termination_rate, sums.termination_rate)

@@ -129,10 +129,8 @@ def record(flags: Flags, news: Console) -> Recording:
         if run["algo"] in ALGORITHMS and ALGORITHMS[run["algo"]].sees_budget:
             raise UsageError(f"{path} cannot be drawn: the policy of {run['algo']} observes its cost budget")
         env: Any = evaluator.venv(run, ENGINE).env
-        act_fn, limit = (
-            policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None),
-            run["cost_limit"],
-        )
+        act_fn = policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None)
+        limit = run["cost_limit"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}, after {trained.env_steps:,} steps"
     elif path.is_dir():
         inside = [str(inner) for inner in sorted(path.glob("*")) if run_folder.holds_run(inner)]

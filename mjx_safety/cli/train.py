@@ -54,7 +54,7 @@ def _main(argv: Sequence[str]) -> None:
             print(advice, file=sys.stderr)
         mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
         shares_members = plan.is_group and len(plan.members) % num_devices == 0
-        start, iterate_fn = _functions(plan, env, mesh if shares_members else None)
+        start, iterate_fn = _start_and_iterate(plan, env, mesh if shares_members else None)
         if options.run.init_from and not plan.resumes:
             start = init_from.begin(start, Path(options.run.init_from), options.worlds(env), plan.is_group)
         where = None
@@ -82,7 +82,7 @@ def _first_state(plan: Plan, start: Callable[[], TrainState], where: TrainState 
     return jax.block_until_ready(state)
 
 
-def _functions(
+def _start_and_iterate(
     plan: Plan, env: Environment, mesh: Mesh | None
 ) -> tuple[Callable[[], TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
     """Functions that start the training and run one iteration."""
@@ -168,7 +168,8 @@ def _loop(
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
         except Abandoned:
-            return _save(plan, folders, state)
+            _save(plan, folders, state)
+            return
         chunks = run_chunks(compiled, state, flags.total_steps // plan.steps_per_rollout, CHUNK)
         compile_seconds = time.monotonic() - begun
         try:
@@ -184,8 +185,8 @@ def _loop(
                     saved = time.monotonic()
                     save_seconds = saved - begun
         except Abandoned:
-            return None  # in the middle of a call, which has taken the state; a checkpoint is there
-        return _save(plan, folders, state)
+            return  # in the middle of a call, which has taken the state; a checkpoint is there
+        _save(plan, folders, state)
 
 
 def _pause(asked: float | None, save_seconds: float, chunk_seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""What `reset` and `step` are given: small slips are told in one sentence instead of JAX's own words."""
+"""Checks of the arguments of `reset` and `step`, with readable errors."""
 
 from __future__ import annotations
 

@@ -31,8 +31,9 @@ def settings(cls: type[T]) -> type[T]:
     subtrees. `__post_init__` runs at construction, but not when JAX rebuilds the tree. Before it, NumPy values become
     Python values, and a mapping becomes the settings of its field: `lidar={"num_bins": 8}`.
     """
-    inherits_it = "__post_init__" not in cls.__dict__ and any("__settings__" in base.__dict__ for base in cls.__mro__)
-    if not inherits_it:
+    has_own_check = "__post_init__" in cls.__dict__
+    extends_settings = any("__settings__" in base.__dict__ for base in cls.__mro__)
+    if has_own_check or not extends_settings:  # otherwise it inherits one that is wrapped already
         cls.__post_init__ = _with_plain_values(cls.__dict__.get("__post_init__"))  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]

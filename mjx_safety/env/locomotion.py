@@ -50,10 +50,10 @@ class LocomotionEnv(AbstractEnv):
         model = self.mj_model
         rows = {"cinert": 10 * model.nbody, "cvel": 6 * model.nbody, "cfrc_ext": 6 * model.nbody}
         sizes = {"qpos": model.nq - self.config.travel, "qvel": model.nv, "qfrc_actuator": model.nv} | rows
+        entries = {name: sizes[name] for name in self.config.entries}
         if self.config.randomize is not None and self.config.randomize.observed:
-            sizes["dynamics"] = dynamics.size(self.scene)
-        names = (*self.config.entries, *(name for name in ("dynamics",) if name in sizes))
-        return {name: sizes[name] for name in names}
+            entries["dynamics"] = dynamics.size(self.scene)
+        return entries
 
     @property
     def cost_names(self) -> tuple[str, ...]:

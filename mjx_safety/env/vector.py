@@ -18,8 +18,8 @@ S = TypeVar("S")
 Autoreset = Literal["same_step", "next_step", "disabled"]
 AUTORESETS = ("same_step", "next_step", "disabled")
 
-MOST_PARTS = 16  # of the worlds, each with fresh worlds of its own
-SMALLEST_PART = 32  # worlds; in smaller ones chance would empty a part early, and fill all of them anew
+MOST_PARTS = 16  # parts of the batch; each has its own pool of fresh worlds
+SMALLEST_PART = 32  # worlds; a smaller part would often run out early, and refill all pools
 
 
 @struct.dataclass
@@ -157,7 +157,8 @@ class VecEnv(Generic[S]):
         """Put the first states of `begun` into the chosen worlds [B] bool."""
         shared = ("pool", "pool_used", "key", "blow_up")
         names = [name for name in states.__dataclass_fields__ if name not in shared]
-        return states.replace(**{name: _where(chosen, getattr(begun, name), getattr(states, name)) for name in names})
+        new, old = ({name: getattr(each, name) for name in names} for each in (begun, states))
+        return states.replace(**choose_worlds(chosen, new, old))
 
     def _begin(self, env_state: Any, partial: jax.Array, key: jax.Array) -> VecState:
         """Begin to count. The pool counts as used: the first ended episode refills it."""
@@ -209,7 +210,7 @@ class VecEnv(Generic[S]):
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
         if self.autoreset == "next_step":  # worlds that had ended begin here, whatever their action
             states, fresh = self._draw_fresh(states, ~running)
-            stepped = _where(running, stepped, fresh)
+            stepped = choose_worlds(running, stepped, fresh)
         states = self._count(states, stepped, running)
         if self.cost_budget is not None:
             stepped = stepped.replace(terminated=stepped.terminated | (states.episode_cost >= self.cost_budget))
@@ -222,7 +223,7 @@ class VecEnv(Generic[S]):
             states, fresh = self._draw_fresh(states, done)
             outcome = ("reward", "cost", "costs", "goal_met", "terminated", "truncated")
             fresh = fresh.replace(**{name: getattr(stepped, name) for name in outcome})
-            env_state = _where(done, fresh, stepped)
+            env_state = choose_worlds(done, fresh, stepped)
         return states.replace(
             env_state=env_state,
             final_obs=final_obs,
@@ -338,7 +339,7 @@ def _flag(env_state: Any, name: str) -> jax.Array:
     return getattr(env_state, name, jnp.zeros_like(env_state.terminated))
 
 
-def _where(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
+def choose_worlds(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
     """Choose world by world. condition: [B]; the trees' leaves: [B, ...]."""
 
     def choose(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a user is told: wrong input, and runs that cannot go on."""
+"""Errors for the user: wrong input, and runs that cannot continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies of others: any function of observations, an .onnx file, or a policy of this package, on the host."""
+"""External policies: a function of observations, an .onnx file, or a policy of this package (host)."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class RunFlags:
     cost_limits: tuple[str, ...] = ()
     """Instead of --cost-limit: a limit per source of cost, in costly steps, such as hazards=20 vases_contact=5."""
     risk_level: float = 0.0
-    """Limit the mean cost of the worst 1 - LEVEL of episodes (CVaR); 0: of all. Only PPO, TRPO with a multiplier."""
+    """0: limit the mean cost of all episodes. 0.9: of the worst 10 % (CVaR). For PPO and TRPO with a multiplier."""
     seed: int = 0
     """Seed of all random numbers."""
     num_seeds: int = 1
@@ -198,21 +198,23 @@ def parse_sweep(options: Options) -> dict[str, tuple[float, ...]]:
 
 def _sweepable(options: Options) -> list[str]:
     """Settings that are floats in the compiled program."""
-    return ["cost-limit"] + [
-        field.name.replace("_", "-")
-        for part in PARTS
-        for field in dataclasses.fields(getattr(options, part))
-        if field.metadata.get("pytree_node", True)
-    ]
+    return ["cost-limit", *(name for part in PARTS for name in _floats(getattr(options, part)))]
+
+
+def _floats(part: Any) -> list[str]:
+    """Settings of a part that are floats in the compiled program, named as flags."""
+    fields = dataclasses.fields(part)
+    return [field.name.replace("_", "-") for field in fields if field.metadata.get("pytree_node", True)]
 
 
 def _part_of(options: Options, name: str) -> str:
-    """The part of the options that has a sweepable setting; empty if none has it."""
+    """Return the part of the options that has a sweepable setting; empty if none has it."""
     if name == "cost-limit":
         return "run"
-    field = name.replace("-", "_")
-    holders = [part for part in PARTS if field in {f.name for f in dataclasses.fields(getattr(options, part))}]
-    return holders[0] if name in _sweepable(options) else ""
+    for part in PARTS:
+        if name in _floats(getattr(options, part)):
+            return part
+    return ""
 
 
 def _number(flag: str, text: str, value: str) -> float:

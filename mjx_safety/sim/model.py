@@ -8,8 +8,9 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
 - * An object matters in a step if the robot can reach it, if it moves, or if it can meet an object that moves or
   matters (`relevance.slots`). The solver gets only those objects. At rest means slower than 1e-6 m/s and 1e-3 m/s^2.
 - * If no object matters, a planar robot without inner joints takes the step in closed form (`sim.planar`), in single
-  precision. Positions differ from C by 1e-6 m. Rounding grows if the model is unstable: the Point's turn servo
-  multiplies it by five in a physics step, and its heading can differ by 1e-4 rad.
+  precision. With 10 substeps, positions differ from C by about 1e-6 m and headings by up to 1e-4 rad. The Point's
+  turn servo is unstable and amplifies rounding. The closed form is therefore used only for as many substeps as stay
+  exact (`PlanarRobot.max_exact_substeps`), and within 32 m of the origin.
 
 `mjx`. MJX computes every pair of shapes that could ever touch, and cannot collide some pairs:
 

@@ -36,8 +36,8 @@ _MUST_BE_ZERO = (  # fields of the model that the equations below ignore
 )
 _MUST_BE_ABSENT = ("na", "neq", "ntendon", "nplugin", "nflex", "nmocap", "nhistory", "nplastic")
 HEADINGS = 16  # headings at which a robot must touch nothing
-TRIALS, TRIAL_STEPS, AGREES = 8, 10, 1e-9  # of the check against the C engine: trials, steps, tolerance in m and m/s
-ROUNDED = 4096, 100, 1e-6  # of `exact_steps`: trials, most steps, displacement in m that rounding may cause
+CHECK_TRIALS, CHECK_STEPS, CHECK_TOLERANCE = 8, 10, 1e-9  # against the C engine; m and m/s
+ROUNDING_TRIALS, ROUNDING_MAX_SUBSTEPS, ROUNDING_MAX_ERROR = 4096, 100, 1e-6  # of `max_exact_substeps`; m
 SCALE = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 5.0])  # of coordinates and speeds in trials
 
 
@@ -103,7 +103,7 @@ class PlanarRobot:
         if reason:
             raise ValueError(f"the robot cannot be stepped in closed form: {reason}")
         robot = _constants(model)
-        if _largest_error(robot, model) > AGREES:
+        if _largest_error(robot, model) > CHECK_TOLERANCE:
             raise ValueError("the robot cannot be stepped in closed form: it moves otherwise than its constants say")
         return robot
 
@@ -125,23 +125,24 @@ class PlanarRobot:
         moved = Motion(start.x + now.x, start.y + now.y, start.yaw + now.yaw, *now[3:])
         return moved, xp.sqrt(farthest)
 
-    def exact_steps(self) -> float:
-        """Physics steps in which the rounding of one single-precision speed moves the robot by at most 1 um.
+    def max_exact_substeps(self) -> float:
+        """Largest number of substeps in which rounding of the start's speeds moves the robot by at most 1e-6 m.
 
-        A servo that is unstable at its timestep amplifies rounding. Of random starts, 99.9 % count. Returns infinity if
-        100 steps stay that exact.
+        Rounding is that to single precision. A servo that is unstable at its timestep amplifies it. Of random starts,
+        99.9 % count. Returns infinity if 100 substeps stay that exact.
         """
-        (trials, most, bar), rng = ROUNDED, np.random.default_rng(0)
-        exact = rng.normal(size=(trials, 6)) * SCALE
-        ctrl = np.tile(rng.uniform(-1.5, 1.5, (trials, len(self.actuators))), (2, 1)).T
+        rng = np.random.default_rng(0)
+        exact = rng.normal(size=(ROUNDING_TRIALS, 6)) * SCALE
+        ctrl = np.tile(rng.uniform(-1.5, 1.5, (ROUNDING_TRIALS, len(self.actuators))), (2, 1)).T
         rounded = exact * np.where(np.arange(6) < 3, 1.0, 1.0 + np.finfo(np.float32).eps)
-        start = Motion(*np.concatenate([exact, rounded]).T)
-        now = Motion(*np.zeros((3, 2 * trials)), *start[3:])
+        x, y, yaw, vx, vy, rate = np.concatenate([exact, rounded]).T
+        start, zero = Motion(x, y, yaw, vx, vy, rate), np.zeros(2 * ROUNDING_TRIALS)
+        now = Motion(zero, zero, zero, vx, vy, rate)
         with np.errstate(all="ignore"):  # of a robot that blows up
-            for step in range(most):
+            for step in range(ROUNDING_MAX_SUBSTEPS):
                 now = self._step(start, now, ctrl, np)
-                gap = np.hypot(*(value[:trials] - value[trials:] for value in now[:2]))
-                if not np.quantile(gap, 0.999) <= bar:
+                gap = np.hypot(*(value[:ROUNDING_TRIALS] - value[ROUNDING_TRIALS:] for value in now[:2]))
+                if not np.quantile(gap, 0.999) <= ROUNDING_MAX_ERROR:
                     return step
         return math.inf
 
@@ -343,13 +344,13 @@ def _actuator(model: mujoco.MjModel, data: mujoco.MjData, index: int, clamps: bo
 def _largest_error(robot: PlanarRobot, model: mujoco.MjModel) -> float:
     """Compare the equations with the C engine: largest error of coordinates, relative for large ones."""
     rng, data, worst = np.random.default_rng(0), mujoco.MjData(model), 0.0
-    for _ in range(TRIALS):
+    for _ in range(CHECK_TRIALS):
         start, ctrl = rng.normal(size=6) * SCALE, rng.uniform(-1.5, 1.5, model.nu)
         mujoco.mj_resetData(model, data)
         data.qpos[:], data.qvel[:], data.ctrl[:] = start[:3], start[3:], ctrl
         with no_warnings(), np.errstate(all="ignore"):  # of a robot that blows up, which the engine may have
-            mujoco.mj_step(model, data, TRIAL_STEPS)
-            motion, _ = robot.advance(Motion(*start), ctrl, TRIAL_STEPS, None, np)
+            mujoco.mj_step(model, data, CHECK_STEPS)
+            motion, _ = robot.advance(Motion(*start), ctrl, CHECK_STEPS, None, np)
             expected = np.concatenate([data.qpos, data.qvel])
             worst = max(worst, float(np.max(np.abs(np.array(motion) - expected) / (1 + np.abs(expected)))))
     return worst if np.isfinite(worst) else np.inf

@@ -28,4 +28,4 @@ def no_warnings() -> Iterator[None]:
 
 
 def _ignore(message: str) -> None:
-    """The state tells it: `Env.step` ends the episode."""
+    """Do nothing: `Env.step` reports the blow-up."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.env.base import AbstractEnv
+from mjx_safety.env.vector import choose_worlds
 from mjx_safety.types import State
 
 ActFn = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # obs [W, O], step [], key [] -> actions [W, A]
@@ -89,19 +90,10 @@ def _run(env: AbstractEnv, act_fn: ActFn, num_steps: int, first: State, key: jax
         frozen = states.replace(
             reward=zero, cost=zero, costs=jnp.zeros_like(states.costs), goal_met=jnp.zeros_like(states.goal_met)
         )
-        states = _choose(over, frozen, stepped)
+        states = choose_worlds(over, frozen, stepped)
         return states, _without_key(states)
 
     return jax.lax.scan(step, first, jnp.arange(num_steps))[1]
-
-
-def _choose(condition: jax.Array, if_true: State, if_false: State) -> State:
-    """Choose world by world. condition: [W]."""
-
-    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, if_true, if_false)
 
 
 def _without_key(states: State) -> State:

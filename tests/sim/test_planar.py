@@ -237,11 +237,11 @@ def test_where_rounding_shows_the_c_engine_steps():
         fast, reference = (jax.jit(jax.vmap(env.step))(state, actions).data.qpos[:, :2] for env in envs)
         return jnp.abs(fast - reference).max()
 
-    assert 10 <= closed_form_of(config).exact_steps < 20
+    assert 10 <= closed_form_of(config).max_exact_substeps < 20
     assert gap(20, 0.0) == 0.0  # m: the same solver
     assert gap(10, 0.0) < 1e-6
     assert gap(10, 200.0) == 0.0
 
 
 def test_a_stable_robot_stays_exact():
-    assert PlanarRobot.derive(model_of(slow_servo)).exact_steps() == np.inf
+    assert PlanarRobot.derive(model_of(slow_servo)).max_exact_substeps() == np.inf

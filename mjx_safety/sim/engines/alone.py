@@ -29,12 +29,12 @@ class ClosedForm:
         return PlanarRobot.derive(self.nearby.near.model)
 
     @functools.cached_property
-    def exact_steps(self) -> float:
-        """See `PlanarRobot.exact_steps`."""
-        return self.robot.exact_steps()
+    def max_exact_substeps(self) -> float:
+        """See `PlanarRobot.max_exact_substeps`."""
+        return self.robot.max_exact_substeps()
 
     def is_coarse(self, data: PhysicsState, seconds: float) -> jax.Array:
-        """Whether the robot can get so far from the origin that single precision resolves less than 4 um, [] bool."""
+        """Whether the robot can get so far away that single precision resolves positions only to 4 um, [] bool."""
         place, speed = jnp.max(jnp.abs(data.qpos[:2])), jnp.max(jnp.abs(data.qvel[:2]))
         return place + seconds * speed > FAR
 

@@ -1,4 +1,4 @@
-"""Which derivatives a step has, and a sentence instead of JAX's own words for those that it lacks."""
+"""Allows forward-mode derivatives of a step, and refuses the others with a readable error."""
 
 from __future__ import annotations
 

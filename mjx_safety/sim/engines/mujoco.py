@@ -76,9 +76,12 @@ class MujocoPhysics:
     def _step(
         self, max_substeps: int, data: PhysicsState, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, PhysicsReading]:
-        seconds = max_substeps * float(self.scene.model.opt.timestep)
         if self.scenes.alone is None:
             return self._solve([(self.scene, data, jnp.bool_(True))], max_substeps, num_substeps)[0][0]
+        form = self._exact_form(max_substeps)
+        if form is None and not self.scene.solid_bodies:
+            return self._step_alone(data, jnp.bool_(True), max_substeps, num_substeps)[0]
+        seconds = max_substeps * float(self.scene.model.opt.timestep)
 
         def cheap(_: None, active: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
             return self._step_alone(data, active, max_substeps, num)
@@ -90,9 +93,6 @@ class MujocoPhysics:
             matters = self.nearby.needs_objects(data, seconds, hint)
             return matters if form is None else matters | form.is_coarse(data, seconds)
 
-        form = self._exact_form(max_substeps)
-        if form is None and not self.scene.solid_bodies:
-            return self._step_alone(data, jnp.bool_(True), max_substeps, num_substeps)[0]
         return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> Any:
@@ -105,7 +105,7 @@ class MujocoPhysics:
     def _exact_form(self, max_substeps: int) -> ClosedForm | None:
         """The robot's closed form, if in single precision so many physics steps agree with the C engine."""
         form = self._closed_form
-        return form if form is not None and max_substeps <= form.exact_steps else None
+        return form if form is not None and max_substeps <= form.max_exact_substeps else None
 
     def _step_alone(
         self, data: PhysicsState, active: jax.Array, max_substeps: int, num_substeps: jax.Array | None
@@ -147,10 +147,11 @@ class MujocoPhysics:
         sizes = [self._solvers[scene].sizes for scene, _, _ in requests]
         out = jax.ShapeDtypeStruct((sum(sum(of_one.values()) for of_one in sizes),), jnp.float32)
         on_host = _OnHost(self.scenes, layouts, max_substeps, num_substeps is not None, tracks)
-        found, results = jax.pure_callback(on_host, out, packed, vmap_method="broadcast_all"), []
-        for (scene, data, _), of_one in zip(requests, sizes, strict=True):
-            ends = np.cumsum([*of_one.values()])
-            *values, found = jnp.split(found, ends)
+        flat = jax.pure_callback(on_host, out, packed, vmap_method="broadcast_all")
+        parts = jnp.split(flat, np.cumsum([sum(of_one.values()) for of_one in sizes])[:-1])
+        results = []
+        for (scene, data, _), of_one, part in zip(requests, sizes, parts, strict=True):
+            values = jnp.split(part, np.cumsum([*of_one.values()])[:-1])
             results.append(_unpack(scene, data, dict(zip(of_one, values, strict=True))))
         return results
 

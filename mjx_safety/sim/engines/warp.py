@@ -1,8 +1,8 @@
 """MJX-Warp: MuJoCo's kernels for NVIDIA GPUs behind JAX, with the C engine's shapes and contacts.
 
 Warp logs its start and each kernel that it loads. This module raises its log level to errors, unless the user has set
-`warp.config.log_level` before. The first use of a scene compiles its kernels for about 90 s. Warp keeps them in the
-user's cache folder.
+`warp.config.log_level` before. The first use of a scene compiles its kernels for a minute or more. Warp keeps them in
+the user's cache folder.
 """
 
 from __future__ import annotations

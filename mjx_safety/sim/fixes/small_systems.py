@@ -1,4 +1,4 @@
-"""Small symmetric positive definite systems without library calls, which cost more launches than they save arithmetic.
+"""Solves small symmetric positive definite systems without library calls, which launch many GPU kernels.
 
 On a GPU a library's Cholesky factor and each of its two substitutions are several launches, copies around them
 included, and each ends the CUDA graph that holds its neighbours. Written out, a small system is one or two kernels.
