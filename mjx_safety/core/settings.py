@@ -119,7 +119,7 @@ def require(ok: bool, owner: Any, field: str, allowed: str) -> None:
         raise ValueError(f"{type(owner).__name__}.{field} is {getattr(owner, field)!r}; it must be {allowed}")
 
 
-def require_numbers(owner: Any, **bounds: float) -> None:
+def require_at_least(owner: Any, **bounds: float) -> None:
     """Check that each named field is a finite number and at least its bound. Traced arrays are not checked."""
     for field, minimum in bounds.items():
         value = getattr(owner, field)

@@ -14,7 +14,7 @@ import mujoco
 from mjx_safety.core import arguments
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.types import Snapshot, State
 from mjx_safety.world.objects import AbstractObject
 
@@ -176,8 +176,8 @@ def to_control(env: AbstractEnv, action: jax.Array, noise: jax.Array | float = 0
 
 
 def undo_blow_up(
-    before: PhysicsState, after: PhysicsState, reading: PhysicsReading
-) -> tuple[PhysicsState, PhysicsReading, jax.Array]:
+    before: PhysicsState, after: PhysicsState, reading: Measurements
+) -> tuple[PhysicsState, Measurements, jax.Array]:
     """Return to the state before the step if the physics blew up. Returns also whether it did [] bool."""
     values = jnp.concatenate([after.qpos, after.qvel, *(value.ravel() for value in jax.tree.leaves(reading))])
     sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too

@@ -146,11 +146,11 @@ class Env(AbstractEnv):
         data, measured = self.physics.step(
             state.data, self._control(action, noise_key), config.frameskip, self._num_substeps(skip_key)
         )
-        data, measured, exception = undo_blow_up(state.data, data, measured)
+        data, measured, blew_up = undo_blow_up(state.data, data, measured)
         world = self.scene.read(data, measured, state.places)
 
         progress, goal_met = task.reward(world, state.memory)
-        goal_met = goal_met & ~exception
+        goal_met = goal_met & ~blew_up
         reward = self._clip(progress + self._upright(world)) + task.bonus * goal_met
         costs, cost = self._cost(task.view(world, state.memory))
 
@@ -158,21 +158,21 @@ class Env(AbstractEnv):
         memory = task.advance(world, state.memory, goal_met, memory_key)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world without a valid layout ends at once
-        ended = exception | failed | self._is_down(world)
+        ended = blew_up | failed | self._is_down(world)
         if not config.continue_goal:
             ended = ended | goal_met
         shown = task.view(world, memory)
         return State(
             obs=observe(config, self.scene, shown, data, step_count, state.key),
-            reward=jnp.where(exception, config.reward_exception, reward),
-            cost=jnp.where(exception, 1.0, cost),
+            reward=jnp.where(blew_up, config.reward_exception, reward),
+            cost=jnp.where(blew_up, 1.0, cost),
             costs=costs,
             goal_met=goal_met,
             terminated=ended,
             truncated=(step_count >= config.episode_length) & ~ended,
             step_count=step_count,
             placement_failed=failed,
-            blew_up=exception,
+            blew_up=blew_up,
             data=data,
             places=self._places(shown),
             memory=memory,

@@ -17,7 +17,7 @@ from mjx_safety.env.randomness import draw_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
 from mjx_safety.sim import dynamics
 from mjx_safety.sim.lone_robot import STATE, LoneRobot
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.types import Places, Snapshot, State
 from mjx_safety.world.locomotion.config import LocomotionConfig
 
@@ -94,28 +94,28 @@ class LocomotionEnv(AbstractEnv):
         ctrl = to_control(self, action)
         before = _moved(state.data, -state.data.qpos[: config.travel])
         data, measured = self.physics.step(before, ctrl, config.frameskip)
-        data, measured, exception = undo_blow_up(before, data, measured)
+        data, measured, blew_up = undo_blow_up(before, data, measured)
 
         offset = self._offset(data, measured)
         moved = _padded(data.qpos[: config.travel])
         velocity = (moved + offset - state.memory) / self.dt
         reward = config.forward_reward * velocity[0] + config.healthy_reward
         reward = reward - config.control_cost * jnp.sum(ctrl**2)
-        excess = jnp.where(exception, 0.0, jnp.maximum(self._speed(velocity) - config.threshold, 0.0))
+        excess = jnp.where(blew_up, 0.0, jnp.maximum(self._speed(velocity) - config.threshold, 0.0))
         cost = (excess > 0).astype(jnp.float32) if config.indicator else excess
 
         data = _moved(data, state.data.qpos[: config.travel])
         step_count = state.step_count + 1
-        ended = exception | ~self._is_healthy(data)
+        ended = blew_up | ~self._is_healthy(data)
         return state.replace(
             obs=self._observe(data, measured, step_count, state.key),
-            reward=jnp.where(exception, config.reward_exception, reward),
-            cost=jnp.where(exception, 1.0, cost),
+            reward=jnp.where(blew_up, config.reward_exception, reward),
+            cost=jnp.where(blew_up, 1.0, cost),
             costs=excess[None],
             terminated=ended,
             truncated=(step_count >= config.episode_length) & ~ended,
             step_count=step_count,
-            blew_up=exception,
+            blew_up=blew_up,
             data=data,
             memory=offset,
         )
@@ -188,7 +188,7 @@ class LocomotionEnv(AbstractEnv):
             key=key,
         )
 
-    def _offset(self, data: PhysicsState, measured: PhysicsReading) -> jax.Array:
+    def _offset(self, data: PhysicsState, measured: Measurements) -> jax.Array:
         """Offset [2] m from the root to the point whose speed counts."""
         if self.config.point == "root":
             return jnp.zeros(2)
@@ -206,9 +206,7 @@ class LocomotionEnv(AbstractEnv):
         healthy &= (shape[1] > config.healthy_angle[0]) & (shape[1] < config.healthy_angle[1])
         return healthy & jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
 
-    def _observe(
-        self, data: PhysicsState, measured: PhysicsReading, step_count: jax.Array, key: jax.Array
-    ) -> jax.Array:
+    def _observe(self, data: PhysicsState, measured: Measurements, step_count: jax.Array, key: jax.Array) -> jax.Array:
         """Observation [O] float32. key: of the episode."""
         bound, randomize = self.config.velocity_clip, self.config.randomize
         known = {"qpos": data.qpos[self.config.travel :], "qvel": jnp.clip(data.qvel, -bound, bound)}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.sim.scene import Scene
-from mjx_safety.sim.state import PhysicsReading
+from mjx_safety.sim.state import Measurements
 from mjx_safety.types import Dynamics, Places, Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.objects import AbstractObject
@@ -17,7 +17,7 @@ from mjx_safety.world.placement.table import PlacementTable
 
 def take(config: EnvConfig, scene: Scene, state: State) -> Snapshot:
     """Return a state as plain arrays."""
-    nothing = PhysicsReading(sensors=jnp.zeros(scene.model.nsensordata), contacts=jnp.zeros(len(scene.solid_bodies)))
+    nothing = Measurements(sensors=jnp.zeros(scene.model.nsensordata), contacts=jnp.zeros(len(scene.solid_bodies)))
     world = scene.read(state.data, nothing, state.places)
     root_nq, root_nv = scene.root_sizes
     fields = {f"{kind}_pos": pos for kind, pos in world.pos.items()}

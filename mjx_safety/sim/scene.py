@@ -17,7 +17,7 @@ import numpy as np
 from mjx_safety.core.geometry import from_frame, mat_from_quat, quat_from_yaw, to_frame, yaw_from_quat
 from mjx_safety.sim.gremlins import target_offset, undisturbed_offset
 from mjx_safety.sim.model import COM, Accuracy, Engine, build_model, digest
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.types import Places, Snapshot
 from mjx_safety.world.objects import AbstractObject, Gremlins
 from mjx_safety.world.readings import Readings
@@ -58,12 +58,12 @@ class Scene:
 
     @property
     def solid_kinds(self) -> tuple[str, ...]:
-        """Kinds that the robot can touch, in the order of `PhysicsReading.contacts`."""
+        """Kinds that the robot can touch, in the order of `Measurements.contacts`."""
         return self._kinds("fixed", "free", "driven")
 
     @property
     def solid_bodies(self) -> list[str]:
-        """Names of the bodies behind `PhysicsReading.contacts`."""
+        """Names of the bodies behind `Measurements.contacts`."""
         return [f"{name}{index}" for name in self.solid_kinds for index in range(self.objects[name].num)]
 
     @property
@@ -239,7 +239,7 @@ class Scene:
 
     # -- physics to world ---------------------------------------------------------------------------------------------
 
-    def read(self, data: PhysicsState, reading: PhysicsReading, places: Places) -> Readings:
+    def read(self, data: PhysicsState, reading: Measurements, places: Places) -> Readings:
         """Return a physics state in world coordinates. places: what stays for the episode."""
         root_nq, root_nv = self.root_sizes
         if self.robot.root_joint == "planar":

@@ -24,7 +24,7 @@ class PhysicsState:
 
 
 @struct.dataclass
-class PhysicsReading:
+class Measurements:
     """The measurements of an engine in a state."""
 
     sensors: jax.Array  # [S] the sensors in the order of the model

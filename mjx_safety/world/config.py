@@ -9,9 +9,9 @@ from mjx_safety.core.settings import (
     freeze,
     is_rectangle,
     require,
+    require_at_least,
     require_bools,
     require_count,
-    require_numbers,
     settings,
     static,
 )
@@ -130,9 +130,9 @@ class EnvConfig:
         for field, minimum in {"episode_length": 1, "frameskip": 1, "layout_seed": 0}.items():
             require_count(self, field, minimum)
         require_bools(self, "continue_goal", "indicator", "reward_orientation")
-        require_numbers(self, margin=0.0, reward_clip=0.0, action_noise=0.0, frameskip_prob=0.0)
+        require_at_least(self, margin=0.0, reward_clip=0.0, action_noise=0.0, frameskip_prob=0.0)
         require(self.frameskip_prob <= 1.0, self, "frameskip_prob", "a finite number in [0, 1]")
-        require_numbers(self, reward_orientation_scale=float("-inf"), reward_exception=float("-inf"))
+        require_at_least(self, reward_orientation_scale=float("-inf"), reward_exception=float("-inf"))
 
     @property
     def objects(self) -> dict[str, AbstractObject]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.core.geometry import from_frame, norm, planar_distance, to_frame
-from mjx_safety.core.settings import require, require_bools, require_count, require_numbers, settings
+from mjx_safety.core.settings import require, require_at_least, require_bools, require_count, settings
 from mjx_safety.core.shapes import Shape, as_column, nearest_hit
 
 
@@ -45,7 +45,7 @@ class Lidar:
         is_length = isinstance(dist, numbers.Real) and not isinstance(dist, bool) and 1e-6 <= float(dist) < math.inf
         ok = dist is None or isinstance(dist, jax.Array) or is_length
         require(ok, self, "max_dist", "None or a finite number of at least 1e-06")
-        require_numbers(self, exp_gain=0.0)
+        require_at_least(self, exp_gain=0.0)
         require_bools(self, "alias", "see_markers")
         require(self.kind in ("pseudo", "natural"), self, "kind", "'pseudo' or 'natural'")
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from typing_extensions import override
 
-from mjx_safety.core.settings import require, require_bools, require_numbers, settings, static
+from mjx_safety.core.settings import require, require_at_least, require_bools, settings, static
 from mjx_safety.core.shapes import Shape
 from mjx_safety.world.placement.table import AbstractPlaced
 
@@ -70,7 +70,7 @@ class GoalArea(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=0.0)
+        require_at_least(self, size=0.0)
         require_bools(self, "compass")
 
     @property
@@ -100,7 +100,7 @@ class Hazards(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=0.0, cost=0.0)
+        require_at_least(self, size=0.0, cost=0.0)
 
     @property
     @override
@@ -143,9 +143,9 @@ class Vases(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=1e-6, density=1e-12, sink=0.0)
-        require_numbers(self, contact_cost=0.0, velocity_cost=0.0, velocity_threshold=0.0)
-        require_numbers(self, displace_cost=0.0, displace_threshold=0.0)
+        require_at_least(self, size=1e-6, density=1e-12, sink=0.0)
+        require_at_least(self, contact_cost=0.0, velocity_cost=0.0, velocity_threshold=0.0)
+        require_at_least(self, displace_cost=0.0, displace_threshold=0.0)
 
     @property
     @override
@@ -178,7 +178,7 @@ class Pillars(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=1e-6, half_height=1e-6, cost=0.0)
+        require_at_least(self, size=1e-6, half_height=1e-6, cost=0.0)
 
     @property
     @override
@@ -209,7 +209,7 @@ class Buttons(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=1e-6, cost=0.0)
+        require_at_least(self, size=1e-6, cost=0.0)
 
     @property
     @override
@@ -244,7 +244,7 @@ class Gremlins(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=1e-6, density=1e-12, travel=0.0, contact_cost=0.0)
+        require_at_least(self, size=1e-6, density=1e-12, travel=0.0, contact_cost=0.0)
 
     @property
     @override
@@ -276,7 +276,7 @@ class PushBox(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=1e-6, density=1e-12)
+        require_at_least(self, size=1e-6, density=1e-12)
         require_bools(self, "compass")
 
     @property
@@ -305,7 +305,7 @@ class Walls(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, size=1e-6)
+        require_at_least(self, size=1e-6)
 
     @property
     @override
@@ -333,7 +333,7 @@ class CircleArea(AbstractObject):
     @override
     def check(self) -> None:
         super().check()
-        require_numbers(self, radius=0.0)
+        require_at_least(self, radius=0.0)
 
     @property
     @override
@@ -367,7 +367,7 @@ class Boundary(AbstractObject):
     @override
     def check(self) -> None:
         f = self.distance
-        require_numbers(self, distance=0.0, half_length=1e-6, cost=0.0)
+        require_at_least(self, distance=0.0, half_length=1e-6, cost=0.0)
         require(self.num in (2, 4), self, "num", "2 or 4")
         places = ((f, 0.0), (-f, 0.0), (0.0, f), (0.0, -f))[: self.num]
         object.__setattr__(self, "locations", places)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mjx_safety.core.settings import freeze, require, require_bools, require_numbers, settings, static
+from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, settings, static
 
 Range = tuple[float, float]
 AS_IT_IS: Range = (1.0, 1.0)
@@ -38,7 +38,7 @@ class Randomize:
         for field in ("gain", "damping"):
             ok = _is_range(getattr(self, field)) and getattr(self, field)[0] >= 0
             require(ok, self, field, "(lowest, highest), two finite factors of at least 0 in this order")
-        require_numbers(self, sensor_noise=0.0)
+        require_at_least(self, sensor_noise=0.0)
         require_bools(self, "observed")
 
 

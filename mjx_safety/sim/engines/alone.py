@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from mjx_safety.sim.dynamics import varied_planar
 from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
 from mjx_safety.sim.relevance.slots import Nearby
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 
 FAR = 32.0  # m
 
@@ -40,7 +40,7 @@ class ClosedForm:
 
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
-    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+    ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
         """See `Physics.step`. Also returns the robot's largest distance from its start, [] m."""
         start, robot = Motion(*data.qpos[:3], *data.qvel[:3]), self.robot
         if data.dynamics is not None:
@@ -55,7 +55,7 @@ class ClosedForm:
             time=data.time + steps * jnp.float32(self.robot.timestep),
         )
         contacts = jnp.zeros(len(self.nearby.full.solid_bodies))
-        reading = PhysicsReading(sensors=sensors.astype(jnp.float32), contacts=contacts)
+        reading = Measurements(sensors=sensors.astype(jnp.float32), contacts=contacts)
         return (self.nearby.scatter(data, moved, {}), reading), excursion
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import mujoco
 
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.world.objects import AbstractObject
 
 
@@ -30,7 +30,7 @@ class EngineScene(Protocol):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the fields of `mjData` to read into `PhysicsReading.fields`."""
+        """Names of the fields of `mjData` to read into `Measurements.fields`."""
         ...
 
     @property
@@ -55,12 +55,12 @@ class EngineScene(Protocol):
 
     @property
     def solid_kinds(self) -> tuple[str, ...]:
-        """Kinds that the robot can touch, in the order of `PhysicsReading.contacts`."""
+        """Kinds that the robot can touch, in the order of `Measurements.contacts`."""
         ...
 
     @property
     def solid_bodies(self) -> Sequence[str]:
-        """Names of the bodies behind `PhysicsReading.contacts`."""
+        """Names of the bodies behind `Measurements.contacts`."""
         ...
 
     @property
@@ -101,13 +101,13 @@ def is_read(scene: EngineScene) -> bool:
 
 
 def field_sizes(scene: EngineScene) -> dict[str, int]:
-    """Length of each entry of `PhysicsReading.fields`."""
+    """Length of each entry of `Measurements.fields`."""
     blank = mujoco.MjData(scene.model)
     return {name: getattr(blank, name).size for name in scene.fields}
 
 
 def fields_of(scene: EngineScene, full: Any) -> dict[str, jax.Array]:
-    """Entries of `PhysicsReading.fields`. full: `mjx.Data` of one world. Some fields are private in MJX."""
+    """Entries of `Measurements.fields`. full: `mjx.Data` of one world. Some fields are private in MJX."""
     homes = {name: full if name in full.__dataclass_fields__ else full._impl for name in scene.fields}
     return {name: getattr(home, name).ravel() for name, home in homes.items()}
 
@@ -138,17 +138,17 @@ class Physics(Protocol):
         """The scene with this engine's model."""
         ...
 
-    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """Read the first state of an episode: all bodies at rest, the robot clear of all objects."""
         ...
 
-    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """Read any state."""
         ...
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         """Hold ctrl [A] for `num_substeps` [] physics steps, at most `max_substeps` (None: all of them).
 
         The targets of driven objects move before each physics step.

@@ -25,7 +25,7 @@ from mjx_safety.sim.fixes.mjx_solver import own_solver
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.start_sensors import read_at_rest
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 
 _MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # fields of `PhysicsState` that a step changes
 SMALL = 32  # worlds; smaller batches do not profit from a second program
@@ -49,7 +49,7 @@ class Part:
             name = nearby.full.robot.name
             raise ValueError(f"robot {name} cannot run on mjx: {error}; use physics='mujoco'") from error
 
-    def forward(self, data: PhysicsState) -> PhysicsReading:
+    def forward(self, data: PhysicsState) -> Measurements:
         """Read a state."""
         near, chosen = self.gather(data)
         near = near.replace(mocap_pos=self.nearby.near.last_mocap_pos(near, near.time))
@@ -57,7 +57,7 @@ class Part:
 
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         """See `Physics.step`. excursion: [] m, see `Nearby.relevant`; NaN: unknown.
 
         If more objects matter than there are slots, the others get further passes without the robot.
@@ -68,7 +68,7 @@ class Part:
         seconds = max_substeps * float(self.nearby.near.model.opt.timestep)
         guess = self.nearby.guess_excursion(data, seconds)
         left = self.nearby.relevant(data, seconds, jnp.where(jnp.isnan(excursion), guess, excursion))
-        nothing = PhysicsReading(
+        nothing = Measurements(
             sensors=jnp.zeros(self.nearby.near.model.nsensordata),
             contacts=jnp.zeros(len(self.nearby.full.solid_bodies)),
         )
@@ -95,14 +95,14 @@ class Part:
 
     def step_alone(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
-    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+    ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
         """Step a model of the robot alone. Also returns its largest distance from its start, [] m."""
         moved, reading, excursion = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
         return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), excursion
 
     def _advance(
         self, near: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, PhysicsReading, jax.Array]:
+    ) -> tuple[PhysicsState, Measurements, jax.Array]:
         """Step the bodies in the model. Substeps and the last reading share one loop body, which halves compile time.
 
         Also returns the largest distance of the robot's root from its start, [] m.
@@ -110,7 +110,7 @@ class Part:
         scene, model = self.nearby.near, self.model_of(near)
         wanted = max_substeps if num_substeps is None else num_substeps
         untouched = jnp.zeros(len(scene.solid_bodies), bool)
-        nothing = PhysicsReading(
+        nothing = Measurements(
             sensors=jnp.zeros(scene.model.nsensordata),
             contacts=jnp.zeros(len(scene.solid_bodies)),
             fields={name: jnp.zeros(size) for name, size in field_sizes(scene).items()},
@@ -142,12 +142,12 @@ class Part:
         chosen = self.nearby.select(data, self.nearby.relevant(data, 0.0, jnp.float32(0)))
         return self.nearby.gather(data, chosen), chosen
 
-    def _spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
+    def _spread(self, reading: Measurements, chosen: dict[str, jax.Array]) -> Measurements:
         return reading if self.nearby.is_all else self.nearby.spread(reading, chosen)
 
-    def _measure(self, full: mjx.Data) -> PhysicsReading:
+    def _measure(self, full: mjx.Data) -> Measurements:
         fields = fields_of(self.nearby.near, full)
-        return PhysicsReading(sensors=full.sensordata, contacts=self._count_contacts(full), fields=fields)
+        return Measurements(sensors=full.sensordata, contacts=self._count_contacts(full), fields=fields)
 
     def _count_contacts(self, full: mjx.Data) -> jax.Array:
         """Contact points of the robot with each solid object [K]. A point counts if its distance is at most 0."""
@@ -231,28 +231,28 @@ class MjxPhysics:
         """Return this engine with another model of the robot and the objects near it, for all steps."""
         return self.replace(near=self.near.replace(model=model), alone=None)
 
-    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
         sensors = read_at_rest(self.scene, data) if data.dynamics is None else None
         if sensors is None:
             near = self.near.gather(data)[0]
             sensors = _forward(_without_contacts(self.near.model_of(near)), near).sensordata
-        return data, PhysicsReading(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
+        return data, Measurements(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
 
-    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """See `Physics.forward`."""
         return data, self.near.forward(data)
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         """See `Physics.step`."""
         data, alone = data.replace(ctrl=ctrl), self.alone
 
-        def full(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, PhysicsReading]:
+        def full(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, Measurements]:
             return parts[0].step(data, max_substeps, num, jnp.float32(jnp.nan))
 
-        def by_itself(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, PhysicsReading]:
+        def by_itself(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, Measurements]:
             return _step_alone(parts[1], data, max_substeps, num)[0]
 
         if alone is None or not self.scene.solid_bodies:
@@ -286,7 +286,7 @@ def _varied(scene: EngineScene, model: mjx.Model, data: PhysicsState) -> mjx.Mod
 
 def _step_alone(
     alone: Part | ClosedForm, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
-) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
     step = alone.step if isinstance(alone, ClosedForm) else alone.step_alone
     return step(data, max_substeps, num_substeps)
 

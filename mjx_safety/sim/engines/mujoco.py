@@ -24,7 +24,7 @@ from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 
 NEWEST = 4  # number of batch sizes per scene whose scratch space and threads are kept
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
@@ -54,28 +54,28 @@ class MujocoPhysics:
         different = {scenes.full, scenes.near, scenes.alone} - {None}
         self._solvers = {scene: _Solver(scene) for scene in different}
 
-    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """See `Physics.start`."""
         return self.forward(data)
 
-    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """See `Physics.forward`."""
 
-        def forward(data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+        def forward(data: PhysicsState) -> tuple[PhysicsState, Measurements]:
             return self._solve([(self.scene, data, jnp.bool_(True))], 0, None)[0][0]
 
         return without_derivatives(forward, self.name)(data)
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         """See `Physics.step`."""
         step = without_derivatives(functools.partial(self._step, max_substeps), self.name)
         return step(data.replace(ctrl=ctrl), num_substeps)
 
     def _step(
         self, max_substeps: int, data: PhysicsState, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         if self.scenes.alone is None:
             return self._solve([(self.scene, data, jnp.bool_(True))], max_substeps, num_substeps)[0][0]
         form = self._exact_form(max_substeps)
@@ -109,7 +109,7 @@ class MujocoPhysics:
 
     def _step_alone(
         self, data: PhysicsState, active: jax.Array, max_substeps: int, num_substeps: jax.Array | None
-    ) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+    ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
         """Step the robot alone. Also returns its largest distance from its start, [] m."""
         form = self._exact_form(max_substeps)
         if form is not None:
@@ -121,7 +121,7 @@ class MujocoPhysics:
 
     def _step_with_objects(
         self, data: PhysicsState, active: jax.Array, hint: jax.Array, max_substeps: int, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         """Step the robot and the objects that matter, or all objects if more matter than there are slots."""
         nearby, args = self.nearby, (max_substeps, num_substeps)
         if nearby.is_all:
@@ -135,7 +135,7 @@ class MujocoPhysics:
 
     def _solve(
         self, requests: list[Request], max_substeps: int, num_substeps: jax.Array | None, tracks: bool = False
-    ) -> list[tuple[tuple[PhysicsState, PhysicsReading], jax.Array]]:
+    ) -> list[tuple[tuple[PhysicsState, Measurements], jax.Array]]:
         """Advance one world on the host, as a state of each of some scenes, those that are active.
 
         tracks: also return the robot's largest distance from its start, [] m, else 0. All numbers travel as one array
@@ -202,13 +202,13 @@ def _layout(data: PhysicsState) -> tuple[Any, tuple[tuple[int, ...], ...]]:
 
 def _unpack(
     scene: EngineScene, data: PhysicsState, values: dict[str, jax.Array]
-) -> tuple[tuple[PhysicsState, PhysicsReading], jax.Array]:
+) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
     """State, reading and excursion of a world that was `data` before. values: by the names of `_sizes`."""
     sensordata, excursion = values.pop("sensordata"), values.pop("excursion")[0]
     sensors, contacts = jnp.split(sensordata, [len(sensordata) - len(scene.solid_bodies)])
     fields = {name: values.pop(name) for name in scene.fields}
     moved = data.replace(**values | {"time": values["time"][0]})
-    return (moved, PhysicsReading(sensors=sensors, contacts=contacts, fields=fields)), excursion
+    return (moved, Measurements(sensors=sensors, contacts=contacts, fields=fields)), excursion
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from mjx_safety.sim.engines.base import EngineScene, fields_of
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
 from mjx_safety.sim.start_sensors import read_at_rest
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 
 SPARE_CONTACTS = 16  # contact points per world beyond those on the floor
 CONVEX_PAIRS = 8  # per world, near pairs without a closed formula, such as pillar and vase
@@ -81,18 +81,18 @@ class WarpPhysics:
         """Change some sizes of `Buffers`: `env.replace(physics=env.physics.with_buffers(rows=800))`."""
         return self.replace(buffers=dataclasses.replace(self.buffers, **sizes))
 
-    def start(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
         sensors = read_at_rest(self.scene, data)
         return self.forward(data) if sensors is None else (data, self._reading(sensors, {}))
 
-    def forward(self, data: PhysicsState) -> tuple[PhysicsState, PhysicsReading]:
+    def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """See `Physics.forward`."""
         return data, self._reading(*self._run(data, 0, None)[1:])
 
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
-    ) -> tuple[PhysicsState, PhysicsReading]:
+    ) -> tuple[PhysicsState, Measurements]:
         """See `Physics.step`."""
         after, sensors, fields = self._run(data.replace(ctrl=ctrl), max_substeps, num_substeps)
         return after, self._reading(sensors, fields)
@@ -118,9 +118,9 @@ class WarpPhysics:
         leaves, structure = jax.tree.flatten(model)
         return structure.unflatten(0 if x.ndim > rank else None for x, rank in zip(leaves, self.ranks, strict=True))
 
-    def _reading(self, sensordata: jax.Array, fields: dict[str, jax.Array]) -> PhysicsReading:
+    def _reading(self, sensordata: jax.Array, fields: dict[str, jax.Array]) -> Measurements:
         split = self.scene.model.nsensordata - len(self.scene.solid_bodies)  # contact sensors stand last
-        return PhysicsReading(sensors=sensordata[:split], contacts=sensordata[split:], fields=fields)
+        return Measurements(sensors=sensordata[:split], contacts=sensordata[split:], fields=fields)
 
 
 def default_buffers(scene: EngineScene) -> Buffers:

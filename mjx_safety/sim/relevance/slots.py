@@ -27,7 +27,7 @@ from mjx_safety.core.geometry import planar_distance
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.gremlins import undisturbed_step
 from mjx_safety.sim.quiet import no_warnings
-from mjx_safety.sim.state import PhysicsReading, PhysicsState
+from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.world.objects import AbstractObject
 
 FLAT = 1e-3  # m; a cube whose centre is higher than this above its height at reset leans on something
@@ -75,13 +75,14 @@ class Nearby:
 
         excursion: [] m, largest distance of the robot's root from its place in that time, if it touches nothing.
         """
-        xy, gaps, matters = self._first_to_matter(data, seconds, excursion)
+        matters = self._first_to_matter(data, seconds, excursion)
+        xy = self._positions(self._parts(data))
         if not len(xy):
             return matters
-        kinds = self._rows_of(lambda kind: kind.body_kind != "fixed").astype(bool)
-        size = self._rows_of(_bounding_radius)
-        moves = jnp.asarray(kinds) * self._distance(data, seconds, excursion)
-        meets = jnp.asarray(kinds)[:, None] & (gaps < size[:, None] + size + moves[:, None] + moves)
+        is_movable = jnp.asarray(self._per_object(lambda kind: kind.body_kind != "fixed").astype(bool))
+        size = self._per_object(_bounding_radius)
+        push = is_movable * self._max_push(data, seconds, excursion)
+        meets = is_movable[:, None] & (_gaps(xy) < size[:, None] + size + push[:, None] + push)
 
         def spread(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             old, _ = carry
@@ -92,7 +93,7 @@ class Nearby:
 
     def needs_objects(self, data: PhysicsState, seconds: float, excursion: jax.Array | float) -> jax.Array:
         """Whether any object matters within `seconds` from now, [] bool. excursion: as in `relevant`."""
-        return jnp.any(self._first_to_matter(data, seconds, excursion)[2])
+        return jnp.any(self._first_to_matter(data, seconds, excursion))
 
     def guess_excursion(self, data: PhysicsState, seconds: float) -> jax.Array:
         """Estimate how far the robot gets in `seconds`, [] m, without stepping it alone."""
@@ -111,7 +112,7 @@ class Nearby:
 
     def select(self, data: PhysicsState, relevant: jax.Array) -> dict[str, jax.Array]:
         """Choose the objects for the slots of each solid kind: kind -> [slots] int32. relevant: [K] bool."""
-        gaps = planar_distance(self._places(self._parts(data)), data.qpos[:2])
+        gaps = planar_distance(self._positions(self._parts(data)), data.qpos[:2])
         score = jnp.where(relevant, 0.0, LAST) + jnp.minimum(gaps, 0.5 * LAST)
         rows = self.full.split(self.full.solid_kinds, score)
         return {name: jax.lax.top_k(-rows[name], self.near.objects[name].num)[1] for name in self.near.solid_kinds}
@@ -193,26 +194,24 @@ class Nearby:
             fields[field] = jnp.concatenate([getattr(data, field)[:start], *rows])
         return data.replace(**fields)
 
-    def spread(self, reading: PhysicsReading, chosen: dict[str, jax.Array]) -> PhysicsReading:
+    def spread(self, reading: Measurements, chosen: dict[str, jax.Array]) -> Measurements:
         """Return the contacts [K] of all solid objects. Objects without a slot have none."""
         near = self.near.split(self.near.solid_kinds, reading.contacts)
         rows = {name: jnp.zeros(self.full.objects[name].num) for name in self.full.solid_kinds}
         rows |= {name: rows[name].at[chosen[name]].set(near[name]) for name in near}
         return reading.replace(contacts=jnp.concatenate([jnp.zeros(0), *rows.values()]))
 
-    def _first_to_matter(
-        self, data: PhysicsState, seconds: float, excursion: jax.Array | float
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Places [K, 2] m, gaps [K, K] m, and objects that the robot reaches, that move or meet gremlins, [K] bool."""
+    def _first_to_matter(self, data: PhysicsState, seconds: float, excursion: jax.Array | float) -> jax.Array:
+        """Find objects that the robot reaches, that move or that meet gremlins, [K] bool."""
         scene, parts = self.full, self._parts(data)
-        xy = self._places(parts)
+        xy = self._positions(parts)
         if not len(xy):
-            return xy, jnp.zeros((0, 0)), jnp.zeros(0, bool)
-        radius = self._rows_of(lambda kind: max(shape.planar_radius for shape in kind.shapes))
+            return jnp.zeros(0, bool)
+        radius = self._per_object(lambda kind: max(shape.planar_radius for shape in kind.shapes))
         # a driven object follows its target, one turn in 2 pi s
-        moves = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
-        moves = 2 * moves * seconds
-        matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + moves
+        travel = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
+        travel = 2 * travel * seconds
+        matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + travel
         has_begun = data.time > 0
         settled = [
             self._is_settled(name, parts) & (has_begun | self._starts_at_rest(name))
@@ -221,24 +220,23 @@ class Nearby:
             for name in scene.solid_kinds
         ]
         matters |= ~jnp.concatenate(settled)
-        gaps = planar_distance(xy[:, None], xy) + np.diag(np.full(len(radius), LAST))
-        is_driven = self._rows_of(lambda kind: kind.body_kind == "driven").astype(bool)
+        is_driven = self._per_object(lambda kind: kind.body_kind == "driven").astype(bool)
         if is_driven.any():
-            meets = (gaps < radius[:, None] + radius + moves[:, None] + moves) & (is_driven[:, None] | is_driven)
-            matters |= jnp.any(meets, axis=-1)
-        return xy, gaps, matters
+            meets = _gaps(xy) < radius[:, None] + radius + travel[:, None] + travel
+            matters |= jnp.any(meets & (is_driven[:, None] | is_driven), axis=-1)
+        return matters
 
-    def _places(self, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
+    def _positions(self, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
         """Places of the solid objects, [K, 2] m."""
         rows = [(parts["mocap_pos"] | parts["qpos"])[name][:, :2] for name in self.full.solid_kinds]
         return jnp.concatenate([jnp.zeros((0, 2)), *rows])
 
-    def _rows_of(self, value: Callable[[AbstractObject], float]) -> np.ndarray:
+    def _per_object(self, value: Callable[[AbstractObject], float]) -> np.ndarray:
         """Return one number per solid object, [K]."""
         kinds = [self.full.objects[name] for name in self.full.solid_kinds]
         return np.concatenate([np.zeros(0), *(np.full(kind.num, value(kind), float) for kind in kinds)])
 
-    def _distance(self, data: PhysicsState, seconds: float, excursion: jax.Array) -> jax.Array:
+    def _max_push(self, data: PhysicsState, seconds: float, excursion: jax.Array) -> jax.Array:
         """Bound on the way of objects that the robot hits, [] m, at twice the speed of its fastest point.
 
         The speed at the end of a steady acceleration v to v' follows from the excursion (v + v') / 2 * seconds.
@@ -301,6 +299,11 @@ class Nearby:
         return parts | {
             field: scene.split(scene.mocap_kinds, getattr(data, field)) for field in ("mocap_pos", "mocap_quat")
         }
+
+
+def _gaps(xy: jax.Array) -> jax.Array:
+    """Distances between objects, [K, K] m. `LAST` on the diagonal: no object meets itself."""
+    return planar_distance(xy[:, None], xy) + np.diag(np.full(len(xy), LAST))
 
 
 def _bounding_radius(kind: AbstractObject) -> float:

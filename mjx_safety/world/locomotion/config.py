@@ -9,7 +9,7 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from mjx_safety.core.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
+from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, require_count, settings, static
 from mjx_safety.world.randomize import Randomize
 
 ASSETS = Path(__file__).parent / "assets"
@@ -96,8 +96,8 @@ class LocomotionConfig:
         for field in ("frameskip", "episode_length"):
             require_count(self, field, 1)
         require_bools(self, "indicator")
-        require_numbers(self, threshold=0.0, reset_noise=0.0, control_cost=0.0)
-        require_numbers(self, **dict.fromkeys(("forward_reward", "healthy_reward", "reward_exception"), -math.inf))
+        require_at_least(self, threshold=0.0, reset_noise=0.0, control_cost=0.0)
+        require_at_least(self, **dict.fromkeys(("forward_reward", "healthy_reward", "reward_exception"), -math.inf))
 
 
 def _is_range(value: object) -> bool:

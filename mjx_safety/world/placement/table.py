@@ -14,8 +14,8 @@ from mjx_safety.core.settings import (
     freeze,
     is_rectangle,
     require,
+    require_at_least,
     require_count,
-    require_numbers,
     settings,
     static,
 )
@@ -37,7 +37,7 @@ class AbstractPlaced:
     def check(self) -> None:
         """Refuse wrong values."""
         require_count(self, "num")
-        require_numbers(self, keepout=0.0)
+        require_at_least(self, keepout=0.0)
         placements = self.placements
         some = isinstance(placements, (tuple, list)) and len(placements) > 0
         rectangles = placements is None or (some and all(map(is_rectangle, placements)))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import jax
 
-from mjx_safety.core.settings import freeze, require, require_bools, require_count, require_numbers, settings, static
+from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, require_count, settings, static
 from mjx_safety.world.placement.table import AbstractPlaced
 
 ASSETS = Path(__file__).parent / "assets"
@@ -69,9 +69,9 @@ class Robot(AbstractPlaced):
         require(self.num == 1, self, "num", "1")
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
-        require_numbers(self, start_height=0.0, joint_noise=0.0)
+        require_at_least(self, start_height=0.0, joint_noise=0.0)
         if self.lowest is not None:
-            require_numbers(self, lowest=-math.inf)
+            require_at_least(self, lowest=-math.inf)
         require_bools(self, "touches_floor", "angle_components")
         if self.floor_points is not None:
             require_count(self, "floor_points", 1)

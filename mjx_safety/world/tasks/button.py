@@ -11,7 +11,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.geometry import planar_distance
-from mjx_safety.core.settings import require, require_bools, require_count, require_numbers, settings
+from mjx_safety.core.settings import require, require_at_least, require_bools, require_count, settings
 from mjx_safety.types import Snapshot
 from mjx_safety.world.objects import AbstractObject, Buttons, GoalArea, Gremlins, Hazards
 from mjx_safety.world.readings import Readings
@@ -72,7 +72,7 @@ class Button(AbstractTask):
         )
         require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
         require_bools(self, "goal_placed")
-        require_numbers(self, reward_distance=-math.inf, reward_goal=-math.inf)
+        require_at_least(self, reward_distance=-math.inf, reward_goal=-math.inf)
         require_count(self, "resampling_delay")
 
     @override

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from typing_extensions import override
 
 from mjx_safety.core.geometry import norm
-from mjx_safety.core.settings import require, require_numbers, settings
+from mjx_safety.core.settings import require, require_at_least, settings
 from mjx_safety.world.lidar import Lidar
 from mjx_safety.world.objects import AbstractObject, Boundary, CircleArea
 from mjx_safety.world.readings import Readings
@@ -39,7 +39,7 @@ class Circle(AbstractTask):
 
     def __post_init__(self) -> None:
         require(isinstance(self.circle, CircleArea) and self.circle.num == 1, self, "circle", "one CircleArea(...)")
-        require_numbers(self, reward_factor=-math.inf)
+        require_at_least(self, reward_factor=-math.inf)
 
     @override
     def init(self, readings: Readings, key: jax.Array) -> None:

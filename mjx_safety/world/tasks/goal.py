@@ -11,7 +11,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.geometry import planar_distance
-from mjx_safety.core.settings import require, require_numbers, settings
+from mjx_safety.core.settings import require, require_at_least, settings
 from mjx_safety.types import Snapshot
 from mjx_safety.world.objects import AbstractObject, GoalArea, Hazards, Vases
 from mjx_safety.world.readings import Readings
@@ -52,7 +52,7 @@ class Goal(AbstractTask):
 
     def __post_init__(self) -> None:
         require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
-        require_numbers(self, reward_distance=-math.inf, reward_goal=-math.inf)
+        require_at_least(self, reward_distance=-math.inf, reward_goal=-math.inf)
 
     @override
     def init(self, readings: Readings, key: jax.Array) -> GoalMemory:

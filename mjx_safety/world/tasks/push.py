@@ -11,7 +11,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.geometry import norm
-from mjx_safety.core.settings import require, require_numbers, settings
+from mjx_safety.core.settings import require, require_at_least, settings
 from mjx_safety.types import Snapshot
 from mjx_safety.world.objects import AbstractObject, GoalArea, Hazards, Pillars, PushBox
 from mjx_safety.world.readings import Readings
@@ -60,8 +60,8 @@ class Push(AbstractTask):
     def __post_init__(self) -> None:
         require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
         require(isinstance(self.push_box, PushBox) and self.push_box.num == 1, self, "push_box", "one PushBox(...)")
-        require_numbers(self, null_dist=0.0)
-        require_numbers(self, reward_box_dist=-math.inf, reward_box_goal=-math.inf, reward_goal=-math.inf)
+        require_at_least(self, null_dist=0.0)
+        require_at_least(self, reward_box_dist=-math.inf, reward_box_goal=-math.inf, reward_goal=-math.inf)
 
     @override
     def init(self, readings: Readings, key: jax.Array) -> PushMemory:

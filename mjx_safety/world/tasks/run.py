@@ -12,7 +12,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.geometry import norm
-from mjx_safety.core.settings import require_numbers, settings
+from mjx_safety.core.settings import require_at_least, settings
 from mjx_safety.types import Snapshot
 from mjx_safety.world.objects import AbstractObject, Boundary
 from mjx_safety.world.readings import Readings
@@ -44,7 +44,7 @@ class Run(AbstractTask):
         return {}
 
     def __post_init__(self) -> None:
-        require_numbers(self, reward_factor=-math.inf)
+        require_at_least(self, reward_factor=-math.inf)
 
     @override
     def init(self, readings: Readings, key: jax.Array) -> RunMemory:
