@@ -132,10 +132,11 @@ def require_at_least(owner: Any, **bounds: float) -> None:
 
 
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:
-    """Check that the named field is an int and at least `minimum`."""
+    """Check that the named field is an int, at least `minimum`, and fits JAX's integers."""
     value = getattr(owner, field)
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-    require(ok, owner, field, f"a whole number of at least {minimum}")
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    require(is_int and value >= minimum, owner, field, f"a whole number of at least {minimum}")
+    require(value < 2**31, owner, field, "below 2^31, as JAX counts")
 
 
 def require_bools(owner: Any, *names: str) -> None:

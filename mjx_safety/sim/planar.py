@@ -37,7 +37,8 @@ _MUST_BE_ZERO = (  # fields of the model that the equations below ignore
 _MUST_BE_ABSENT = ("na", "neq", "ntendon", "nplugin", "nflex", "nmocap", "nhistory", "nplastic")
 HEADINGS = 16  # headings at which a robot must touch nothing
 CHECK_TRIALS, CHECK_STEPS, CHECK_TOLERANCE = 8, 10, 1e-9  # against the C engine; m and m/s
-ROUNDING_TRIALS, ROUNDING_MAX_SUBSTEPS, ROUNDING_MAX_ERROR = 4096, 100, 1e-6  # of `max_exact_substeps`; m
+ROUNDING_TRIALS, ROUNDING_MAX_SUBSTEPS, ROUNDING_MAX_ERROR = 4096, 100, 3e-7  # of `max_exact_substeps`; m
+FACTORS = (5.0, 3.0, 2.0, 1.5, 1.25, 1.0)  # on the force of all actuators
 SCALE = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 5.0])  # of coordinates and speeds in trials
 
 
@@ -126,7 +127,7 @@ class PlanarRobot:
         return moved, xp.sqrt(farthest)
 
     def max_exact_substeps(self) -> float:
-        """Largest number of substeps in which rounding of the start's speeds moves the robot by at most 1e-6 m.
+        """Largest number of substeps in which rounding of the start's speeds moves the robot by at most 3e-7 m.
 
         Rounding is that to single precision. A servo that is unstable at its timestep amplifies it. Of random starts,
         99.9 % count. Returns infinity if 100 substeps stay that exact.
@@ -145,6 +146,14 @@ class PlanarRobot:
                 if not np.quantile(gap, 0.999) <= ROUNDING_MAX_ERROR:
                     return step
         return math.inf
+
+    def max_exact_factor(self, num_substeps: int) -> float:
+        """Largest of some factors on the actuators' force, or on 1 / mass, with which so many substeps stay exact."""
+        for factor in FACTORS:
+            stronger = dataclasses.replace(self, actuators=tuple(it.scaled(factor) for it in self.actuators))
+            if stronger.max_exact_substeps() >= num_substeps:
+                return factor
+        return 0.0
 
     def read(self, motion: Motion, ctrl: Any, xp: Any) -> tuple[Any, Any]:
         """Sensors [S] in the model's order, and the acceleration [3] for the engine's warm start."""

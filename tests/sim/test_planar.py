@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import EnvConfig, Pillars
+from mjx_safety import EnvConfig, Pillars, Randomize
 from mjx_safety.sim.engines.alone import closed_form
 from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
 from mjx_safety.sim.relevance.slots import Nearby
@@ -241,6 +241,20 @@ def test_where_rounding_shows_the_c_engine_steps():
     assert gap(20, 0.0) == 0.0  # m: the same solver
     assert gap(10, 0.0) < 1e-6
     assert gap(10, 200.0) == 0.0
+
+
+def test_worlds_that_are_driven_too_hard_for_single_precision_step_in_c():
+    """Three times the gain on a third of the mass: the servo then amplifies rounding far more."""
+    randomize = Randomize(gain=(3.0, 3.0), mass=(0.3, 0.3))
+    envs = [
+        mjx_safety.make(EnvConfig(hazards=None, vases=None, randomize=randomize), physics="mujoco", accuracy=accuracy)
+        for accuracy in ("fast", "reference")
+    ]
+    state = jax.jit(jax.vmap(envs[0].reset))(jax.random.split(jax.random.key(0), 64))
+    state = state.replace(data=state.data.replace(qvel=state.data.qvel.at[:, :3].set(jnp.array([1.0, 0.5, 2.0]))))
+    actions = jax.random.uniform(jax.random.key(1), (64, 2), minval=-1.0, maxval=1.0)
+    fast, reference = (jax.jit(jax.vmap(env.step))(state, actions) for env in envs)
+    np.testing.assert_array_equal(fast.data.qpos[:, :3], reference.data.qpos[:, :3])
 
 
 def test_a_stable_robot_stays_exact():

@@ -33,10 +33,18 @@ class ClosedForm:
         """See `PlanarRobot.max_exact_substeps`."""
         return self.robot.max_exact_substeps()
 
-    def is_coarse(self, data: PhysicsState, seconds: float) -> jax.Array:
-        """Whether the robot can get so far away that single precision resolves positions only to 4 um, [] bool."""
+    def is_coarse(self, data: PhysicsState, max_substeps: int) -> jax.Array:
+        """Whether single precision is too coarse for this world, [] bool.
+
+        The robot may get so far away that positions are resolved only to 4 um, or may be driven harder than the
+        substeps allow (`PlanarRobot.max_exact_factor`).
+        """
         place, speed = jnp.max(jnp.abs(data.qpos[:2])), jnp.max(jnp.abs(data.qvel[:2]))
-        return place + seconds * speed > FAR
+        is_far = place + max_substeps * self.robot.timestep * speed > FAR
+        if data.dynamics is None:
+            return is_far
+        drive = jnp.max(data.dynamics.gain, initial=1.0) / jnp.min(data.dynamics.mass)
+        return is_far | (drive > self.robot.max_exact_factor(max_substeps))
 
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None

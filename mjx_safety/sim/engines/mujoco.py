@@ -91,7 +91,7 @@ class MujocoPhysics:
 
         def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
             matters = self.nearby.needs_objects(data, seconds, hint)
-            return matters if form is None else matters | form.is_coarse(data, seconds)
+            return matters if form is None else matters | form.is_coarse(data, max_substeps)
 
         return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
 

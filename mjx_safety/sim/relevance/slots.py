@@ -319,6 +319,8 @@ def expected_share(scene: EngineScene, seconds: float, area: float) -> float:
     That is more than random driving measures, since a robot starts away from objects: 1.4 to 1.8 times as much. It
     leaves room for policies that look for objects.
     """
+    if area <= 0.0:
+        return 1.0
     within = 0.0
     for name in scene.solid_kinds:
         kind = scene.objects[name]
