@@ -145,7 +145,7 @@ def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mu
     """Add one solid object. A fixed object is a mocap body, so that each world can place it differently."""
     body = spec.worldbody.add_body(name=name, pos=[0, 0, kind.height], mocap=kind.body_kind == "fixed")
     if kind.body_kind != "fixed":
-        body.add_freejoint()
+        body.add_freejoint(align=mujoco.mjtAlignFree.mjALIGNFREE_FALSE)  # whatever the robot's file says
     if kind.body_kind == "driven":
         target = spec.worldbody.add_body(name=f"{name}_target", pos=[0, 0, kind.height], mocap=True)
         same_pose = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]  # anchor, position, quaternion, torque scale

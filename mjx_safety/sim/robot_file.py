@@ -1,7 +1,8 @@
 """Reads a robot's MJCF file, and refuses parts that a scene cannot simulate.
 
-A file must meet three conditions. Every state of an episode follows from `PhysicsState`. The robot is where its layout
-puts it. Its sensors do not depend on objects, which the solver may leave out. An error names the part that breaks one.
+A file must meet four conditions. Every state of an episode follows from `PhysicsState`. The robot is where its layout
+puts it. Its sensors do not depend on objects, which the solver may leave out. The file does not change the objects. An
+error names the part that breaks one.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ ROOTS = {"planar": (_JOINT.mjJNT_SLIDE, _JOINT.mjJNT_SLIDE, _JOINT.mjJNT_HINGE),
 ROOT_WORDS = {"planar": "two slides and a hinge", "free": "one free joint"}
 AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x, slide y, hinge z
 PRESSED = 1e-6  # m; a shape that lies deeper in the floor touches it
+SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
 FLOOR_TRIALS = 100  # random positions of a robot's hinges
-GEOM_DEFAULTS = (
-    "contype",
-    "conaffinity",
-    "friction",
-    "solref",
-    "solimp",
-    "solmix",
-    "margin",
-    "gap",
-    "priority",
-    "mass",
-)
+DEFAULTS = ("geom", "joint", "equality", "pair")  # kinds of elements that a scene adds
+NOT_VALUES = {"classname", "name", "plugin"}  # attributes of a default class that no element takes over
+SIZES = ("memory", "nstack", "njmax", "nconmax")  # limits of memory, too low for a scene
+NO_SWITCHES = ("boundmass", "boundinertia", "settotalmass", "balanceinertia", "inertiagrouprange")  # act on all bodies
 NO_FLAGS = {  # flags that would change the objects or their cost
     "constraint": _DISABLE.mjDSBL_CONSTRAINT,
     "equality": _DISABLE.mjDSBL_EQUALITY,
     "contact": _DISABLE.mjDSBL_CONTACT,
     "gravity": _DISABLE.mjDSBL_GRAVITY,
     "sensor": _DISABLE.mjDSBL_SENSOR,
+    "refsafe": _DISABLE.mjDSBL_REFSAFE,
 }
-NO_EXTRA_FLAGS = {"override": _ENABLE.mjENBL_OVERRIDE, "sleep": _ENABLE.mjENBL_SLEEP}
+NO_EXTRA_FLAGS = {
+    "override": _ENABLE.mjENBL_OVERRIDE,
+    "sleep": _ENABLE.mjENBL_SLEEP,
+    "diagexact": _ENABLE.mjENBL_DIAGEXACT,
+    "speculative": _ENABLE.mjENBL_SPECULATIVE,
+}
+NO_NUMERICS = ("max_geom_pairs", "max_contact_points")  # which limit the contacts of all bodies on MJX
 SENSED_ALONE = {  # sensors that depend on the robot alone
     *(_SENS.mjSENS_TOUCH, _SENS.mjSENS_ACCELEROMETER, _SENS.mjSENS_VELOCIMETER, _SENS.mjSENS_GYRO, _SENS.mjSENS_FORCE),
     *(_SENS.mjSENS_TORQUE, _SENS.mjSENS_MAGNETOMETER, _SENS.mjSENS_JOINTPOS, _SENS.mjSENS_JOINTVEL),
@@ -66,20 +67,43 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
         raise ValueError(f"{where} asks for {stray!r}, which is outside of {root}: asset_folder allows another folder")
     try:
         spec = mujoco.MjSpec.from_file(str(robot.xml))
-        root = spec.body("robot")
-        if root is None:
+        if spec.body("robot") is None:
             raise ValueError(f"{where} has no body named 'robot'")
+        switch = _wrong_switch(spec)
+        if switch is not None:
+            raise ValueError(f"{where} sets <compiler {switch}>, which would change the objects: leave it out")
+        for size in SIZES:
+            setattr(spec, size, -1)
         model = spec.compile()
-    except ValueError as error:
+    except (ValueError, mujoco.FatalError) as error:
         if str(error).startswith(where):
             raise
         raise ValueError(f"{where} cannot be read: {_first_line(error)}") from error
     check_model(robot, model)
+    _forget_defaults(spec)
     _check_floor(robot, spec)
-    plain = mujoco.MjSpec().default.geom
-    for name in GEOM_DEFAULTS:
-        setattr(spec.default.geom, name, getattr(plain, name))
     return spec
+
+
+def _wrong_switch(spec: mujoco.MjSpec) -> str | None:
+    """Return the first switch of the compiler that acts on all bodies of a model."""
+    plain = mujoco.MjSpec()
+    changed = (n for n in NO_SWITCHES if np.any(getattr(spec.compiler, n) != getattr(plain.compiler, n)))
+    ignores_shapes = spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+    return "inertiafromgeom" if ignores_shapes else next(changed, None)
+
+
+def _forget_defaults(spec: mujoco.MjSpec) -> None:
+    """Give the root default class MuJoCo's own values. The robot's elements already hold those of the file.
+
+    A geom keeps its colour: objects bring their own, and pictures paint the floor.
+    """
+    plain = mujoco.MjSpec()
+    for kind in DEFAULTS:
+        own, fresh = getattr(spec.default, kind), getattr(plain.default, kind)
+        names = {name for name, value in vars(type(own)).items() if isinstance(value, property) and value.fset}
+        for name in names - NOT_VALUES - {"rgba"}:
+            setattr(own, name, getattr(fresh, name))
 
 
 @contextlib.contextmanager
@@ -87,7 +111,7 @@ def fitting(robot: Robot) -> Iterator[None]:
     """Name the robot's file in MuJoCo's errors about clashes with the floor or the objects."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, mujoco.FatalError) as error:
         raise ValueError(f"{describe(robot)} does not fit into the scene: {_first_line(error)}") from error
 
 
@@ -99,8 +123,8 @@ def describe(robot: Robot) -> str:
 def check_model(robot: Robot, model: mujoco.MjModel) -> None:
     """Raise ValueError if the robot's model does not match its value, or has parts that no scene can simulate."""
     checks: tuple[Callable[[Robot, mujoco.MjModel], str | None], ...] = (
-        *(_wrong_options, _wrong_bodies, _wrong_root, _wrong_planar_root, _wrong_geoms, _wrong_ties),
-        *(_wrong_actuators, _wrong_sensors),
+        *(_wrong_options, _wrong_flags, _wrong_bodies, _wrong_root, _wrong_planar_root, _wrong_start, _wrong_geoms),
+        *(_wrong_equalities, _wrong_tendons, _wrong_springs, _wrong_actuators, _wrong_sensors),
     )
     for check in checks:
         problem = check(robot, model)
@@ -114,9 +138,18 @@ def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
         value = getattr(opt, name)
         if not (np.allclose(value, getattr(plain, name)) or np.allclose(value, allowed)):
             return f"sets <option {name}>, which is the scene's: leave it out"
-    for name in ("wind", "density", "viscosity"):
+    for name in ("wind", "density", "viscosity", "noslip_iterations"):
         if np.any(getattr(opt, name)):
             return f"sets <option {name}>, which would move the objects: leave it out"
+    numerics = {model.numeric(index).name for index in range(model.nnumeric)}
+    limit = next((name for name in NO_NUMERICS if name in numerics), None)
+    return None if limit is None else f"sets <numeric {limit}>, which would limit the contacts of objects: leave it out"
+
+
+def _wrong_flags(robot: Robot, model: mujoco.MjModel) -> str | None:
+    opt = model.opt
+    if opt.disableflags & _DISABLE.mjDSBL_ACTUATION:
+        return "sets <flag actuation>, so its actuators would never act: leave it out"
     flags = {name: opt.disableflags & bit for name, bit in NO_FLAGS.items()}
     flags |= {name: opt.enableflags & bit for name, bit in NO_EXTRA_FLAGS.items()}
     wrong = next((name for name, is_set in flags.items() if is_set), None)
@@ -139,6 +172,8 @@ def _wrong_bodies(robot: Robot, model: mujoco.MjModel) -> str | None:
             return f"has a {kind}, whose state no episode carries"
     if model.nhistory:
         return "has an actuator or a sensor with a delay, whose history no episode carries"
+    if model.nplastic:
+        return "has a joint or a tendon with springyield, whose rest length no episode carries"
     return None
 
 
@@ -150,6 +185,8 @@ def _wrong_root(robot: Robot, model: mujoco.MjModel) -> str | None:
         return f"has other joints at its body 'robot' than root_joint={robot.root_joint!r}: {wanted}"
     if robot.root_joint == "free" and not robot.touches_floor:
         return "has a free joint, so it needs the floor: touches_floor must be True"
+    if np.any(np.abs(root.quat[1:]) > 1e-6):
+        return "has its body 'robot' turned, but layouts place it upright: turn its geoms and bodies instead"
     return None
 
 
@@ -163,12 +200,17 @@ def _wrong_planar_root(robot: Robot, model: mujoco.MjModel) -> str | None:
         return "has a planar root with other axes than slide x, slide y, hinge z, in that order"
     if np.any(model.qpos0[:3]) or np.any(model.jnt_pos[joints]) or np.any(model.jnt_limited[joints]):
         return "has a planar root with ref, pos or range at its joints: leave them out, since layouts place the robot"
-    if np.any(root.pos[:2]) or not np.allclose(root.quat, [1, 0, 0, 0]):
-        return (
-            f"has its body 'robot' at pos {root.pos.tolist()}, or turned; x and y must be 0, and it must not be turned"
-        )
+    if np.any(root.pos[:2]):
+        return f"has its body 'robot' at pos {root.pos.tolist()}; x and y must be 0"
     if abs(root.pos[2] - robot.start_height) > 1e-6:
         return f"has its body 'robot' at z = {root.pos[2]:g} m; start_height is {robot.start_height:g} m"
+    return None
+
+
+def _wrong_start(robot: Robot, model: mujoco.MjModel) -> str | None:
+    inner = model.nq - {"planar": 3, "free": 7}[robot.root_joint]
+    if robot.start_joints and len(robot.start_joints) != inner:
+        return f"has {inner} coordinates of inner joints; start_joints holds {len(robot.start_joints)}"
     return None
 
 
@@ -192,26 +234,54 @@ def _wrong_geoms(robot: Robot, model: mujoco.MjModel) -> str | None:
     return None
 
 
-def _wrong_ties(robot: Robot, model: mujoco.MjModel) -> str | None:
-    """Find equalities and tendons that tie the robot to a place."""
-    root, site_body = model.body("robot").id, model.site_bodyid
+def _wrong_equalities(robot: Robot, model: mujoco.MjModel) -> str | None:
+    """Find equalities that tie the robot to a place."""
     for index in range(model.neq):
-        if int(model.eq_type[index]) not in (int(_EQ.mjEQ_CONNECT), int(_EQ.mjEQ_WELD)):
+        kind, ids = model.eq_type[index], np.array([model.eq_obj1id[index], model.eq_obj2id[index]])
+        if kind == int(_EQ.mjEQ_JOINT):
+            is_tie = bool(_root_joints(model) & set(ids.tolist()))
+        elif kind in (int(_EQ.mjEQ_CONNECT), int(_EQ.mjEQ_WELD)):
+            of_sites = model.eq_objtype[index] == int(mujoco.mjtObj.mjOBJ_SITE)
+            bodies = model.site_bodyid[ids] if of_sites else ids
+            is_tie = bool(np.any(model.body_rootid[bodies] != model.body("robot").id))
+        else:
             continue
-        ids = np.array([model.eq_obj1id[index], model.eq_obj2id[index]])
-        bodies = site_body[ids] if model.eq_objtype[index] == int(mujoco.mjtObj.mjOBJ_SITE) else ids
-        if np.any(model.body_rootid[bodies] != root):
-            return f"ties the body 'robot' to the world by its equality {model.equality(index).name!r}"
+        if is_tie:
+            name = model.equality(index).name or f"number {index}"
+            return f"ties the body 'robot' to the world by its equality {name!r}"
+    return None
+
+
+def _wrong_tendons(robot: Robot, model: mujoco.MjModel) -> str | None:
+    """Find tendons that run to a place outside of the robot, or that measure its root."""
     wraps = {
-        mujoco.mjtWrap.mjWRAP_SITE: site_body,
+        mujoco.mjtWrap.mjWRAP_SITE: model.site_bodyid,
         mujoco.mjtWrap.mjWRAP_SPHERE: model.geom_bodyid,
         mujoco.mjtWrap.mjWRAP_CYLINDER: model.geom_bodyid,
     }
-    for kind, bodies in wraps.items():
-        ids = model.wrap_objid[model.wrap_type == int(kind)]
-        if np.any(model.body_rootid[bodies[ids]] != root):
-            return "ties the body 'robot' to the world by a tendon"
+    ties = [
+        np.any(model.body_rootid[bodies[model.wrap_objid[model.wrap_type == int(kind)]]] != model.body("robot").id)
+        for kind, bodies in wraps.items()
+    ]
+    of_joints = model.wrap_objid[model.wrap_type == int(mujoco.mjtWrap.mjWRAP_JOINT)]
+    if any(ties) or _root_joints(model) & set(of_joints.tolist()):
+        return "ties the body 'robot' to the world by a tendon"
     return None
+
+
+def _wrong_springs(robot: Robot, model: mujoco.MjModel) -> str | None:
+    """Find springs that pull the robot to a place."""
+    joints = list(_root_joints(model))
+    num = 3 if robot.root_joint == "planar" else 7  # coordinates of the root
+    stiff = np.any(model.jnt_stiffness[joints]) or np.any(model.jnt_stiffnesspoly[joints])
+    if stiff or np.any(model.qpos_spring[:num] != model.qpos0[:num]):
+        return "ties the body 'robot' to a place by stiffness or springref at its root joints: leave them out"
+    return None
+
+
+def _root_joints(model: mujoco.MjModel) -> set[int]:
+    root = model.body("robot")
+    return set(range(root.jntadr[0], root.jntadr[0] + root.jntnum[0]))
 
 
 def _wrong_actuators(robot: Robot, model: mujoco.MjModel) -> str | None:
@@ -247,9 +317,7 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
-    """Raise ValueError if a robot with `touches_floor=False` lies in the floor, or its hinges can bring it there."""
-    if robot.touches_floor:
-        return
+    """Raise ValueError if a robot starts deep in the floor, or with `touches_floor=False` if it can reach the floor."""
     spec = spec.copy()
     floor = spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], contype=1, conaffinity=1)
     data = mujoco.MjData(spec.compile())
@@ -258,7 +326,13 @@ def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
         mujoco.mj_fwdPosition(data.model, data)
         return max((-contact.dist for contact in data.contact if floor.id in contact.geom), default=0.0)
 
-    if (deep := depth()) > PRESSED:
+    _take_start(robot, data)
+    deep = depth()
+    if robot.touches_floor:
+        if deep > SUNK:
+            raise ValueError(f"{describe(robot)} starts {deep:.2g} m in the floor: raise start_height")
+        return
+    if deep > PRESSED:
         raise ValueError(f"{describe(robot)} lies {deep:g} m in the floor, but touches_floor is False")
     joints, rng = _inner_hinges(data.model), np.random.default_rng(0)
     for _ in range(FLOOR_TRIALS if joints else 0):
@@ -270,6 +344,14 @@ def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
                 f"{describe(robot)} has hinges that can bring it {deep:.2g} m into the floor, but touches_floor is"
                 " False"
             )
+
+
+def _take_start(robot: Robot, data: mujoco.MjData) -> None:
+    """Put a robot in the pose of a reset, at the origin and without noise."""
+    if robot.root_joint == "free":
+        data.qpos[2] = robot.start_height
+    if robot.start_joints:
+        data.qpos[-len(robot.start_joints) :] = robot.start_joints
 
 
 def _inner_hinges(model: mujoco.MjModel) -> list[int]:

@@ -80,6 +80,10 @@ def in_robot(text):
     return ('<site name="s"/>', f'<site name="s"/>{text}')
 
 
+def before_sensors(text):
+    return ("<sensor>", f"{text}<sensor>")
+
+
 LIMB = '<body name="limb"><joint name="hip"/><geom name="leg" size="0.05" pos="0 0 0.1" density="1"/></body>'
 MESSAGES = {
     # bodies and joints
@@ -96,7 +100,7 @@ MESSAGES = {
     "ref, pos or range": ('name="x"', 'name="x" ref="1"'),
     "ref, pos or range at": ('name="x"', 'name="x" range="-1 1" limited="true"'),
     "at pos": ('pos="0 0 0.1"', 'pos="1 0 0.1"'),
-    "or turned": ('pos="0 0 0.1"', 'pos="0 0 0.1" euler="0 0 90"'),
+    "'robot' turned": ('pos="0 0 0.1"', 'pos="0 0 0.1" euler="0 0 90"'),
     "start_height is 0.1 m": ('pos="0 0 0.1"', 'pos="0 0 0.3"'),
     "in the floor, but touches_floor is False": ('size="0.1"', 'size="0.15"'),
     "m into the floor, but touches_floor is False": in_robot(
@@ -115,6 +119,21 @@ MESSAGES = {
         "<sensor>",
         '<equality><connect name="rope" body1="robot" anchor="0 0 0"/></equality><sensor>',
     ),
+    "to the world by its equality 'rail'": before_sensors(
+        '<equality><joint name="rail" joint1="x" polycoef="0 0 0 0 0"/></equality>'
+    ),
+    "to the world by its equality 'gear'": (
+        *in_robot(LIMB),
+        *before_sensors('<equality><joint name="gear" joint1="hip" joint2="z"/></equality>'),
+    ),
+    "to the world by its equality 'number 0'": before_sensors(
+        '<equality><joint joint1="x" joint2="y" active="false"/></equality>'
+    ),
+    "by a tendon": before_sensors('<tendon><fixed stiffness="1"><joint joint="x" coef="1"/></fixed></tendon>'),
+    "by stiffness or springref": ('name="x"', 'name="x" stiffness="5"'),
+    "stiffness or springref at": ('name="x"', 'name="x" stiffness="0 0 5"'),
+    "springref at its root joints": ('name="z"', 'name="z" springref="1"'),
+    "with springyield, whose rest length": in_robot(LIMB.replace("/>", ' stiffness="1" springyield="0.1"/>', 1)),
     "to the world by a tendon": (
         "<worldbody>",
         '<worldbody><site name="hook" pos="0 0 1"/>',
@@ -136,6 +155,15 @@ MESSAGES = {
     # options
     "<option gravity>": ("<option", '<option gravity="0 0 -1"'),
     "<option wind>": ("<option", '<option wind="1 0 0"'),
+    "<option noslip_iterations>": ("<option", '<option noslip_iterations="3"'),
+    "<numeric max_contact_points>": before_sensors('<custom><numeric name="max_contact_points" data="1"/></custom>'),
+    "its actuators would never act": (
+        'timestep="0.002"/>',
+        'timestep="0.002"><flag actuation="disable"/></option>',
+    ),
+    "<flag refsafe>": ('timestep="0.002"/>', 'timestep="0.002"><flag refsafe="disable"/></option>'),
+    "<flag diagexact>": ('timestep="0.002"/>', 'timestep="0.002"><flag diagexact="enable"/></option>'),
+    "<flag speculative>": ('timestep="0.002"/>', 'timestep="0.002"><flag speculative="enable"/></option>'),
     "<flag contact>": ('timestep="0.002"/>', 'timestep="0.002"><flag contact="disable"/></option>'),
     "<flag sleep>": ('timestep="0.002"/>', 'timestep="0.002"><flag sleep="enable"/></option>'),
     "cannot be read": ("<option", "<opsion"),
@@ -172,6 +200,29 @@ def test_a_robot_that_blows_up_leaves_no_log(model, tmp_path, monkeypatch):
     assert unstable != XML
     build(ball(model(unstable)))
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
+
+
+KNEE = '<body><joint name="knee" axis="0 0 1" stiffness="1" springref="0.1"/><geom size="0.02" density="1"/></body>'
+INNER = {
+    "an equality": before_sensors('<equality><joint joint1="hip" joint2="knee"/></equality>'),
+    "a fixed tendon": before_sensors('<tendon><fixed stiffness="1"><joint joint="hip" coef="1"/></fixed></tendon>'),
+    "drag": ('name="x"', 'name="x" frictionloss="0.1" armature="0.1"'),
+}
+
+
+@pytest.mark.parametrize("part", INNER)
+def test_what_acts_within_the_robot_or_holds_no_place_is_allowed(model, part):
+    limbs = LIMB.replace("</body>", f"{KNEE}</body>").replace('name="hip"', 'name="hip" axis="0 0 1"')
+    text = XML.replace(*in_robot(limbs)).replace(*INNER[part])
+    assert build(ball(model(text))).action_size == 2
+
+
+@pytest.mark.parametrize("spring", ['stiffness="5"', 'stiffness="0 5"'])
+def test_springs_of_a_free_root_are_refused(model, spring):
+    before, after = XML.split('<joint name="x"')[0], XML.split('damping="0.005"/>')[1]
+    text = f'{before}<joint type="free" {spring}/>{after}'.replace('joint="z"', 'site="s"')
+    with pytest.raises(ValueError, match="to a place by stiffness or springref at its root joints"):
+        build(ball(model(text), root_joint="free", touches_floor=True))
 
 
 def test_a_free_robot_needs_the_floor():
