@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ import tyro
 from mjx_safety.agents.cloning import CloningConfig, clone
 from mjx_safety.cli import common
 from mjx_safety.runs import datasets, errors, policy_files
-from mjx_safety.runs.errors import UsageError
+from mjx_safety.runs.errors import RunError, UsageError
 from mjx_safety.runs.policy import Policy
 
 
@@ -82,6 +83,8 @@ def _main(argv: Sequence[str]) -> None:
     config = CloningConfig(flags.hidden_sizes, flags.num_updates, flags.batch_size, flags.learning_rate)
     obs, action = (jnp.asarray(arrays[name][chosen], jnp.float32) for name in ("observations", "actions"))
     agent, losses = jax.jit(partial(clone, config))(obs, action, jax.random.key(flags.seed))
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(agent)):
+        raise RunError("the policy is not finite, so it was not written; try a smaller --learning-rate")
     tail = losses[-max(1, len(losses) // 10) :]
     print(f"Mean squared error: {np.mean(losses[:100]):.4f} at the start, {np.mean(tail):.4f} at the end")
     run = {"env": env_id, "algo": "clone", "seed": flags.seed, "cost_limit": flags.cost_limit, "cost_limits": []}
@@ -103,6 +106,11 @@ def _check(flags: Flags) -> None:
         raise UsageError(f"--out {flags.out} must end in .npz")
     if not 0.0 < flags.best <= 1.0:
         raise UsageError(f"--best is {flags.best}; it must be above 0 and at most 1")
+    if math.isnan(flags.cost_limit):
+        raise UsageError("--cost-limit is nan; it must be a number")
+    if not 0.0 < flags.learning_rate < math.inf:
+        raise UsageError(f"--learning-rate is {flags.learning_rate}; it must be above 0 and finite")
+    errors.check_seed(flags.seed)
     errors.check_counts(flags, "num_updates", "batch_size")
     if not flags.hidden_sizes or min(flags.hidden_sizes) < 1:
         raise UsageError(f"--hidden-sizes is {flags.hidden_sizes}; it must be numbers of units, each at least 1")

@@ -22,11 +22,13 @@ from mjx_safety.runs.sweeps import Member
 from mjx_safety.runs.training_options import Options
 
 LOGS = "jobs"  # folder of submitit's files, in the group's folder
+CHOSEN = ("out", "resume", "resume-or-start")  # flags of `train` that submit sets itself
+OF_PROCESSES = ("coordinator", "num-processes", "process-id")  # flags of `train` for several processes
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Train each member of a sweep in a job of its own. Flags of `train` come after --.
+    """Train each member of a sweep in a job of its own. Flags of `train`, at least one, come after --.
 
     A job that is requeued goes on from its newest checkpoint. So does a second call with the same --out.
     """
@@ -146,11 +148,9 @@ def read(argv: Sequence[str]) -> tuple[Flags, list[Job]]:
 
 def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
     """A job for each member of the sweep. argv: flags of `train`."""
-    for name in ("--out", "--resume", "--coordinator"):
-        if any(word.split("=")[0] == name for word in argv):
-            raise UsageError(f"{name} is not for a job; submit chooses it, from its own --out")
     errors.check_counts(flags, "cpus", "minutes")
     errors.check_counts(flags, "gpus", "memory_gb", "at_once", least=0)
+    _check_words(argv)
     options = common.parse(argv)
     members = sweeps.expand(options)
     for member in members:
@@ -160,16 +160,32 @@ def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
     if sweeps.holds_group(flags.out) and sweeps.read(flags.out).to_config() != options.to_config():
         raise UsageError(f"--out {flags.out} holds a group with other flags; choose another folder")
     sweeps.write(flags.out, options, members)
-    shared = _without(argv, ("--sweep", "--num-seeds", "--seed"))
+    shared = _without(argv, ("sweep", "num-seeds", "seed"))
     return [Job([*shared, *_flags_of(member)], flags.out / member.name) for member in members]
 
 
+def _check_words(argv: Sequence[str]) -> None:
+    """Refuse flags of `train` that no job can have, and their absence, which would start a training by default."""
+    if not argv:
+        raise UsageError("no flags of train are given; at least one must come after --, such as -- --algo ppo-lag")
+    for name in map(_flag_in, argv):
+        if name in CHOSEN:
+            raise UsageError(f"--{name} is not for a job; submit chooses it, from its own --out")
+        if name in OF_PROCESSES:
+            raise UsageError(f"--{name} is not for a job, which is one process; leave it out")
+
+
+def _flag_in(word: str) -> str:
+    """Name of the flag that a word of a command line starts; empty if it is a value."""
+    return word.split("=")[0].removeprefix("--").replace("_", "-") if word.startswith("--") else ""
+
+
 def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Leave out flags with their values."""
+    """Leave out flags with their values. names: without the leading dashes."""
     kept, skips = [], False
     for word in argv:
         if word.startswith("--"):
-            skips = word.split("=")[0] in names
+            skips = _flag_in(word) in names
         if not skips:
             kept.append(word)
     return kept

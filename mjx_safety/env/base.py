@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from mjx_safety.core import arguments
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
+from mjx_safety.sim.scene import SHORTEST
 from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.types import Snapshot, State
 from mjx_safety.world.objects import AbstractObject
@@ -148,13 +150,33 @@ def check_state(env: AbstractEnv, state: Any, caller: str = "step") -> None:
             )
 
 
-def check_snapshot(snapshot: Any) -> None:
-    """Raise ValueError unless it is a `Snapshot`."""
+def check_snapshot(snapshot: Any, quaternions: Mapping[str, Sequence[int]] | None = None) -> None:
+    """Raise ValueError unless it is a `Snapshot` of a possible world. Traced arrays are not checked.
+
+    quaternions: field -> where each quaternion begins in it, besides the fields `*_quat`.
+    """
     if not isinstance(snapshot, Snapshot):
         raise ValueError(
             f"restore got a {type(snapshot).__name__}; it takes a Snapshot, such as env.snapshot(state) or"
             " mjx_safety.Snapshot(root_pos=...)"
         )
+    for name, value in vars(snapshot).items():
+        leaves = [] if name == "memory" else jax.tree.leaves(value)
+        if leaves and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            _check_values(name, [np.asarray(leaf, float) for leaf in leaves], (quaternions or {}).get(name, ()))
+
+
+def _check_values(name: str, arrays: list[np.ndarray], quaternions: Sequence[int]) -> None:
+    """Raise ValueError if a field of a snapshot holds a bad number, or a quaternion of length 0."""
+    bound = float(np.finfo(np.float32).max) if name == "qacc_warmstart" else HUGE  # that may be large before a blow-up
+    for values in arrays:
+        wrong = values[~(np.abs(values) < bound)]
+        if wrong.size:
+            raise ValueError(f"snapshot.{name} holds {wrong[0]:g}; restore takes finite numbers below {bound:g}")
+    quats = [arrays[0]] if name.endswith("_quat") else [arrays[0][start : start + 4] for start in quaternions]
+    for quat in quats:
+        if quat.shape[-1:] == (4,) and np.any(np.linalg.norm(quat, axis=-1) < SHORTEST):
+            raise ValueError(f"snapshot.{name} holds a quaternion of length 0, which is no orientation")
 
 
 def check_action(env: AbstractEnv, action: Any) -> None:
@@ -166,7 +188,8 @@ def check_action(env: AbstractEnv, action: Any) -> None:
 def to_control(env: AbstractEnv, action: jax.Array, noise: jax.Array | float = 0.0) -> jax.Array:
     """Return controls [A]: the action clipped to [-1, 1], noisy, scaled to the actuators' ranges.
 
-    A NaN stops all actuators, as in the C engine: each control becomes 0, or the nearest value in its range.
+    A number that is not finite stops all actuators, as in the C engine. Each control becomes 0, or the nearest value in
+    its range.
     """
     low, high = jnp.asarray(env.mj_model.actuator_ctrlrange.T, jnp.float32)
     is_finite = jnp.all(jnp.isfinite(action))

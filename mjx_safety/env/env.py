@@ -186,15 +186,20 @@ class Env(AbstractEnv):
         check_state(self, state, "snapshot")
         return snapshots.take(self.config, self.scene, state)
 
-    @jax.jit
-    @single_precision
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
         """Build the state of a snapshot at the start of a new episode, with its observation and costs, and reward 0.
 
         Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Missing
-        memories of the reward are computed from the positions.
+        memories of the reward are computed from the positions. Quaternions are normalised. Raises ValueError for
+        numbers that are not finite and for quaternions of length 0, except inside of `jax.jit` and other
+        transformations, where values are not known.
         """
-        check_snapshot(snapshot)
+        check_snapshot(snapshot, {"joint_qpos": self.scene.joint_quaternions})
+        return self._restore(snapshot, key)
+
+    @jax.jit
+    @single_precision
+    def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
         xy, failed = jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mujoco
 from flax import struct
 from typing_extensions import override
 
@@ -17,9 +16,11 @@ from mjx_safety.env.randomness import draw_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
 from mjx_safety.sim import dynamics
 from mjx_safety.sim.lone_robot import STATE, LoneRobot
+from mjx_safety.sim.model import COM
+from mjx_safety.sim.scene import quaternion_starts, with_unit_quats
 from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.types import Places, Snapshot, State
-from mjx_safety.world.locomotion.config import LocomotionConfig
+from mjx_safety.world.locomotion.config import ANYTHING, LocomotionConfig
 
 
 @struct.dataclass
@@ -128,15 +129,19 @@ class LocomotionEnv(AbstractEnv):
         fields = ("time", "ctrl", "qpos", "qvel", "qacc_warmstart", *(["act"] if self.mj_model.na else []))
         return Snapshot(**{name: getattr(state.data, name) for name in (*fields, "dynamics")})
 
-    @jax.jit
-    @single_precision
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
         """Build the state of a snapshot at the start of a new episode, with its observation, cost 0 and reward 0.
 
         Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Quaternions
-        are normalised.
+        are normalised. Raises ValueError for numbers that are not finite and for quaternions of length 0, except inside
+        of `jax.jit` and other transformations, where values are not known.
         """
-        check_snapshot(snapshot)
+        check_snapshot(snapshot, {"qpos": quaternion_starts(self.mj_model)})
+        return self._restore(snapshot, key)
+
+    @jax.jit
+    @single_precision
+    def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
         return self._first_state(overlay(self._start(start_key, next_key), snapshot, {}), next_key)
 
@@ -163,7 +168,7 @@ class LocomotionEnv(AbstractEnv):
         """State of a complete snapshot. The solver's first guess stays for the first step."""
         fields = ("time", "ctrl", "qvel", "qacc_warmstart", "dynamics")
         data = PhysicsState(
-            qpos=self._normalised(snapshot.qpos),
+            qpos=with_unit_quats(snapshot.qpos, quaternion_starts(self.mj_model)),
             act=jnp.zeros(0) if snapshot.act is None else snapshot.act,
             mocap_pos=jnp.zeros((0, 3)),
             mocap_quat=jnp.zeros((0, 4)),
@@ -192,7 +197,8 @@ class LocomotionEnv(AbstractEnv):
         """Offset [2] m from the root to the point whose speed counts."""
         if self.config.point == "root":
             return jnp.zeros(2)
-        return measured.sensors[:2] - _padded(data.qpos[: self.config.travel])
+        com = int(self.mj_model.sensor(COM).adr[0])
+        return measured.sensors[com : com + 2] - _padded(data.qpos[: self.config.travel])
 
     def _speed(self, velocity: jax.Array) -> jax.Array:
         """Speed [] m/s that may cost. velocity: [2] m/s."""
@@ -202,9 +208,11 @@ class LocomotionEnv(AbstractEnv):
         """Whether the episode goes on, [] bool."""
         config = self.config
         shape = data.qpos[config.travel :]
-        healthy = (shape[0] > config.healthy_height[0]) & (shape[0] < config.healthy_height[1])
-        healthy &= (shape[1] > config.healthy_angle[0]) & (shape[1] < config.healthy_angle[1])
-        return healthy & jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
+        healthy = jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
+        for index, (lowest, highest) in enumerate((config.healthy_height, config.healthy_angle)):
+            if (lowest, highest) != ANYTHING:  # else the root may lack this coordinate
+                healthy &= (shape[index] > lowest) & (shape[index] < highest)
+        return healthy
 
     def _observe(self, data: PhysicsState, measured: Measurements, step_count: jax.Array, key: jax.Array) -> jax.Array:
         """Observation [O] float32. key: of the episode."""
@@ -215,19 +223,6 @@ class LocomotionEnv(AbstractEnv):
         if randomize is None or not randomize.observed or data.dynamics is None:
             return obs
         return jnp.concatenate([obs, dynamics.flat(data.dynamics)])
-
-    def _normalised(self, qpos: jax.Array) -> jax.Array:
-        """Normalise the quaternions among the coordinates [nq]."""
-        model = self.mj_model
-        for joint in range(model.njnt):
-            adr = int(model.jnt_qposadr[joint])
-            if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
-                adr += 3
-            elif model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_BALL:
-                continue
-            quat = qpos[adr : adr + 4]
-            qpos = qpos.at[adr : adr + 4].set(quat / jnp.linalg.norm(quat))
-        return qpos
 
 
 def _padded(place: jax.Array) -> jax.Array:

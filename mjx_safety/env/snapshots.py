@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from mjx_safety.sim.scene import Scene
+from mjx_safety.sim.scene import Scene, unit_quat
 from mjx_safety.sim.state import Measurements
 from mjx_safety.types import Dynamics, Places, Snapshot, State
 from mjx_safety.world.config import EnvConfig
@@ -94,7 +94,7 @@ def complete(default: Snapshot, given: Snapshot) -> Snapshot:
 
 
 def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ...]]) -> Snapshot:
-    """Replace the fields of the default by the given ones.
+    """Replace the fields of the default by the given ones. Quaternions are normalised.
 
     more: shapes of allowed fields that the default lacks. Raises ValueError for a field of the wrong shape or kind.
     """
@@ -116,7 +116,7 @@ def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ..
             value = value[None]
         if value.shape != known[name]:
             raise ValueError(f"snapshot.{name} has shape {value.shape}; this environment's is {known[name]}")
-        changes[name] = value
+        changes[name] = unit_quat(value) if name.endswith("_quat") else value
     return default.replace(**changes)
 
 

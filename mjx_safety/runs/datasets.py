@@ -16,6 +16,9 @@ from mjx_safety.runs.recording import Episode
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")  # of DSRL
 MINARI = "minari:"
 ROWS = 4096  # of a chunk of the file
+MATRICES = ("observations", "next_observations", "actions")  # [N, ...]; the other arrays are [N]
+LARGEST = np.finfo(np.float32).max
+ABOUT = {"env": str, "physics": str, "policies": list, "machine": dict}  # what `clone` takes from a description
 
 
 class Writer(Protocol):
@@ -137,9 +140,17 @@ def flatten(episodes: Iterable[Episode]) -> dict[str, np.ndarray]:
 def read(source: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the arrays of `KEYS` from an .hdf5 file with DSRL's keys, or from minari:NAME, and what `record` says of it.
 
-    The second is {} for data of others. Raises ValueError for other sources, and ImportError without the library.
+    The second is {} for data of others. Raises ValueError for other sources and for data that no policy can learn from,
+    and ImportError without the library.
     """
-    return _read_minari(source.removeprefix(MINARI)) if source.startswith(MINARI) else _read_hdf5(Path(source))
+    is_minari = source.startswith(MINARI)
+    arrays, about = _read_minari(source.removeprefix(MINARI)) if is_minari else _read_hdf5(Path(source))
+    _check_shapes(source, arrays)
+    for name, values in arrays.items():
+        if values.size and not -LARGEST <= values.min() <= values.max() <= LARGEST:
+            raise ValueError(f"{source} has {name} that are not finite numbers of float32")
+    _check_about(source, about)
+    return arrays, about
 
 
 def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -152,10 +163,43 @@ def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             missing = [name for name in KEYS if name not in file]
             if missing:
                 raise ValueError(f"{path} lacks {', '.join(missing)}; it must have DSRL's keys: {', '.join(KEYS)}")
-            arrays = {name: np.asarray(file[name]) for name in KEYS}
-            return arrays, json.loads(str(file.attrs.get("about", "{}")))
+            found = {name: file.get(name) for name in KEYS}
+            arrays = {name: np.asarray(each) for name, each in found.items() if isinstance(each, h5py.Dataset)}
+            about = str(file.attrs.get("about", "{}"))
     except OSError as error:
         raise ValueError(f"{path} is no HDF5 file: {error}") from error
+    wrong = [name for name in KEYS if name not in arrays or arrays[name].dtype.kind not in "biuf"]
+    if wrong:
+        raise ValueError(f"{path} has no numbers in {', '.join(wrong)}; each must be an array of numbers")
+    try:
+        return arrays, json.loads(about)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has an attribute 'about' that is no JSON: {error}") from error
+
+
+def _check_shapes(source: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays that cannot be those of the same steps."""
+    for name, values in arrays.items():
+        rank = 2 if name in MATRICES else 1
+        if values.ndim != rank:
+            raise ValueError(f"{source} has {name} of shape {values.shape}; its number of axes must be {rank}")
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"{source} has arrays of different lengths ({listed}); they must be equal")
+    shapes = [arrays[name].shape for name in MATRICES[:2]]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{source} has observations {shapes[0]} and next_observations {shapes[1]}; they must be equal")
+
+
+def _check_about(source: str, about: Any) -> None:
+    """Refuse a description that is not like that of `record`."""
+    if not isinstance(about, dict):
+        raise ValueError(f"{source} has a description 'about' of type {type(about).__name__}; it must be a mapping")
+    for name, kind in ABOUT.items():
+        if not isinstance(about.get(name, kind()), kind):
+            its = type(about[name]).__name__
+            raise ValueError(f"{source} has {name} of type {its} in 'about'; it must be of type {kind.__name__}")
 
 
 def _read_minari(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -165,18 +209,24 @@ def _read_minari(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         data = minari.load_dataset(name)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{MINARI}{name} cannot be loaded: {error}") from error
-    episodes = []
-    for found in data.iterate_episodes():
-        if "cost" not in (found.infos or {}):
-            raise ValueError(f"{MINARI}{name} has no costs: its infos lack 'cost'")
-        cost = np.asarray(found.infos["cost"], np.float32)[1:]
-        obs, action, reward = (np.asarray(x, np.float32) for x in (found.observations, found.actions, found.rewards))
-        episodes.append(Episode(obs, action, reward, cost, bool(found.terminations[-1]), 0))
+    try:
+        arrays = flatten(map(_episode, data.iterate_episodes()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{MINARI}{name} cannot be read as flat arrays of numbers: {error}") from error
     try:
         about = json.loads(str(data.storage.metadata.get("description", "")))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         about = {}
-    return flatten(episodes), about
+    return arrays, about if isinstance(about, dict) else {}  # others may describe theirs in any words
+
+
+def _episode(found: Any) -> Episode:
+    """Take an episode of Minari."""
+    if "cost" not in (found.infos or {}):
+        raise ValueError("its infos lack 'cost'")
+    values = (found.observations, found.actions, found.rewards, found.infos["cost"])
+    obs, action, reward, cost = (np.asarray(each, np.float32) for each in values)
+    return Episode(obs, action, reward, cost[1:], bool(found.terminations[-1]), 0)
 
 
 def episode_bounds(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -273,7 +273,8 @@ def subset_scores(groups: Sequence[dict[str, Any]], results: Sequence[dict[str, 
 
 
 def _algorithm(group: dict[str, Any]) -> str:
-    return f"{group['algo']}, limit {group['cost_limit']:g}"
+    limit = group["cost_limit"]  # None: infinite
+    return f"{group['algo']}, {'no limit' if limit is None else f'limit {limit:g}'}"
 
 
 def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:

@@ -35,31 +35,40 @@ class Member:
 
     values: dict[str, float]  # swept settings by name
     options: Options
+    texts: dict[str, str]  # the values as label and name have them, which tell all values of a sweep apart
 
     @property
     def label(self) -> str:
         """The label that it shares with members that differ only in the seed."""
-        shared = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
+        shared = ", ".join(f"{name} {text}" for name, text in self.texts.items())
         return shared or f"{self.options.run.algo}, limit {self.options.run.cost_limit:g}"
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        values = [f"{name}{value:g}" for name, value in self.values.items()]
+        values = [f"{name}{text}" for name, text in self.texts.items()]
         return "-".join([*values, f"seed{self.options.run.seed}"])
 
 
 def expand(options: Options) -> list[Member]:
     """All combinations of swept values and seeds. Seeds vary fastest."""
     sweep = training_options.parse_sweep(options)
+    texts = {name: _texts(values) for name, values in sweep.items()}
     members = []
     for combination in itertools.product(*sweep.values()):
         values = dict(zip(sweep, combination, strict=True))
+        shown = {name: texts[name][value] for name, value in values.items()}
         for seed in range(options.run.seed, options.run.seed + options.run.num_seeds):
             changed = options.with_values(values)
             run = dataclasses.replace(changed.run, seed=seed, num_seeds=1, sweep=())
-            members.append(Member(values, dataclasses.replace(changed, run=run)))
+            members.append(Member(values, dataclasses.replace(changed, run=run), shown))
     return members
+
+
+def _texts(values: Sequence[float]) -> dict[float, str]:
+    """A text for each value: the short one, or all digits where two short ones are equal."""
+    short = [f"{value:g}" for value in values]
+    return {value: text if short.count(text) == 1 else repr(value) for value, text in zip(values, short, strict=True)}
 
 
 def write(path: Path, options: Options, members: Sequence[Member]) -> None:

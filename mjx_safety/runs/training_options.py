@@ -155,6 +155,7 @@ class Options:
     def to_config(self) -> dict[str, Any]:
         """Return plain values for config.json, enough for a restart."""
         run = dataclasses.asdict(self.run) | {"out": None, "resume": None, "resume_or_start": None}
+        run["init_from"] = None if self.run.init_from is None else str(self.run.init_from)
         return {"run": run} | {name: dataclasses.asdict(getattr(self, name)) for name in PARTS}
 
     @staticmethod
@@ -192,7 +193,12 @@ def parse_sweep(options: Options) -> dict[str, tuple[float, ...]]:
         name, _, values = text.partition("=")
         if _part_of(options, name) == "":
             raise UsageError(f"--sweep {name} cannot be swept; it must be one of: {', '.join(_sweepable(options))}")
+        if name in sweep:
+            raise UsageError(f"--sweep has {name} twice; all its values must stand together, as in cost-limit=5,15,25")
         sweep[name] = tuple(_number("--sweep", text, value) for value in values.split(","))
+        twice = next((value for value in sweep[name] if sweep[name].count(value) > 1), None)
+        if twice is not None:
+            raise UsageError(f"--sweep {text} has {twice!r} twice; each of its values must be another one")
     return sweep
 
 
@@ -288,6 +294,8 @@ def _typed(kind: type, values: Any) -> Any:
     for name, hint in get_type_hints(kind).items():
         if name in values and not _fits(values[name], hint):
             raise TypeError(f"{name} is {values[name]!r}")
+        if isinstance(values.get(name), str) and Path in get_args(hint):
+            values[name] = Path(values[name])
     return kind(**values)
 
 

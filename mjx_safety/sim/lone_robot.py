@@ -16,10 +16,12 @@ import mujoco
 from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Accuracy, Engine, digest
 from mjx_safety.sim.robot_paths import outside
 from mjx_safety.sim.state import PhysicsState
-from mjx_safety.world.locomotion.config import LocomotionConfig, check_model
+from mjx_safety.world.locomotion.config import LocomotionConfig
+from mjx_safety.world.locomotion.model_checks import check_model, describe
 
 STATE = ("qpos", "qvel")  # entries of an observation that every state holds
 FORCES = "forces"  # sensor that makes the engines compute the forces between bodies
+SIZES = ("memory", "nstack", "njmax", "nconmax")  # settings of a model's memory, which engines choose
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +30,7 @@ class LoneRobot:
 
     model: mujoco.MjModel
     fields: tuple[str, ...] = ()
+    name: str = ""  # of the robot, for messages
 
     moving_kinds: tuple[str, ...] = ()
     driven_kinds: tuple[str, ...] = ()
@@ -36,6 +39,11 @@ class LoneRobot:
     solid_bodies: tuple[str, ...] = ()
     starts_alike: bool = False
     objects: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def robot(self) -> LoneRobot:
+        """The robot is the whole scene."""
+        return self
 
     @property
     def robot_nq(self) -> int:
@@ -71,16 +79,10 @@ class LoneRobot:
 
 def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accuracy = "fast") -> LoneRobot:
     """Compile the model of an engine (see above)."""
-    stray = outside(Path(config.xml), Path(config.xml).parent)
-    if stray is not None:
-        raise ValueError(f"the model {config.xml} asks for {stray!r}, which is outside of its folder")
-    spec = mujoco.MjSpec.from_file(str(config.xml))
+    spec = _read(config)
     spec.option.disableflags |= FLAGS[engine]
-    body = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
-    if config.point == "com":
-        spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **body)
-    if "cfrc_ext" in config.entries:
-        spec.add_sensor(name=FORCES, type=mujoco.mjtSensor.mjSENS_FRAMELINACC, **body)
+    for name, kind in _needed_sensors(config).items():
+        spec.add_sensor(name=name, type=kind, objtype=mujoco.mjtObj.mjOBJ_BODY, objname="robot")
     if engine != "mujoco" and spec.option.solver == mujoco.mjtSolver.mjSOL_PGS:
         spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
     if engine == "mujoco":  # one robot is one island: looking for others is wasted
@@ -89,9 +91,36 @@ def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accu
         spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
         spec.option.ls_iterations = LS_ITERATIONS
     model = spec.compile()
-    check_model(config, model)
     fields = tuple(name for name in config.entries if name not in STATE)
-    return _SCENES.setdefault((digest(model), fields), LoneRobot(model=model, fields=fields))
+    found = LoneRobot(model=model, fields=fields, name=config.name)
+    return _SCENES.setdefault((digest(model), fields, config.name), found)
 
 
 _SCENES: weakref.WeakValueDictionary[tuple, LoneRobot] = weakref.WeakValueDictionary()  # equal ones are one object
+
+
+def _read(config: LocomotionConfig) -> mujoco.MjSpec:
+    """Read and check a robot's file."""
+    where, xml = describe(config), Path(config.xml)
+    stray = outside(xml, xml.parent)
+    if stray is not None:
+        raise ValueError(f"{where} asks for {stray!r}, which is outside of its folder")
+    try:
+        spec = mujoco.MjSpec.from_file(str(xml))
+        for size in SIZES:
+            setattr(spec, size, -1)
+        model = spec.compile()
+    except (ValueError, mujoco.FatalError) as error:
+        raise ValueError(f"{where} cannot be read: {' '.join(str(error).split())}") from error
+    check_model(config, model)
+    own = {model.sensor(index).name for index in range(model.nsensor)}
+    taken = next((name for name in _needed_sensors(config) if name in own), None)
+    if taken is not None:
+        raise ValueError(f"{where} has a sensor named {taken!r}, which this environment adds: rename it")
+    return spec
+
+
+def _needed_sensors(config: LocomotionConfig) -> dict[str, mujoco.mjtSensor]:
+    """Sensors of the body `robot` that the environment adds: name -> type."""
+    sensors = {COM: mujoco.mjtSensor.mjSENS_SUBTREECOM} if config.point == "com" else {}
+    return sensors | ({FORCES: mujoco.mjtSensor.mjSENS_FRAMELINACC} if "cfrc_ext" in config.entries else {})

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -80,6 +80,12 @@ class Scene:
     def root_sizes(self) -> tuple[int, int]:
         """Coordinates of the robot's root in qpos and qvel."""
         return (3, 3) if self.robot.root_joint == "planar" else (7, 6)
+
+    @property
+    def joint_quaternions(self) -> tuple[int, ...]:
+        """Where the quaternion of each ball joint begins in `Snapshot.joint_qpos`."""
+        first = self.root_sizes[0]
+        return tuple(start - first for start in quaternion_starts(self.model) if first <= start < self.robot_nq)
 
     def _count(self, kinds: tuple[str, ...]) -> int:
         return sum(self.objects[name].num for name in kinds)
@@ -179,7 +185,8 @@ class Scene:
             root_qvel = jnp.append(snapshot.root_linvel[:2], snapshot.root_angvel[2])
         else:
             root_qpos, root_qvel = _free_joint(*(getattr(snapshot, f"root_{part}") for part in _POSE))
-        qpos, qvel = [root_qpos, snapshot.joint_qpos], [root_qvel, snapshot.joint_qvel]
+        joint_qpos = with_unit_quats(snapshot.joint_qpos, self.joint_quaternions)
+        qpos, qvel = [root_qpos, joint_qpos], [root_qvel, snapshot.joint_qvel]
         for name in self.moving_kinds:
             q, v = jax.vmap(_free_joint)(*(getattr(snapshot, f"{name}_{part}") for part in _POSE))
             qpos.append(q.ravel())
@@ -290,6 +297,7 @@ class Scene:
         return fields
 
 
+SHORTEST = 1e-15  # length of a quaternion below which it is no turn (MuJoCo's mjMINVAL)
 _TREATMENTS = {  # observed form of angles: (sin, cos); of a ball joint: its rotation matrix, row by row
     int(mujoco.mjtSensor.mjSENS_JOINTPOS): "angle",
     int(mujoco.mjtSensor.mjSENS_BALLQUAT): "quaternion",
@@ -300,7 +308,7 @@ _POSE = ("pos", "quat", "linvel", "angvel")
 
 def _free_joint(pos: jax.Array, quat: jax.Array, linvel: jax.Array, angvel: jax.Array) -> tuple[jax.Array, jax.Array]:
     """World pose and velocity as qpos [7] and qvel [6], with angular velocity in the body's frame."""
-    quat = quat / jnp.linalg.norm(quat)
+    quat = unit_quat(quat)
     return jnp.concatenate([pos, quat]), jnp.concatenate([linvel, to_frame(angvel, mat_from_quat(quat))])
 
 
@@ -308,6 +316,28 @@ def _from_free_joint(qpos: jax.Array, qvel: jax.Array) -> tuple[jax.Array, ...]:
     """qpos [7] and qvel [6] as world position, quaternion, linear and angular velocity."""
     quat = qpos[3:]
     return qpos[:3], quat, qvel[:3], from_frame(qvel[3:], mat_from_quat(quat))
+
+
+def unit_quat(quat: jax.Array) -> jax.Array:
+    """Quaternions [..., 4] at length 1. One of length 0 becomes no turn, as in MuJoCo."""
+    squared = jnp.sum(quat * quat, axis=-1, keepdims=True)
+    is_zero = squared < SHORTEST**2
+    unit = quat / jnp.sqrt(jnp.where(is_zero, 1.0, squared))
+    return jnp.where(is_zero, jnp.array([1.0, 0.0, 0.0, 0.0]), unit)
+
+
+def with_unit_quats(coordinates: jax.Array, starts: Iterable[int]) -> jax.Array:
+    """Coordinates [n] whose quaternions have length 1. starts: where each quaternion begins."""
+    for start in starts:
+        coordinates = coordinates.at[start : start + 4].set(unit_quat(coordinates[start : start + 4]))
+    return coordinates
+
+
+def quaternion_starts(model: mujoco.MjModel) -> tuple[int, ...]:
+    """Where each quaternion begins in qpos: those of ball joints and of free joints."""
+    offsets = {int(mujoco.mjtJoint.mjJNT_BALL): 0, int(mujoco.mjtJoint.mjJNT_FREE): 3}
+    joints = zip(model.jnt_type, model.jnt_qposadr, strict=True)
+    return tuple(int(start) + offsets[kind] for kind, start in joints if kind in offsets)
 
 
 def build_scene(

@@ -7,15 +7,19 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mjx_safety
 from mjx_safety.cli import benchmark, clone, common, evaluate, export, overview, play, plot, record, render, train
+from mjx_safety.runs import datasets
 from mjx_safety.runs.training_options import ALGORITHMS
 
+h5py = pytest.importorskip("h5py")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NUMBER = 400
 NOT_NUMBERS = ("", "many", "1.5.2", "0x", "--", "1,0", "ten", "٣x", "1e", "None", "[1]")
+NOT_FINITE = ("nan", "-inf", "-0.1", "1e999", "inf-")
 IMPOSSIBLE = ("-1", "-7", "99999999999999999999", "-1e9", "1e30")
 NOT_IDS = ("SafetyPointGoal9-v0", "PointGoal1", "", "safetypointgoal1-v0", "os:system", "no.such:thing", ":", "a:", "☃")
 PATHS = ("missing", "missing/run", "file", "file/run", "empty", "x" * 300, "nul" * 90 + "/run", "/proc/self/run", "")
@@ -46,7 +50,7 @@ FLAGS = {  # module -> flags that take whole numbers, numbers, choices
     "overview": ((), (), ("version-of",)),
     "export": ((), (), ("out",)),
     "record": (("episodes", "num-envs", "seed"), (), ("physics", "action", "out")),
-    "clone": (("num-updates", "batch-size", "seed"), ("best", "cost-limit", "learning-rate"), ("out",)),
+    "clone": (("num-updates", "batch-size", "seed"), ("best", "learning-rate"), ("out",)),
 }
 MODULES = (train, evaluate, render, plot, play, benchmark, overview, export, record, clone)
 MAINS = {module.__name__.rpartition(".")[2]: module.main for module in MODULES}
@@ -55,6 +59,7 @@ MAINS = {module.__name__.rpartition(".")[2]: module.main for module in MODULES}
 def target(module):
     """What a module asks for beside its flags."""
     some = {"render": ["SafetyPointGoal0-v0"], "train": [], "play": [], "benchmark": [], "overview": []}
+    some["clone"] = ["data.hdf5"]  # good, so that the flags decide
     return some.get(module, ["missing"])
 
 
@@ -95,7 +100,7 @@ def wrong_line(module, chance):
         return kind, [
             *target(module),
             f"--{chance.choice(real)}",
-            chance.choice(("nan", "-inf", "-0.1", "1e999", "inf-")),
+            chance.choice(NOT_FINITE),
         ]
     if kind == "unknown id":
         flag = {"train": ["--env"], "benchmark": ["--envs"]}.get(module, [])
@@ -124,13 +129,29 @@ def folder(tmp_path, monkeypatch):
     """An own working folder, and no real training, should one begin."""
     (tmp_path / "file").write_text("no run\n")
     (tmp_path / "empty").mkdir()
+    write_data(tmp_path / "data.hdf5")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
-    for module, name in ((train, "_first_state"), (render.episodes, "record"), (benchmark, "_measure")):
+    for module, name in (
+        (train, "_first_state"),
+        (render.episodes, "record"),
+        (benchmark, "_measure"),
+        (clone, "clone"),
+    ):
         monkeypatch.setattr(module, name, began)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+def write_data(path):
+    """An episode that `clone` can learn from."""
+    sizes = {"observations": (8, 60), "next_observations": (8, 60), "actions": (8, 2)}
+    with h5py.File(path, "w") as file:
+        for name in datasets.KEYS:
+            file[name] = np.zeros(sizes.get(name, 8), bool if name in ("terminals", "timeouts") else np.float32)
+        file["timeouts"][-1] = True
+        file.attrs["about"] = json.dumps({"env": "SafetyPointGoal1-v0"})
 
 
 def began(*args):
@@ -160,6 +181,21 @@ def test_hundreds_of_wrong_command_lines(folder, capsys):
     assert not crashes, f"{len(crashes)} of {sum(counts.values())}:\n" + "\n".join(map(str, crashes))
     assert sum(counts.values()) == NUMBER and min(counts.values()) >= 40
     assert f"{NUMBER} command lines of a seeded generator" in (DOCS / "faults.md").read_text()
+
+
+def test_every_number_of_clone_on_good_data(folder, capsys):
+    with pytest.raises(AssertionError, match="it was accepted"):
+        clone.main(target("clone"))
+    whole, real, _ = FLAGS["clone"]
+    wrong = [(name, value) for name in whole for value in (*NOT_NUMBERS, *IMPOSSIBLE)]
+    wrong += [(name, value) for name in real for value in (*NOT_NUMBERS, *NOT_FINITE, "0", "-1")]
+    wrong += [("cost-limit", value) for value in (*NOT_NUMBERS, "nan", "-inf", "-0.1", "inf-")]
+    before = sorted(os.walk(folder))
+    for name, value in wrong:
+        capsys.readouterr()
+        assert status_of(clone.main, [*target("clone"), f"--{name}", value]) == 2, (name, value)
+        assert f"--{name}" in capsys.readouterr().err, (name, value)
+    assert sorted(os.walk(folder)) == before
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

@@ -82,6 +82,26 @@ def test_every_member_of_a_group_starts_there(first):
     assert len({tuple(row) for row in np.asarray(jax.random.key_data(state.key)).tolist()}) == 3
 
 
+def test_a_group_trains_on_from_there_and_resumes(first, tmp_path):
+    """Steps of 0 leave every network as it starts."""
+    first = shutil.copytree(first, tmp_path / "first")
+    still = [*PPO, "--learning-rate", "0", "--critic-learning-rate", "0", "--init-from", str(first)]
+    still += ["--sweep", "cost-limit=1,2", "--num-seeds", "2"]
+    path = tmp_path / "group"
+    assert train.main([*still, "--resume-or-start", str(path)]) == 0
+    folders = [inner for inner in path.iterdir() if run_folder.holds_run(inner)]
+    assert len(folders) == 4
+    _, agent = newest(first)
+    for folder in folders:
+        options, mine = newest(folder)
+        assert options.run.init_from == first
+        jax.tree.map(np.testing.assert_array_equal, mine.params, agent.params)
+        assert mine.normaliser.count_low == 2 * agent.normaliser.count_low
+    first.rename(tmp_path / "elsewhere")
+    assert train.main([*still, "--resume-or-start", str(path), "--total-steps", "512"]) == 0
+    assert [len(run_folder.read_rows(folder)) for folder in folders] == [8] * 4
+
+
 def test_policies_that_observe_their_budget_go_on_too(tmp_path):
     saute = [*FLAGS, "--algo", "ppo-saute", "--num-minibatches", "4", "--cost-limit", "2"]
     assert train.main([*saute, "--out", str(tmp_path / "first")]) == 0
@@ -95,7 +115,10 @@ def test_policies_that_observe_their_budget_go_on_too(tmp_path):
         (["--env", "SafetyCarGoal1-v0"], "has obs_size 3, and this environment has 5; they must be equal"),
         (["--hidden-sizes", "16"], "has shape (8,) there and (16,) here; take an --algo of the same kind"),
         (["--hidden-sizes", "8", "8"], "has the networks of ppo-lag, which do not fit this training"),
-        (["--algo", "sac-lag"], "has the networks of ppo-lag, which do not fit this training; take an --algo of"),
+        (
+            ["--algo", "sac-lag", "--random-steps", "64"],
+            "has the networks of ppo-lag, which do not fit this training; take an --algo of",
+        ),
         (["--init-from", "absent"], "--init-from absent is not a run folder: it has no config.json"),
         (["--init-from", "EMPTY"], "has no checkpoint"),
     ],

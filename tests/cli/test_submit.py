@@ -73,6 +73,31 @@ def test_the_flags_of_a_job_make_its_member(tmp_path):
     assert jobs[0].checkpoint().function.path == jobs[0].path  # what a requeue submits
 
 
+def test_underscores_and_equal_signs_are_read_as_train_reads_them(tmp_path):
+    for number, flags in enumerate((["--num_seeds", "2"], ["--num_seeds=2", "--seed=4"], ["--num-seeds", "2"])):
+        flags = [*flags, "--sweep", "cost-limit=5,8", "--total_steps", "4096", *SMALL[:8]]
+        _, jobs = submit.read(["--out", str(tmp_path / str(number)), "--", *flags])
+        members = sweeps.expand(common.parse(flags))
+        assert [common.parse(job.argv) for job in jobs] == [member.options for member in members] and len(jobs) == 4
+
+
+def test_values_that_print_alike_are_jobs_of_their_own(tmp_path):
+    flags = [*SMALL, "--sweep", "cost-limit=1000000,1000001"]
+    _, jobs = submit.read(["--out", str(tmp_path), "--", *flags])
+    assert [job.path.name for job in jobs] == ["cost-limit1000000.0-seed0", "cost-limit1000001.0-seed0"]
+    assert [common.parse(job.argv).run.cost_limit for job in jobs] == [1e6, 1000001.0]
+
+
+def test_jobs_start_from_another_run(tmp_path, trained):
+    argv = ["--out", str(tmp_path / "group"), "--cluster", "local", "--", *SMALL, *SWEEP]
+    argv += ["--init-from", str(tmp_path / "first")]
+    assert submit.main(argv) == 0
+    assert [common.parse(words).run.init_from for words in trained] == [tmp_path / "first"] * 4
+    assert submit.main(argv) == 0, "the group is known again"
+    assert submit.main([*argv[:-1], str(tmp_path / "second")]) == 2
+    assert len(trained) == 4
+
+
 def test_a_second_call_goes_on_where_jobs_stopped(tmp_path, trained, capsys):
     argv = ["--out", str(tmp_path / "group"), "--cluster", "local", "--at-once", "3", "--", *SMALL, *SWEEP]
     _, jobs = submit.read(argv)
@@ -130,6 +155,14 @@ def test_a_job_that_fails_is_named(tmp_path, trained, monkeypatch, capsys):
         (["--cpus", "0", "--"], "--cpus is 0; it must be at least 1"),
         (["--", "--out", "a"], "--out is not for a job; submit chooses it"),
         (["--", "--resume=a"], "--resume is not for a job"),
+        (["--", "--resume-or-start", "a"], "--resume-or-start is not for a job; submit chooses it"),
+        (["--", "--resume_or_start=a"], "--resume-or-start is not for a job; submit chooses it"),
+        (["--", "--process-id", "1"], "--process-id is not for a job, which is one process; leave it out"),
+        (["--", "--num_processes", "2"], "--num-processes is not for a job, which is one process"),
+        (["--", "--coordinator=auto"], "--coordinator is not for a job, which is one process"),
+        ([], "no flags of train are given; at least one must come after --, such as -- --algo ppo-lag"),
+        (["--"], "no flags of train are given; at least one must come after --"),
+        (["--", "--sweep", "cost-limit=5,5"], "--sweep cost-limit=5,5 has 5.0 twice"),
         (["--", "--cost-limit", "-1"], "--cost-limit is -1.0; it must be at least 0"),
         (["--", "--sweep", "num-envs=1,2"], "--sweep num-envs cannot be swept"),
         (["--", "--seed", "9"], "holds a group with other flags; choose another folder"),
@@ -139,6 +172,12 @@ def test_wrong_input(argv, sentence, tmp_path, capsys):
     submit.read(["--out", str(tmp_path), "--", "--seed", "8"])
     assert submit.main(["--out", str(tmp_path), "--cluster", "local", *argv]) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_says_that_train_needs_a_flag(capsys):
+    with pytest.raises(SystemExit):
+        submit.main(["--help"])
+    assert "Flags of train, at least one, come after --" in " ".join(capsys.readouterr().out.replace("`", "").split())
 
 
 def test_auto_is_what_the_cluster_says(monkeypatch, capsys):

@@ -108,6 +108,8 @@ def said_wrong(capsys):
         (["--num-seeds", "0"], "--num-seeds is 0; it must be at least 1"),
         (["--sweep", "num-envs=1,2"], "--sweep num-envs cannot be swept; it must be one of: cost-limit, discount"),
         (["--sweep", "cost-limit=1,x"], "--sweep cost-limit=1,x cannot be read; it must look like cost-limit=5,15,25"),
+        (["--sweep", "cost-limit=5,5"], "--sweep cost-limit=5,5 has 5.0 twice; each of its values must be another one"),
+        (["--sweep", "cost-limit=5", "cost-limit=10"], "--sweep has cost-limit twice; all its values must stand"),
         (["--sweep", "cost-limit=5,-1"], "--cost-limit is -1.0; it must be at least 0"),
         (["--cost-limits", "probe"], "--cost-limits probe cannot be read; it must look like hazards=20"),
         (
@@ -286,6 +288,17 @@ def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     assert run_folder.read_rows(path / one)[-1]["multiplier"] == pytest.approx(
         run_folder.read_rows(alone)[-1]["multiplier"], rel=1e-4
     )
+
+
+def test_members_whose_values_print_alike_share_no_folder(tmp_path):
+    sweep = ["--algo", "ppo-lag", "--sweep", "cost-limit=1000000,1000001", "learning-rate=0.001,0.0010000001"]
+    assert train.main([*FLAGS, *sweep, "--total-steps", str(2 * BATCH), "--out", str(tmp_path)]) == 0
+    folders = [folder for folder in tmp_path.iterdir() if run_folder.holds_run(folder)]
+    assert len(folders) == 4
+    for folder in folders:
+        assert [row["env_steps"] for row in run_folder.read_rows(folder)] == [BATCH, 2 * BATCH]
+    assert len(json.loads((tmp_path / "pareto.json").read_text())) == 4
+    assert len({run_folder.read_config(folder)["run"]["cost_limit"] for folder in folders}) == 2
 
 
 def test_a_member_that_diverges_leaves_the_others_alone(tmp_path, capsys):

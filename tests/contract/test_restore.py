@@ -122,6 +122,86 @@ def test_a_snapshot_of_things_that_are_not_there_is_refused_by_name(field, value
         jax.eval_shape(env.restore, Snapshot(**{field: value}))
 
 
+BAD = [
+    ({"qpos": np.full(15, np.nan)}, "snapshot.qpos holds nan; restore takes finite numbers below 1e.10"),
+    ({"qpos": jnp.zeros(15).at[3].set(1.0).at[9].set(jnp.inf)}, "snapshot.qpos holds inf"),
+    ({"qpos": np.full(15, 1e20)}, "snapshot.qpos holds 1e.20"),
+    ({"qpos": np.zeros(15)}, "snapshot.qpos holds a quaternion of length 0"),
+    ({"qvel": np.full(14, -np.inf)}, "snapshot.qvel holds -inf"),
+    ({"qvel": [np.nan] * 14}, "snapshot.qvel holds nan"),
+    ({"ctrl": np.full(8, np.nan)}, "snapshot.ctrl holds nan"),
+    ({"time": np.nan}, "snapshot.time holds nan"),
+    ({"qacc_warmstart": np.full(14, np.nan)}, "snapshot.qacc_warmstart holds nan"),
+    ({"qpos": np.zeros(3)}, r"snapshot.qpos has shape \(3,\)"),
+]
+
+
+@pytest.fixture(scope="module")
+def ant():
+    return world_of("SafetyAntVelocity-v1")
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD)
+def test_a_world_that_cannot_be_is_refused(ant, fields, message):
+    with pytest.raises(ValueError, match=message) as error:
+        ant.env.restore(Snapshot(**fields))
+    assert len(str(error.value)) < 200
+
+
+BAD_SCENES = [
+    ("PointGoal1", {"root_quat": np.zeros(4)}, "snapshot.root_quat holds a quaternion of length 0"),
+    ("PointGoal1", {"root_pos": [np.nan, 0, 0.1]}, "snapshot.root_pos holds nan"),
+    ("PointGoal1", {"hazards_pos": np.full((8, 3), np.inf)}, "snapshot.hazards_pos holds inf"),
+    ("PointGoal1", {"vases_quat": np.zeros((1, 4))}, "snapshot.vases_quat holds a quaternion of length 0"),
+    ("CarGoal1", {"joint_qpos": np.zeros(6)}, "snapshot.joint_qpos holds a quaternion of length 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "message"), BAD_SCENES)
+def test_a_scene_that_cannot_be_is_refused(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        world_of(f"Safety{name}-v0").env.restore(Snapshot(**fields))
+
+
+def test_a_large_first_guess_is_none_of_the_pose(ant):
+    guess = np.full(14, 1e12, np.float32)
+    np.testing.assert_array_equal(ant.env.restore(Snapshot(qacc_warmstart=guess)).data.qacc_warmstart, guess)
+
+
+def test_a_traced_quaternion_without_a_length_is_no_turn(ant):
+    state = ant.restore(Snapshot(qpos=jnp.zeros(15).at[2].set(0.75)))
+    np.testing.assert_array_equal(state.data.qpos[3:7], [1, 0, 0, 0])
+    assert np.all(np.isfinite(state.obs))
+
+
+def test_traced_quaternions_of_a_scene_without_a_length_are_no_turn(goal1, push1, key):
+    snapshot = push1.snapshot(push1.reset(key))
+    nothing = {field: jnp.zeros_like(getattr(snapshot, field)) for field in ("root_quat", "push_box_quat")}
+    posed = push1.snapshot(push1.restore(snapshot.replace(**nothing)))
+    for field in nothing:
+        np.testing.assert_array_equal(getattr(posed, field).ravel(), [1, 0, 0, 0])
+    default = goal1.snapshot(goal1.reset(key))
+    posed = goal1.restore(default.replace(root_quat=jnp.zeros(4)))
+    assert posed.data.qpos[2] == 0.0 and np.all(np.isfinite(posed.obs))
+
+
+def test_a_planar_robot_takes_quaternions_of_any_length(goal1):
+    turned = np.array([np.cos(0.4), 0.0, 0.0, np.sin(0.4)])  # by 0.8 rad
+    for length in (1e-3, 1.0, 7.0):
+        state = goal1.scene(root_quat=length * turned)
+        np.testing.assert_allclose(state.data.qpos[2], 0.8, atol=1e-6)
+
+
+def test_ball_joints_of_a_scene_take_quaternions_of_any_length():
+    world = world_of("SafetyCarGoal1-v0")
+    default = world.snapshot(world.reset(jax.random.key(0)))
+    start = world.env.scene.joint_quaternions[0]
+    for given, expected in (([0.0, 0.0, 3.0, 4.0], [0.0, 0.0, 0.6, 0.8]), ([0.0] * 4, [1.0, 0.0, 0.0, 0.0])):
+        joints = default.joint_qpos.at[start : start + 4].set(jnp.array(given))
+        posed = world.snapshot(world.restore(default.replace(joint_qpos=joints)))
+        np.testing.assert_allclose(posed.joint_qpos[start : start + 4], expected, atol=1e-6)
+
+
 def test_velocities_of_objects_are_in_the_world_frame(goal1):
     """Against MuJoCo's own account of the state that the snapshot becomes."""
     rng = np.random.default_rng(0)

@@ -202,13 +202,44 @@ def test_a_robot_of_ones_own_is_a_file_and_a_value(sled):
     assert len(draw_top_view(env, state).patches) >= 3
 
 
-def test_a_model_that_is_none_is_refused(sled, tmp_path):
-    for part, instead, message in [
-        ('name="robot"', 'name="sled"', "no body named 'robot'"),
-        ('name="floor"', "", "no geom named 'floor'"),
-        ('ctrllimited="true" ctrlrange="-4 4"', "", "no ctrlrange for its actuator"),
-        ('name="x" type="slide"', 'name="x" type="hinge"', "does not begin with a free joint or 1 slides"),
-    ]:
-        (tmp_path / "sled.xml").write_text(SLED.replace(part, instead))
-        with pytest.raises(ValueError, match=message):
-            mjx_safety.make(sled, physics="mujoco")
+def test_the_centre_of_mass_is_found_among_sensors_of_ones_own(sled, tmp_path):
+    (tmp_path / "sled.xml").write_text(with_sensor(SLED))
+    env = mjx_safety.make(sled, physics="mujoco", point="com")
+    state = env.step(env.reset(jax.random.key(0)), jnp.ones(1))
+    moved = 2.0 * 0.01**2 * (1 + 2 + 3 + 4 + 5)  # 4 N on 2 kg for 5 steps of 0.01 s
+    np.testing.assert_allclose(state.reward, moved / 0.05, atol=1e-5)
+    np.testing.assert_allclose(state.memory, 0.0, atol=1e-6)  # the root is at the centre
+
+
+def with_sensor(text):
+    text = text.replace("</body>", '<site name="s" pos="0.1 0 0"/></body>')
+    return text.replace(
+        "</mujoco>", '<sensor><accelerometer site="s"/><framepos objtype="site" objname="s"/></sensor></mujoco>'
+    )
+
+
+def test_a_robot_with_one_coordinate_has_no_shape(sled, tmp_path):
+    (tmp_path / "sled.xml").write_text(SLED.replace('<joint type="slide" axis="0 0 1"/>', ""))
+    env = mjx_safety.make(sled, physics="mujoco")
+    state = env.step(env.reset(jax.random.key(0)), jnp.ones(1))
+    np.testing.assert_allclose(state.obs, [0.1], atol=1e-6)  # m/s
+    assert not state.terminated
+
+
+def test_what_mjx_lacks_is_refused_by_it_alone(sled, tmp_path):
+    (tmp_path / "sled.xml").write_text(SLED.replace("<option", '<option integrator="implicit"'))
+    assert mjx_safety.make(sled, physics="mujoco").action_size == 1
+    with pytest.raises(ValueError, match=r"robot Sled cannot run on mjx: .*; use physics='mujoco'"):
+        mjx_safety.make(sled, physics="mjx")
+
+
+def test_quaternions_of_ball_joints_are_given_their_length(sled, tmp_path):
+    arm = '<body name="arm"><joint type="ball"/><geom size="0.05" pos="0 0 0.3"/></body></body>'
+    (tmp_path / "sled.xml").write_text(SLED.replace("</body>", arm))
+    env = mjx_safety.make(sled, physics="mujoco", reset_noise=0.3)
+    starts = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 8))
+    np.testing.assert_allclose(jnp.linalg.norm(starts.data.qpos[:, 2:], axis=-1), 1.0, atol=1e-6)
+    given = Snapshot(qpos=jnp.array([0.0, 0.0, 0.0, 3.0, 0.0, 4.0]))
+    np.testing.assert_allclose(env.restore(given).data.qpos[2:], [0.0, 0.6, 0.0, 0.8], atol=1e-6)
+    with pytest.raises(ValueError, match=r"snapshot\.qpos holds a quaternion of length 0"):
+        env.restore(Snapshot(qpos=np.zeros(6)))

@@ -85,7 +85,7 @@ WRONG = [
     *each(Point, "num", (0, 2), "1"),
     *each(Point, "keepout start_height joint_noise", NOT_LENGTHS, LENGTH),
     *each(Point, "lowest", tuple(value for value in NOT_NUMBERS if value is not None), NUMBER),
-    *each(Point, "start_joints", ((NAN,), ("a",)), "a tuple of angles in rad"),
+    *each(Point, "start_joints", ((NAN,), ("a",)), "a tuple of finite numbers"),
     *each(Point, "heights", (("sonar",),), "a tuple of names among `sensors`"),
     *each(Point, "placements", NOT_PLACEMENTS, "at least one rectangle"),
     *each(Point, "locations", NOT_LOCATIONS, "pairs (x, y) in m"),

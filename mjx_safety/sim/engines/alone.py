@@ -39,7 +39,8 @@ class ClosedForm:
         The robot may get so far away that positions are resolved only to 4 um, or may be driven harder than the
         substeps allow (`PlanarRobot.max_exact_factor`).
         """
-        place, speed = jnp.max(jnp.abs(data.qpos[:2])), jnp.max(jnp.abs(data.qvel[:2]))
+        qpos, qvel = jax.lax.optimization_barrier((data.qpos, data.qvel))  # the step itself compiles as without this
+        place, speed = jnp.max(jnp.abs(qpos[:2])), jnp.max(jnp.abs(qvel[:2]))
         is_far = place + max_substeps * self.robot.timestep * speed > FAR
         if data.dynamics is None:
             return is_far

@@ -90,8 +90,7 @@ class MujocoPhysics:
             return self._step_with_objects(data, active, hint, max_substeps, num)
 
         def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
-            matters = self.nearby.needs_objects(data, seconds, hint)
-            return matters if form is None else matters | form.is_coarse(data, max_substeps)
+            return self.nearby.needs_objects(data, seconds, hint) | jnp.isinf(hint)
 
         return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
 
@@ -110,10 +109,11 @@ class MujocoPhysics:
     def _step_alone(
         self, data: PhysicsState, active: jax.Array, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
-        """Step the robot alone. Also returns its largest distance from its start, [] m."""
+        """Step the robot alone. Also returns its largest distance from its start, [] m; infinity: solve instead."""
         form = self._exact_form(max_substeps)
         if form is not None:
-            return form.step(data, max_substeps, num_substeps)
+            result, excursion = form.step(data, max_substeps, num_substeps)
+            return result, jnp.where(form.is_coarse(data, max_substeps), jnp.inf, excursion)
         nearby, robot = self._alone, self._alone.gather(data, {})
         request = (nearby.near, robot, active)
         (moved, reading), excursion = self._solve([request], max_substeps, num_substeps, tracks=True)[0]

@@ -81,7 +81,7 @@ class Nearby:
             return matters
         is_movable = jnp.asarray(self._per_object(lambda kind: kind.body_kind != "fixed").astype(bool))
         size = self._per_object(_bounding_radius)
-        push = is_movable * self._max_push(data, seconds, excursion)
+        push = jnp.where(is_movable, self._max_push(data, seconds, excursion), 0.0)
         meets = is_movable[:, None] & (_gaps(xy) < size[:, None] + size + push[:, None] + push)
 
         def spread(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -6,9 +6,6 @@ import math
 from pathlib import Path
 from typing import Literal
 
-import mujoco
-import numpy as np
-
 from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, require_count, settings, static
 from mjx_safety.world.randomize import Randomize
 
@@ -22,9 +19,10 @@ Range = tuple[float, float]
 class LocomotionConfig:
     """Everything that defines a velocity environment. Change a copy with `dataclasses.replace` or keywords of `make`.
 
-    The model has a floor geom named `floor`, a robot whose root body is named `robot`, and actuators with control
-    ranges. Actions in [-1, 1] are scaled to these ranges. The first `travel` coordinates of the root are its place on
-    the floor, and are not observed. If the root has a height, it is the next coordinate.
+    The model has a level plane named `floor`, a robot whose root body is named `robot`, and actuators with control
+    ranges. Actions in [-1, 1] are scaled to these ranges. The root begins with a free joint or slides along x (and y).
+    The first `travel` coordinates are its place on the floor, and are not observed. If the root has a height, it is the
+    next coordinate. `world.locomotion.model_checks` lists the parts that a model must not have.
 
     The speed is the displacement of a point in a step, divided by the length of the step. A step costs if the speed
     exceeds the threshold. Float fields are pytree leaves (see `settings`).
@@ -37,7 +35,7 @@ class LocomotionConfig:
     frameskip: int
     """Physics steps in one environment step."""
     travel: int = 1
-    """Number of coordinates on the floor: 1 for x, 2 for x and y."""
+    """Number of coordinates on the floor: 1 for x, 2 for x and y, as a free joint has."""
     point: Literal["root", "com"] = "root"
     """Point of the displacement: the root's origin or the centre of mass."""
     entries: tuple[str, ...] = ("qpos", "qvel")
@@ -107,18 +105,3 @@ def _is_range(value: object) -> bool:
 
 def _is_bound(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-
-
-def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
-    """Raise ValueError if the robot's model does not match its value."""
-    where = f"the model {config.xml} of robot {config.name}"
-    names = {"body": (model.nbody, model.body, "robot"), "geom": (model.ngeom, model.geom, "floor")}
-    for kind, (num, get, name) in names.items():
-        if name not in {get(i).name for i in range(num)}:
-            raise ValueError(f"{where} has no {kind} named {name!r}")
-    for index in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
-        raise ValueError(f"{where} has no ctrlrange for its actuator {model.actuator(index).name!r}")
-    root = model.jnt_type[model.body("robot").jntadr[0]]
-    slides = np.all(model.jnt_type[: config.travel] == mujoco.mjtJoint.mjJNT_SLIDE)
-    if root != mujoco.mjtJoint.mjJNT_FREE and not slides:
-        raise ValueError(f"{where} does not begin with a free joint or {config.travel} slides, as travel says")

@@ -30,9 +30,9 @@ class Robot(AbstractPlaced):
     start_height: float = static(default=0.1)
     """Height of the root body at reset, in m."""
     start_joints: tuple[float, ...] = ()
-    """Angles of the inner joints at reset, in rad, in model order; (): as in the model."""
+    """Coordinates of the inner joints at reset, in model order: rad, m, quaternions; (): as in the model."""
     joint_noise: float = 0.0
-    """Half width of the uniform noise on these angles, in rad."""
+    """Half width of the uniform noise on these coordinates, in rad or m. Quaternions are then normalised."""
     lowest: float | None = None
     """The episode terminates with the root at this height or below, in m; None: never."""
     sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")
@@ -62,8 +62,9 @@ class Robot(AbstractPlaced):
         folder = self.asset_folder
         is_folder = folder is None or (isinstance(folder, (str, Path)) and folder != "" and Path(folder).is_dir())
         require(is_folder, self, "asset_folder", "the path of a folder, or None")
-        angles = all(isinstance(x, (int, float)) and math.isfinite(x) for x in self.start_joints)
-        require(angles, self, "start_joints", "a tuple of angles in rad")
+        joints = self.start_joints
+        is_pose = isinstance(joints, tuple) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in joints)
+        require(is_pose, self, "start_joints", "a tuple of finite numbers")
         names = isinstance(self.sensors, tuple) and all(isinstance(name, str) for name in self.sensors)
         require(names, self, "sensors", "a tuple of names of sensors")
         require(self.num == 1, self, "num", "1")

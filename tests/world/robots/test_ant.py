@@ -69,7 +69,7 @@ def test_it_dies_where_its_root_is_too_low(world):
     "settings, message",
     [
         ({"heights": ("nothing",)}, "heights is .* a tuple of names among `sensors`"),
-        ({"start_joints": ("x",)}, "start_joints is .* a tuple of angles in rad"),
+        ({"start_joints": ("x",)}, "start_joints is .* a tuple of finite numbers"),
         ({"joint_noise": -1.0}, "joint_noise is -1.0; it must be a finite number of at least 0"),
         ({"lowest": "low"}, "lowest is 'low'; it must be a finite number"),
     ],
