@@ -352,7 +352,7 @@ def _check(flags: Flags) -> list[str]:
     names = []
     for name in flags.run:
         path = Path(name)
-        inside = sorted(str(inner) for inner in path.glob("*") if run_folder.holds_run(inner))
+        inside = [str(inner) for inner in run_folder.runs_in(path)]
         if path.is_dir() and not run_folder.holds_run(path) and not loading.find_file(name):
             if not inside:
                 raise UsageError(f"{path} is not a run folder: it has no config.json, and no folder in it has one")

@@ -58,7 +58,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
     found: list[Path] = []
     for path in paths:
-        inside = sorted(inner for inner in path.glob("*") if run_folder.holds_run(inner))
+        inside = run_folder.runs_in(path)
         if not run_folder.holds_run(path) and not inside:
             raise UsageError(f"{path} is not a run folder: it has no config.json, and no folder in it has one")
         found += [path] if run_folder.holds_run(path) else inside

@@ -133,7 +133,7 @@ def record(flags: Flags, news: Console) -> Recording:
         limit = run["cost_limit"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}, after {trained.env_steps:,} steps"
     elif path.is_dir():
-        inside = [str(inner) for inner in sorted(path.glob("*")) if run_folder.holds_run(inner)]
+        inside = [str(inner) for inner in run_folder.runs_in(path)]
         hint = f"; it holds the runs {', '.join(inside)}" if inside or sweeps.holds_group(path) else ""
         raise UsageError(f"{path} is not a run folder: it has no config.json{hint}")
     elif "/" in flags.target and ":" not in flags.target:

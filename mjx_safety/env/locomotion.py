@@ -12,7 +12,7 @@ from typing_extensions import override
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
-from mjx_safety.env.randomness import draw_dynamics, with_noise
+from mjx_safety.env.randomness import draw_dynamics, observes_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
 from mjx_safety.sim import dynamics
 from mjx_safety.sim.lone_robot import STATE, LoneRobot
@@ -52,7 +52,7 @@ class LocomotionEnv(AbstractEnv):
         rows = {"cinert": 10 * model.nbody, "cvel": 6 * model.nbody, "cfrc_ext": 6 * model.nbody}
         sizes = {"qpos": model.nq - self.config.travel, "qvel": model.nv, "qfrc_actuator": model.nv} | rows
         entries = {name: sizes[name] for name in self.config.entries}
-        if self.config.randomize is not None and self.config.randomize.observed:
+        if observes_dynamics(self.config.randomize):
             entries["dynamics"] = dynamics.size(self.scene)
         return entries
 
@@ -220,7 +220,7 @@ class LocomotionEnv(AbstractEnv):
         known = {"qpos": data.qpos[self.config.travel :], "qvel": jnp.clip(data.qvel, -bound, bound)}
         obs = jnp.concatenate([known[name] if name in STATE else measured.fields[name] for name in self.config.entries])
         obs = with_noise(randomize, obs, key, step_count)
-        if randomize is None or not randomize.observed or data.dynamics is None:
+        if not observes_dynamics(randomize) or data.dynamics is None:
             return obs
         return jnp.concatenate([obs, dynamics.flat(data.dynamics)])
 

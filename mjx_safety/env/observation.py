@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw
-from mjx_safety.env.randomness import with_noise
+from mjx_safety.env.randomness import observes_dynamics, with_noise
 from mjx_safety.sim import dynamics
 from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsState
@@ -36,7 +36,7 @@ def _inserted_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
             sizes[f"{name}_comp"] = config.compass_size
     extras = {"qpos": model.nq, "qvel": model.nv, "ctrl": model.nu, "freejoint": scene.root_sizes[0], "com": 3}
     sizes |= {name: extras.get(name, 1) for name in config.extras}
-    if config.randomize is not None and config.randomize.observed:
+    if observes_dynamics(config.randomize):
         sizes["dynamics"] = dynamics.size(scene)
     return sizes if config.profile == "1.0.0" else {NAMES_2019.get(name, name): n for name, n in sizes.items()}
 
@@ -54,7 +54,7 @@ def observe(
         if getattr(kind, "compass", False):
             parts.append(compass(readings.pos[name][0], readings.root_pos, mat, config.compass_size))
     parts += [_extra(name, config, scene, readings, data, step_count) for name in config.extras]
-    if config.randomize is not None and config.randomize.observed and data.dynamics is not None:
+    if observes_dynamics(config.randomize) and data.dynamics is not None:
         parts.append(dynamics.flat(data.dynamics))
     obs = jnp.concatenate(parts)
     return obs if config.profile == "1.0.0" else obs[_sorted_index(config, scene)]

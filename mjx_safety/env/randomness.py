@@ -12,6 +12,11 @@ from mjx_safety.world.randomize import Randomize
 DYNAMICS, SENSORS = 0x64796E61, 0x73656E73  # folded into a world's key; step counts and parts of a split are smaller
 
 
+def observes_dynamics(randomize: Randomize | None) -> bool:
+    """Whether the observation ends with the factors of the dynamics."""
+    return randomize is not None and randomize.observed
+
+
 def draw_dynamics(randomize: Randomize | None, scene: EngineScene, key: jax.Array) -> Dynamics | None:
     """Draw the dynamics of an episode. key: of the episode; None: the model as it is."""
     return None if randomize is None else draw(randomize, scene, jax.random.fold_in(key, DYNAMICS))

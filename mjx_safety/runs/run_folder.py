@@ -129,6 +129,11 @@ def holds_run(path: Path) -> bool:
     return (path / CONFIG).exists()
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """Return the run folders inside a folder."""
+    return sorted(path for path in folder.glob("*") if holds_run(path))
+
+
 def write_config(path: Path, config: dict[str, Any]) -> None:
     """Write config.json of a run."""
     files.write(path / CONFIG, json.dumps(config, indent=2, default=str) + "\n")

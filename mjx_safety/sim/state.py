@@ -22,6 +22,14 @@ class PhysicsState:
     mocap_quat: jax.Array  # [M, 4]
     dynamics: Dynamics | None = None  # factors on the constants of the model; None: the model as it is
 
+    @property
+    def mjx_fields(self) -> dict[str, jax.Array]:
+        """The fields that `mjx.Data` has too."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "dynamics"}
+
+
+MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # fields of `PhysicsState` that a step changes
+
 
 @struct.dataclass
 class Measurements:

@@ -25,9 +25,8 @@ from mjx_safety.sim.fixes.mjx_solver import own_solver
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.relevance.where_needed import where_needed
 from mjx_safety.sim.start_sensors import read_at_rest
-from mjx_safety.sim.state import Measurements, PhysicsState
+from mjx_safety.sim.state import MOVES, Measurements, PhysicsState
 
-_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # fields of `PhysicsState` that a step changes
 SMALL = 32  # worlds; smaller batches do not profit from a second program
 _TRACING = threading.RLock()
 
@@ -122,7 +121,7 @@ class Part:
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             moved = _integrate(model, full)
-            after = data.replace(**{name: getattr(moved, name) for name in _MOVES})
+            after = data.replace(**{name: getattr(moved, name) for name in MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             farthest = jnp.maximum(farthest, planar_distance(data.qpos[:2], near.qpos[:2]))
             return data, self._measure(full), touched | self._touched(full), farthest
@@ -340,5 +339,4 @@ def _forward(model: mjx.Model, data: PhysicsState) -> mjx.Data:
 
 
 def _load(model: mjx.Model, data: PhysicsState) -> mjx.Data:
-    fields = {field: getattr(data, field) for field in data.__dataclass_fields__ if field != "dynamics"}
-    return mjx.make_data(model).replace(**fields)
+    return mjx.make_data(model).replace(**data.mjx_fields)

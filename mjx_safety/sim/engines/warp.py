@@ -31,7 +31,7 @@ from mjx_safety.sim.engines.base import EngineScene, fields_of
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
 from mjx_safety.sim.start_sensors import read_at_rest
-from mjx_safety.sim.state import Measurements, PhysicsState
+from mjx_safety.sim.state import MOVES, Measurements, PhysicsState
 
 SPARE_CONTACTS = 16  # contact points per world beyond those on the floor
 CONVEX_PAIRS = 8  # per world, near pairs without a closed formula, such as pillar and vase
@@ -191,7 +191,7 @@ def _advance(max_substeps: int) -> Callable:
         needs = Needs(contacts=jnp.int32(0), rows=jnp.int32(0), convex_pairs=jnp.bool_(False))
         if max_substeps:
             full, needs = jax.lax.fori_loop(0, max_substeps, substep, (full, needs))
-        after = data.replace(**{field: getattr(full, field) for field in _MOVES})
+        after = data.replace(**{field: getattr(full, field) for field in MOVES})
         full = full.replace(mocap_pos=scene.last_mocap_pos(data, full.time))
         read = jax.vmap(mjx.forward, in_axes=(physics.axes(model), 0))(model, full)
         needs.and_of(read).report(physics.buffers, num_worlds)
@@ -200,16 +200,13 @@ def _advance(max_substeps: int) -> Callable:
     return advance
 
 
-_MOVES = ("qpos", "qvel", "act", "qacc_warmstart", "time")  # fields of `PhysicsState` that a step changes
-
-
 def _keep(moves: jax.Array, moved: mjx.Data, before: mjx.Data) -> mjx.Data:
     """Keep worlds that do not move. moves: [B] bool."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(moves.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    return moved.replace(**{field: choose(getattr(moved, field), getattr(before, field)) for field in _MOVES})
+    return moved.replace(**{field: choose(getattr(moved, field), getattr(before, field)) for field in MOVES})
 
 
 def _without_sensors(model: mjx.Model) -> mjx.Model:
@@ -243,7 +240,7 @@ def _filled(x: np.ndarray) -> jax.Array:
 
 def _load(blank: mjx.Data, data: PhysicsState) -> mjx.Data:
     """Load the state of one world."""
-    return blank.replace(**{field: getattr(data, field) for field in data.__dataclass_fields__ if field != "dynamics"})
+    return blank.replace(**data.mjx_fields)
 
 
 @struct.dataclass
