@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,11 @@ from mjx_safety.world.randomize import Randomize
 
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = training_options.WITHOUT_EFFECT - {"total_steps"}  # of RunFlags
-WAYS = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # to act, by the flag --policy
-FUNCTION = "function"  # the way of a policy that is not ours
+ACTION_MODES = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # by the flag --policy
+FUNCTION = "function"  # the mode of a policy that is not ours
 WIDTH = 180  # columns of text without a terminal
 
 Result = dict[str, Any]  # the content of evaluation.json
-Worlds = tuple[str, str, tuple[str, ...], float | None]  # id, engine, words of --randomize, cost that ends an episode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +70,22 @@ class Flags:
     """Print JSON instead of tables: the content of evaluation.json, or "runs", "groups", "subsets" of several runs."""
 
     @property
-    def ways(self) -> tuple[str, ...]:
-        """The requested ways to act."""
-        return WAYS.get(self.policy, (FUNCTION,))
+    def modes(self) -> tuple[str, ...]:
+        """The requested modes of acting."""
+        return ACTION_MODES.get(self.policy, (FUNCTION,))
+
+
+class WorldsKey(NamedTuple):
+    """What decides the worlds of an evaluation."""
+
+    env_id: str
+    engine: str
+    randomize: tuple[str, ...]  # words of --randomize
+    cost_budget: float | None  # cost that ends an episode
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class Candidate:
     """A policy to judge, with what is known of its training."""
 
     name: str  # as in the command line
@@ -89,14 +97,14 @@ class Trained:
     rows: list[run_folder.Row]
 
     @property
-    def run(self) -> Mapping[str, Any]:
-        """The flags of its training."""
+    def run_flags(self) -> Mapping[str, Any]:
+        """The flags `run` of its training."""
         return self.config["run"]
 
     @property
     def settings(self) -> str:
         """The settings shared by runs that differ only in the seed, as text."""
-        run = {name: value for name, value in self.run.items() if name not in NOT_SETTINGS}
+        run = {name: value for name, value in self.run_flags.items() if name not in NOT_SETTINGS}
         return json.dumps({**self.config, "run": run}, sort_keys=True, default=str)
 
 
@@ -111,7 +119,7 @@ def evaluation_key(seed: int) -> jax.Array:
 
 
 class Evaluator:
-    """Compiles one program for all policies of the same shape, and for both ways to act."""
+    """Compiles one program for all policies of the same shape, and for both modes of acting."""
 
     def __init__(
         self,
@@ -129,31 +137,31 @@ class Evaluator:
         self.randomize: tuple[str, ...] = tuple(randomize)
         self.ends_at_limit: bool = ends_at_limit
         self.cost_limit: float | None = cost_limit
-        self._venvs: dict[Worlds, VecEnv[Any]] = {}
-        self._programs: dict[tuple[Worlds, float | None], Any] = {}
+        self._venvs: dict[WorldsKey, VecEnv[Any]] = {}
+        self._programs: dict[tuple[WorldsKey, float | None], Any] = {}
 
-    def venv(self, run: Mapping[str, Any], engine: str) -> VecEnv[Any]:
-        """Worlds for one episode each. run: the flags of a training."""
-        name = env_id, engine, words, budget = self._worlds_of(run, engine)
-        if name not in self._venvs:
-            env = common.build_env(env_id, engine, randomize=words)
-            self._venvs[name] = vectorize(env, self.num_episodes, cost_budget=budget)
-        return self._venvs[name]
+    def venv(self, run_flags: Mapping[str, Any], engine: str) -> VecEnv[Any]:
+        """Worlds for one episode each. run_flags: the flags `run` of a training."""
+        key = self._worlds_key(run_flags, engine)
+        if key not in self._venvs:
+            env = common.build_env(key.env_id, key.engine, randomize=key.randomize)
+            self._venvs[key] = vectorize(env, self.num_episodes, cost_budget=key.cost_budget)
+        return self._venvs[key]
 
-    def limit(self, run: Mapping[str, Any]) -> float:
-        """Cost limit of the report. run: the flags of a training."""
-        return float(run["cost_limit"]) if self.cost_limit is None else self.cost_limit
+    def limit(self, run_flags: Mapping[str, Any]) -> float:
+        """Cost limit of the report. run_flags: the flags `run` of a training."""
+        return float(run_flags["cost_limit"]) if self.cost_limit is None else self.cost_limit
 
-    def _worlds_of(self, run: Mapping[str, Any], engine: str) -> Worlds:
-        budget = self.limit(run) if self.ends_at_limit else None
-        return run["env"], engine, (*run.get("randomize", ()), *self.randomize), budget
+    def _worlds_key(self, run_flags: Mapping[str, Any], engine: str) -> WorldsKey:
+        budget = self.limit(run_flags) if self.ends_at_limit else None
+        return WorldsKey(run_flags["env"], engine, (*run_flags.get("randomize", ()), *self.randomize), budget)
 
-    def worlds(self, run: Mapping[str, Any], engine: str) -> Any:
-        """Worlds as an algorithm sees them. run: the flags of its training."""
-        venv, choice = self.venv(run, engine), ALGORITHMS.get(run["algo"])
-        return BudgetWorlds(venv, run["cost_limit"]) if choice is not None and choice.sees_budget else venv
+    def worlds(self, run_flags: Mapping[str, Any], engine: str) -> Any:
+        """Worlds as an algorithm sees them. run_flags: the flags `run` of its training."""
+        venv, choice = self.venv(run_flags, engine), ALGORITHMS.get(run_flags["algo"])
+        return BudgetWorlds(venv, run_flags["cost_limit"]) if choice is not None and choice.sees_budget else venv
 
-    def load(self, name: str | Path, engine: str) -> Trained:
+    def load(self, name: str | Path, engine: str) -> Candidate:
         """Read a policy, or raise a UsageError that says why not. Compiles nothing. engine: of the evaluation."""
         path, file = Path(name), loading.find_file(name)
         try:
@@ -171,7 +179,7 @@ class Evaluator:
         except ValueError as error:
             raise UsageError(str(error)) from error
         self._check_sizes(str(name), loaded, engine)
-        return Trained(
+        return Candidate(
             name=str(name),
             path=path,
             config=loaded.origin["config"],
@@ -181,7 +189,7 @@ class Evaluator:
             rows=run_folder.read_rows(path) if path else [],
         )
 
-    def load_function(self, source: str, env_id: str, engine: str) -> Trained:
+    def load_function(self, source: str, env_id: str, engine: str) -> Candidate:
         """Find a function or a file, or raise a UsageError that says why not. env_id: empty to take its own."""
         try:
             function = functions.find_function(source)
@@ -196,44 +204,44 @@ class Evaluator:
             raise UsageError(f"--policy {source} does not name its environment; say it with --env")
         run = {"env": env_id, "algo": source, "seed": None, "cost_limit": RunFlags.cost_limit, "cost_limits": []}
         self.venv(run, engine)
-        return Trained(source, None, {"run": run}, None, None, function, [])
+        return Candidate(source, None, {"run": run}, None, None, function, [])
 
-    def run(self, trained: Trained, engine: str, ways: Sequence[str]) -> dict[str, Episodes]:
-        """Run episodes, in the same worlds for each way to act and each engine."""
-        venv, key = self.worlds(trained.run, engine), evaluation_key(self.seed)
-        limit = float(trained.run["cost_limit"]) if isinstance(venv, BudgetWorlds) else None
-        name = self._worlds_of(trained.run, engine), limit
-        if isinstance(trained.actor, functions.Function):
-            act_fn = functions.checked(trained.actor, venv.num_envs, venv.action_size)
+    def run_episodes(self, candidate: Candidate, engine: str, modes: Sequence[str]) -> dict[str, Episodes]:
+        """Run episodes, in the same worlds for each mode of acting and each engine."""
+        venv, key = self.worlds(candidate.run_flags, engine), evaluation_key(self.seed)
+        limit = float(candidate.run_flags["cost_limit"]) if isinstance(venv, BudgetWorlds) else None
+        name = self._worlds_key(candidate.run_flags, engine), limit
+        if isinstance(candidate.actor, functions.Function):
+            act_fn = functions.checked(candidate.actor, venv.num_envs, venv.action_size)
             try:
-                return {way: jax.device_get(run_episodes_on_host(venv, act_fn, key)) for way in ways}
+                return {mode: jax.device_get(run_episodes_on_host(venv, act_fn, key)) for mode in modes}
             except functions.BadActionError as error:
                 raise UsageError(f"--policy {error}") from error
         if name not in self._programs:
             self._programs[name] = jax.jit(partial(_run_actor, venv))
-        return {way: jax.device_get(self._programs[name](trained.actor, key, way == "sampled")) for way in ways}
+        return {mode: jax.device_get(self._programs[name](candidate.actor, key, mode == "sampled")) for mode in modes}
 
-    def judge(self, trained: Trained, engine: str, ways: Sequence[str], compares: bool) -> Result:
+    def judge(self, candidate: Candidate, engine: str, modes: Sequence[str], compares: bool) -> Result:
         """Evaluate one policy. compares: also evaluate it on its own engine, and report the differences."""
-        flags = trained.run
+        flags = candidate.run_flags
         limit = self.limit(flags)
         limits = training_options.parse_limits(flags["cost_limits"])
         venv = self.venv(flags, engine)
         describe = partial(summarise, cost_limit=limit, cost_names=venv.cost_names, cost_limits=limits)
-        facts = scores.training_facts(trained.rows, limit, per_source=bool(limits))
-        episodes = self.run(trained, engine, ways)
-        summaries = {way: describe(done) for way, done in episodes.items()}
+        facts = scores.training_facts(candidate.rows, limit, per_source=bool(limits))
+        episodes = self.run_episodes(candidate, engine, modes)
+        summaries = {mode: describe(done) for mode, done in episodes.items()}
         config = getattr(venv.env, "config", None)
         choice = ALGORITHMS.get(flags["algo"])
         result = {
-            "run": trained.name,
+            "run": candidate.name,
             "env": flags["env"],
             "algo": flags["algo"],
             "seed": flags["seed"],
-            "env_steps": trained.env_steps,
+            "env_steps": candidate.env_steps,
             "cost_limit": limit,
             "cost_limits": limits,
-            "trained_with": trained.engine,
+            "trained_with": candidate.engine,
             "physics": engine,
             "trained_in_episodes_that_end_at_the_limit": choice is not None and choice.ends_at_limit,
             "episodes_end_at_the_limit": self.ends_at_limit,
@@ -246,13 +254,13 @@ class Evaluator:
             "normalised": scores.normalise_all(flags["env"], summaries, facts, limit),
             "references": scores.references(flags["algo"], flags["env"]),
         }
-        if compares and trained.engine is not None:
-            own = self.run(trained, trained.engine, ways)
-            gap = {way: compare(own[way], episodes[way], limit) for way in ways}
+        if compares and candidate.engine is not None:
+            own = self.run_episodes(candidate, candidate.engine, modes)
+            gap = {mode: compare(own[mode], episodes[mode], limit) for mode in modes}
             result["sim_to_sim"] = {
-                "first": trained.engine,
+                "first": candidate.engine,
                 "second": engine,
-                "policies_on_first": {way: describe(done) for way, done in own.items()},
+                "policies_on_first": {mode: describe(done) for mode, done in own.items()},
                 "second_minus_first": gap,
             }
         return result
@@ -289,31 +297,31 @@ def _main(argv: Sequence[str]) -> None:
     evaluator = Evaluator(
         flags.episodes, flags.seed, flags.trust, flags.randomize, flags.end_at_limit, flags.cost_limit
     )
-    if flags.policy in WAYS:
-        trained = [evaluator.load(name, engine) for name in names]
+    if flags.policy in ACTION_MODES:
+        candidates = [evaluator.load(name, engine) for name in names]
     else:
-        trained = [evaluator.load_function(flags.policy, flags.env, engine)]
+        candidates = [evaluator.load_function(flags.policy, flags.env, engine)]
     machine = run_folder.describe_machine()
     news = Console(stderr=True)
     results = []
-    for number, run in enumerate(trained, 1):
-        news.print(f"Evaluating {run.name} ({number} of {len(trained)}) ...", highlight=False, soft_wrap=True)
-        compares = flags.physics != "auto" and run.engine not in (engine, None)
-        result = evaluator.judge(run, engine, flags.ways, compares)
+    for number, candidate in enumerate(candidates, 1):
+        news.print(f"Evaluating {candidate.name} ({number} of {len(candidates)}) ...", highlight=False, soft_wrap=True)
+        compares = flags.physics != "auto" and candidate.engine not in (engine, None)
+        result = evaluator.judge(candidate, engine, flags.modes, compares)
         result = _finite(result | {"machine": machine})
-        if run.path is not None:
+        if candidate.path is not None:
             parts = [
                 "evaluation",
-                *([] if run.engine == engine else [engine]),
+                *([] if candidate.engine == engine else [engine]),
                 *(["randomize"] if flags.randomize else []),
                 *(["end-at-limit"] if flags.end_at_limit else []),
             ]
-            file = run.path / f"{'-'.join(parts)}.json"
+            file = candidate.path / f"{'-'.join(parts)}.json"
             files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
-        results.append((run.settings, result))
+        results.append((candidate.settings, result))
     only = [result for _, result in results]
     groups = scores.group_results(results)
-    subsets = {way: scores.subset_scores(groups, only, way) for way in flags.ways}
+    subsets = {mode: scores.subset_scores(groups, only, mode) for mode in flags.modes}
     if flags.json:
         several = {"runs": only, "groups": groups, "subsets": subsets}
         print(json.dumps(only[0] if len(only) == 1 else several, indent=2, allow_nan=False))
@@ -322,8 +330,8 @@ def _main(argv: Sequence[str]) -> None:
     if len(only) == 1:
         report.show_run(console, only[0])
     else:
-        for way in flags.ways:
-            report.show_runs(console, groups, only, way, subsets[way])
+        for mode in flags.modes:
+            report.show_runs(console, groups, only, mode, subsets[mode])
     for result in only:
         if "sim_to_sim" in result:
             console.print(report.gap_table(result))
@@ -333,10 +341,10 @@ def _main(argv: Sequence[str]) -> None:
 
 def _check(flags: Flags) -> list[str]:
     """Refuse wrong input. Returns the policies, with the run folders inside groups."""
-    is_function = flags.policy not in WAYS
+    is_function = flags.policy not in ACTION_MODES
     if is_function and flags.run:
         raise UsageError(
-            f"--policy {flags.policy} is none of {', '.join(WAYS)}; a function or a file is judged alone, "
+            f"--policy {flags.policy} is none of {', '.join(ACTION_MODES)}; a function or a file is judged alone, "
             f"without {flags.run[0]}"
         )
     if not is_function and not flags.run:

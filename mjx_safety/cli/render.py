@@ -125,7 +125,7 @@ def record(flags: Flags, news: Console) -> Recording:
     if run_folder.holds_run(path) or loading.find_file(path):
         evaluator = Evaluator(flags.num_worlds, flags.seed, flags.trust)
         trained = evaluator.load(path, ENGINE)
-        run = trained.run
+        run = trained.run_flags
         if run["algo"] in ALGORITHMS and ALGORITHMS[run["algo"]].sees_budget:
             raise UsageError(f"{path} cannot be drawn: the policy of {run['algo']} observes its cost budget")
         env: Any = evaluator.venv(run, ENGINE).env

@@ -101,7 +101,7 @@ def test_a_policy_that_observes_its_budget(tmp_path, monkeypatch, capsys):
     evaluator = Evaluator(1, 0)
     trained = evaluator.load(path, "mujoco")
     assert trained.config["constraint"]["unsafe_reward"] == -0.5
-    assert evaluator.worlds(trained.run, "mujoco").obs_size == policy.obs_size
+    assert evaluator.worlds(trained.run_flags, "mujoco").obs_size == policy.obs_size
     assert render.main([str(path), "--out", str(tmp_path / "film.mp4")]) == 2
     assert "the policy of ppo-saute observes its cost budget" in " ".join(capsys.readouterr().err.split())
 
