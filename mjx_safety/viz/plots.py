@@ -52,7 +52,7 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
         panel.grid(alpha=0.3)
     if np.isfinite(cost_limit):
         panels[1].axhline(cost_limit, color="C3", linestyle="--", label=f"limit {cost_limit:g}")
-    panels[1].set_ylim(bottom=0.0)
+    _begin_at_zero(panels[1])
     for panel in panels:
         if panel.get_legend_handles_labels()[0]:
             panel.legend()
@@ -74,6 +74,11 @@ PANELS = {  # metric -> label of its axis; the last panel needs a curve with a m
     "multiplier": "multiplier",
 }
 GRID = 200  # points of a mean curve
+
+
+def _begin_at_zero(panel: Any) -> None:
+    """Let an axis begin at 0, with room above a curve that is flat at its top."""
+    panel.set_ylim(0.0, 1.05 * panel.get_ylim()[1])
 
 
 def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
@@ -110,7 +115,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
         panel.set_xlim(0.0, 1.02 * max(float(curve.rows[-1]["env_steps"] or 1.0) for curve in curves))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         if name != "episode_return":
-            panel.set_ylim(bottom=0.0)
+            _begin_at_zero(panel)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))))
     figure.savefig(path, dpi=120)
