@@ -15,6 +15,7 @@ from mjx_safety.runs import scores
 CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "campaign"
 ROOT = "../benchmarks/results/campaign"  # seen from the page
 ENDED = "evaluation_of_episodes_that_end_at_the_limit"
+USUAL_STEPS, USUAL_OFF_POLICY_STEPS = 1e7, 1e6  # of the campaign
 HEAD = ["Algorithm", "Seeds", "Return", "Cost", "CVaR 90 %", "Over limit", "Return ratio", "Violation", "OmniSafe"]
 
 
@@ -51,6 +52,7 @@ class Row:
         self.env, self.algo, self.paths, self.is_ended = env, algo, paths, evaluation == ENDED
         results = [json.loads(path.read_text()) for path in paths]
         self.limit: float = results[0]["run"]["cost_limit"]
+        self.steps: float = min(result["summary"]["env_steps"] for result in results)
         self.judged: list[dict[str, float]] = [result[evaluation]["policies"]["mean"] for result in results]
         self.normalised: list[dict[str, Any]] = [
             (result[evaluation].get("normalised") or {}).get("mean") or {} for result in results
@@ -76,8 +78,10 @@ class Row:
         )
         comparable = self.is_ended or not ALGORITHMS[self.algo].ends_at_limit
         there = scores.published(self.algo, self.env) if comparable else None
+        usual = USUAL_OFF_POLICY_STEPS if ALGORITHMS[self.algo].is_off_policy else USUAL_STEPS
+        notes = ", ended at the limit" * self.is_ended + f", {self.steps:.1g} steps" * (self.steps < 0.9 * usual)
         return [
-            f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md){', ended at the limit' * self.is_ended}",
+            f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md){notes}",
             ", ".join(seeds),
             self._spread("episode_return_mean"),
             self._spread("episode_cost_mean"),
