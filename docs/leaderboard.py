@@ -79,9 +79,8 @@ class Row:
         comparable = self.is_ended or not ALGORITHMS[self.algo].ends_at_limit
         there = scores.published(self.algo, self.env) if comparable else None
         usual = USUAL_OFF_POLICY_STEPS if ALGORITHMS[self.algo].is_off_policy else USUAL_STEPS
-        notes = ", ended at the limit" * self.is_ended + f", {self.steps / 1e6:.1f} million steps" * (
-            self.steps < 0.9 * usual
-        )
+        is_short = self.steps < 0.9 * usual
+        notes = ", ended at the limit" * self.is_ended + f", {self.steps / 1e6:.1f} million steps" * is_short
         return [
             f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md){notes}",
             ", ".join(seeds),
