@@ -33,7 +33,7 @@ def init(episode_length: int, num_sources: int) -> EpisodeCost:
     return EpisodeCost(costs, zero, costs, zero, zero, zero, length, length, no, no, no)
 
 
-EPS = 1e-7
+EPS = 1e-7  # smallest share of steps that shortens episodes; a smoothed share falls below it
 COVERED = 0.5  # share of an episode that the oldest worlds must have lived
 
 
@@ -41,7 +41,7 @@ def expected_length(termination_rate: jax.Array, time_limit: jax.Array) -> jax.A
     """Mean length [] of episodes that end early with the same probability in each step. time_limit: [] steps."""
     rate = jnp.clip(termination_rate, 0.0, 1.0)
     ended = -jnp.expm1(time_limit * jnp.log1p(-jnp.minimum(rate, 1.0 - EPS)))  # share of episodes that end early
-    return jnp.where(rate > 0.0, ended / jnp.maximum(rate, EPS), time_limit)
+    return jnp.where(rate > EPS, ended / jnp.maximum(rate, EPS), time_limit)
 
 
 def update(

@@ -242,7 +242,7 @@ def test_before_a_whole_episode_has_passed_early_ends_do_not_stand_for_all():
     assert_allclose(pair_of(episode_cost.from_completed(estimate)), [6.0, 6.0])
 
 
-@pytest.mark.parametrize("rate", [0.0, 1e-6, 1e-3, 0.5, 1.0])
+@pytest.mark.parametrize("rate", [0.0, 1e-12, 1e-9, 0.9e-7, 1.1e-7, 1e-6, 1e-3, 0.5, 1.0])
 def test_the_expected_length_is_that_of_a_constant_chance_to_end(rate):
     survival = (1.0 - rate) ** np.arange(1000)  # probability that step t is taken
     found = episode_cost.expected_length(jnp.float32(rate), jnp.float32(1000.0))
