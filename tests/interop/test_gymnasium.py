@@ -1,6 +1,5 @@
 """Gymnasium's interface of one world, and the wrappers and clients that rely on its conventions."""
 
-import functools
 import subprocess
 import sys
 
@@ -21,25 +20,12 @@ from mjx_safety.interop.gymnasium import SafetyEnv, SafetyVectorEnv  # noqa: E40
 from mjx_safety.viz.frames import FrameDrawer  # noqa: E402
 
 ID = "mjx_safety/SafetyPointGoal1-v0"
-B = 6
 
 
 @pytest.fixture(scope="module")
 def point():
     """PointGoal1 as Gymnasium makes it."""
     return gymnasium.make(ID)
-
-
-@functools.cache
-def toys(**settings):
-    """A batch of toys, compiled once; every use of it begins with a reset."""
-    return SafetyVectorEnv(Toy(), B, **settings)
-
-
-def run(envs, actions, seed=0):
-    """First observations, and what each step returned."""
-    obs, _ = envs.reset(seed=seed)
-    return obs, [envs.step(action) for action in actions]
 
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is -?infinity")
