@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -143,15 +144,24 @@ def set_up_jax(compilation_cache: bool) -> None:
 
 
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run a command line. A wrong input or a file that cannot be used ends it with status 2 and one sentence."""
+    """Run a command line. A wrong input or a file that cannot be used ends it with status 2 and one sentence.
+
+    It ends in silence once nobody reads its output any more, as in `... --help | head`.
+    """
     from rich.console import Console
     from rich.markup import escape
 
     set_gpu_flags()
     try:
-        command(argv)
+        try:
+            command(argv)
+        finally:
+            sys.stdout.flush()
     except UsageError as error:
         said, status = str(error), error.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        return 1  # as rich does
     except OSError as error:
         if error.filename is None:
             raise

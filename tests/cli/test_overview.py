@@ -118,3 +118,13 @@ def test_it_is_quick():
     assert "SafetyPointGoal1-v0" in done.stdout and done.stderr == ""
     spent = os.times().children_user - start.children_user  # s, whatever else the machine does
     assert spent < 6.0
+
+
+@pytest.mark.parametrize("command", ["mjx_safety", "mjx_safety.train --help"])
+def test_a_reader_that_leaves_early_gets_no_traceback(command):
+    """As in `python -m mjx_safety | head -1`."""
+    arguments = [sys.executable, "-m", *command.split()]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
