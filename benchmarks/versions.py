@@ -5,12 +5,14 @@
 
 Each case gets an environment of its own in build/versions, which uv fills (pip install uv). "oldest" takes the lower
 bounds of our own requirements and what fits to them, "newest" the newest of all. The next run uses them again. A case
-that fails is in the result, with the names of the tests.
+that fails is in the result, with the names of the tests. The result keeps the cases that this call does not run, so
+Pythons of several machines come together in one file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
@@ -25,7 +27,7 @@ import tyro
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = "gym,brax,viz,warp"
-TOOLS = ["pytest>=8", "chex>=0.1.91", "scipy>=1.14", "hypothesis>=6.100"]  # that the tests import
+TOOLS = ["pytest>=8", "pytest-xdist>=3.6", "chex>=0.1.91", "scipy>=1.14", "hypothesis>=6.100"]  # that the tests import
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 SHOWN = ("jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "flax", "optax", "numpy", "gymnasium", "brax", "tyro")
 WITHOUT_DOCS = ("--ignore=tests/docs", "--ignore=tests/test_wheel.py")  # they need the tools that build the site
@@ -41,6 +43,8 @@ class Args:
     """oldest, newest."""
     tests: tuple[str, ...] = ("tests",)
     """Files and folders of tests."""
+    workers: int = 2
+    """Processes of tests side by side."""
     limit: float = 7200.0
     """Seconds that the tests of a case may take."""
     json: Path | None = None
@@ -64,7 +68,7 @@ def environment(python: str, resolution: str) -> tuple[Path, str]:
 
 def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
     """Run the tests of one case."""
-    case: dict[str, Any] = {"python": python, "resolution": resolution}
+    case: dict[str, Any] = {"python": python, "resolution": resolution, "tests": list(args.tests), **origin()}
     program, problem = environment(python, resolution)
     if problem:
         return case | {"problem": problem}
@@ -74,7 +78,8 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
     report = program.parents[1] / "report.xml"
     report.unlink(missing_ok=True)
     begun = time.monotonic()
-    command = [str(program), "-m", "pytest", "-q", *WITHOUT_DOCS, f"--junitxml={report}", *args.tests]
+    parallel = ("-n", str(args.workers), "--dist", "loadfile")
+    command = [str(program), "-m", "pytest", "-q", *parallel, *WITHOUT_DOCS, f"--junitxml={report}", *args.tests]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=args.limit)
     except subprocess.TimeoutExpired:
@@ -83,6 +88,11 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
     if not report.exists():
         return case | {"problem": last_line(done.stdout + done.stderr)}
     return case | counts(report)
+
+
+def origin() -> dict[str, Any]:
+    """Commit and machine of a case."""
+    return {name: value for name, value in record.describe_machine().items() if name in ("git_commit", "device")}
 
 
 def counts(report: Path) -> dict[str, Any]:
@@ -112,14 +122,16 @@ def main(args: Args) -> None:
     """Run all cases, one after the other, and write each as soon as it is done."""
     if shutil.which("uv") is None:
         sys.exit("uv is missing: pip install uv")
-    cases = []
-    for python in args.pythons:
-        for resolution in args.resolutions:
-            cases.append(test(python, resolution, args))
-            print(json.dumps(cases[-1]), flush=True)
-            if args.json:
-                record.write(args.json, {"tests": list(args.tests), "cases": cases})
-    sys.exit(any(case.get("problem") or case.get("failed") for case in cases))
+    kept = record.read(args.json).get("cases", []) if args.json else []
+    cases = {(case["python"], case["resolution"]): case for case in kept}
+    failed = False
+    for key in itertools.product(args.pythons, args.resolutions):
+        cases[key] = test(*key, args)
+        failed |= bool(cases[key].get("problem") or cases[key].get("failed"))
+        print(json.dumps(cases[key]), flush=True)
+        if args.json:
+            record.write(args.json, {"cases": [cases[each] for each in sorted(cases)]})
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,6 @@ def versions() -> str:
         outcome = (
             case.get("problem") or f"{case['passed']} passed, {len(case['failed'])} failed, {case['skipped']} skipped"
         )
-        rows.append([case["python"], case["resolution"], *(found.get(name, "-") for name in PACKAGES), outcome])
-    tests = ", ".join(f"`{name}`" for name in result["tests"])
-    return f"{table(('Python', 'Versions', *PACKAGES, 'Tests'), rows)}\n\nTests: {tests}."
+        tests = "all" if case["tests"] == ["tests"] else ", ".join(f"`{name}`" for name in case["tests"])
+        rows.append([case["python"], case["resolution"], *(found.get(name, "-") for name in PACKAGES), tests, outcome])
+    return table(("Python", "Versions", *PACKAGES, "Tests", "Outcome"), rows)
