@@ -14,6 +14,7 @@ from mjx_safety.agents.constraint_settings import (
     MarginSettings,
     NoMultiplier,
     ProjectedAscentSettings,
+    SlowMarginSettings,
     SoftplusAdamSettings,
 )
 from mjx_safety.agents.constraints import CostLimit, PIDGains
@@ -112,7 +113,7 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "pcpo": _CHOICE("Projection-based constrained policy optimisation", "pcpo", pcpo, PCPOConfig, MarginSettings),
     "focops": _CHOICE("First-order optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),
     "cup": _CHOICE("Conservative update policy", "cup", cup, CUPConfig, _ASCENT),
-    "p3o": _CHOICE("Penalised PPO", "p3o", p3o, P3OConfig),
+    "p3o": _CHOICE("Penalised PPO", "p3o", p3o, P3OConfig, SlowMarginSettings),
     "ipo": _CHOICE("Interior-point policy optimisation", "ipo", ipo, IPOConfig),
     "crpo": _CHOICE("Constraint-rectified policy optimisation", "crpo", crpo, CRPOConfig),
     "rcpo": _CHOICE("Reward constrained policy optimisation", "rcpo", rcpo, RCPOConfig, _ASCENT),

@@ -21,14 +21,26 @@ class CUPConfig(FirstOrderConfig):
 
     clip_eps: float = 0.2
     """Half width of the trusted range of density ratios."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus; smaller than that of PPO, because the second stage does not take it back."""
 
 
 def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take the passes of PPO on the reward, then as many on the costs, close to the policy reached so far.
 
     The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from the settings of advantages.
+    Unlike in the paper, the stages count as 1 : multiplier, because the length of Adam's steps does not depend on the
+    multiplier. The cost surrogate is clipped like that of PPO-Lagrangian, because few samples have most of the cost.
     """
-    return first_order(config, constraint or lagrangian(), [partial(_improve, config), _project])
+    return first_order(
+        config, constraint or lagrangian(), [partial(_improve, config), partial(_project, config)], _shares
+    )
+
+
+def _shares(status: CostStatus) -> tuple[jax.Array, jax.Array]:
+    """1 : multiplier, and the larger one whole."""
+    weight = jnp.sum(status.multipliers)
+    return 1.0 / jnp.maximum(1.0, weight), jnp.minimum(1.0, weight)
 
 
 def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
@@ -36,7 +48,7 @@ def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) 
     return -gain, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
 
-def _project(status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+def _project(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
     distance = jnp.mean(distributions.kl(moved.dist, moved.start))
-    cost = status.multipliers @ surrogates.cost_surrogates(moved.ratio, batch.cost_advantages)
-    return distance + status.cost_horizon * cost, {}
+    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+    return distance + status.cost_horizon * status.multipliers @ costs, {}
