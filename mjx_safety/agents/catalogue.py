@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from mjx_safety.agents.constraint_settings import (
     ClampedAdamSettings,
     ConstraintSettings,
+    HardLimitSettings,
     MarginSettings,
-    NoMultiplier,
     ProjectedAscentSettings,
     SlowMarginSettings,
     SoftplusAdamSettings,
@@ -44,7 +44,7 @@ class AlgorithmChoice(NamedTuple):
     page: str  # in docs/algorithms, without ending
     make: Callable[[Any, Constraint], Algorithm]
     config: type  # settings of the policy update
-    constraint: type[ConstraintSettings] = NoMultiplier  # settings of the limit
+    constraint: type[ConstraintSettings] = HardLimitSettings  # settings of the limit
     train_config: type = TrainConfig  # settings of rollouts and returns
     ends_at_limit: bool = False  # train in episodes that terminate once their cost reaches the limit
     sees_budget: bool = False  # train and act in worlds whose observation tells the rest of the cost budget

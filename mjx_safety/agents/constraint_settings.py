@@ -29,8 +29,8 @@ class ConstraintSettings(Protocol):
 
 
 @struct.dataclass
-class NoMultiplier:
-    """Settings of an algorithm that enforces the limit in its own way, or ignores it: none."""
+class HardLimitSettings:
+    """None. The algorithm enforces the limit in its own way, or ignores it."""
 
     def build(self, cost_limit: CostLimit) -> Constraint:
         """Build the constraint."""
