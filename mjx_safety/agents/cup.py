@@ -21,7 +21,7 @@ class CUPConfig(FirstOrderConfig):
 
     clip_eps: float = 0.2
     """Half width of the trusted range of density ratios."""
-    entropy_coef: float = 0.02
+    entropy_coef: float = 0.01
     """Weight of the entropy bonus; smaller than that of PPO, because the second stage does not take it back."""
 
 
@@ -38,10 +38,9 @@ def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
 
 
 def _shares(status: CostStatus) -> tuple[jax.Array, jax.Array]:
-    """1 : multiplier, with squares that sum to 1."""
+    """1 : multiplier, and the larger one whole."""
     weight = jnp.sum(status.multipliers)
-    length = jnp.sqrt(1.0 + jnp.square(weight))
-    return 1.0 / length, weight / length
+    return 1.0 / jnp.maximum(1.0, weight), jnp.minimum(1.0, weight)
 
 
 def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
