@@ -29,18 +29,9 @@ def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take the passes of PPO on the reward, then as many on the costs, close to the policy reached so far.
 
     The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from the settings of advantages.
-    Unlike in the paper, the stages count as 1 : multiplier, because the length of Adam's steps does not depend on the
-    multiplier. The cost surrogate is clipped like that of PPO-Lagrangian, because few samples have most of the cost.
+    Unlike in the paper, the second stage begins at a share 1 / (1 + multiplier) of the first one (see `first_order`).
     """
-    return first_order(
-        config, constraint or lagrangian(), [partial(_improve, config), partial(_project, config)], _shares
-    )
-
-
-def _shares(status: CostStatus) -> tuple[jax.Array, jax.Array]:
-    """1 : multiplier, and the larger one whole."""
-    weight = jnp.sum(status.multipliers)
-    return 1.0 / jnp.maximum(1.0, weight), jnp.minimum(1.0, weight)
+    return first_order(config, constraint or lagrangian(), [partial(_improve, config), _project])
 
 
 def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
@@ -48,7 +39,7 @@ def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) 
     return -gain, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
 
 
-def _project(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
+def _project(status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
     distance = jnp.mean(distributions.kl(moved.dist, moved.start))
-    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
-    return distance + status.cost_horizon * status.multipliers @ costs, {}
+    cost = status.multipliers @ surrogates.cost_surrogates(moved.ratio, batch.cost_advantages)
+    return distance + status.cost_horizon * cost, {}

@@ -57,20 +57,16 @@ class Moved:
 # -> loss to minimise [], scalars to report
 PolicyLoss = Callable[[CostStatus, Moved, Batch], tuple[jax.Array, Metrics]]
 
-Shares = Callable[[CostStatus], Sequence[jax.Array]]  # -> [] for each stage, the share of its change that counts
-
 MEMORY = 0.75  # weight of the past in `Moved.cost_changes`, because single minibatches are noisy
 
 
-def first_order(
-    config: FirstOrderConfig, constraint: Constraint, stages: Sequence[PolicyLoss], shares: Shares | None = None
-) -> Algorithm:
+def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[PolicyLoss]) -> Algorithm:
     """Minimise each stage's loss in turn, then fit the critics.
 
-    A stage begins at the final policy of the previous stage. Ratios and KL refer to the policy that acted. The stages
-    share the KL ball around it: of two stages, the first may go half as far, so that the second can take it back.
-
-    shares: the policy moves by this share of the way to the end of each stage. None: to the end.
+    Ratios and KL refer to the policy that acted. The stages share the KL ball around it: of two stages, the first may
+    go half as far, so that the second can take it back. A stage begins on the way that the previous one went, after a
+    share of 1 / (1 + sum of multipliers). The length of Adam's steps does not follow the weight of a loss, so the
+    multipliers act on the length of the way instead.
     """
     networks, critic_optimizer = make_actor_critic(config, constraint)
     policy_optimizer = optimize.make_optimizer(config.learning_rate, config.max_grad_norm)
@@ -84,22 +80,19 @@ def first_order(
         policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
         cost_changes = jnp.zeros_like(status.violations)  # the policy has not moved yet
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
-            start = policy
-            begins_at = None if number == 0 else networks.policy(start, batch.obs)
+            if number > 0:
+                policy = optimize.move_towards(state.params.policy, policy, 1.0 / (1.0 + jnp.sum(status.multipliers)))
+            begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
                 Descent(_make_loss(config, networks, partial(stage, status)), policy_optimizer),
                 Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
-                start,
+                policy,
                 opt_states[number],
                 cost_changes,
                 (batch, begins_at),
                 stage_key,
                 Passes(config.num_passes, config.num_minibatches),
             )
-            if shares is not None:
-                policy = optimize.move_towards(start, policy, shares(status)[number])
-                if number == len(stages) - 1:
-                    reported["kl"] = mean_kl(networks, batch, policy)
             metrics |= {name if number == 0 else f"{name}_{number + 1}": value for name, value in reported.items()}
         state = state.replace(
             params=state.params.replace(policy=policy), opt_state=state.opt_state.replace(policy=opt_states)

@@ -32,14 +32,11 @@ def test_cup_without_a_multiplier_stays_where_ppo_went():
 
 
 def test_cup_goes_less_far_for_the_reward_the_larger_the_multiplier():
-    """Its stages count as 1 : multiplier, the larger one whole, and KL divergences are squares of these shares.
-
-    Without cost nothing is taken back.
-    """
+    """1 / (1 + multiplier) of the way, so KL divergences fall with its square. Without cost nothing is taken back."""
     held = updates("cup")
     nothing = jnp.zeros_like(held.batch.cost_advantages)
-    kls = [held.kl(held(multiplier=m, cost_advantages=nothing)[0]) for m in (0.0, 1.0, 2.0, 4.0)]
-    assert_allclose(kls, kls[0] / jnp.array([1.0, 1.0, 4.0, 16.0]), rtol=0.1)
+    kls = [held.kl(held(multiplier=m, cost_advantages=nothing)[0]) for m in (0.0, 1.0, 3.0)]
+    assert_allclose(kls, kls[0] / jnp.array([1.0, 4.0, 16.0]), rtol=0.1)
 
 
 def test_focops_counts_only_observations_that_stayed_close():
