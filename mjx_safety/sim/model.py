@@ -25,8 +25,9 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
   the floor. Against everything else a stand-in inside the cylinder takes its place: a capsule of the same radius and
   length, or thin bars across the tread if the cylinder is flat like a wheel.
 - * The solver gets only objects that matter, as above, and a fixed number of each kind (`AbstractObject.slots`). If
-  more matter, the step is solved again for the others, without the robot. They do not meet the objects of the first
-  pass in that step. The remaining objects stay in place or follow the law of their weld.
+  more matter, the step is solved again with the others. The robot's motion comes from the first of these passes in
+  which it touches an object. Objects of different passes do not meet in that step. The remaining objects stay in place
+  or follow the law of their weld.
 - A free object on the floor stays in place while nothing else touches it. In single precision it would tremble. At
   Doggo's time step it would tremble faster than the speed at which a vase costs.
 - * In a batch, the robot is stepped alone first, in closed form if it has one. The solver then takes the worlds in

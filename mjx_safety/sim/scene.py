@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.core.geometry import from_frame, mat_from_quat, quat_from_yaw, to_frame, yaw_from_quat
-from mjx_safety.sim.gremlins import target_offset, undisturbed_offset
+from mjx_safety.sim.gremlins import target_offset, undisturbed_offset, uses_rk4
 from mjx_safety.sim.model import COM, Accuracy, Engine, build_model, digest
 from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.types import Places, Snapshot
@@ -214,8 +214,9 @@ class Scene:
             return pos, quat_from_yaw(jnp.zeros(len(pos)))
         start_pos, start_quat = getattr(snapshot, f"{name}_start_pos"), getattr(snapshot, f"{name}_start_quat")
         if start_pos is None:
-            followed = undisturbed_offset(self.travel(name), snapshot.time, float(self.model.opt.timestep))[:2]
-            start_pos = jnp.append(pos[:, :2] - followed, jnp.full_like(pos[:, 2:], kind.height), axis=-1)
+            dt, is_rk4 = float(self.model.opt.timestep), uses_rk4(self.model)
+            followed = undisturbed_offset(self.travel(name), snapshot.time, dt, is_rk4)
+            start_pos = jnp.append(pos[:, :2] - followed[:2], jnp.full_like(pos[:, 2:], kind.height), axis=-1)
         if start_quat is None:
             start_quat = quat_from_yaw(jax.vmap(yaw_from_quat)(getattr(snapshot, f"{name}_quat")))
         return start_pos, start_quat

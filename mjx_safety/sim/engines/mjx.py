@@ -23,12 +23,21 @@ from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.fixes.mjx_solver import own_solver
 from mjx_safety.sim.relevance.slots import Nearby
-from mjx_safety.sim.relevance.where_needed import where_needed
+from mjx_safety.sim.relevance.where_needed import UNKNOWN, where_needed
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import MOVES, Measurements, PhysicsState
 
+ATTEMPTS = 4  # at a step whose robot gets farther than assumed
 SMALL = 32  # worlds; smaller batches do not profit from a second program
 _TRACING = threading.RLock()
+
+
+@struct.dataclass
+class Trace:
+    """What happened to the robot during a step."""
+
+    farthest: jax.Array  # [] m, largest distance of its root from the start
+    is_touched: jax.Array  # [] bool, it touched an object
 
 
 @struct.dataclass
@@ -55,57 +64,84 @@ class Part:
         return self._spread(self._measure(_forward(self.model_of(near), near)), chosen)
 
     def step(
-        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array | np.floating
     ) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.step`. excursion: [] m, see `Nearby.relevant`; NaN: unknown.
+        """See `Physics.step`. excursion: [] m, see `Nearby.relevant`, or `UNKNOWN`, which is no JAX array.
 
-        If more objects matter than there are slots, the others get further passes without the robot.
+        An unknown excursion is guessed. A step in which the robot gets farther is taken again with the true one.
         """
         if self.nearby.is_all:
             moved, reading, _ = self._advance(data, max_substeps, num_substeps)
             return moved, reading
-        seconds = max_substeps * float(self.nearby.near.model.opt.timestep)
-        guess = self.nearby.guess_excursion(data, seconds)
-        left = self.nearby.relevant(data, seconds, jnp.where(jnp.isnan(excursion), guess, excursion))
-        nothing = Measurements(
-            sensors=jnp.zeros(self.nearby.near.model.nsensordata),
-            contacts=jnp.zeros(len(self.nearby.full.solid_bodies)),
-        )
+        if isinstance(excursion, jax.Array):
+            return self._step_near(data, max_substeps, num_substeps, excursion)[:2]
+        guess = self.nearby.guess_excursion(data, max_substeps * float(self.nearby.near.model.opt.timestep))
+
+        def attempt(carry: tuple) -> tuple:
+            index, assumed, way, *_ = carry
+            assumed = jnp.maximum(assumed, way)
+            moved, reading, way = self._step_near(data, max_substeps, num_substeps, assumed)
+            return index + 1, assumed, way, moved, reading
+
+        def is_unfinished(carry: tuple) -> jax.Array:
+            index, assumed, way, *_ = carry
+            return (index == 0) | (way > assumed) & (index < ATTEMPTS)
+
+        start = jnp.int32(0), guess, jnp.float32(0), data, self._no_reading()
+        return jax.lax.while_loop(is_unfinished, attempt, start)[3:]
+
+    def _step_near(
+        self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array
+    ) -> tuple[PhysicsState, Measurements, jax.Array]:
+        """Step the objects that matter if the robot gets as far as `excursion` [] m. Also returns how far it gets.
+
+        If more objects matter than there are slots, the others get further passes. The robot's motion comes from the
+        first pass in which it touches an object. Objects of different passes do not meet.
+        """
+        nearby = self.nearby
+        left = nearby.relevant(data, max_substeps * float(nearby.near.model.opt.timestep), excursion)
 
         def next_pass(carry: tuple) -> tuple:
-            index, left, after, reading = carry
-            chosen = self.nearby.select(data, left)
-            near = self.nearby.gather(data, chosen)
-            parked = self.nearby.park(near)
-            is_first = index == 0
-            near = jax.tree.map(lambda here, away: jnp.where(is_first, here, away), near, parked)
-            moved, found, _ = self._advance(near, max_substeps, num_substeps)
+            index, left, is_settled, after, reading, way = carry
+            chosen = nearby.select(data, left)
+            moved, found, trace = self._advance(nearby.gather(data, chosen), max_substeps, num_substeps)
             found = self._spread(found, chosen)
-            whole, added = self.nearby.scatter(data, moved, chosen), self.nearby.put(after, moved, chosen)
-            after, reading = jax.tree.map(
-                lambda first, later: jnp.where(is_first, first, later), (whole, found), (added, reading)
+            first = nearby.scatter(data, moved, chosen), found, trace.farthest
+            takes_robot = trace.is_touched & ~is_settled
+            later = (
+                nearby.put(after, moved, chosen, takes_robot),
+                found.replace(
+                    sensors=jnp.where(takes_robot, found.sensors, reading.sensors),
+                    contacts=reading.contacts + found.contacts,
+                ),
+                jnp.where(takes_robot, trace.farthest, way),
             )
-            return index + 1, self.nearby.without(left, chosen), after, reading
+            results = jax.tree.map(lambda first, later: jnp.where(index == 0, first, later), first, later)
+            return index + 1, nearby.without(left, chosen), is_settled | trace.is_touched, *results
 
         def is_unfinished(carry: tuple) -> jax.Array:
             return (carry[0] == 0) | jnp.any(carry[1])
 
-        return jax.lax.while_loop(is_unfinished, next_pass, (jnp.int32(0), left, data, nothing))[2:]
+        start = jnp.int32(0), left, jnp.bool_(False), data, self._no_reading(), jnp.float32(0)
+        return jax.lax.while_loop(is_unfinished, next_pass, start)[3:]
+
+    def _no_reading(self) -> Measurements:
+        return Measurements(
+            sensors=jnp.zeros(self.nearby.near.model.nsensordata),
+            contacts=jnp.zeros(len(self.nearby.full.solid_bodies)),
+        )
 
     def step_alone(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
         """Step a model of the robot alone. Also returns its largest distance from its start, [] m."""
-        moved, reading, excursion = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
-        return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), excursion
+        moved, reading, trace = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
+        return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), trace.farthest
 
     def _advance(
         self, near: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, Measurements, jax.Array]:
-        """Step the bodies in the model. Substeps and the last reading share one loop body, which halves compile time.
-
-        Also returns the largest distance of the robot's root from its start, [] m.
-        """
+    ) -> tuple[PhysicsState, Measurements, Trace]:
+        """Step the bodies in the model. Substeps and last reading share one loop body, which halves compile time."""
         scene, model = self.nearby.near, self.model_of(near)
         wanted = max_substeps if num_substeps is None else num_substeps
         untouched = jnp.zeros(len(scene.solid_bodies), bool)
@@ -116,19 +152,23 @@ class Part:
         )
 
         def substep(index: jax.Array, carry: tuple) -> tuple:
-            data, _, touched, farthest = carry
+            data, _, touched, trace = carry
             is_over = index >= wanted  # such rounds only read; the last round reads too, if needed
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
             moved = _integrate(model, full)
             after = data.replace(**{name: getattr(moved, name) for name in MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
-            farthest = jnp.maximum(farthest, planar_distance(data.qpos[:2], near.qpos[:2]))
-            return data, self._measure(full), touched | self._touched(full), farthest
+            reading = self._measure(full)
+            trace = Trace(
+                farthest=jnp.maximum(trace.farthest, planar_distance(data.qpos[:2], near.qpos[:2])),
+                is_touched=trace.is_touched | jnp.any(reading.contacts > 0),
+            )
+            return data, reading, touched | self._touched(full), trace
 
-        start = near, nothing, untouched, jnp.float32(0)
-        moved, reading, touched, farthest = jax.lax.fori_loop(0, max_substeps + is_read(scene), substep, start)
-        return self.nearby.keep_at_rest(near, moved, touched), reading, farthest
+        start = near, nothing, untouched, Trace(farthest=jnp.float32(0), is_touched=jnp.bool_(False))
+        moved, reading, touched, trace = jax.lax.fori_loop(0, max_substeps + is_read(scene), substep, start)
+        return self.nearby.keep_at_rest(near, moved, touched), reading, trace
 
     def model_of(self, data: PhysicsState) -> mjx.Model:
         """Return the model of a world, with its own dynamics if it has any."""
@@ -249,7 +289,7 @@ class MjxPhysics:
         data, alone = data.replace(ctrl=ctrl), self.alone
 
         def full(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, Measurements]:
-            return parts[0].step(data, max_substeps, num, jnp.float32(jnp.nan))
+            return parts[0].step(data, max_substeps, num, UNKNOWN)
 
         def by_itself(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, Measurements]:
             return _step_alone(parts[1], data, max_substeps, num)[0]

@@ -92,7 +92,8 @@ class MujocoPhysics:
         def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
             return self.nearby.needs_objects(data, seconds, hint) | jnp.isinf(hint)
 
-        return where_needed(needs, full, cheap, smallest=1)(None, jnp.bool_(True), data, num_substeps)
+        choose = where_needed(needs, full, cheap, smallest=1, full_uses_hint=not self.nearby.is_all)
+        return choose(None, jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> Any:
         """Raise ValueError, because this engine has no complete data in JAX."""

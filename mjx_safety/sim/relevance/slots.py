@@ -25,7 +25,7 @@ import numpy as np
 
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.sim.engines.base import EngineScene
-from mjx_safety.sim.gremlins import undisturbed_step
+from mjx_safety.sim.gremlins import target_offset, undisturbed_step, uses_rk4, usual_lag
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.world.objects import AbstractObject
@@ -123,13 +123,6 @@ class Nearby:
         rows |= {name: rows[name].at[index].set(False) for name, index in chosen.items()}
         return jnp.concatenate([jnp.zeros(0, bool), *rows.values()])
 
-    def park(self, near: PhysicsState) -> PhysicsState:
-        """Move the robot of a state to a place where it touches nothing."""
-        nv = self.near.robot_nv
-        return near.replace(
-            qpos=near.qpos.at[0].add(PARKED), qvel=near.qvel.at[:nv].set(0.0), ctrl=jnp.zeros_like(near.ctrl)
-        )
-
     def gather(self, data: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
         """Return the state of the robot and the chosen objects."""
         parts = self._parts(data)
@@ -178,10 +171,16 @@ class Nearby:
         }
         return self.put(data.replace(**fields, act=moved.act, time=moved.time, ctrl=moved.ctrl), moved, chosen)
 
-    def put(self, data: PhysicsState, moved: PhysicsState, chosen: dict[str, jax.Array]) -> PhysicsState:
-        """Return the whole state with the chosen objects of `moved`."""
+    def put(
+        self,
+        data: PhysicsState,
+        moved: PhysicsState,
+        chosen: dict[str, jax.Array],
+        takes_robot: jax.Array | bool = False,
+    ) -> PhysicsState:
+        """Return the whole state with the chosen objects of `moved`. takes_robot: also with its robot, [] bool."""
         parts, new = self._parts(data), self._parts_of(self.near, moved)
-        fields = {}
+        fields = {"act": jnp.where(takes_robot, moved.act, data.act)}
         for field, start in (
             ("qpos", self.full.robot_nq),
             ("qvel", self.full.robot_nv),
@@ -191,7 +190,8 @@ class Nearby:
                 (part.at[chosen[name]].set(new[field][name]) if name in chosen else part).ravel()
                 for name, part in parts[field].items()
             ]
-            fields[field] = jnp.concatenate([getattr(data, field)[:start], *rows])
+            robot = jnp.where(takes_robot, getattr(moved, field)[:start], getattr(data, field)[:start])
+            fields[field] = jnp.concatenate([robot, *rows])
         return data.replace(**fields)
 
     def spread(self, reading: Measurements, chosen: dict[str, jax.Array]) -> Measurements:
@@ -208,10 +208,8 @@ class Nearby:
         if not len(xy):
             return jnp.zeros(0, bool)
         radius = self._per_object(lambda kind: max(shape.planar_radius for shape in kind.shapes))
-        # a driven object follows its target, one turn in 2 pi s
-        travel = np.concatenate([np.full(scene.objects[name].num, scene.travel(name)) for name in scene.solid_kinds])
-        travel = 2 * travel * seconds
-        matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + travel
+        ways = jnp.concatenate([self._way(name, parts, data.time, seconds) for name in scene.solid_kinds])
+        matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + ways
         has_begun = data.time > 0
         settled = [
             self._is_settled(name, parts) & (has_begun | self._starts_at_rest(name))
@@ -222,9 +220,23 @@ class Nearby:
         matters |= ~jnp.concatenate(settled)
         is_driven = self._per_object(lambda kind: kind.body_kind == "driven").astype(bool)
         if is_driven.any():
-            meets = _gaps(xy) < radius[:, None] + radius + travel[:, None] + travel
+            meets = _gaps(xy) < radius[:, None] + radius + ways[:, None] + ways
             matters |= jnp.any(meets & (is_driven[:, None] | is_driven), axis=-1)
         return matters
+
+    def _way(self, name: str, parts: dict[str, dict[str, jax.Array]], time: jax.Array, seconds: float) -> jax.Array:
+        """Bound on the way of driven objects within `seconds` from `time` [] s if they touch nothing, [N] m.
+
+        Targets make one turn in 2 pi s. An object does not get faster than the speed at which its weld closes its lag.
+        The lag is large at first, when targets jump to their circles, and after contacts.
+        """
+        travel, dt = self.full.travel(name), float(self.full.model.opt.timestep)
+        if self.full.objects[name].body_kind != "driven":
+            return jnp.zeros(self.full.objects[name].num)
+        offset = parts["qpos"][name][:, :3] - parts["mocap_pos"][name]
+        lag = planar_distance(offset, target_offset(travel, time, jnp))
+        speed = jnp.linalg.norm(parts["qvel"][name][:, :2], axis=-1)
+        return seconds * (travel + jnp.maximum(speed, lag / usual_lag(1.0, dt)))
 
     def _positions(self, parts: dict[str, dict[str, jax.Array]]) -> jax.Array:
         """Places of the solid objects, [K, 2] m."""
@@ -275,10 +287,10 @@ class Nearby:
         kind = self.full.objects[name]
         if kind.body_kind != "driven":
             return q, v
-        start, dt = old["mocap_pos"][name], float(self.full.model.opt.timestep)
+        start, dt, is_rk4 = old["mocap_pos"][name], float(self.full.model.opt.timestep), uses_rk4(self.full.model)
 
         def step(index: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            return undisturbed_step(self.full.travel(name), before + index * dt, dt, *carry)
+            return undisturbed_step(self.full.travel(name), before + index * dt, dt, *carry, is_rk4)
 
         num_steps = jnp.round((after - before) / dt).astype(jnp.int32)
         offset, velocity = jax.lax.fori_loop(0, num_steps, step, (q[:, :3] - start, old["qvel"][name][:, :3]))

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 
 SMALLEST_CHUNK = 8  # worlds; fewer are no faster
+UNKNOWN = np.float32(np.nan)  # hint of worlds in which `cheap` did not run; a constant, so `full` may test for it
 USUAL_SHARE = 1 / 8  # of the worlds, where nothing better is known
 
 
@@ -27,8 +29,28 @@ def chunk_size(num_worlds: int, share: float) -> int:
     return min(num_worlds, max(SMALLEST_CHUNK, math.ceil(share * num_worlds)))
 
 
+class Choice(NamedTuple):
+    """The functions of `where_needed`."""
+
+    needs: Callable
+    full: Callable
+    cheap: Callable
+    full_uses_hint: bool
+
+    def first(self, context: Any, active: jax.Array, *world: Any) -> tuple[jax.Array, Any, jax.Array]:
+        """Run `cheap`. Returns whether the world needs `full` [] bool, the result, and the hint."""
+        sure = self.needs(context, jnp.float32(0), *world)
+        out, hint = self.cheap(context, active if self.full_uses_hint else active & ~sure, *world)
+        return active & (sure | self.needs(context, hint, *world)), out, hint
+
+
 def where_needed(
-    needs: Callable, full: Callable, cheap: Callable, smallest: int, share: float = USUAL_SHARE
+    needs: Callable,
+    full: Callable,
+    cheap: Callable,
+    smallest: int,
+    share: float = USUAL_SHARE,
+    full_uses_hint: bool = True,
 ) -> Callable:
     """Return `f(context, active, *world)`, which is `full` for worlds that need it and `cheap` for the others.
 
@@ -38,20 +60,20 @@ def where_needed(
     - `full(context, active, hint, *world)` returns the result.
 
     active: [] bool; False if the result does not matter, so that a host may skip the work. smallest: smaller batches,
-    and worlds with different contexts, all use `full` with the hint NaN, which saves compiling one program. With 1,
-    single worlds are sorted too.
+    and worlds with different contexts, all use `full` with the hint UNKNOWN, which saves compiling one program. With 1,
+    single worlds are sorted too. full_uses_hint: False if `full` ignores its hint. Then `cheap` need not be active in
+    worlds that need `full` with any hint.
 
     share: share of the worlds that one chunk has room for. It changes no result. A second chunk launches everything
     once more.
     """
+    choice = Choice(needs, full, cheap, full_uses_hint)
 
     @custom_vmap
     def choose(context: Any, active: jax.Array, *world: Any) -> Any:
         if smallest > 1:
-            return full(context, active, jnp.float32(jnp.nan), *world)
-        sure = needs(context, jnp.float32(0), *world)
-        out, hint = cheap(context, active & ~sure, *world)
-        needed = active & (sure | needs(context, hint, *world))
+            return full(context, active, UNKNOWN, *world)
+        needed, out, hint = choice.first(context, active, *world)
         return jax.lax.cond(needed, lambda: full(context, active, hint, *world), lambda: out)
 
     @choose.def_vmap
@@ -59,7 +81,7 @@ def where_needed(
         axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(in_batched))
         if axis_size < smallest or any(jax.tree.leaves(in_batched[0])):
             everyone = jax.vmap(
-                lambda context, active, *world: full(context, active, jnp.float32(jnp.nan), *world),
+                lambda context, active, *world: full(context, active, UNKNOWN, *world),
                 in_axes=axes,
                 axis_size=axis_size,
             )
@@ -70,7 +92,7 @@ def where_needed(
                 worlds,
                 tuple(in_batched[1:]),
             )
-            step_group = functools.partial(_step_group, (needs, full, cheap), share, context)
+            step_group = functools.partial(_step_group, choice, share, context)
             out = _by_device(step_group, worlds, axis_size)
         return out, jax.tree.map(lambda _: True, out)
 
@@ -87,14 +109,9 @@ def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(num, *x.shape[2:]), jax.vmap(run)(*worlds))
 
 
-def _step_group(
-    functions: tuple[Callable, Callable, Callable], share: float, context: Any, active: jax.Array, *worlds: Any
-) -> Any:
+def _step_group(choice: Choice, share: float, context: Any, active: jax.Array, *worlds: Any) -> Any:
     """Run `cheap` for all worlds [n, ...], then `full` for those that need it, chunk by chunk."""
-    needs, full, cheap = functions
-    sure = jax.vmap(lambda *world: needs(context, jnp.float32(0), *world))(*worlds)
-    first, hints = jax.vmap(lambda active, *world: cheap(context, active, *world))(active & ~sure, *worlds)
-    needed = active & (sure | jax.vmap(lambda hint, *world: needs(context, hint, *world))(hints, *worlds))
+    needed, first, hints = jax.vmap(functools.partial(choice.first, context))(active, *worlds)
     num = len(needed)
     size = chunk_size(num, share)
     rows = jnp.nonzero(needed, size=num + size, fill_value=num)[0]
@@ -107,7 +124,7 @@ def _step_group(
         start, out = carry
         index = jax.lax.dynamic_slice(rows, (start,), (size,))
         chunk = jax.tree.map(lambda x: x[jnp.minimum(index, num - 1)], (hints, *worlds))
-        done = jax.vmap(lambda active, *world: full(context, active, *world))(index < num, *chunk)
+        done = jax.vmap(lambda active, *world: choice.full(context, active, *world))(index < num, *chunk)
         return start + size, jax.tree.map(lambda old, new: old.at[index].set(new, mode="drop"), out, done)
 
     return jax.lax.while_loop(is_left, run_chunk, (jnp.int32(0), first))[1]
