@@ -112,7 +112,7 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     accuracy: "fast" solves only for what can touch something. "reference" solves for every object, pair and contact,
       to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything.
     overrides: fields of the settings to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
-      for `task` has fields of the environment's task, or all fields of another one, as JSON of its settings has.
+      for `task` has fields of the environment's task, all fields of another one, or its name: `{"class": "Run"}`.
 
     Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for wrong
     values.
@@ -126,8 +126,7 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     if accuracy not in ACCURACIES:
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):
-        task_kind = _task_kind(type(config.task), overrides["task"])
-        overrides["task"] = from_mapping(task_kind, overrides["task"], "EnvConfig.task")
+        overrides["task"] = _read_task(type(config.task), overrides["task"])
     config, engine = dataclasses.replace(config, **overrides), resolve_physics(physics)
     if config.randomize is not None and engine == "warp":
         raise ValueError(
@@ -142,12 +141,30 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     return built
 
 
+def _read_task(own: type, values: Mapping[str, Any]) -> Any:
+    """Build the task of a mapping: of the class that it names, or that of the environment, or that with its fields."""
+    kinds = {kind.__name__: kind for kind in (*_task_kinds(), own)}
+    fields = {name: value for name, value in values.items() if name != "class"}
+    if "class" not in values:
+        kind = _task_kind(own, fields)
+    elif values["class"] in kinds:
+        kind = kinds[values["class"]]
+    else:
+        raise ValueError(f"EnvConfig.task has the class {values['class']!r}; it must be one of {', '.join(kinds)}")
+    return from_mapping(kind, fields, "EnvConfig.task")
+
+
+def _task_kinds() -> list[type]:
+    """Return the classes of this package's tasks."""
+    return [type(module.presets(POINT)[0]["task"]) for module in (*TASKS, *MORE_TASKS)]
+
+
 def _task_kind(own: type, values: Mapping[str, Any]) -> type:
-    """Return the class of a task that a mapping describes: the environment's own, or that with just these fields."""
+    """Return the class of a task whose fields are given: the environment's own, or that with just these fields."""
     if set(values) <= {field.name for field in dataclasses.fields(own)}:
         return own
-    others = [type(module.presets(POINT)[0]["task"]) for module in (*TASKS, *MORE_TASKS)]
-    return next((kind for kind in others if {field.name for field in dataclasses.fields(kind)} == set(values)), own)
+    fitting = (kind for kind in _task_kinds() if {field.name for field in dataclasses.fields(kind)} == set(values))
+    return next(fitting, own)
 
 
 def started_in() -> int | None:

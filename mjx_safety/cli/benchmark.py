@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    common.check_lists(argv, Flags)
     flags = tyro.cli(Flags, prog="python -m mjx_safety.benchmark", args=list(argv))
     measure([flags], flags.out, "-m mjx_safety.benchmark")
 

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    common.check_lists(argv, Flags)
     flags = tyro.cli(Flags, prog="python -m mjx_safety.clone", args=list(argv))
     _check(flags)
     try:
@@ -73,7 +74,8 @@ def _main(argv: Sequence[str]) -> None:
         raise UsageError(
             f"{flags.data} names the environment {env_id}, which is code; say it with --env if you trust it"
         )
-    env = common.build_env(env_id, "mujoco")
+    words = tuple(map(str, about.get("randomize", ())))
+    env = common.build_env(env_id, "mujoco", randomize=words)
     sizes = arrays["observations"].shape[1], arrays["actions"].shape[1]
     if sizes != (env.obs_size, env.action_size):
         its = f"[{env.obs_size}] and [{env.action_size}]"
@@ -88,6 +90,7 @@ def _main(argv: Sequence[str]) -> None:
     tail = losses[-max(1, len(losses) // 10) :]
     print(f"Mean squared error: {np.mean(losses[:100]):.4f} at the start, {np.mean(tail):.4f} at the end")
     run = {"env": env_id, "algo": "clone", "seed": flags.seed, "cost_limit": flags.cost_limit, "cost_limits": []}
+    run |= {"randomize": list(words)}
     origin = {
         "config": {"run": run | {"physics": about.get("physics", "auto")}, "algorithm": dataclasses.asdict(config)},
         "env_steps": int(chosen.sum()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
 
@@ -47,6 +48,8 @@ def parse(argv: Sequence[str]) -> Options:
         [(field.name, type(getattr(default, field.name))) for field in dataclasses.fields(Options)],
         frozen=True,
     )
+    for part in dataclasses.fields(Options):
+        check_lists(argv, type(getattr(default, part.name)))
     parsed = tyro.cli(
         tyro.conf.OmitArgPrefixes[flags],
         prog="python -m mjx_safety.train",
@@ -55,6 +58,20 @@ def parse(argv: Sequence[str]) -> Options:
         args=list(argv),
     )
     return Options(parsed.run, parsed.train, parsed.algorithm, parsed.constraint)
+
+
+def check_lists(argv: Sequence[str], flags: type) -> None:
+    """Refuse a flag for several values that has none, which would mean its absence. flags: a dataclass with hints."""
+    lists = {f"--{name.replace('_', '-')}" for name, hint in get_type_hints(flags).items() if _is_list(hint)}
+    for word, following in itertools.pairwise([*argv, "--"]):
+        flag = word.replace("_", "-")
+        if flag in lists and following.startswith("--") and following != "--help":
+            raise UsageError(f"{flag} has no value; name one or more, or leave it out")
+
+
+def _is_list(hint: Any) -> bool:
+    """Return whether a flag of this type takes any number of values."""
+    return get_origin(hint) is tuple and get_args(hint)[-1] is ...
 
 
 def _number_or_none(word: str) -> int | None:

@@ -65,7 +65,7 @@ class Flags:
     seed: int = 1000
     """Seed of all random numbers. Even the training's own seed gives layouts that training never saw."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Import the environment of a run that names package.module:factory, which is code."""
+    """Import the environment of a run or a policy that names package.module:factory, which is code."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON instead of tables: the content of evaluation.json, or "runs", "groups", "subsets" of several runs."""
 
@@ -175,10 +175,11 @@ class Evaluator:
                 loaded = loading.of_checkpoint(found, run_folder.read_config(path), venv)
             else:
                 path, loaded = None, loading.load_policy(name)
-                run_folder.check_trust(loaded.env_id, name, self.trust)
+                for env_id in (loaded.env_id, _trained_on(loaded)):
+                    run_folder.check_trust(env_id, name, self.trust)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        self._check_sizes(str(name), loaded, engine)
+        self._check_sizes(str(name), loaded, loaded.origin["config"]["run"], engine)
         return Candidate(
             name=str(name),
             path=path,
@@ -192,18 +193,20 @@ class Evaluator:
     def load_function(self, source: str, env_id: str, engine: str) -> Candidate:
         """Find a function or a file, or raise a UsageError that says why not. env_id: empty to take its own."""
         try:
-            function = functions.find_function(source)
+            function = functions.find_function(source, self.trust)
         except ImportError as error:
             if error.name != "onnxruntime":
                 raise
             raise UsageError(f"--policy {source} needs onnxruntime: pip install 'mjx-safety[onnx]'") from error
         except ValueError as error:
             raise UsageError(f"--policy {source}: {error}") from error
+        if not env_id and not function.is_code:
+            run_folder.check_trust(function.env_id, source, self.trust)
         env_id = env_id or function.env_id
         if not env_id:
             raise UsageError(f"--policy {source} does not name its environment; say it with --env")
         run = {"env": env_id, "algo": source, "seed": None, "cost_limit": RunFlags.cost_limit, "cost_limits": []}
-        self.venv(run, engine)
+        self._check_sizes(source, function, run, engine)
         return Candidate(source, None, {"run": run}, None, None, function, [])
 
     def run_episodes(self, candidate: Candidate, engine: str, modes: Sequence[str]) -> dict[str, Episodes]:
@@ -265,12 +268,23 @@ class Evaluator:
             }
         return result
 
-    def _check_sizes(self, name: str, loaded: Policy, engine: str) -> None:
-        venv = self.worlds(loaded.origin["config"]["run"], engine)
+    def _check_sizes(
+        self, name: str, loaded: Policy | functions.Function, run_flags: Mapping[str, Any], engine: str
+    ) -> None:
+        """Refuse a policy of other sizes than its worlds. A function that does not say its sizes passes."""
+        venv = self.worlds(run_flags, engine)
         for kind in ("obs_size", "action_size"):
             mine, its = getattr(loaded, kind), getattr(venv, kind)
-            if mine != its:
-                raise UsageError(f"{name} has {kind} {mine}, and {loaded.env_id} has {its}; they must be equal")
+            if mine not in (its, None):
+                raise UsageError(f"{name} has {kind} {mine}, and {run_flags['env']} has {its}; they must be equal")
+
+
+def _trained_on(policy: Policy) -> str:
+    """Return the environment of a policy's training. Raises ValueError if its file does not say how it was trained."""
+    try:
+        return str(policy.origin["config"]["run"]["env"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the policy of {policy.env_id} does not say how it was trained: it lacks {error}") from error
 
 
 def _plain(randomize: Randomize | None) -> dict[str, Any] | None:
@@ -290,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    common.check_lists(argv, Flags)
     flags = tyro.cli(Flags, prog="python -m mjx_safety.evaluate", args=list(argv))
     names = _check(flags)
     engine = common.resolve_physics(flags.physics)

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    common.check_lists(argv, Flags)
     flags = tyro.cli(Flags, prog="python -m mjx_safety.export", args=list(argv))
     for path in flags.out:
         if path.suffix not in policy_files.SUFFIXES:

@@ -48,6 +48,12 @@ class Plan:
         going = [set(_checkpoints(folder)) for folder in self.folders if not self._is_lost(folder)]
         return max(set.intersection(*going) if going else (), key=int, default=None)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the newest checkpoint is so near the end that no iteration is left."""
+        newest = self.newest
+        return newest is not None and (int(newest) + 1) * self.steps_per_rollout > self.options.run.total_steps
+
     def _is_lost(self, folder: Path) -> bool:
         """Whether a member of a group has diverged."""
         return self.is_group and run_folder.holds_run(folder) and bool(run_folder.read_config(folder).get("diverged"))
@@ -70,7 +76,7 @@ class Plan:
                 f"--resume {self.path} has no checkpoint to continue from; start it anew with another --out"
             )
         done, per_rollout = int(newest), self.steps_per_rollout
-        if self.options.run.total_steps < (done + 1) * per_rollout:
+        if self.is_finished:
             raise UsageError(
                 f"--total-steps is {self.options.run.total_steps}, but {self.path} is already at {done * per_rollout}; "
                 f"it must be at least {(done + 1) * per_rollout}"

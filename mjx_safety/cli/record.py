@@ -48,6 +48,8 @@ class Flags:
     """Engine: auto takes mjx on an accelerator and mujoco on a CPU."""
     action: Literal["sampled", "mean"] = "sampled"
     """Act by sampling as in training, or by the mean of the policy."""
+    randomize: tuple[str, ...] = ()
+    """Dynamics of the worlds, in place of those of the training, such as mass=0.5,1.5; none: the model as it is."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the environment of a run or a policy that names package.module:factory, which is code."""
     num_envs: int = 128
@@ -62,18 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+    common.check_lists(argv, Flags)
     flags = tyro.cli(Flags, prog="python -m mjx_safety.record", args=list(argv))
     names = check(flags)
     policies = [_load(name, flags.trust) for name in names]
+    limits, words = [*map(_limit, names, policies)], _words(flags, names, policies)
     env_id = flags.env or policies[0].env_id
     engine = common.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
     shares = [flags.episodes // len(names) + (i < flags.episodes % len(names)) for i in range(len(names))]
-    words = () if flags.env else randomizing.words_of(policies[0].origin)
     venv = vectorize(common.build_env(env_id, engine, randomize=words), min(flags.num_envs, max(shares)))
     _check_fit(flags, names, policies, venv)
     about = {
         "env": env_id,
+        "randomize": list(words),
         "policies": names,
         "origins": [policy.origin for policy in policies],
         "action": flags.action,
@@ -92,12 +96,11 @@ def _main(argv: Sequence[str]) -> None:
             times.append(time.monotonic())
             print(f"{sum(map(len, results))} of {flags.episodes} episodes", file=sys.stderr)
     writer.close()
-    limit = float(policies[0].origin["config"]["run"]["cost_limit"])
-    _report(names, results, limit)
+    _report(names, results, limits)
     print(f"Wrote {flags.out}: {flags.episodes} episodes, {_speed(times, sum(map(len, results)))}")
     if not flags.out.startswith(datasets.MINARI):
         picture = Path(flags.out).with_suffix(".png")
-        plots.plot_episodes(dict(zip(names, map(np.array, results), strict=True)), limit, picture)
+        plots.plot_episodes(dict(zip(names, map(np.array, results), strict=True)), limits, picture)
         print(f"Return / cost: {picture}")
 
 
@@ -129,6 +132,29 @@ def _load(name: str, trust: bool) -> Policy:
         return policy
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _limit(name: str, policy: Policy) -> float:
+    """Return the cost limit that a policy was trained with."""
+    try:
+        return float(policy.origin["config"]["run"]["cost_limit"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{name} does not say with which cost limit it was trained; export it again") from error
+
+
+def _words(flags: Flags, names: Sequence[str], policies: Sequence[Policy]) -> tuple[str, ...]:
+    """Return the words of `--randomize` for the worlds. Refuses policies of different dynamics without the flag."""
+    if flags.env or flags.randomize:
+        return flags.randomize
+    trained = [randomizing.words_of(policy.origin) for policy in policies]
+    for name, words in zip(names, trained, strict=True):
+        if words != trained[0]:
+            first, other = (
+                f"--randomize {' '.join(each)}" if each else "no --randomize" for each in (trained[0], words)
+            )
+            both = f"{names[0]} was trained with {first} and {name} with {other}"
+            raise UsageError(f"{both}; name the dynamics of the worlds with --randomize")
+    return trained[0]
 
 
 def _check_fit(flags: Flags, names: Sequence[str], policies: Sequence[Policy], venv: VecEnv) -> None:
@@ -180,13 +206,13 @@ def _speed(times: Sequence[float], num_episodes: int) -> str:
     return f"{60 * num_episodes * (batches - 1) / batches / (times[-1] - times[1]):,.0f} a minute after compiling"
 
 
-def _report(names: Sequence[str], results: Sequence[list[tuple[float, float]]], limit: float) -> None:
-    """Print return and cost of each policy."""
-    table = Table(title="Episodes")
-    for column in ("policy", "episodes", "return", "cost", f"within {limit:g}"):
+def _report(names: Sequence[str], results: Sequence[list[tuple[float, float]]], limits: Sequence[float]) -> None:
+    """Print return and cost of each policy, and its share of episodes within the limit of its own training."""
+    table, is_one = Table(title="Episodes"), len(set(limits)) == 1
+    for column in ("policy", "episodes", "return", "cost", f"within {limits[0]:g}" if is_one else "within its limit"):
         table.add_column(column, justify="left" if column == "policy" else "right")
-    for name, rows in zip(names, map(np.array, results), strict=True):
+    for name, rows, limit in zip(names, map(np.array, results), limits, strict=True):
         (gain, cost), (gain_std, cost_std) = rows.mean(axis=0), rows.std(axis=0)
-        within = f"{100 * (rows[:, 1] <= limit).mean():.0f} %"
+        within = f"{100 * (rows[:, 1] <= limit).mean():.0f} %" + ("" if is_one else f" ({limit:g})")
         table.add_row(name, str(len(rows)), f"{gain:.2f} ± {gain_std:.2f}", f"{cost:.1f} ± {cost_std:.1f}", within)
     (Console() if sys.stdout.isatty() else Console(width=140)).print(table)

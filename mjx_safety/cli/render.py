@@ -19,13 +19,14 @@ from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import Evaluator, evaluation_key
 from mjx_safety.runs import loading, run_folder, sweeps
-from mjx_safety.runs.errors import UsageError, at_most, check_counts, check_seed
+from mjx_safety.runs.errors import UsageError, at_least, at_most, check_counts, check_seed
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
 
 ENGINE = "mujoco"  # compiles in seconds, and is exact
 COST_LIMIT = 25.0  # of the benchmark; shown for an environment without a training
 MOST_PIXELS = 8192  # of a side
+SPEEDS = 0.001, 1000.0  # lowest and highest, of a film
 SUFFIXES = (*film.SUFFIXES, ".html")
 
 
@@ -81,7 +82,7 @@ def _main(argv: Sequence[str]) -> None:
                 replay.write_replay(recording, path)
             else:
                 film.write(recording, look, path, moments=flags.moments, watch=lambda steps: _watch(steps, news))
-        except (opengl.NoOpenGLError, film.MissingPackageError) as error:
+        except (opengl.NoOpenGLError, film.MissingPackageError, film.EncoderError) as error:
             raise UsageError(f"{path} cannot be drawn: {error}") from error
     for world in range(recording.num_worlds):
         gain, cost = recording.returns[-1, world], recording.costs[-1, world]
@@ -109,6 +110,8 @@ def check(flags: Flags) -> None:
         raise UsageError(f"--size is {flags.size[0]} {flags.size[1]}; width and height must be at least 64 pixels")
     if not 0.0 < flags.speed < math.inf:
         raise UsageError(f"--speed is {flags.speed}; it must be above 0")
+    at_least("--speed", flags.speed, SPEEDS[0])
+    at_most("--speed", flags.speed, SPEEDS[1])
     check_seed(flags.seed)
     try:
         if any(path.suffix != ".html" for path in flags.out):

@@ -95,12 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
-    flags, jobs = read(argv)
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError("submit needs the package submitit: pip install 'mjx-safety[cluster]'") from error
-    executor = submitit.AutoExecutor(flags.out / LOGS, cluster=None if flags.cluster == "auto" else flags.cluster)
+    flags, rest = _split(argv)
+    executor = _executor(flags)
+    jobs = make_jobs(flags, rest)
     parameters: dict[str, Any] = {"name": flags.out.name, "timeout_min": flags.minutes, "cpus_per_task": flags.cpus}
     parameters |= {"gpus_per_node": flags.gpus, "tasks_per_node": 1}
     parameters |= {"mem_gb": flags.memory_gb} if flags.memory_gb else {}
@@ -108,7 +105,7 @@ def _main(argv: Sequence[str]) -> None:
     parameters |= {"slurm_array_parallelism": flags.at_once} if flags.at_once else {}
     executor.update_parameters(**parameters)
     if executor.cluster == "slurm":
-        running = list(zip(jobs, executor.submit_array(jobs), strict=True))
+        running = list(zip(jobs, _submit_array(executor, jobs), strict=True))
         for job, handle in running:
             print(f"{handle.job_id}: {job.path}")
         failed = _wait(running) if flags.wait else []
@@ -121,6 +118,31 @@ def _main(argv: Sequence[str]) -> None:
         raise UsageError(f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
     print(f"Group folder: {flags.out}, with the jobs' output in {flags.out / LOGS}")
     print(f"Evaluate:     python -m mjx_safety.evaluate {flags.out}")
+
+
+def _executor(flags: Flags) -> Any:
+    """Return what submits jobs. Writes nothing. Raises UsageError without the package, and for a cluster not there."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError("submit needs the package submitit: pip install 'mjx-safety[cluster]'") from error
+    try:
+        return submitit.AutoExecutor(flags.out / LOGS, cluster=None if flags.cluster == "auto" else flags.cluster)
+    except RuntimeError as error:
+        raise UsageError(
+            f"--cluster {flags.cluster} finds no such cluster here ({errors.last_line(str(error))}); "
+            "start the command on a machine of the cluster, or take --cluster local"
+        ) from error
+
+
+def _submit_array(executor: Any, jobs: Sequence[Job]) -> list[Any]:
+    """Hand the jobs to SLURM. Raises UsageError if it refuses them."""
+    from submitit.core.utils import FailedJobError
+
+    try:
+        return executor.submit_array(jobs)
+    except (FailedJobError, FileNotFoundError) as error:
+        raise UsageError(f"SLURM refused the jobs: {errors.last_line(str(error))}") from error
 
 
 def _wait(running: Sequence[tuple[Job, Any]]) -> list[str]:
@@ -139,11 +161,15 @@ def _wait(running: Sequence[tuple[Job, Any]]) -> list[str]:
 
 def read(argv: Sequence[str]) -> tuple[Flags, list[Job]]:
     """Read the command line: the flags, and a job for each member. Raises UsageError for wrong input."""
+    flags, rest = _split(argv)
+    return flags, make_jobs(flags, rest)
+
+
+def _split(argv: Sequence[str]) -> tuple[Flags, list[str]]:
+    """Read the flags of submit. Returns also those of `train`."""
     words = list(argv)
     split = words.index("--") if "--" in words else len(words)
-    flags = tyro.cli(Flags, prog="python -m mjx_safety.submit", args=words[:split])
-    rest = words[split + 1 :]
-    return flags, make_jobs(flags, rest)
+    return tyro.cli(Flags, prog="python -m mjx_safety.submit", args=words[:split]), words[split + 1 :]
 
 
 def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:

@@ -44,6 +44,9 @@ def _main(argv: Sequence[str]) -> None:
     common.join_processes(argv)
     plan = planning.read(argv)
     options = plan.options
+    if options.run.resume_or_start is not None and plan.is_finished:
+        _say_finished(plan)
+        return
     loggers.check(options.run.loggers)
     common.set_up_jax(options.run.compilation_cache)
     with common.GracefulStop() as stop:  # also while compiling, saving and drawing
@@ -74,6 +77,14 @@ def _main(argv: Sequence[str]) -> None:
                 _loop(plan, folders, make_chunk(iterate_fn, where), state, stop)
             if folders:
                 _say_where(plan, folders)
+
+
+def _say_finished(plan: Plan) -> None:
+    """Tell a scheduler's repeated job that nothing is left to do. This is no error."""
+    if jax.process_index() == 0:
+        done = int(plan.newest or 0) * plan.steps_per_rollout
+        steps = f"{done} of --total-steps {plan.options.run.total_steps}"
+        print(f"{plan.path} is finished, with {steps}; nothing is left to do")
 
 
 def _first_state(plan: Plan, start: Callable[[], TrainState], where: TrainState | None) -> TrainState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
@@ -21,6 +22,17 @@ def typed_key(caller: str, key: Any) -> jax.Array:
         f"{caller} got {given} as its key; it takes one typed PRNG key, such as jax.random.key(0) (for a batch of"
         f" worlds, use vectorize, or jax.vmap(env.reset) with jax.random.split(key, num))"
     )
+
+
+def whole_number(caller: str, num: Any) -> int:
+    """Return a number of worlds as an int. Raises ValueError unless it is a whole number of at least 1."""
+    try:
+        whole = operator.index(num)
+    except TypeError:  # also of traced numbers, which are not known
+        whole = 0
+    if isinstance(num, (bool, np.bool_)) or whole < 1:
+        raise ValueError(f"{caller} got {num!r} worlds; it takes at least 1, a whole number")
+    return whole
 
 
 def check_action(action: Any, shape: tuple[int, ...], taker: str) -> None:

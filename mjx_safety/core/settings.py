@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import numbers
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform
@@ -28,8 +29,9 @@ def settings(cls: type[T]) -> type[T]:
     """Make a frozen keyword-only dataclass whose float fields are pytree leaves, so that `jax.vmap` can sweep them.
 
     Fields of other types, and floats declared with `static`, are part of the tree's structure. Nested settings are
-    subtrees. `__post_init__` runs at construction, but not when JAX rebuilds the tree. Before it, NumPy values become
-    Python values, and a mapping becomes the settings of its field: `lidar={"num_bins": 8}`.
+    subtrees. `__post_init__` runs at construction, but not when JAX rebuilds the tree. Before it, values of NumPy
+    and JAX become Python values, and a mapping becomes the settings of its field: `lidar={"num_bins": 8}`. An array in
+    a float field stays, as one value per world for `jax.vmap`.
     """
     has_own_check = "__post_init__" in cls.__dict__
     extends_settings = any("__settings__" in base.__dict__ for base in cls.__mro__)
@@ -37,7 +39,7 @@ def settings(cls: type[T]) -> type[T]:
         cls.__post_init__ = _with_plain_values(cls.__dict__.get("__post_init__"))  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    leaf_names = {f.name for f in fields if f.type in LEAF_TYPES and not f.metadata.get("static")}
+    leaf_names = {field.name for field in fields if _is_leaf(field)}
 
     def flatten_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], tuple]:
         children, names, aux = [], [], []
@@ -62,6 +64,11 @@ def settings(cls: type[T]) -> type[T]:
     return cls
 
 
+def _is_leaf(field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field may be swept: a float that is not fixed at build time."""
+    return field.type in LEAF_TYPES and not field.metadata.get("static")
+
+
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build settings from a mapping of their fields. Raises ValueError for a field that is unknown or missing."""
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -81,7 +88,10 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
     def post_init(owner: Any) -> None:
         for field in dataclasses.fields(owner):
             value = getattr(owner, field.name)
-            plain = _plain(value)
+            may_be_array = _is_leaf(field)
+            plain = value if may_be_array and np.ndim(value) > 0 and isinstance(value, jax.Array) else _plain(value)
+            known = may_be_array or field.type not in LEAF_TYPES or not isinstance(plain, jax.core.Tracer)
+            require(known, owner, field.name, "a number that is known when the environment is built, not a traced one")
             if isinstance(value, Mapping) and (kind := _settings_of(type(owner), field.name)):
                 plain = from_mapping(kind, value, f"{type(owner).__name__}.{field.name}")
             if plain is not value:
@@ -93,7 +103,11 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy's numbers and arrays, and those in lists and tuples, into Python's; leave all else as it is."""
+    """Turn numbers and arrays of NumPy and JAX, also in lists and tuples, into Python's; leave all else as it is."""
+    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return value
+        value = np.asarray(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return _to_tuple(value.tolist())
     if isinstance(value, (list, tuple)):
@@ -120,15 +134,27 @@ def require(ok: bool, owner: Any, field: str, allowed: str) -> None:
 
 
 def require_at_least(owner: Any, **bounds: float) -> None:
-    """Check that each named field is a finite number and at least its bound. Traced arrays are not checked."""
+    """Check that each named field is a finite number and at least its bound. Traced numbers are not checked."""
     for field, minimum in bounds.items():
-        value = getattr(owner, field)
-        if isinstance(value, jax.Array):
-            continue
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         at_least = f" of at least {minimum:g}" if math.isfinite(minimum) else ""
-        ok = is_number and math.isfinite(value) and float(value) >= minimum
-        require(ok, owner, field, f"a finite number{at_least}")
+        require(is_at_least(getattr(owner, field), minimum), owner, field, f"a finite number{at_least}")
+
+
+def is_at_least(value: Any, minimum: float) -> bool:
+    """Return whether a number, or each of an array that sweeps it, is finite and at least the bound."""
+    if isinstance(value, jax.core.Tracer):
+        return True
+    if isinstance(value, jax.Array):  # swept by `jax.vmap`, see `settings`
+        is_real = jax.dtypes.issubdtype(value.dtype, np.floating) or jax.dtypes.issubdtype(value.dtype, np.integer)
+        return is_real and bool(np.all(np.isfinite(values := np.asarray(value, float)) & (values >= minimum)))
+    return is_finite_number(value) and float(value) >= minimum
+
+
+def is_finite_number(value: Any) -> bool:
+    """Return whether the value is a finite real number of Python's, no bool and no text."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return abs(typing.cast(float, value)) <= sys.float_info.max  # no float holds larger integers
 
 
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:
@@ -148,10 +174,10 @@ def require_bools(owner: Any, *names: str) -> None:
 def is_rectangle(value: Any) -> bool:
     """Return whether the value is (xmin, ymin, xmax, ymax), finite, with xmin <= xmax and ymin <= ymax."""
     try:
-        xmin, ymin, xmax, ymax = (float(v) for v in value)
+        xmin, ymin, xmax, ymax = value
     except (TypeError, ValueError):
         return False
-    return all(map(math.isfinite, (xmin, ymin, xmax, ymax))) and xmin <= xmax and ymin <= ymax
+    return all(map(is_finite_number, (xmin, ymin, xmax, ymax))) and xmin <= xmax and ymin <= ymax
 
 
 def freeze(owner: Any, *names: str) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from typing_extensions import override
 
-from mjx_safety.core.arguments import typed_key
+from mjx_safety.core.arguments import typed_key, whole_number
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots
@@ -119,12 +119,13 @@ class Env(AbstractEnv):
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
-    @functools.partial(jax.jit, static_argnames="num")
-    @single_precision
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the slowest world."""
-        if num < 1:
-            raise ValueError(f"reset_many got {num} worlds; it takes at least 1")
+        return self._reset_many(key, whole_number("reset_many", num))
+
+    @functools.partial(jax.jit, static_argnames="num")
+    @single_precision
+    def _reset_many(self, key: jax.Array, num: int) -> State:
         layout_key, key = self._layout_key(typed_key("reset_many", key))
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":
@@ -154,8 +155,10 @@ class Env(AbstractEnv):
         reward = self._clip(progress + self._upright(world)) + task.bonus * goal_met
         costs, cost = self._cost(task.view(world, state.memory))
 
-        world, failed = self._move_goal(redraw_key, world, goal_met)
-        memory = task.advance(world, state.memory, goal_met, memory_key)
+        # without a next goal, the last observation shows the one that is met
+        moved = goal_met if config.continue_goal else jnp.bool_(False)
+        world, failed = self._move_goal(redraw_key, world, moved) if config.continue_goal else (world, moved)
+        memory = task.advance(world, state.memory, moved, memory_key)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world without a valid layout ends at once
         ended = blew_up | failed | self._is_down(world)
@@ -195,6 +198,7 @@ class Env(AbstractEnv):
         transformations, where values are not known.
         """
         check_snapshot(snapshot, {"joint_qpos": self.scene.joint_quaternions})
+        self.config.task.check_snapshot(snapshot)
         return self._restore(snapshot, key)
 
     @jax.jit

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 from flax import struct
 from typing_extensions import override
 
@@ -211,8 +212,18 @@ class LocomotionEnv(AbstractEnv):
         healthy = jnp.all(jnp.abs(jnp.concatenate([shape, data.qvel])) < config.healthy_state)
         for index, (lowest, highest) in enumerate((config.healthy_height, config.healthy_angle)):
             if (lowest, highest) != ANYTHING:  # else the root may lack this coordinate
-                healthy &= (shape[index] > lowest) & (shape[index] < highest)
+                value, start = shape[index], self._start_of(index)
+                value = value if start == 0.0 else value + start
+                healthy &= (value > lowest) & (value < highest)
         return healthy
+
+    def _start_of(self, index: int) -> float:
+        """Return the root's height, m, or tilt, rad, where its coordinate is 0. index: 0 for the height, else 1."""
+        model, coordinate = self.mj_model, self.config.travel + index
+        root = model.body("robot")
+        if model.jnt_type[root.jntadr[0]] == mujoco.mjtJoint.mjJNT_FREE:
+            return 0.0  # its coordinates are the place itself
+        return float((root.pos[2] if index == 0 else 0.0) - model.qpos0[coordinate])
 
     def _observe(self, data: PhysicsState, measured: Measurements, step_count: jax.Array, key: jax.Array) -> jax.Array:
         """Observation [O] float32. key: of the episode."""

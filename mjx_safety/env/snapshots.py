@@ -84,7 +84,7 @@ def complete(default: Snapshot, given: Snapshot) -> Snapshot:
     more: dict[str, tuple[int, ...]] = {
         name: () for name in ("goal_button", "buttons_timer", "last_dist_goal", "last_dist_box", "last_box_goal")
     }
-    more["last_root_pos"] = (3,)
+    more |= {"last_root_pos": (3,), "memory": ()}  # memory: of any shape
     for kind in ("vases", "gremlins"):
         if f"{kind}_pos" in shapes:
             more |= {f"{kind}_start_pos": shapes[f"{kind}_pos"], f"{kind}_start_quat": shapes[f"{kind}_quat"]}
@@ -103,14 +103,14 @@ def overlay(default: Snapshot, given: Snapshot, more: Mapping[str, tuple[int, ..
     for name, value in vars(given).items():
         if value is None:
             continue
-        if name == "memory":
-            changes[name] = value
-            continue
         if name == "dynamics" and default.dynamics is not None:
             changes[name] = _fitting(default.dynamics, value)
             continue
         if name not in known:
             raise ValueError(f"snapshot.{name} is given, but this environment has no such thing")
+        if name == "memory":
+            changes[name] = value
+            continue
         value = jnp.asarray(value, jnp.float32)
         if name == "goal_pos" and value.ndim == 1:
             value = value[None]

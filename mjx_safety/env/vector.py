@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from typing import Any, Generic, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mjx_safety.core.arguments import check_action, typed_key
@@ -321,17 +323,37 @@ def vectorize(
       step after it, which ignores the action ("next_step"), or never ("disabled"); `VecEnv.restart` then does it.
     keep_blow_up: keep the newest step whose physics was not finite, in `VecState.blow_up`.
     """
-    if not hasattr(env, "step"):
-        raise ValueError(f"vectorize got a {type(env).__name__}; it takes an environment, such as of mjx_safety.make")
+    if isinstance(env, type) or not hasattr(env, "step"):
+        given = f"the class {env.__name__}" if isinstance(env, type) else f"a {type(env).__name__}"
+        raise ValueError(f"vectorize got {given}; it takes an environment, such as of mjx_safety.make")
     try:
-        num_envs = operator.index(num_envs)
+        whole = operator.index(num_envs)
     except TypeError:
-        raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1") from None
-    if num_envs < 1:
+        whole = None
+    if whole is None or isinstance(num_envs, (bool, np.bool_)):
+        raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1")
+    if whole < 1:
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
     if autoreset not in AUTORESETS:
         raise ValueError(f"autoreset is {autoreset!r}; it must be one of {', '.join(AUTORESETS)}")
-    return VecEnv(env, num_envs, stagger, cost_budget, autoreset, keep_blow_up)
+    for name, flag in {"stagger": stagger, "keep_blow_up": keep_blow_up}.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise ValueError(f"{name} is {flag!r}; it must be True or False")
+    _check_budget(cost_budget, whole)
+    return VecEnv(env, whole, bool(stagger), cost_budget, autoreset, bool(keep_blow_up))
+
+
+def _check_budget(budget: Any, num_envs: int) -> None:
+    """Raise ValueError unless it is None, or a number of at least 0 for all worlds or for each. Traced: its shape."""
+    if budget is None:
+        return
+    is_array = isinstance(budget, (numbers.Real, np.ndarray, jax.Array))
+    values = budget if isinstance(budget, jax.core.Tracer) else np.asarray(budget if is_array else "")
+    is_number = any(jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    known = is_number and not isinstance(values, jax.core.Tracer)
+    in_range = not known or bool(np.all(values >= 0))  # False for NaN too
+    if not (is_number and in_range and values.shape in ((), (num_envs,))):
+        raise ValueError(f"cost_budget is {budget!r}; it must be None, a number of at least 0, or {num_envs} of them")
 
 
 def _flag(env_state: Any, name: str) -> jax.Array:

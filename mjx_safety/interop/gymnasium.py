@@ -10,7 +10,6 @@ each source (`State.costs`). `info["goal_met"]` says whether this step met the g
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import operator
 from typing import Any
@@ -33,6 +32,7 @@ from mjx_safety.interop.gymnasium_spaces import (
     refuse_fork,
     step_info,
 )
+from mjx_safety.interop.gymnasium_spec import SettingsSpec, WorldSpec
 from mjx_safety.interop.gymnasium_vector import SafetyVectorEnv
 
 NAMESPACE = "mjx_safety"
@@ -77,7 +77,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         self._drawer: Any = None
         if render_mode is not None:
             self._check_render_mode()
-            self.metadata: dict[str, Any] = self.metadata | {"render_fps": round(1 / self.world.dt)}
+            self.metadata: dict[str, Any] = self.metadata | {"render_fps": _frames_per_second(self.world)}
         self.observation_space: Any = observation_space(self.world, observation)
         self.action_space: Any = action_space(self.world)
         self.state: State | None = None
@@ -112,7 +112,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         registered = None if spec is None else gymnasium.registry.get(spec.id)
         limit = None if registered is None else registered.max_episode_steps
         if spec is None or limit is None:
-            self._spec = spec
+            self._spec = None if spec is None else SettingsSpec.of(spec)
             return
         given = spec.kwargs.get("episode_length")
         if given is not None and given > limit:
@@ -121,7 +121,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
                 f" give max_episode_steps={given} instead"
             )
         self._own_limit = given is not None
-        self._spec = _WorldSpec(**{name: getattr(spec, name) for name in _SPEC_FIELDS})
+        self._spec = WorldSpec.of(spec)
         self._spec.max_episode_steps = given  # a TimeLimit around it tells its own
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -181,6 +181,11 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         return obs if self._parts is None else {name: obs[part] for name, part in self._parts.items()}
 
 
+def _frames_per_second(world: AbstractEnv) -> int:
+    """Return the rate of pictures of steps in real time, at least 1; the default where steps take no time."""
+    return max(round(1 / world.dt), 1) if world.dt > 0 else SafetyEnv.metadata["render_fps"]
+
+
 def _first(world: Any, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
     state = world.reset(key)
     return state, step_info(world, state)
@@ -196,19 +201,6 @@ _reset, _step = jax.jit(_first), jax.jit(_advance)  # for environments that are 
 
 def _plain(info: dict[str, jax.Array]) -> dict[str, Any]:
     return {name: value.item() for name, value in jax.device_get(info).items()}
-
-
-class _WorldSpec(EnvSpec):
-    """A spec whose limit is never above the `episode_length` that `gymnasium.make` was given."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        shorter = self.__dict__.get("kwargs", {}).get("episode_length")
-        if name == "max_episode_steps" and value is not None and shorter is not None:
-            value = min(value, shorter)
-        super().__setattr__(name, value)
-
-
-_SPEC_FIELDS = [field.name for field in dataclasses.fields(EnvSpec) if field.init]
 
 
 def register(*env_ids: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
@@ -27,6 +28,7 @@ from mjx_safety.interop.gymnasium_spaces import (
     refuse_fork,
     step_info,
 )
+from mjx_safety.interop.gymnasium_spec import SettingsSpec
 
 BACKENDS = ("numpy", "jax", "torch")
 MODES: dict[AutoresetMode, Any] = {
@@ -85,6 +87,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": mode}
         self.metadata |= {"jax": backend == "jax", "torch": backend == "torch"}
         self.states: VecState | None = None
+        self._spec: SettingsSpec | None = None
         self._mode, self._ended = mode, np.zeros(num_envs, bool)
         self._parts = parts_of(self.world, observation)
         self._backend = backend
@@ -103,6 +106,15 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         vars(self).update(attributes)
         self._compile()
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What Gymnasium made it from."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = None if spec is None else SettingsSpec.of(spec)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +20,13 @@ MINARI = "minari:"
 ROWS = 4096  # of a chunk of the file
 MATRICES = ("observations", "next_observations", "actions")  # [N, ...]; the other arrays are [N]
 LARGEST = np.finfo(np.float32).max
-ABOUT = {"env": str, "physics": str, "policies": list, "machine": dict}  # what `clone` takes from a description
+ABOUT = {
+    "env": str,
+    "randomize": list,
+    "physics": str,
+    "policies": list,
+    "machine": dict,
+}  # what `clone` takes from a description
 
 
 class Writer(Protocol):
@@ -44,7 +52,8 @@ class HDF5Writer:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._partial = path, path.with_name(f"{path.name}.partial")
-        self._file = h5py.File(self._partial, "w")
+        with naming(self._partial):
+            self._file = h5py.File(self._partial, "w")
         self._file.attrs["about"] = json.dumps(about, default=str)
         self._policies: list[int] = []
         shapes = {"observations": (obs_size,), "next_observations": (obs_size,), "actions": (action_size,)}
@@ -61,17 +70,30 @@ class HDF5Writer:
     def add(self, episodes: Sequence[Episode]) -> None:
         """Append episodes."""
         for name, values in flatten(episodes).items():
-            data: Any = self._file[name]
-            start = data.shape[0]
-            data.resize(start + len(values), axis=0)
-            data[start:] = values
+            with naming(self._partial):
+                data: Any = self._file[name]
+                start = data.shape[0]
+                data.resize(start + len(values), axis=0)
+                data[start:] = values
         self._policies += [episode.policy for episode in episodes]
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        self._file.attrs["episode_policies"] = np.array(self._policies, np.int32)
-        self._file.close()
+        with naming(self._partial):
+            self._file.attrs["episode_policies"] = np.array(self._policies, np.int32)
+            self._file.close()
         os.replace(self._partial, self._path)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn the errors of HDF5, which know no file, into an OSError that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        code = getattr(error, "errno", None) or errno.EIO
+        reason = os.strerror(code) if isinstance(error, OSError) and error.errno else str(error)
+        raise OSError(code, reason, str(path)) from error
 
 
 class MinariWriter:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mjx_safety.core.importing import import_function
+from mjx_safety.runs.errors import last_line
 from mjx_safety.runs.loading import load_policy
 
 ActFn = Callable[[np.ndarray], Any]  # raw observations [B, O] float32 -> actions [B, A]
@@ -25,20 +26,24 @@ class Function(NamedTuple):
     name: str
     act_fn: ActFn
     env_id: str = ""  # empty: it does not say
+    obs_size: int | None = None  # None: it does not say
+    action_size: int | None = None
+    is_code: bool = False  # whether a module of the user says all this, and not a file
 
 
-def find_function(source: str) -> Function:
+def find_function(source: str, trust: bool = False) -> Function:
     """Find the policy that a text means: package.module:function, a file, a run folder or a name of `load_policy`.
 
-    Raises ValueError if there is none, and ImportError for an .onnx file without the package onnxruntime.
+    Raises ValueError if there is none, and ImportError for an .onnx file without the package onnxruntime. trust: see
+    `load_policy`.
     """
     if source.endswith(".onnx"):
         return _read_onnx(Path(source))
     if ":" in source and not Path(source).exists():
         function = import_function(source, "policy", "a function of observations that returns actions")
-        return Function(source, function, str(getattr(function, "env_id", "")))
-    policy = load_policy(source)
-    return Function(source, policy, policy.env_id)
+        return Function(source, function, str(getattr(function, "env_id", "")), is_code=True)
+    policy = load_policy(source, trust=trust)
+    return Function(source, policy, policy.env_id, policy.obs_size, policy.action_size)
 
 
 def checked(function: Function, num_envs: int, action_size: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -66,11 +71,30 @@ def _read_onnx(path: Path) -> Function:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's own types share no base class
         raise ValueError(f"{path} is no ONNX model that onnxruntime can run: {error}") from error
-    first, output = session.get_inputs()[0], session.get_outputs()[0].name
-    about = json.loads(session.get_modelmeta().custom_metadata_map.get("about", "{}"))
+    first, output = session.get_inputs()[0], session.get_outputs()[0]
 
     def act(obs: np.ndarray) -> np.ndarray:
-        batches = [obs] if first.shape[0] != 1 else [row[None] for row in obs]  # graphs for one observation
-        return np.concatenate([np.asarray(session.run([output], {first.name: batch})[0]) for batch in batches])
+        batches = [obs] if first.shape[:1] != [1] else [row[None] for row in obs]  # graphs for one observation
+        try:
+            results = [np.asarray(session.run([output.name], {first.name: batch})[0]) for batch in batches]
+        except Exception as error:
+            raise BadActionError(
+                f"{path} cannot act on observations {list(obs.shape)}: {last_line(str(error))}"
+            ) from error
+        return np.concatenate(results)
 
-    return Function(str(path), act, about.get("env", ""))
+    return Function(str(path), act, _env_of(session, path), _width(first.shape), _width(output.shape))
+
+
+def _env_of(session: Any, path: Path) -> str:
+    """Return the environment that a graph names, or nothing. Raises ValueError for metadata that cannot be read."""
+    try:
+        about = json.loads(session.get_modelmeta().custom_metadata_map.get("about", "{}"))
+        return str(about.get("env", ""))
+    except (AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has metadata 'about' that is no mapping in JSON: {error}") from error
+
+
+def _width(shape: Sequence[Any]) -> int | None:
+    """Return the last of two axes of a graph's input or output, if it is a number."""
+    return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None

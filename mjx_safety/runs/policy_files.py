@@ -63,6 +63,8 @@ def read_npz(path: Path) -> Policy:
         known = json.loads(str(arrays.pop("about")))
         if known["format"] != FORMAT:
             raise ValueError(f"it has format {known['format']}, and this version reads {FORMAT}")
+        if not isinstance(known["env"], str):
+            raise ValueError(f"its environment is {known['env']!r}, not an id")
         return _policy(known, arrays)
     except (EOFError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no policy of mjx_safety.export: {error}") from error

@@ -181,6 +181,8 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     limits: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name in limits:
+            raise UsageError(f"--cost-limits has {name} twice; each source must have one limit")
         limits[name] = _number("--cost-limits", text, value)
         at_least(f"--cost-limits {name}", limits[name], 0)
     return limits

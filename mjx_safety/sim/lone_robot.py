@@ -81,6 +81,8 @@ def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accu
     """Compile the model of an engine (see above)."""
     spec = _read(config)
     spec.option.disableflags |= FLAGS[engine]
+    for sensor in list(spec.sensors):  # they play no part, and MJX lacks some
+        spec.delete(sensor)
     for name, kind in _needed_sensors(config).items():
         spec.add_sensor(name=name, type=kind, objtype=mujoco.mjtObj.mjOBJ_BODY, objname="robot")
     if engine != "mujoco" and spec.option.solver == mujoco.mjtSolver.mjSOL_PGS:

@@ -30,6 +30,10 @@ NO_ENCODER = (
 WatchFn = Callable[[Sequence[int]], Iterable[int]]
 
 
+class EncoderError(RuntimeError):
+    """The program that writes .mp4 failed. The message has its last words."""
+
+
 class MissingPackageError(ImportError):
     """A package of the extra `viz` is missing. The message names it."""
 
@@ -88,7 +92,8 @@ def tile(cells: list[np.ndarray], columns: int | None = None) -> np.ndarray:
 
 def frame_steps(recording: Recording, speed: float, max_fps: float = MAX_FPS) -> tuple[list[int], float]:
     """Return the steps to show, the last one included, and frames per second."""
-    rate = speed / recording.env.dt  # steps per second of film
+    dt = recording.env.dt
+    rate = speed / dt if dt > 0 else max_fps  # steps per second of film; steps may take no time
     stride = max(1, math.ceil(rate / max_fps - 1e-9))
     steps = list(range(0, recording.num_steps + 1, stride))
     return steps if steps[-1] == recording.num_steps else [*steps, recording.num_steps], rate / stride
@@ -158,7 +163,7 @@ def _write_mp4(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
             pass  # ffmpeg's own message follows
         if encoder.wait():
             said.seek(0)
-            raise RuntimeError(f"ffmpeg could not write {path}: {said.read().decode(errors='replace').strip()}")
+            raise EncoderError(f"ffmpeg could not write {path}: {said.read().decode(errors='replace').strip()}")
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

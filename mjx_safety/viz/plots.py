@@ -206,8 +206,8 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def plot_episodes(results: Mapping[str, np.ndarray], cost_limit: float, path: Path) -> None:
-    """Draw return against cost of single episodes, and the limit. results: [N, 2] return and cost, by policy."""
+def plot_episodes(results: Mapping[str, np.ndarray], cost_limits: Sequence[float], path: Path) -> None:
+    """Draw return against cost of single episodes, and their limits. results: [N, 2] return and cost, by policy."""
     from matplotlib import colormaps
 
     figure = _figure(7, 5)
@@ -215,7 +215,8 @@ def plot_episodes(results: Mapping[str, np.ndarray], cost_limit: float, path: Pa
     colours = colormaps["viridis"](np.linspace(0.0, 0.9, len(results)))
     for colour, (label, rows) in zip(colours, results.items(), strict=True):
         panel.scatter(rows[:, 1], rows[:, 0], color=colour, alpha=0.5, s=12, label=label)
-    panel.axvline(cost_limit, color="black", linestyle="--", linewidth=0.8)
+    for limit in dict.fromkeys(cost_limits):
+        panel.axvline(limit, color="black", linestyle="--", linewidth=0.8)
     panel.set(xlabel="episode cost (dashed: limit)", ylabel="episode return", title="recorded episodes")
     panel.set_xlim(left=0.0)
     panel.grid(alpha=0.3)

@@ -16,7 +16,19 @@ from mjx_safety.core.settings import (
     static,
 )
 from mjx_safety.world.lidar import Lidar
-from mjx_safety.world.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases, Walls
+from mjx_safety.world.objects import (
+    AbstractObject,
+    Boundary,
+    Buttons,
+    CircleArea,
+    GoalArea,
+    Gremlins,
+    Hazards,
+    Pillars,
+    PushBox,
+    Vases,
+    Walls,
+)
 from mjx_safety.world.randomize import Randomize
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.point import POINT
@@ -36,6 +48,7 @@ KINDS = {  # kinds of objects for any task, in the order of observation and cost
     "boundary": Boundary,
     "gremlins": Gremlins,
 }
+OWN_KINDS = {**KINDS, "goal": GoalArea, "push_box": PushBox, "circle": CircleArea}  # what a task may add, by name
 PLACEMENT_ORDER_2019 = ("walls", "goal", "push_box", "buttons", "hazards", "vases", "pillars", "gremlins")
 
 
@@ -111,6 +124,7 @@ class EnvConfig:
         parts = {"robot": Robot, "task": AbstractTask, "lidar": Lidar}
         for field, kind in parts.items():
             require(isinstance(getattr(self, field), kind), self, field, f"a {kind.__name__.removeprefix('Abstract')}")
+        self._check_task()
         for field, kind in KINDS.items():
             value = getattr(self, field)
             require(value is None or isinstance(value, kind), self, field, f"None or {kind.__name__}(...)")
@@ -133,6 +147,14 @@ class EnvConfig:
         require_at_least(self, margin=0.0, reward_clip=0.0, action_noise=0.0, frameskip_prob=0.0)
         require(self.frameskip_prob <= 1.0, self, "frameskip_prob", "a finite number in [0, 1]")
         require_at_least(self, reward_orientation_scale=float("-inf"), reward_exception=float("-inf"))
+
+    def _check_task(self) -> None:
+        """Refuse objects of a task that a snapshot or a cost would not know."""
+        for name, kind in self.task.objects.items():
+            if not isinstance(kind, OWN_KINDS.get(name, ())):
+                allowed = ", ".join(f"{known!r}: {its.__name__}" for known, its in OWN_KINDS.items())
+                given = f"{self.task.name}, with {type(kind).__name__}(...) as {name!r} among its objects"
+                raise ValueError(f"EnvConfig.task is {given}; a task may add only {allowed}")
 
     @property
     def objects(self) -> dict[str, AbstractObject]:

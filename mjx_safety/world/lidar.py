@@ -6,14 +6,13 @@ Ray, Achiam, Amodei (2019), "Benchmarking Safe Exploration in Deep Reinforcement
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from mjx_safety.core.geometry import from_frame, norm, planar_distance, to_frame
-from mjx_safety.core.settings import require, require_at_least, require_bools, require_count, settings
+from mjx_safety.core.settings import is_at_least, require, require_at_least, require_bools, require_count, settings
 from mjx_safety.core.shapes import Shape, as_column, nearest_hit
 
 
@@ -42,9 +41,7 @@ class Lidar:
         """Refuse wrong values."""
         require_count(self, "num_bins", 1)
         dist = self.max_dist
-        is_length = isinstance(dist, numbers.Real) and not isinstance(dist, bool) and 1e-6 <= float(dist) < math.inf
-        ok = dist is None or isinstance(dist, jax.Array) or is_length
-        require(ok, self, "max_dist", "None or a finite number of at least 1e-06")
+        require(dist is None or is_at_least(dist, 1e-6), self, "max_dist", "None or a finite number of at least 1e-06")
         require_at_least(self, exp_gain=0.0)
         require_bools(self, "alias", "see_markers")
         require(self.kind in ("pseudo", "natural"), self, "kind", "'pseudo' or 'natural'")

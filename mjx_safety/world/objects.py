@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -320,7 +320,7 @@ class Walls(AbstractObject):
 
 @settings
 class CircleArea(AbstractObject):
-    """The circle around the origin that the robot runs along. Nothing collides with it."""
+    """The circle that the robot runs along, by default around the origin. Nothing collides with it."""
 
     turned: ClassVar[bool] = False
     rgba: ClassVar[Rgba] = (0.0, 1.0, 0.0, 0.1)
@@ -366,12 +366,12 @@ class Boundary(AbstractObject):
 
     @override
     def check(self) -> None:
-        f = self.distance
         require_at_least(self, distance=0.0, half_length=1e-6, cost=0.0)
         require(self.num in (2, 4), self, "num", "2 or 4")
-        places = ((f, 0.0), (-f, 0.0), (0.0, f), (0.0, -f))[: self.num]
-        object.__setattr__(self, "locations", places)
+        require(_are_lines(self.locations), self, "locations", f"left out, since {_PLACED_BY}")
+        object.__setattr__(self, "locations", _lines(self.distance)[: self.num])
         super().check()
+        require(self.placements is None, self, "placements", f"None, since {_PLACED_BY}")
 
     @property
     @override
@@ -388,6 +388,23 @@ class Boundary(AbstractObject):
     def shapes(self) -> tuple[Shape, ...]:
         """A wall across the x axis."""
         return (Shape("box", (0.05, self.half_length, 0.3)),)
+
+
+_PLACED_BY = "`distance` places the lines"
+
+
+def _lines(distance: float) -> tuple[tuple[float, float], ...]:
+    """Return the places of four lines around the origin, in m."""
+    return ((distance, 0.0), (-distance, 0.0), (0.0, distance), (0.0, -distance))
+
+
+def _are_lines(places: Any) -> bool:
+    """Return whether places are none, or those of the lines of any boundary, which a copy of one hands on."""
+    try:
+        points = tuple((x, y) for x, y in places)
+    except (TypeError, ValueError):
+        return False
+    return len(points) in (0, 2, 4) and points == (_lines(points[0][0]) if points else ())[: len(points)]
 
 
 def _cube(half_edge: float) -> Shape:

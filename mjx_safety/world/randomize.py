@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
-from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, settings, static
+from mjx_safety.core.settings import (
+    freeze,
+    is_finite_number,
+    require,
+    require_at_least,
+    require_bools,
+    settings,
+    static,
+)
 
 Range = tuple[float, float]
 AS_IT_IS: Range = (1.0, 1.0)
@@ -45,5 +51,4 @@ class Randomize:
 def _is_range(value: object) -> bool:
     if not (isinstance(value, tuple) and len(value) == 2):
         return False
-    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in value)
-    return numbers and value[0] <= value[1]
+    return all(map(is_finite_number, value)) and value[0] <= value[1]

@@ -1,5 +1,6 @@
 """`evaluate --policy` judges functions and files of others as it judges our own policies."""
 
+import dataclasses
 import json
 import sys
 
@@ -115,6 +116,51 @@ def probe_envs_normaliser():
     return running_stats.init(3)
 
 
+@pytest.mark.parametrize("liar", [False, True])
+def test_a_file_imports_what_it_names_only_if_it_is_trusted(liar, tmp_path, capsys):
+    """Also a file that names an environment of the package, but a module as that of its training."""
+    stranger = dataclasses.replace(linear(0.5), env_id=ENV if liar else "evil:make")
+    stranger.origin["config"]["run"]["env"] = "evil:make"
+    policy_files.write_npz(stranger, tmp_path / "stranger.npz")
+    policy_files.write_onnx(stranger, tmp_path / "stranger.onnx")
+    lines = (
+        [["stranger.npz"]] if liar else [["stranger.npz"], ["--policy", "stranger.npz"], ["--policy", "stranger.onnx"]]
+    )
+    for words in lines:
+        assert command.main([*words, "--episodes", "2"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert (
+            f"{words[-1]} asks for the environment evil:make, which is code of a module; allow it with --trust" in said
+        )
+        assert ask(capsys, *words, "--trust")["num_episodes"] == 16
+    assert ask(capsys, "--policy", "stranger.onnx", "--env", ENV)["env"] == ENV
+
+
+def test_a_file_that_does_not_say_how_it_was_trained(tmp_path, capsys):
+    policy_files.write_npz(dataclasses.replace(linear(0.5), origin={}), tmp_path / "plain.npz")
+    assert command.main(["plain.npz"]) == 2
+    assert "does not say how it was trained: it lacks 'config'" in " ".join(capsys.readouterr().err.split())
+    assert ask(capsys, "--policy", "plain.npz")["env"] == ENV
+
+
+def write_graphs(folder):
+    """Graphs that do not fit: too wide, with nine actions, with other metadata, and a wide one of unknown width."""
+    onnx = pytest.importorskip("onnx")
+    agent = linear(0.5).actor
+    for name, sizes in (("wide", (4, 1)), ("nine", (3, 9)), ("list", (3, 1)), ("free", (4, 1))):
+        weights, biases = (np.zeros(sizes, np.float32),), (np.zeros(sizes[1], np.float32),)
+        mean, std = np.zeros(sizes[0], np.float32), np.ones(sizes[0], np.float32)
+        actor = agent.replace(obs_mean=mean, obs_std=std, weights=weights, biases=biases)
+        policy = dataclasses.replace(linear(0.5), obs_size=sizes[0], action_size=sizes[1], actor=actor)
+        policy_files.write_onnx(policy, folder / f"{name}.onnx")
+    for name in ("list", "free"):
+        model = onnx.load(folder / f"{name}.onnx")
+        model.metadata_props[0].value = "[1]" if name == "list" else "{}"
+        if name == "free":
+            model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "O"
+        onnx.save(model, folder / f"{name}.onnx")
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -128,6 +174,12 @@ def probe_envs_normaliser():
         ),
         (["--policy", "users_policy:broken", "--env", ENV], "returned an action that is not finite"),
         (["--policy", "absent.onnx"], "absent.onnx does not exist"),
+        (["--policy", "wide.npz"], "wide.npz has obs_size 4, and SafetyPointGoal1-v0 has 3; they must be equal"),
+        (["--policy", "wide.onnx"], "wide.onnx has obs_size 4, and SafetyPointGoal1-v0 has 3; they must be equal"),
+        (["--policy", "nine.onnx"], "nine.onnx has action_size 9, and SafetyPointGoal1-v0 has 1; they must be equal"),
+        (["--policy", "list.onnx"], "list.onnx has metadata 'about' that is no mapping in JSON"),
+        (["--policy", "free.onnx", "--env", ENV], "free.onnx cannot act on observations [4, 3]: "),
+        (["linear.npz", "--randomize"], "--randomize has no value; name one or more, or leave it out"),
         (["--policy", "text.onnx"], "text.onnx is no ONNX model that onnxruntime can run"),
         (["--policy", "both"], "no run folder is given"),
         (["--policy", "maen"], "maen is no run folder, no .npz file and no shipped policy"),
@@ -143,5 +195,6 @@ def test_wrong_input(flags, sentence, tmp_path, capsys):
     wide = linear(0.5)
     object.__setattr__(wide, "obs_size", 4)
     policy_files.write_npz(wide, tmp_path / "wide.npz")
+    write_graphs(tmp_path)
     assert command.main([*flags, "--episodes", "4"]) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())

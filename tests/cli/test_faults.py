@@ -175,6 +175,9 @@ def test_resume_or_start(tmp_path, capsys):
     assert env_steps(path) == [BATCH, 2 * BATCH, 3 * BATCH, 4 * BATCH]
     before = content(path)
     capsys.readouterr()
+    for steps in (2, 4):
+        assert train.main([*command, str(steps * BATCH)]) == 0
+        assert f"{path} is finished, with {4 * BATCH} of --total-steps {steps * BATCH}" in capsys.readouterr().out
     assert train.main([*command, str(6 * BATCH), "--cost-limit", "7"]) == 2
     assert f"{path} holds a run with other settings: --cost-limit 25.0, not 7.0" in said_wrong(capsys)
     assert train.main([*command, str(6 * BATCH), "--out", str(path)]) == 2

@@ -46,10 +46,11 @@ def toy(monkeypatch, tmp_path):
         policy_files.write_npz(linear(gain), tmp_path / f"{name}.npz")
 
 
-def linear(gain, obs_size=3, env_id=ENV):
+def linear(gain, obs_size=3, env_id=ENV, **changed):
     weights = (np.eye(obs_size, 1, dtype=np.float32) * gain,)
     agent = Actor(np.zeros(obs_size), np.ones(obs_size), weights, (np.zeros(1),), np.full(1, -3.0))
-    return Policy(env_id, obs_size, 1, {}, (), agent, {"config": {"run": RUN}, "env_steps": 640, "versions": {}})
+    run = {**RUN, **changed}
+    return Policy(env_id, obs_size, 1, {}, (), agent, {"config": {"run": run}, "env_steps": 640, "versions": {}})
 
 
 def test_an_episode_is_what_happened():
@@ -116,6 +117,45 @@ def test_a_mixture_in_the_format_of_dsrl(tmp_path, capsys):
     assert np.abs(arrays["actions"]).max() <= 1.0
     gains = datasets.episode_sums(arrays, "rewards") / np.diff(bounds)
     assert gains[:11].mean() > gains[11:].mean() + 0.3  # the good policy first
+
+
+def test_worlds_are_those_of_the_trainings_unless_the_user_says_others(tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, randomize=(): made.append(randomize) or Ending())
+    policy_files.write_npz(linear(0.5, randomize=["mass=0.8,1.2"]), tmp_path / "robust.npz")
+    flags = ["--episodes", "4", "--num-envs", "2", "--out"]
+    assert record.main(["robust.npz", *flags, "robust.hdf5"]) == 0
+    assert datasets.read("robust.hdf5")[1]["randomize"] == ["mass=0.8,1.2"]
+    assert record.main(["good.npz", "robust.npz", *flags, "mixed.hdf5"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    both = "good.npz was trained with no --randomize and robust.npz with --randomize mass=0.8,1.2"
+    assert f"{both}; name the dynamics of the worlds with --randomize" in said
+    assert record.main(["good.npz", "robust.npz", "--randomize", "gain=0.9,1.1", *flags, "mixed.hdf5"]) == 0
+    assert made == [("mass=0.8,1.2",), ("gain=0.9,1.1",)]
+    assert clone.main(["mixed.hdf5", "--cost-limit", "inf", "--num-updates", "2", "--hidden-sizes", "4"]) == 0
+    assert made[2:] == [("gain=0.9,1.1",)]
+    origin = mjx_safety.load_policy("cloned.npz").origin
+    assert origin["config"]["run"]["randomize"] == ["gain=0.9,1.1"]
+
+
+def test_each_policy_is_judged_by_its_own_limit(tmp_path, capsys):
+    policy_files.write_npz(linear(0.5, cost_limit=1000.0), tmp_path / "loose.npz")
+    policy_files.write_npz(linear(0.5, cost_limit=-1.0), tmp_path / "tight.npz")
+    assert record.main(["loose.npz", "tight.npz", "--episodes", "4", "--num-envs", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "within its limit" in said and "100 % (1000)" in said and "0 % (-1)" in said
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_sentence(monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise OSError(13, "Unable to create file (unable to open file: error message = 'Permission denied')")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    assert record.main(["good.npz", "--episodes", "2", "--num-envs", "2", "--out", "a.hdf5"]) == 2
+    assert "a.hdf5.partial cannot be used: Permission denied" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(OSError, match="No space left") as caught, datasets.naming("data.hdf5"):
+        raise RuntimeError("No space left")
+    assert caught.value.filename == "data.hdf5"
 
 
 def test_minari_reads_the_same_with_costs(tmp_path, monkeypatch):
@@ -186,6 +226,8 @@ def test_choice_of_episodes():
         (record, ["good.npz", "bad.npz", "--episodes", "1"], "--episodes is 1; it must be at least the 2 policies"),
         (record, ["good.npz", "--out", "data.csv"], "--out data.csv is of no known kind; it must end in .hdf5, or be"),
         (record, ["good.npz", "--out", "there.hdf5"], "--out there.hdf5 is there already"),
+        (record, ["good.npz", "--randomize"], "--randomize has no value; name one or more, or leave it out"),
+        (record, ["silent.npz"], "silent.npz does not say with which cost limit it was trained; export it again"),
         (record, ["absent"], "absent is no run folder, no .npz file and no shipped policy"),
         (record, ["good.npz", "other.npz"], "is of SafetyPointGoal1-v0 and other.npz of SafetyPointGoal2-v0; name one"),
         (
@@ -203,6 +245,7 @@ def test_choice_of_episodes():
 def test_wrong_input(command, flags, sentence, tmp_path, capsys):
     policy_files.write_npz(linear(0.5, env_id="SafetyPointGoal2-v0"), tmp_path / "other.npz")
     policy_files.write_npz(linear(0.5, obs_size=4), tmp_path / "wide.npz")
+    policy_files.write_npz(linear(0.5, cost_limit=None), tmp_path / "silent.npz")
     (tmp_path / "there.hdf5").write_text("no data")
     with h5py.File(tmp_path / "some.hdf5", "w") as file:
         file["observations"] = np.zeros((2, 3))

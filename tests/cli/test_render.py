@@ -79,6 +79,8 @@ def test_a_shipped_policy_has_a_replay(tmp_path, capsys):
         ([ID, "--steps", "0", "--out", "a.html"], "--steps is 0; it must be at least 1"),
         ([ID, "--size", "10", "100", "--out", "a.html"], "width and height must be at least 64 pixels"),
         ([ID, "--speed", "0", "--out", "a.html"], "--speed is 0.0; it must be above 0"),
+        ([ID, "--speed", "1e-9", "--out", "a.gif"], "--speed is 1e-09; it must be at least 0.001"),
+        ([ID, "--speed", "1e300", "--out", "a.gif"], "--speed is 1e+300; it must be at most 1000.0"),
         ([ID, "--seed", "-1", "--out", "a.html"], "--seed is -1"),
         (["runs/absent", "--out", "a.html"], "runs/absent does not exist; name a run folder, or an environment"),
         (["EMPTY", "--out", "a.html"], "is not a run folder: it has no config.json"),

@@ -180,6 +180,22 @@ def test_help_says_that_train_needs_a_flag(capsys):
     assert "Flags of train, at least one, come after --" in " ".join(capsys.readouterr().out.replace("`", "").split())
 
 
+@pytest.mark.parametrize("refuses", ["no SLURM", "sbatch"])
+def test_slurm_that_is_not_there_or_refuses(refuses, tmp_path, monkeypatch, capsys):
+    from submitit.core.utils import FailedJobError
+
+    out, begun = tmp_path / "group", ["--out", str(tmp_path / "group"), "--cluster", "slurm", "--", *SMALL]
+    monkeypatch.setenv("PATH", "")
+    sentence = "--cluster slurm finds no such cluster here (Could not detect"
+    if refuses == "sbatch":
+        fails = {"submit_array": lambda self, jobs: (_ for _ in ()).throw(FailedJobError("sbatch: invalid partition"))}
+        monkeypatch.setattr("submitit.AutoExecutor", type("Refusing", (Here,), fails))
+        sentence = "SLURM refused the jobs: sbatch: invalid partition"
+    assert submit.main(begun) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert out.exists() == (refuses == "sbatch")
+
+
 def test_auto_is_what_the_cluster_says(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(common.jax.distributed, "initialize", lambda *args: asked.append(args))

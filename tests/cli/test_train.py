@@ -111,6 +111,8 @@ def said_wrong(capsys):
         (["--sweep", "cost-limit=5,5"], "--sweep cost-limit=5,5 has 5.0 twice; each of its values must be another one"),
         (["--sweep", "cost-limit=5", "cost-limit=10"], "--sweep has cost-limit twice; all its values must stand"),
         (["--sweep", "cost-limit=5,-1"], "--cost-limit is -1.0; it must be at least 0"),
+        (["--cost-limits", "probe=3", "probe=4"], "--cost-limits has probe twice; each source must have one limit"),
+        (["--cost_limits", "--algo", "ppo"], "--cost-limits has no value; name one or more, or leave it out"),
         (["--cost-limits", "probe"], "--cost-limits probe cannot be read; it must look like hazards=20"),
         (
             ["--cost-limits", "hazards=3"],

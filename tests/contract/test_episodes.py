@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from worlds import B, World, assert_close, assert_equal, plain, row, world_of
 
-from mjx_safety import EnvConfig, Goal, GoalArea
+from mjx_safety import Button, EnvConfig, Goal, GoalArea
 
 T = 8
 AHEAD = jnp.array([1.0, 0.0])
@@ -119,6 +119,22 @@ def test_without_continuation_the_goal_terminates_and_wins_over_the_time_limit(s
     assert after.goal_met and after.terminated and not after.truncated
     after = short.step(near_goal(short, 0.5).replace(step_count=count), AHEAD)
     assert not after.goal_met and not after.terminated and bool(after.truncated) == (steps_before == 2)
+
+
+def test_without_continuation_the_last_observation_shows_the_goal_that_is_met(short):
+    """The robot stands where alone goals may be, so a search would fail."""
+    before = near_goal(short, 0.3003)
+    after = short.step(before, AHEAD)
+    assert after.goal_met and after.terminated and not after.placement_failed
+    np.testing.assert_array_equal(short.snapshot(after).goal_pos, short.snapshot(before).goal_pos)
+
+
+def test_without_continuation_the_target_button_stays():
+    world = World(EnvConfig(task=Button(), continue_goal=False))
+    place = {"root_pos": (0, 0, 0.1), "root_quat": (1, 0, 0, 0), "buttons_pos": [(0.24, 0, 0.1), *[(0, 3, 0.1)] * 3]}
+    states = world.go(world.scene(**place, goal_button=0, buttons_timer=0), AHEAD, 20)
+    after = next(state for state in states if state.goal_met)
+    assert after.terminated and after.memory.target == 0 and after.memory.timer == 0
 
 
 def test_an_episode_whose_next_goal_finds_no_place_terminates(short):

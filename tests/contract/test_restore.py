@@ -154,6 +154,11 @@ BAD_SCENES = [
     ("PointGoal1", {"hazards_pos": np.full((8, 3), np.inf)}, "snapshot.hazards_pos holds inf"),
     ("PointGoal1", {"vases_quat": np.zeros((1, 4))}, "snapshot.vases_quat holds a quaternion of length 0"),
     ("CarGoal1", {"joint_qpos": np.zeros(6)}, "snapshot.joint_qpos holds a quaternion of length 0"),
+    *(
+        ("PointButton1", {"goal_button": x}, f"goal_button is {x}; it must be a whole.* 0 to 3")
+        for x in (99, -1, 1.5, 4)
+    ),
+    *(("PointButton1", {"buttons_timer": x}, f"timer is {x}; it must be a whole.* at least 0") for x in (-5, 0.5)),
 ]
 
 

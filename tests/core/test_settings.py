@@ -86,3 +86,22 @@ def test_the_reach_of_the_lidar_can_be_swept():
         for reach in reaches
     ]
     np.testing.assert_allclose(jax.vmap(lidar)(reaches), one_by_one, atol=1e-6)
+
+
+def test_jax_s_numbers_become_python_s():
+    hazards = Hazards(num=jnp.int32(2), size=jnp.float32(0.5), keepout=jnp.float32(0.25), locations=jnp.eye(2))
+    assert hazards == Hazards(num=2, size=0.5, keepout=0.25, locations=((1.0, 0.0), (0.0, 1.0)))
+    config = EnvConfig(margin=jnp.float32(0.5), extents=jnp.array([-1.0, -1, 1, 1]), layout_seed=jnp.int32(3))
+    assert config == EnvConfig(margin=0.5, extents=(-1.0, -1.0, 1.0, 1.0), layout_seed=3)
+    assert jax.tree.structure(config) == jax.tree.structure(dataclasses.replace(config, reward_clip=jnp.float32(3)))
+    assert EnvConfig(extents=[jnp.float32(-1), -1, 1, np.float32(1)]).extents == (-1.0, -1.0, 1.0, 1.0)
+    for wrong in ({"size": jnp.float32(-1)}, {"keepout": jnp.ones(2)}, {"size": jnp.array([0.1, jnp.nan])}):
+        with pytest.raises(ValueError, match=r"Hazards\.\w+ is .*; it must be a finite number of at least 0"):
+            Hazards(**wrong)
+    assert Hazards(size=jnp.array([0.1, 0.2])).size.shape == (2,)  # for vmap
+
+
+def test_what_shapes_the_model_cannot_be_traced():
+    assert jax.vmap(lambda size: Hazards(size=size).size)(jnp.ones(2)).shape == (2,)
+    with pytest.raises(ValueError, match=r"EnvConfig\.margin is .*; it must be a number that is known when"):
+        jax.jit(lambda margin: EnvConfig(margin=margin).margin)(0.5)

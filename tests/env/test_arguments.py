@@ -100,11 +100,50 @@ def test_what_is_no_environment_is_refused(world):
         mjx_safety.make(ID, physics=None)
     with pytest.raises(ValueError, match="reset_many got 0 worlds; it takes at least 1"):
         world.env.reset_many(jax.random.key(0), 0)
+    with pytest.raises(ValueError, match="vectorize got the class Env; it takes an environment"):
+        mjx_safety.vectorize(type(world.env), 2)
+
+
+@pytest.mark.parametrize("num", [2.0, "2", True, None, -1])
+def test_many_worlds_are_a_whole_number(world, num):
+    with pytest.raises(ValueError, match=r"reset_many got .* worlds; it takes at least 1, a whole number"):
+        world.env.reset_many(jax.random.key(0), num)
+
+
+@pytest.mark.parametrize("num", [np.int64(2), jnp.int32(2)])
+def test_many_worlds_may_be_a_number_of_numpy_or_jax(world, num):
+    obs = jax.eval_shape(lambda key: world.env.reset_many(key, num).obs, jax.random.key(0))
+    assert obs.shape == (2, world.env.obs_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "allowed"),
+    [
+        (
+            "cost_budget",
+            ("a", float("nan"), -1.0, True, [1.0, 2.0], jnp.ones(3), 1j),
+            "a number of at least 0, or 2 of",
+        ),
+        ("stagger", ("no", 1, None), "True or False"),
+        ("keep_blow_up", ("no", 0), "True or False"),
+        ("autoreset", ("never", None), "one of same_step, next_step, disabled"),
+    ],
+)
+def test_a_wrong_choice_of_vectorize_is_refused_by_name(world, name, values, allowed):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{name} is .*; it must be .*{allowed}"):
+            mjx_safety.vectorize(world.env, 2, **{name: value})
+
+
+def test_a_budget_may_be_a_number_or_one_per_world(world):
+    for budget in (0, 2.5, np.float32(2), jnp.ones(2), float("inf")):
+        assert mjx_safety.vectorize(world.env, 2, cost_budget=budget).cost_budget is budget
+    jax.eval_shape(lambda budget: mjx_safety.vectorize(world.env, 2, cost_budget=budget).cost_budget, jnp.float32(1))
 
 
 def test_the_number_of_worlds_is_a_whole_one(world):
     assert mjx_safety.vectorize(world.env, np.int64(2)).num_envs == 2
-    for num in (0, 2.5, None):
+    for num in (0, 2.5, None, True):
         with pytest.raises(ValueError, match=r"num_envs is .*; it must be "):
             mjx_safety.vectorize(world.env, num)
 

@@ -10,6 +10,7 @@ from worlds import World, world_of
 
 import mjx_safety
 from mjx_safety import LocomotionConfig, Snapshot
+from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.viz import draw_top_view
 
 CHEETAH, HOPPER, ANT = (f"Safety{name}Velocity-v1" for name in ("HalfCheetah", "Hopper", "Ant"))
@@ -162,6 +163,10 @@ def test_humanoid_is_measured_at_its_centre_of_mass():
         (lambda env, state: env.step(state, jnp.zeros(3)), r"shape \(3,\); HalfCheetah takes \(6,\)"),
         (lambda env, state: env.restore(Snapshot(qpos=jnp.zeros(3))), r"snapshot.qpos has shape \(3,\).* is \(9,\)"),
         (lambda env, state: env.restore(Snapshot(goal_pos=jnp.zeros(3))), "no such thing"),
+        (
+            lambda env, state: env.restore(Snapshot(memory=jnp.zeros(2))),
+            "snapshot.memory is given, but .* no such thing",
+        ),
         (lambda env, state: mjx_safety.make(CHEETAH, hazards=None), "LocomotionConfig has no field 'hazards'"),
         (lambda env, state: mjx_safety.viz.plot_lidar(env, state), "no kind of object has a lidar"),
     ],
@@ -224,6 +229,49 @@ def test_a_robot_with_one_coordinate_has_no_shape(sled, tmp_path):
     state = env.step(env.reset(jax.random.key(0)), jnp.ones(1))
     np.testing.assert_allclose(state.obs, [0.1], atol=1e-6)  # m/s
     assert not state.terminated
+
+
+@pytest.mark.parametrize("ref", ["", ' ref="3"', ' ref="5"', ' ref="-0.4"'])
+def test_a_healthy_height_is_a_height_wherever_the_coordinate_starts(sled, tmp_path, ref):
+    """The root begins at 3 m and falls for half a second, by more than 1 m."""
+    text = SLED.replace('axis="0 0 1"/>', f'axis="0 0 1"{ref}/>')
+    (tmp_path / "sled.xml").write_text(text.replace('pos="0 0 1"', 'pos="0 0 3"'))
+    world = World(sled, healthy_height=(2.0, 3.5))
+    states = world.go(world.reset(jax.random.key(0)), np.zeros(1), 10)
+    fallen = [1.0 < 9.81 * 0.05**2 * (step + 1) * (step + 1.2) / 2 for step in range(10)]
+    assert [bool(state.terminated) for state in states] == fallen and 0 < sum(fallen) < 10
+    world = World(sled, healthy_height=(3.1, 9.0))
+    assert world.step(world.reset(jax.random.key(0)), jnp.zeros(1)).terminated
+
+
+@pytest.mark.parametrize("ref", ["", ' ref="40"'])
+def test_a_healthy_tilt_is_that_from_the_models_own_pose(sled, tmp_path, ref):
+    hinge = f'axis="0 0 1"/><joint type="hinge" axis="0 1 0"{ref}/>'
+    (tmp_path / "sled.xml").write_text(SLED.replace('axis="0 0 1"/>', hinge))
+    world = World(sled, healthy_angle=(-0.2, 0.2))
+    start = world.reset(jax.random.key(0))
+    assert not world.step(start, jnp.zeros(1)).terminated
+    turned = world.restore(Snapshot(qpos=start.data.qpos.at[2].add(0.3)), jax.random.key(0))
+    assert world.step(turned, jnp.zeros(1)).terminated
+
+
+@pytest.mark.parametrize("env_id", [name for name in mjx_safety.VELOCITY_IDS if name.endswith("v1")])
+def test_coordinates_of_the_packages_robots_are_heights_and_tilts(env_id):
+    """So the mended check compares the very same numbers as before."""
+    env = world_of(env_id).env
+    ranges = (env.config.healthy_height, env.config.healthy_angle)
+    assert not any(env._start_of(index) for index, limits in enumerate(ranges) if np.isfinite(limits[0]))
+
+
+def test_sensors_of_the_file_play_no_part_on_any_engine(sled, tmp_path):
+    """MJX has none of these three, and refuses models with them."""
+    odd = '<sensor><e_potential/><user dim="2" name="mine"/><distance geom1="floor" geom2="box"/></sensor></mujoco>'
+    (tmp_path / "sled.xml").write_text(SLED.replace('type="box"', 'name="box" type="box"').replace("</mujoco>", odd))
+    for engine in ("mujoco", "mjx", "warp"):
+        for point, names in (("root", []), ("com", ["com"])):
+            model = build_lone_robot(dataclasses.replace(sled, point=point), engine=engine).model
+            assert [model.sensor(index).name for index in range(model.nsensor)] == names
+    assert mjx_safety.make(sled, physics="mjx").action_size == 1
 
 
 def test_what_mjx_lacks_is_refused_by_it_alone(sled, tmp_path):

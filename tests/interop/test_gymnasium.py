@@ -176,3 +176,9 @@ def test_without_render_mode_nothing_is_drawn(point):
             SafetyEnv("SafetyPointGoal1-v0", **settings)
     with pytest.raises(ValueError, match="render_mode is for environments of mjx_safety"):
         SafetyEnv(Toy(), render_mode="rgb_array")
+
+
+@needs_opengl
+def test_pictures_have_a_rate_also_where_steps_take_no_time():
+    env = SafetyEnv("SafetyPointGoal0-v0", physics="mujoco", frameskip_prob=0.0, render_mode="rgb_array")
+    assert env.world.dt == 0 and env.metadata["render_fps"] == 50

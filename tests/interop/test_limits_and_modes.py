@@ -1,10 +1,13 @@
 """Gymnasium's time limit, auto-reset modes, seeds and processes, on worlds whose numbers can be worked out by hand."""
 
 import copy
+import dataclasses
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -76,6 +79,48 @@ def test_a_spec_from_json_has_the_task():
         assert again.unwrapped.world.config.task == task
     with pytest.raises(ValueError, match=r"EnvConfig\.task has no field 'speed'"):
         mjx_safety.make("SafetyPointGoal0-v0", task={"speed": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("env_id", "task"),
+    [
+        ("SafetyPointButton1-v0", mjx_safety.Goal()),
+        ("SafetyPointPush0-v0", mjx_safety.Goal(reward_goal=2.0)),
+        ("SafetyPointCircle0-v0", mjx_safety.Run()),
+    ],
+)
+def test_a_spec_from_json_has_the_class_of_a_task_whose_fields_the_id_s_own_has_too(env_id, task):
+    for env in (
+        gymnasium.make(f"mjx_safety/{env_id}", physics="mujoco", task=task),
+        gymnasium.make_vec(f"mjx_safety/{env_id}", num_envs=2, physics="mujoco", task=task),
+    ):
+        kwargs = gymnasium.envs.registration.EnvSpec.from_json(env.unwrapped.spec.to_json()).kwargs
+        settings = {name: kwargs[name] for name in ("env", "physics", "task")}
+        assert SafetyEnv(**settings).world.config == env.unwrapped.world.config
+    again = gymnasium.make(env.unwrapped.spec.id, **{**settings, "task": {"class": type(task).__name__}})
+    assert type(again.unwrapped.world.config.task) is type(task)
+
+
+def test_a_task_of_an_unknown_class_is_refused():
+    class Mine(mjx_safety.Goal):
+        pass
+
+    env = gymnasium.make(ID, physics="mujoco", task=Mine())
+    with pytest.raises(ValueError, match=r"EnvConfig\.task has the class 'Mine'; it must be one of Goal, Button, Push"):
+        gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+
+
+def test_keywords_of_numpy_are_plain_numbers_in_json():
+    settings = {"extents": np.array([-1, -1, 1, 1.0]), "hazards": {"num": np.int64(2), "keepout": jnp.float32(0.125)}}
+    settings |= {"robot": mjx_safety.Point(xml=Path(mjx_safety.Point().xml)), "episode_length": np.int32(50)}
+    env = gymnasium.make(ID, physics="mujoco", **settings)
+    again = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    same = {"robot": mjx_safety.Point()}
+    config, other = (dataclasses.replace(each.unwrapped.world.config, **same) for each in (env, again))
+    assert config == other and again.spec.max_episode_steps == 50
+    envs = gymnasium.make_vec(ID, num_envs=2, physics="mujoco", autoreset_mode=AutoresetMode.NEXT_STEP)
+    spec = gymnasium.envs.registration.EnvSpec.from_json(envs.spec.to_json())
+    assert spec.kwargs["autoreset_mode"] == "NextStep" and spec.kwargs["num_envs"] == 2
 
 
 def test_without_a_limit_there_is_none(short_id):

@@ -153,7 +153,19 @@ def test_pictures_as_there():
 def test_a_batch_by_its_name():
     envs = safety_gymnasium.vector.make(env_id=ID, num_envs=2, asynchronous=False)
     assert envs.num_envs == 2 and envs.single_observation_space.shape == (60,)
-    assert envs.reset(seed=0)[0].shape == (2, 60)
+    obs, info = envs.reset(seed=0)
+    assert obs.shape == (2, 60)
+    assert set(info) == set(envs.step(np.zeros((2, 2), np.float32))[5]) and "cost_sum" in info and "cost" not in info
+
+
+def test_a_reset_of_a_batch_has_indicators(toys, monkeypatch):
+    raw = {"cost": np.ones(6), "cost_high": np.arange(6.0), "goal_met": np.zeros(6, bool)}
+    raw["placement_failed"] = np.zeros(6, bool)
+    monkeypatch.setattr(type(toys.env), "reset", lambda self, **_: (np.zeros((6, 2)), raw))
+    info = toys.reset(seed=0)[1]
+    np.testing.assert_array_equal(info["cost_high"], [0, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(info["cost_sum"], 1.0)
+    assert info["_cost_high"].all() and info["_placement_failed"].shape == (6,)
 
 
 def test_a_batch_has_six_values_and_what_was_final(toys):

@@ -83,6 +83,7 @@ def test_a_folder_instead_of_an_array(tmp_path):
         ("[1]", "has a description 'about' of type list; it must be a mapping"),
         ("null", "has a description 'about' of type NoneType; it must be a mapping"),
         ('{"env": 3}', "has env of type int in 'about'; it must be of type str"),
+        ('{"randomize": "observed"}', "has randomize of type str in 'about'; it must be of type list"),
         ('{"machine": []}', "has machine of type list in 'about'; it must be of type dict"),
     ],
 )

@@ -215,6 +215,7 @@ def test_wrong_files_are_told(files, tmp_path, capsys):
     with pytest.raises(ValueError, match="it has format 99, and this version reads 1"):
         mjx_safety.load_policy(tmp_path / "newer.npz")
     for flags, sentence in (
+        ([str(files[0]), "--out"], "--out has no value; name one or more, or leave it out"),
         ([str(files[0]), "--out", "policy.pt"], "--out policy.pt is of no known kind; it must end in: .npz, .onnx"),
         (["absent.npz"], "absent.npz is no run folder, no .npz file and no shipped policy"),
     ):

@@ -88,6 +88,11 @@ def test_a_film_runs_in_the_worlds_time(dt, speed, num_steps, stride, fps):
     assert rate == pytest.approx(fps)
 
 
+def test_a_film_of_steps_that_take_no_time_has_a_rate():
+    recording = SimpleNamespace(env=SimpleNamespace(dt=0.0), num_steps=3)
+    assert frame_steps(recording, 1.0, 20.0) == ([0, 1, 2, 3], 20.0)
+
+
 @needs_opengl
 def test_png_shows_moments(tmp_path):
     film.write(recording_of(ID), LOOK, tmp_path / "sheet.png", moments=2)

@@ -38,8 +38,9 @@ NOT_LENGTHS = (-0.1, *NOT_NUMBERS)
 NOT_SIZES = (0.0, *NOT_LENGTHS)
 NOT_BOOLS = (1, None, "yes")
 NOT_RECTANGLES = (None, 3, (0, 0, 1), (1, 0, 0, 1), (0, 0, 1, NAN), (0, 0, 1, INF), "abcd", (0, 0, 1, 1, 1))
-NOT_PLACEMENTS = ((), (0, 0, 1, 1), ((1, 0, 0, 1),), ((0, 0, 1),), 3, ((0, 0, 1, 1), None))
-NOT_LOCATIONS = (((0, 0), (1, 1), (2, 2)), ((0,),), ((0, NAN),), (0, 0), ((0, 0, 0),), 3, None)
+NOT_RECTANGLES += ("1234", (0, 0, 1, "1"), (0, 0, 1, True))
+NOT_PLACEMENTS = ((), (0, 0, 1, 1), ((1, 0, 0, 1),), ((0, 0, 1),), 3, ((0, 0, 1, 1), None), ((0, 0, "1", 1),))
+NOT_LOCATIONS = (((0, 0), (1, 1), (2, 2)), ((0,),), ((0, NAN),), (0, 0), ((0, 0, 0),), 3, None, (("0", "1"),))
 NOT_GOALS = (None, Hazards(), GoalArea(num=2), GoalArea(num=0))
 
 AREAS = (GoalArea, CircleArea)
@@ -81,6 +82,8 @@ WRONG = [
     *each(CircleArea, "radius", NOT_LENGTHS, LENGTH),
     *each(Boundary, "distance", NOT_LENGTHS, LENGTH),
     *each(Boundary, "half_length", NOT_SIZES, SIZE),
+    *each(Boundary, "locations", (((5, 5),), ((1, 0), (-1, 1)), ((1, 0),), 3, None), "`distance` places the lines"),
+    *each(Boundary, "placements", (((0, 0, 1, 1),),), "None, since `distance` places the lines"),
     # robots
     *each(Point, "num", (0, 2), "1"),
     *each(Point, "keepout start_height joint_noise", NOT_LENGTHS, LENGTH),
@@ -138,7 +141,7 @@ WRONG = [
     *each(EnvConfig, "continue_goal indicator reward_orientation", NOT_BOOLS, BOOL),
     *each(EnvConfig, "reward_orientation_scale reward_exception", (-INF, *NOT_NUMBERS), NUMBER),
 ]
-FREE = {(Point, "name"), (Point, "sensors"), (Boundary, "locations")}  # looked at where the model is built; computed
+FREE = {(Point, "name"), (Point, "sensors")}  # looked at where the model is built
 
 
 @pytest.mark.parametrize("kind, field, value, allowed", WRONG)
@@ -170,6 +173,19 @@ def test_every_field_of_all_settings_is_checked():
 def test_what_does_not_go_with_the_task_is_refused(task, kinds, name, allowed):
     with pytest.raises(ValueError, match=rf"EnvConfig\.{name} is .*{allowed}"):
         EnvConfig(task=task, **kinds)
+
+
+@pytest.mark.parametrize("name, kind", [("crates", PushBox(num=2)), ("goal", PushBox()), ("hazards", GoalArea())])
+def test_objects_of_a_task_have_known_names_and_kinds(name, kind):
+    class Mine(Goal):
+        name = "Mine"
+
+        @property
+        def objects(self):
+            return {"goal": self.goal, name: kind}
+
+    with pytest.raises(ValueError, match=rf"EnvConfig\.task is Mine, with \w+\(\.\.\.\) as '{name}' .*: PushBox"):
+        EnvConfig(task=Mine())
 
 
 def test_no_extra_is_given_twice():
@@ -208,6 +224,7 @@ def test_the_lines_of_a_boundary_stand_around_the_origin(num):
     lines = ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))[:num]
     assert Boundary(num=num, distance=0.5).locations == lines
     assert dataclasses.replace(Boundary(num=num), distance=0.5).locations == lines
+    assert dataclasses.replace(Boundary(num=6 - num, distance=0.5), num=num).locations == lines
 
 
 def test_defaults_are_the_references():

@@ -70,13 +70,23 @@ class SixValuesVector(gymnasium.vector.VectorWrapper):
     worlds.
     """
 
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start episodes on fresh layouts. seed: one, or one for each world."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return obs, self._named(info)
+
+    def _named(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return costs and flags [B] under the reference's names, each with a mask [B]."""
+        named = _costs(self.unwrapped, info)
+        named |= {f"_{name}": np.ones(self.num_envs, bool) for name in named}
+        for name in ("goal_met", "placement_failed"):
+            named |= {name: info[name], f"_{name}": info[name].copy()}
+        return named
+
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance all worlds by one step, then replace the ended ones. actions: [B, A]."""
         obs, reward, terminated, truncated, step_info = self.env.step(np.asarray(actions, np.float32))
-        info = _costs(self.unwrapped, step_info)
-        info |= {f"_{name}": np.ones(self.num_envs, bool) for name in info}
-        for name in ("goal_met", "placement_failed"):
-            info |= {name: step_info[name], f"_{name}": step_info[name].copy()}
+        info = self._named(step_info)
         if "final_obs" in step_info:
             ended = step_info["_final_obs"]
             final_info = np.full(self.num_envs, None, dtype=object)

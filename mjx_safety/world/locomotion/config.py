@@ -59,7 +59,7 @@ class LocomotionConfig:
     healthy_height: Range = ANYTHING
     """Healthy height of the root, in m; the episode terminates outside of any healthy range."""
     healthy_angle: Range = ANYTHING
-    """Healthy tilt of a root that moves in the vertical plane, in rad."""
+    """Healthy tilt of a root that moves in the vertical plane, from the model's own pose, in rad."""
     healthy_state: float = static(default=math.inf)
     """Bound of velocities, and of coordinates except those on the floor."""
     reward_exception: float = -10.0

@@ -6,9 +6,17 @@ import math
 from pathlib import Path
 from typing import Literal
 
-import jax
-
-from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, require_count, settings, static
+from mjx_safety.core.settings import (
+    freeze,
+    is_at_least,
+    is_finite_number,
+    require,
+    require_at_least,
+    require_bools,
+    require_count,
+    settings,
+    static,
+)
 from mjx_safety.world.placement.table import AbstractPlaced
 
 ASSETS = Path(__file__).parent / "assets"
@@ -63,7 +71,7 @@ class Robot(AbstractPlaced):
         is_folder = folder is None or (isinstance(folder, (str, Path)) and folder != "" and Path(folder).is_dir())
         require(is_folder, self, "asset_folder", "the path of a folder, or None")
         joints = self.start_joints
-        is_pose = isinstance(joints, tuple) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in joints)
+        is_pose = isinstance(joints, tuple) and all(map(is_finite_number, joints))
         require(is_pose, self, "start_joints", "a tuple of finite numbers")
         names = isinstance(self.sensors, tuple) and all(isinstance(name, str) for name in self.sensors)
         require(names, self, "sensors", "a tuple of names of sensors")
@@ -79,8 +87,7 @@ class Robot(AbstractPlaced):
         pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
         require(pairs, self, "self_contacts", "pairs of names of geoms")
         yaw = self.start_yaw
-        is_angle = isinstance(yaw, jax.Array) or (isinstance(yaw, (int, float)) and math.isfinite(yaw))
-        require(yaw is None or is_angle, self, "start_yaw", "None or an angle in rad")
+        require(yaw is None or is_at_least(yaw, -math.inf), self, "start_yaw", "None or an angle in rad")
 
 
 def _is_pair(value: object) -> bool:

@@ -54,6 +54,10 @@ class AbstractTask(abc.ABC):
         """The memory as fields of `Snapshot`."""
         return {"memory": memory}
 
+    def check_snapshot(self, snapshot: Snapshot) -> None:
+        """Raise ValueError unless the fields of the memory are possible. Traced ones cannot be checked."""
+        return
+
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> Any:
         """The memory of a snapshot. Missing parts are computed from the positions."""
         return self.init(readings, key) if snapshot.memory is None else snapshot.memory

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from typing_extensions import override
 
@@ -106,6 +107,11 @@ class Button(AbstractTask):
         return {"goal_button": memory.target, "buttons_timer": memory.timer, "last_dist_goal": memory.last_dist}
 
     @override
+    def check_snapshot(self, snapshot: Snapshot) -> None:
+        _require_index(snapshot, "goal_button", self.buttons.num - 1)
+        _require_index(snapshot, "buttons_timer", None)
+
+    @override
     def from_snapshot(self, readings: Readings, snapshot: Snapshot, key: jax.Array) -> ButtonMemory:
         """Without `goal_button` the target is the button nearest to `goal_pos`."""
         target, timer, last_dist = snapshot.goal_button, snapshot.buttons_timer, snapshot.last_dist_goal
@@ -124,6 +130,18 @@ class Button(AbstractTask):
 
     def _target_distance(self, readings: Readings, target: jax.Array) -> jax.Array:
         return planar_distance(readings.root_pos, readings.pos["buttons"][target])
+
+
+def _require_index(snapshot: Snapshot, field: str, most: int | None) -> None:
+    """Raise ValueError unless a field of a snapshot is None, traced, or a whole number from 0 to `most`."""
+    value = getattr(snapshot, field)
+    if value is None or isinstance(value, jax.core.Tracer) or np.shape(value) != ():  # shapes are checked later
+        return
+    number = np.asarray(value).item()
+    is_whole = np.isfinite(number) and number == int(number)
+    if not (is_whole and number >= 0 and (most is None or number <= most)):
+        allowed = "of at least 0" if most is None else f"from 0 to {most}"
+        raise ValueError(f"snapshot.{field} is {number:g}; it must be a whole number {allowed}")
 
 
 def presets(robot: Robot) -> tuple[dict[str, Any], ...]:

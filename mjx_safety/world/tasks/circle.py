@@ -1,4 +1,4 @@
-"""Circle: run fast along a circle around the origin. Levels 1 and 2 add lines that the robot must not cross."""
+"""Circle: run fast along a circle, by default around the origin. Levels 1 and 2 add lines not to be crossed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mjx_safety.world.readings import Readings
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.tasks.base import AbstractTask
 
-MIN_RADIUS = 1e-6  # m, keeps the direction around the origin defined
+MIN_RADIUS = 1e-6  # m, keeps the direction around the centre defined
 
 
 @settings
 class Circle(AbstractTask):
-    """Reward is the counter-clockwise speed around the origin, less at a distance from the circle. No goal."""
+    """Reward is the counter-clockwise speed around the circle's centre, less at a distance from the circle. No goal."""
 
     circle: CircleArea = CircleArea()
     """The circle to run along."""
@@ -47,8 +47,9 @@ class Circle(AbstractTask):
 
     @override
     def reward(self, readings: Readings, memory: None) -> tuple[jax.Array, jax.Array]:
-        (x, y), (u, v) = readings.root_pos[:2], readings.root_linvel[:2]
-        radius = jnp.maximum(norm(readings.root_pos[:2]), MIN_RADIUS)
+        place = readings.root_pos[:2] - readings.pos["circle"][0, :2]
+        (x, y), (u, v) = place, readings.root_linvel[:2]
+        radius = jnp.maximum(norm(place), MIN_RADIUS)
         speed = (x * v - y * u) / radius
         return self.reward_factor * speed / (1.0 + jnp.abs(radius - self.circle.radius)), jnp.bool_(False)
 

@@ -1,11 +1,12 @@
 """Circle: the speed around the origin, less the further from the circle; lines that are not to be crossed."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import B, by_hand, world_of
+from worlds import B, World, by_hand, world_of
 
-from mjx_safety import Circle, CircleArea
+from mjx_safety import Circle, CircleArea, Snapshot
 
 KEY = jax.random.key(0)
 
@@ -29,6 +30,18 @@ def test_the_speed_around_the_origin_counts(x, y, u, v, reward):
 def test_the_circle_and_the_weight_are_settings():
     readings = by_hand(root_pos=(3.0, 0.0, 0.1), root_linvel=(0.0, 1.0, 0.0), circle=[[0.0, 0.0, 0.01]])
     assert Circle(circle=CircleArea(radius=3.0), reward_factor=7.0).reward(readings, None)[0] == pytest.approx(7.0)
+
+
+def test_the_reward_belongs_to_the_circle_s_centre():
+    """A circle elsewhere rewards as that at the origin does."""
+    by_centre = []
+    for x, y in ((0.0, 0.0), (3.0, 0.0), (0.0, -5.0)):
+        world = World("SafetyPointCircle0-v0", task=Circle(circle=CircleArea(locations=((x, y),))))
+        still = Snapshot(root_pos=(x, y - 1.5, 0.1), root_quat=(1, 0, 0, 0), root_linvel=(1, 0, 0))
+        after = world.env.step(world.env.restore(still), jnp.array([1.0, 0.0]))
+        by_centre.append(float(after.reward))
+    np.testing.assert_allclose(by_centre, by_centre[0], rtol=1e-5)
+    assert by_centre[0] == pytest.approx(0.1, rel=0.1)
 
 
 def test_at_the_origin_nothing_is_undefined():
