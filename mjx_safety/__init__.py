@@ -12,11 +12,11 @@ from mjx_safety.env.locomotion import LocomotionEnv
 from mjx_safety.env.vector import VecEnv, VecState, vectorize
 from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, NAVIGATION_IDS, VELOCITY_IDS, make, register
 from mjx_safety.types import Dynamics, Snapshot, State
+from mjx_safety.world.boundary import Boundary
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.lidar import Lidar
 from mjx_safety.world.locomotion.config import LocomotionConfig
 from mjx_safety.world.objects import (
-    Boundary,
     Buttons,
     CircleArea,
     GoalArea,

@@ -15,10 +15,10 @@ from mjx_safety.core.settings import (
     settings,
     static,
 )
+from mjx_safety.world.boundary import Boundary
 from mjx_safety.world.lidar import Lidar
 from mjx_safety.world.objects import (
     AbstractObject,
-    Boundary,
     Buttons,
     CircleArea,
     GoalArea,

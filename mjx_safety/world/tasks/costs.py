@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.core.geometry import norm, planar_distance
-from mjx_safety.world.objects import AbstractObject, Boundary, Buttons, Gremlins, Hazards, Pillars, Vases
+from mjx_safety.world.boundary import Boundary
+from mjx_safety.world.objects import AbstractObject, Buttons, Gremlins, Hazards, Pillars, Vases
 from mjx_safety.world.readings import Readings
 
 CostFn = Callable[[Any, Readings], jax.Array]  # settings of the kind, readings -> []

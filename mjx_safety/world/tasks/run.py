@@ -14,7 +14,8 @@ from typing_extensions import override
 from mjx_safety.core.geometry import norm
 from mjx_safety.core.settings import require_at_least, settings
 from mjx_safety.types import Snapshot
-from mjx_safety.world.objects import AbstractObject, Boundary
+from mjx_safety.world.boundary import Boundary
+from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.readings import Readings
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.tasks.base import AbstractTask
