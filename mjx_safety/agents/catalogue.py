@@ -114,7 +114,7 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "focops": _CHOICE("First-order optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),
     "cup": _CHOICE("Conservative update policy", "cup", cup, CUPConfig, _ASCENT),
     "p3o": _CHOICE("Penalised PPO", "p3o", p3o, P3OConfig, SlowMarginSettings),
-    "ipo": _CHOICE("Interior-point policy optimisation", "ipo", ipo, IPOConfig),
+    "ipo": _CHOICE("Interior-point policy optimisation", "ipo", ipo, IPOConfig, SlowMarginSettings),
     "crpo": _CHOICE("Constraint-rectified policy optimisation", "crpo", crpo, CRPOConfig),
     "rcpo": _CHOICE("Reward constrained policy optimisation", "rcpo", rcpo, RCPOConfig, _ASCENT),
     "sac": AlgorithmChoice(

@@ -53,7 +53,7 @@ class MarginSettings:
 
 @struct.dataclass
 class SlowMarginSettings(MarginSettings):
-    """The same for P3O, which learns better with a margin that grows more slowly."""
+    """The same for P3O and IPO, which learn better with a margin that grows more slowly."""
 
     margin_learning_rate: float = 0.01
     """Growth of the margin per unit of violation and iteration; 0: no margin, as in the paper."""

@@ -37,6 +37,9 @@ def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
 
     Below `least_room` the slope is constant. Training can then start from policies over the limit, where the paper's
     barrier is undefined.
+
+    The predicted change is mostly noise, so the weight falls too early. The margin of `hard_limit`, on by default on
+    the command line, makes up for it as in `p3o`.
     """
     return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
 
