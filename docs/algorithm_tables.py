@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 import statistics
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from typing import Any
 from comments import field_comments
 from tabular import number, table
 
-from mjx_safety.agents import ALGORITHMS
-from mjx_safety.runs import scores, training_options
+from mjx_safety.agents import ALGORITHMS, AlgorithmChoice
+from mjx_safety.runs import loading, policy_files, scores, training_options
 
 ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
@@ -174,10 +175,16 @@ def randomized() -> str:
     """Return the outcome of one policy in worlds with other dynamics, from randomize.json."""
     result = json.loads((RESULTS.parent / "randomize.json").read_text())
     rows = [
-        [f"`--randomize {words}`", *(f"{row[f'episode_{what}_mean']:.1f}" for what in ("return", "cost"))]
+        [f"`--randomize {words}`", *(with_interval(row, what) for what in ("return", "cost"))]
         for words, row in result["results"].items()
     ]
     return table([f"{result['env'].removeprefix('Safety').removesuffix('-v0')}, limit 25", "Return", "Cost"], rows)
+
+
+def with_interval(row: dict[str, float], what: str) -> str:
+    """Return the mean over episodes, and half its 95 % interval. The file has the standard deviation of all N."""
+    half = 1.96 * row[f"episode_{what}_std"] / math.sqrt(row["num_episodes"] - 1)
+    return f"{row[f'episode_{what}_mean']:.1f} ± {half:.1f}"
 
 
 def scaling() -> str:
@@ -227,3 +234,106 @@ def catalogue() -> str:
     for name, choice in ALGORITHMS.items():
         rows.append([f"`{name}`", choice.summary, f"[{title_of(choice.page)}]({choice.page}.md)"])
     return table(["`--algo`", "Algorithm", "Page"], rows)
+
+
+TYPES = {  # page of an algorithm -> how it handles the cost
+    "ppo": "no limit",
+    "trpo": "no limit",
+    "lagrangian": "Lagrangian",
+    "pid": "Lagrangian, PID",
+    "early_termination": "early termination",
+    "saute": "budget in the observation",
+    "simmer": "budget in the observation",
+    "cpo": "trust region",
+    "pcpo": "trust region, projection",
+    "focops": "Lagrangian",
+    "cup": "Lagrangian, projection",
+    "p3o": "penalty",
+    "ipo": "barrier",
+    "crpo": "switches between reward and cost",
+    "rcpo": "Lagrangian",
+    "sac": "Lagrangian",
+    "td3": "Lagrangian",
+}
+COMPARED = "SafetyPointGoal1-v0"
+
+
+def which() -> str:
+    """Return one line for each algorithm: its type, what it can limit, and what it reached on PointGoal1."""
+    rows = []
+    for name, choice in ALGORITHMS.items():
+        kind = "Lagrangian, PID" if name.endswith("-pid") else TYPES[choice.page] if choice.has_limit else "no limit"
+        rows.append(
+            [
+                f"[`{name}`]({choice.page}.md)",
+                kind,
+                "off-policy" if choice.is_off_policy else "on-policy",
+                "several, by source" if takes_sources(choice) else "one" if choice.has_limit else "-",
+                "yes" if choice.limits_risk else "-",
+                *compared(name),
+            ]
+        )
+    return table(["`--algo`", "Type", "Data", "Limits", "CVaR", "PointGoal1: return / cost", "Trainings"], rows)
+
+
+def takes_sources(choice: AlgorithmChoice) -> bool:
+    """Whether the algorithm takes a limit for each of several sources of cost."""
+    if choice.has_budget or not choice.has_limit:
+        return False
+    try:
+        choice.build(choice.config(), choice.constraint(), {"hazards": 1.0, "vases_contact": 1.0})
+    except ValueError:
+        return False
+    return True
+
+
+def compared(algo: str) -> list[str]:
+    """Return what an algorithm reached on PointGoal1 by the mean action, and its seeds and steps."""
+    found = {name: file for name, file in results().items() if is_comparable(file, algo)}
+    groups = sorted(by_seed(found).values(), key=lambda names: -found[names[0]]["summary"]["env_steps"])
+    of_campaign = [names for names in groups if is_campaign(found[names[0]])]
+    if not groups:
+        return ["-", "-"]
+    files = [found[name] for name in (of_campaign or groups)[0]]
+    outcomes = [judged for judged in map(mean_action, files) if judged]
+    pair = " / ".join(over_seeds(outcomes, f"episode_{what}_mean") for what in ("return", "cost"))
+    steps = f"{files[0]['summary']['env_steps']:.2g}".replace("e+0", "e")
+    seeds = "1 seed" if len(files) == 1 else f"{len(files)} seeds"
+    return [pair, f"{seeds}, {steps} steps{'' if is_campaign(files[0]) else EARLIER}"]
+
+
+def is_comparable(file: dict[str, Any], algo: str) -> bool:
+    """Whether a result is an evaluated training of an algorithm on PointGoal1, on the C engine."""
+    run = file["run"]
+    return (run["algo"], run["env"], run["physics"]) == (algo, COMPARED, "mujoco") and mean_action(file) is not None
+
+
+def shipped() -> str:
+    """Return the policies of the package, and the campaign's trainings of which it has none."""
+    rows, known = [], set()
+    for path in sorted(loading.SHIPPED.glob("*/*.npz")):
+        about = policy_files.read_npz(path)
+        known.add((path.parent.name, path.stem))
+        origin = about.origin
+        judged, run = origin["evaluation"], origin["config"]["run"]
+        outcome = [f"{judged[f'episode_{what}_mean']:.1f}" for what in ("return", "cost")]
+        rows.append(
+            [
+                f"`{path.parent.name}/{path.stem}`",
+                f"{run['seed']} of {origin['num_seeds']}",
+                f"{origin['env_steps']:,}",
+                *outcome,
+                f"{100 * judged['over_limit_share']:.0f} %",
+            ]
+        )
+    trained = sorted({(file["run"]["env"], file["run"]["algo"]) for file in results().values() if is_campaign(file)})
+    missing = ", ".join(f"`{env}/{algo}`" for env, algo in trained if (env, algo) not in known)
+    head = ["Name", "Seed", "Training steps", "Return", "Cost", "Episodes over the limit"]
+    return table(head, rows) + (
+        f"\n\nThese trainings of the campaign have no shipped policy: {missing}." if missing else ""
+    )
+
+
+def is_campaign(file: dict[str, Any]) -> bool:
+    """Whether a result is of benchmarks/campaign.py."""
+    return file["folder"] == CAMPAIGN.name

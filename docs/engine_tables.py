@@ -79,6 +79,20 @@ def worst() -> str:
     return table(head, body)
 
 
+def sample() -> str:
+    """Return the size of the recordings."""
+    every = [row for of_engine in rows().values() for row in of_engine.values()]
+    posed, steps = ({row[part][name] for row in every} for part, name in (("posed", "worlds"), ("steps", "steps")))
+    if len(posed) != 1 or len(steps) != 1:
+        raise SystemExit("docs/generate.py: the recordings differ in size; engine_tables.sample has no words for that")
+    num, most = posed.pop(), max(map(len, rows().values()))
+    count = steps.pop()
+    return (
+        f"Each recording holds {num} posed worlds and {count} steps. The {most} recordings hold {most * num:,} posed"
+        f" worlds and {most * count:,} steps."
+    )
+
+
 def deviations() -> str:
     """Return a line per recording: positions and cost signs after a step, by engine."""
     engines, body = list(rows()), []
@@ -107,14 +121,16 @@ def agreement() -> str:
     path = RESULTS / "agreement.json"
     if not path.is_file():
         return "Not measured yet: `python benchmarks/agreement.py` does it."
-    body = []
+    body, agree = [], []
     for env, result in json.loads(path.read_text())["envs"].items():
         where = f"{env}, {result['num_episodes']} episodes of {result['num_steps']} steps"
         for name, row in result["rows"].items():
             cells = [f"{m:.2f} ± {h:.2f}" for m, h in zip(row["means"], row["half_widths"], strict=True)]
             body.append([where, name.replace("_", " "), *cells, "yes" if row["agree"] else "no"])
             where = ""
-    return table(["Environment", "Per episode", "`mujoco`", "`mjx`", "agree"], body)
+            agree.append(row["agree"])
+    said = f"{sum(agree)} of {len(agree)} comparisons agree."
+    return f"{table(['Environment', 'Per episode', '`mujoco`', '`mjx`', 'agree'], body)}\n\n{said}"
 
 
 def start() -> str:

@@ -190,6 +190,35 @@ def action_table(env: Env) -> str:
     return table(["Index", "Actuator", "Range", "Saturates at", "Maximum", "Meaning"], rows)
 
 
+def saturation_text(env: Env) -> str:
+    """Say from which action on the force no longer changes; nothing where all actions count."""
+    model = env.mj_model
+    limits = [
+        (float(actuator_limits(model, i)[1]), model.actuator(i).name, is_servo(model, i)) for i in range(model.nu)
+    ]
+    low = {name: full for full, name, servo in limits if not servo and full < 1.0}
+    servos = {name: full for full, name, servo in limits if servo and full < 1.0}
+    if not low and not servos:
+        return ""
+    if len({*low.values(), *servos.values()}) > 1 or not low:
+        raise SystemExit("docs/generate.py: saturation_text has no words for actuators that saturate like this")
+    full = number(next(iter({**servos, **low}.values())))
+    names = " and ".join(f"`{name}`" for name in low)
+    text = (
+        f"Actions of {names} beyond ±{full} have the same effect as ±{full}, because the actuator's force range is"
+        " limited, as in Safety Gym."
+    )
+    if not servos:
+        return text
+    turning = " and ".join(f"`{name}`" for name in servos)
+    return f"{text} For {turning} this holds at rest: the servo's force also depends on the turning rate."
+
+
+def is_servo(model: mujoco.MjModel, i: int) -> bool:
+    """Whether the force of an actuator also depends on a position or a rate."""
+    return bool(model.actuator_biastype[i] != mujoco.mjtBias.mjBIAS_NONE)
+
+
 def actuator_limits(model: mujoco.MjModel, i: int) -> tuple[str, str, str]:
     """Return the range of an action, where it saturates, and the largest force or torque."""
     low, high = model.actuator_ctrlrange[i]
@@ -360,7 +389,7 @@ def section(title: str, levels: Levels) -> str:
         "": [look_up(words.TASKS, env.config.task.name, "task").aim, facts(levels)],
         "Objects": [object_table(levels)],
         "Observation": [observation_table(levels), lidar_text(levels)],
-        "Action": [action_table(env), forward_text(env)],
+        "Action": [action_table(env), saturation_text(env), forward_text(env)],
         "Reward": [reward_text(levels)],
         "Cost": [cost_text(levels)],
         "End of an episode": [end_text(levels)],

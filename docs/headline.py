@@ -10,6 +10,8 @@ from tabular import share, table
 from mjx_safety.runs import scores
 
 MAIN_TASK, MAIN_ALGO = "PointGoal1", "ppo-lag"
+PUBLISHED_SEEDS = 5  # of OmniSafe's tables
+SOLVER_CHANGED = "2026-11-30"  # rounding ends a solve from the ninth step on, not from the first; changes GPU speeds
 
 
 def headline() -> str:
@@ -34,9 +36,16 @@ def learned() -> list[str]:
     paths = sorted(leaderboard.CAMPAIGN.glob(f"{MAIN_TASK}-{MAIN_ALGO}-seed*.json"))
     row = leaderboard.Row(f"Safety{MAIN_TASK}-v0", MAIN_ALGO, paths)
     there = scores.published(row.algo, row.env)
-    ours = f"{row.mean('episode_return_mean'):.1f} / {row.mean('episode_cost_mean'):.1f} over {len(paths)} seeds"
-    published = "" if there is None else f"; OmniSafe {there.episode_return:.1f} / {there.episode_cost:.1f}"
-    return [f"Return / cost, PPO-Lagrangian, limit {row.limit:.0f}", f"{MAIN_TASK}: {ours}{published}"]
+    pair = " / ".join(row.spread(f"episode_{what}_mean") for what in ("return", "cost"))
+    ours = f"{pair} ({len(paths)} seeds)"
+    published = ""
+    if there is not None:
+        pairs = ((there.episode_return, there.episode_return_std), (there.episode_cost, there.episode_cost_std))
+        published = (
+            f"; OmniSafe {' / '.join(f'{value:.1f} ± {std:.1f}' for value, std in pairs)} ({PUBLISHED_SEEDS} seeds)"
+        )
+    what = f"Return / cost, mean ± standard deviation, PPO-Lagrangian, limit {row.limit:.0f}"
+    return [what, f"{MAIN_TASK}: {ours}{published}"]
 
 
 def cpu() -> list[str]:
@@ -65,4 +74,6 @@ def gpu() -> list[str]:
     best = max(rows, key=lambda row: row["env_steps_per_second"])
     speed = float(f"{best['env_steps_per_second']:.3g}")
     where = f"{speed_tables.short(best['env'])}, {best['num_envs']} worlds, `{best['engine']}`"
-    return [f"Speed on one {result['device']['kind']}", f"{speed:,.0f} env steps/s: {where}"]
+    date = result["started"].partition("T")[0]
+    caveat = f", measured on {date}, before a change of the solver" if date < SOLVER_CHANGED else ""
+    return [f"Speed on one {result['device']['kind']}", f"{speed:,.0f} env steps/s: {where}{caveat}"]

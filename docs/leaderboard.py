@@ -63,7 +63,7 @@ class Row:
         return statistics.mean(policy[name] for policy in self.judged)
 
     def keeps_limit(self) -> bool:
-        """Whether the 95 % interval of the cost reaches down to the limit."""
+        """Whether the lower end of the 95 % interval of the mean cost is at most the limit."""
         return scores.keeps_limit(self.judged, self.limit)
 
     def rank(self) -> tuple[bool, float]:
@@ -84,8 +84,8 @@ class Row:
         return [
             f"[`{self.algo}`](algorithms/{ALGORITHMS[self.algo].page}.md){notes}",
             ", ".join(seeds),
-            self._spread("episode_return_mean"),
-            self._spread("episode_cost_mean"),
+            self.spread("episode_return_mean"),
+            self.spread("episode_cost_mean"),
             f"{self.mean('episode_cost_cvar90'):.0f}",
             f"{100 * self.mean('over_limit_share'):.0f} %",
             self._normalised("return_ratio"),
@@ -93,7 +93,8 @@ class Row:
             "-" if there is None else f"{there.episode_return:.1f} / {there.episode_cost:.1f}",
         ]
 
-    def _spread(self, name: str) -> str:
+    def spread(self, name: str) -> str:
+        """Return the mean over seeds, and their standard deviation if there are several."""
         values = [policy[name] for policy in self.judged]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.1f}{spread}"
