@@ -14,7 +14,7 @@ from flax import struct
 from mjx_safety.agents import distributions, optimize
 from mjx_safety.agents.actor import make_actor
 from mjx_safety.agents.constraint_settings import ProjectedAscentSettings
-from mjx_safety.agents.constraints import PIDGains, lagrangian, penalise
+from mjx_safety.agents.constraints import PIDGains, penalise, unconstrained
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Learner, Objective, OffPolicyConfig, Step, off_policy
 from mjx_safety.agents.q_critics import (
@@ -87,11 +87,12 @@ class SACOptState:
 def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
     """Maximise (min Q - temperature * log_prob - sum_k multiplier_k * mean Q_Ck) / (1 + sum_k multiplier_k).
 
-    Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is a price in reward per cost. It does not
-    compare with on-policy multipliers, which weigh cost against standardised reward advantages.
+    Without a constraint this is plain SAC. Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is a
+    price in reward per cost. It does not compare with on-policy multipliers, which weigh cost against standardised
+    reward advantages.
     """
     learner = Learner(partial(_init, config), _act, partial(_update, config), _actor, _report)
-    return off_policy(config, constraint or lagrangian(), learner)
+    return off_policy(config, constraint or unconstrained(), learner)
 
 
 def distribution(policy: Net, obs: jax.Array) -> Gaussian:

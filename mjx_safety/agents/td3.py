@@ -1,4 +1,4 @@
-"""TD3 (arXiv 1802.09477) under a constraint: `td3(TD3Config(), lagrangian(cost_limit=25.0))`."""
+"""TD3 (arXiv 1802.09477), and under a constraint TD3-Lagrangian: `td3(TD3Config(), lagrangian(cost_limit=25.0))`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flax import struct
 
 from mjx_safety.agents import optimize
 from mjx_safety.agents.actor import make_actor
-from mjx_safety.agents.constraints import lagrangian, penalise
+from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Learner, Objective, OffPolicyConfig, Step, off_policy
 from mjx_safety.agents.q_critics import (
@@ -60,10 +60,11 @@ class TD3OptState:
 def td3(config: TD3Config, constraint: Constraint | None = None) -> Algorithm:
     """Maximise (Q - sum_k multiplier_k * Q_Ck) / (1 + sum_k multiplier_k) by a deterministic policy with added noise.
 
-    Q is the smaller of two critics, Q_C the mean of two, and multipliers are prices in reward per cost, as in `sac`.
+    Without a constraint this is plain TD3. Q is the smaller of two critics, Q_C the mean of two, and multipliers are
+    prices in reward per cost, as in `sac`.
     """
     learner = Learner(partial(_init, config), partial(_act, config), partial(_update, config), partial(_actor, config))
-    return off_policy(config, constraint or lagrangian(), learner)
+    return off_policy(config, constraint or unconstrained(), learner)
 
 
 def _init(config: TD3Config, sizes: Sizes, num_costs: int, key: jax.Array) -> tuple[TD3Params, TD3OptState]:

@@ -15,6 +15,7 @@ from mjx_safety.agents.constraints import lagrangian, projected_ascent, unconstr
 from mjx_safety.agents.evaluate import evaluate
 from mjx_safety.agents.off_policy import Objective, Step, count_updates
 from mjx_safety.agents.sac import SACConfig, distribution, make_targets, sac, squash
+from mjx_safety.agents.td3 import TD3Config, td3
 from mjx_safety.agents.train import init, iterate, make_chunk
 from mjx_safety.agents.types import Gaussian, OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
@@ -59,6 +60,15 @@ def assert_same(a, b):
         for tree in (a, b)
     ]
     jax.tree.map(assert_array_equal, *plain)
+
+
+@pytest.mark.parametrize("make", [lambda: sac(SMALL), lambda: td3(TD3Config())], ids=["sac", "td3"])
+def test_without_a_constraint_no_cost_counts(make):
+    """As in `ppo()` and `trpo()`, whatever an episode costs."""
+    constraint = make().constraint
+    weights = constraint.weights(constraint.update(constraint.init(), jnp.array([1e6])))
+    assert constraint.limits.tolist() == [np.inf]
+    assert (weights.multipliers.tolist(), weights.margins.tolist()) == ([0.0], [0.0])
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 7])
@@ -149,7 +159,7 @@ def test_targets_go_on_after_the_time_limit_but_not_after_the_end(key):
 def test_q_sees_through_the_time_limit():
     """Constant reward 1 and discount 0.9: Q is 10, although episodes last 5 steps (4.1 without what follows)."""
     venv = vectorize(probe_envs.ConstantReward(episode_length=5), 64, stagger=True)
-    algorithm = sac(SMALL.replace(init_temperature=1e-6, temperature_learning_rate=0.0))
+    algorithm = sac(SMALL.replace(init_temperature=1e-6, temperature_learning_rate=0.0), lagrangian())
     _, metrics = run(venv, algorithm, 150)
     assert_allclose(metrics["temperature"], 1e-6, rtol=1e-5)
     assert_allclose(metrics["q_mean"][-20:], 10.0, rtol=0.03)
@@ -270,7 +280,7 @@ def test_the_work_per_step_is_the_same_for_any_number_of_worlds(num_envs, unroll
 def test_what_the_replay_keeps_belongs_together():
     """The reward is the first observation, the cost the second one's sign; the actions are still uniform."""
     venv = vectorize(probe_envs.Random(), 40, stagger=True)
-    state, _ = run(venv, sac(SMALL.replace(random_steps=1e6)), 20)
+    state, _ = run(venv, sac(SMALL.replace(random_steps=1e6), lagrangian()), 20)
     steps = jax.tree.map(lambda leaf: np.asarray(leaf[:3200]).reshape(80, 40, *leaf.shape[1:]), state.replay.steps)
     assert_array_equal(steps.reward, steps.obs[..., 0])
     assert_array_equal(steps.costs[..., 0], steps.obs[..., 1] > 0.0)
@@ -286,7 +296,7 @@ def test_what_the_replay_keeps_belongs_together():
 @pytest.mark.slow
 def test_no_gradient_step_copies_the_replay():
     venv = vectorize(probe_envs.Random(), 8)
-    algorithm = sac(SMALL.replace(replay_capacity=1_000_000))
+    algorithm = sac(SMALL.replace(replay_capacity=1_000_000), lagrangian())
     shapes = jax.eval_shape(partial(init, venv, algorithm), jax.random.key(0))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.replay))
     compiled = make_chunk(partial(iterate, venv, algorithm, CONFIG)).lower(shapes, jnp.int32(1)).compile()

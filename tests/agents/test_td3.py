@@ -62,7 +62,7 @@ def test_targets_are_at_the_slow_policys_action_with_clipped_noise(key):
 
 def test_the_policy_takes_every_second_step(key):
     """256 steps a rollout bring 16 updates of the critics; the first one after the random steps counts too."""
-    algorithm = td3(SMALL.replace(policy_delay=1000))
+    algorithm = td3(SMALL.replace(policy_delay=1000), lagrangian())
     params = algorithm.init(probe_envs.ProbeEnv(), key).params
     state, metrics = run(vectorize(probe_envs.Target(), 64), algorithm, 8)
     assert metrics["num_updates"].tolist() == [0.0, 0.0, 0.0, 16.0, 16.0, 16.0, 16.0, 16.0]
@@ -80,7 +80,7 @@ def run_start(algorithm):
 def test_learns_to_act_on_the_observation(key):
     state, _ = run(vectorize(probe_envs.Target(), 64, stagger=True), td3(SMALL, unconstrained()), 200)
     test = vectorize(probe_envs.Target(), 64)
-    episodes = evaluate(test, td3(SMALL), state.params, state.normaliser, key, sampled=False)
+    episodes = evaluate(test, td3(SMALL, unconstrained()), state.params, state.normaliser, key, sampled=False)
     assert episodes.episode_return.mean() > 19.8  # of 20; a uniform policy gets about 11
 
 
