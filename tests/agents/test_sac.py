@@ -33,7 +33,7 @@ SMALL = SACConfig(
     learning_rate=3e-3,
     critic_learning_rate=3e-3,
     temperature_learning_rate=3e-3,
-    polyak=0.02,
+    tau=0.02,
     random_steps=1000.0,
 )
 CONFIG = OffPolicyTrainConfig(unroll_length=4, discount=0.9, cost_discount=0.9, cost_smoothing=0.9)
@@ -143,16 +143,16 @@ def test_targets_go_on_after_the_time_limit_but_not_after_the_end(key):
     (target, cost_targets), entropy = make_targets(objective, params, batch, key)
     action, log_prob = squash(distribution(params.policy, batch.next_obs), jax.random.normal(key, (2, 1)))
     assert_allclose(entropy, -np.mean(log_prob), rtol=1e-5)
-    q = params.slow_critics.rewards(batch.next_obs, action)
+    q = params.target_critics.rewards(batch.next_obs, action)
     assert q.shape == (2, 2) and q[0, 0] != q[1, 0]
     assert_allclose(target, [2.0 + 0.7 * (min(q[0, 0], q[1, 0]) - 0.5 * log_prob[0]), 2.0], rtol=1e-5)
-    cost_q = params.slow_critics.costs(batch.next_obs, action)
+    cost_q = params.target_critics.costs(batch.next_obs, action)
     assert cost_q.shape == (2, 2, 2) and np.all(cost_q[0] != cost_q[1])
     next_cost = np.maximum(np.mean(cost_q, axis=0)[0], 0.0)
     assert_allclose(cost_targets, [[3.0 + 0.6 * next_cost[0], 4.0 + 0.6 * next_cost[1]], [3.0, 4.0]], rtol=1e-5)
-    cheap = jax.tree.map(lambda leaf: leaf - 10.0, params.slow_critics)  # nothing that follows can cost less than 0
+    cheap = jax.tree.map(lambda leaf: leaf - 10.0, params.target_critics)  # nothing that follows can cost less than 0
     assert np.all(cheap.costs(batch.next_obs, action) < 0.0)
-    (_, at_least), _ = make_targets(objective, params.replace(slow_critics=cheap), batch, key)
+    (_, at_least), _ = make_targets(objective, params.replace(target_critics=cheap), batch, key)
     assert_allclose(at_least, [[3.0, 4.0]] * 2)
 
 
