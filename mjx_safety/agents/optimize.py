@@ -95,7 +95,7 @@ def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
 
 
 def start(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """Return the optimiser's first state for a pytree of parameters."""
+    """Return the optimiser's first state for any pytree of parameters; optax's own types admit no struct like `Net`."""
     return optimizer.init(params)
 
 

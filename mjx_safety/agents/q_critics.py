@@ -12,7 +12,7 @@ from flax import struct
 from mjx_safety.agents import optimize
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Objective, OffPolicyConfig, Step
-from mjx_safety.agents.types import Metrics
+from mjx_safety.agents.types import Metrics, squared_error
 from mjx_safety.types import Sizes
 
 
@@ -77,8 +77,8 @@ def fit_critics(
 
     def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
         q, cost_q = critics.rewards(batch.obs, batch.action), critics.costs(batch.obs, batch.action)
-        q_loss = jnp.mean(jnp.square(q - targets[0][None]))
-        cost_q_loss = jnp.mean(jnp.square(cost_q - targets[1][None]))
+        q_loss = squared_error(q, targets[0][None])
+        cost_q_loss = squared_error(cost_q, targets[1][None])
         means = {"q_mean": jnp.mean(q), "cost_q_mean": jnp.mean(cost_q)}
         return q_loss + cost_q_loss, {"q_loss": q_loss, "cost_q_loss": cost_q_loss} | means
 
