@@ -242,7 +242,7 @@ class Constraint(NamedTuple):
 
     @property
     def num_costs(self) -> int:
-        """K."""
+        """Number of limited costs K."""
         return max(1, len(self.sources))
 
 
