@@ -110,7 +110,8 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     physics: "mjx" (JAX, any accelerator), "warp" (MJX-Warp, NVIDIA GPUs), "mujoco" (the C engine on all CPU cores), or
       "auto": mjx on an accelerator, mujoco on a CPU.
     accuracy: "fast" solves only for what can touch something. "reference" solves for every object, pair and contact,
-      to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything.
+      to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything. A robot without
+      objects, of a `LocomotionConfig`, is the same in both.
     overrides: fields of the settings to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
       for `task` has fields of the environment's task, all fields of another one, or its name: `{"class": "Run"}`.
 
@@ -210,8 +211,8 @@ def _build_arena(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Env:
     return build_env(config, _put_on(engine, Scenes(scene, near if has_slots else None, build({}), share)))
 
 
-def _build_lone_robot(config: LocomotionConfig, engine: Engine, accuracy: Accuracy) -> LocomotionEnv:
-    scene = build_lone_robot(config, engine=engine, accuracy=accuracy)
+def _build_lone_robot(config: LocomotionConfig, engine: Engine, _: Accuracy) -> LocomotionEnv:
+    scene = build_lone_robot(config, engine=engine)
     return LocomotionEnv(config=config, physics=_put_on(engine, Scenes(scene)))
 
 

@@ -43,11 +43,11 @@ class State:
     cost: jax.Array  # [] float32, cost of that step as in the reference: 0 or 1 with the indicator on
     costs: jax.Array  # [C] float32 >= 0, raw value of each source, order `Env.cost_names`
     goal_met: jax.Array  # [] bool, this step met the goal
-    terminated: jax.Array  # [] bool, a true end: no future reward or cost
+    terminated: jax.Array  # [] bool, terminal state; values do not bootstrap
     truncated: jax.Array  # [] bool, the time limit
     step_count: jax.Array  # [] int32, steps since reset
     placement_failed: jax.Array  # [] bool, the search for a layout or a goal ran out of tries
-    data: Any  # the engine's part, opaque above `sim/`
+    data: Any  # physics state; fields in `sim.state.PhysicsState`
     places: Places  # positions that stay for the episode, outside the physics
     memory: Any  # the task's memory
     key: jax.Array  # [] typed PRNG key for the rest of the episode
@@ -62,7 +62,9 @@ class State:
 
 @struct.dataclass
 class Snapshot:
-    """A world as plain arrays: world frame, SI units, quaternions (w, x, y, z). None: absent, or not given.
+    """A world as plain arrays: world frame unless said otherwise, SI units, quaternions (w, x, y, z).
+
+    None: absent, or not given.
 
     `root_linvel` and `root_angvel` are both in the world frame, at the origin of the robot's root body.
     """
@@ -101,7 +103,8 @@ class Snapshot:
     gremlins_angvel: Any = None  # [N, 3] rad/s
     gremlins_start_pos: Any = None  # [N, 3] m, at reset: the centre of their circle; None: computed from the time
     gremlins_start_quat: Any = None  # [N, 4] at reset
-    gremlin_mocaps_pos: Any = None  # [N, 3] m, their moving targets; follow from the time, `restore` ignores them
+    # [N, 3] m, their moving targets relative to `gremlins_start_pos`; follow from the time, `restore` ignores them
+    gremlin_mocaps_pos: Any = None
     gremlin_mocaps_quat: Any = None  # [N, 4]
     goal_button: Any = None  # [] int32, index of the button to press
     buttons_timer: Any = None  # [] int32, steps until wrong buttons cost again
@@ -135,12 +138,12 @@ class Sizes(Protocol):
 
     @property
     def obs_size(self) -> int:
-        """O."""
+        """Observation size O, the number of entries."""
         ...
 
     @property
     def action_size(self) -> int:
-        """A."""
+        """Action size A, the number of entries."""
         ...
 
     @property
@@ -170,10 +173,11 @@ class Environment(Sizes, Protocol[S]):
 
 
 class VectorState(Protocol):
-    """A batch of B worlds after one step of `vectorize`. Ended episodes are already replaced.
+    """A batch of B worlds after one step of `vectorize`.
 
-    Act on `obs`. Bootstrap values from `final_obs`, the observation before any replacement. The `episode_*` fields
-    belong to the episode of the step. Where `done`, they are its totals.
+    With `autoreset="same_step"`, the default, ended episodes are already replaced. Act on `obs`. Bootstrap values from
+    `final_obs`, the observation before any replacement. The `episode_*` fields belong to the episode of the step. Where
+    `done`, they are its totals.
     """
 
     @property
@@ -220,7 +224,7 @@ class VectorEnvironment(Sizes, Protocol[VS]):
 
     @property
     def num_envs(self) -> int:
-        """B."""
+        """Number of worlds B."""
         ...
 
     def reset(self, key: jax.Array) -> VS:

@@ -28,7 +28,7 @@ from mjx_safety.agents.pcpo import PCPOConfig, pcpo
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.rcpo import RCPOConfig, rcpo
 from mjx_safety.agents.risk import limit_cvar
-from mjx_safety.agents.sac import PricePIDGains, PriceSettings, SACConfig, sac
+from mjx_safety.agents.sac import OffPolicyMultiplierSettings, OffPolicyPIDGains, SACConfig, sac
 from mjx_safety.agents.saute import SauteSettings
 from mjx_safety.agents.simmer import SimmerSettings
 from mjx_safety.agents.td3 import TD3Config, td3
@@ -120,8 +120,10 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "sac": AlgorithmChoice(
         "SAC, without a limit", "sac", sac, SACConfig, train_config=OffPolicyTrainConfig, has_limit=False
     ),
-    "sac-lag": _off_policy("SAC-Lagrangian, multiplier by projected ascent", "sac", sac, SACConfig, PriceSettings),
-    "sac-pid": _off_policy("SAC, multiplier by a PID controller", "sac", sac, SACConfig, PricePIDGains),
-    "td3-lag": _off_policy("TD3, multiplier by projected ascent", "td3", td3, TD3Config, PriceSettings),
-    "td3-pid": _off_policy("TD3, multiplier by a PID controller", "td3", td3, TD3Config, PricePIDGains),
+    "sac-lag": _off_policy(
+        "SAC-Lagrangian, multiplier by projected ascent", "sac", sac, SACConfig, OffPolicyMultiplierSettings
+    ),
+    "sac-pid": _off_policy("SAC, multiplier by a PID controller", "sac", sac, SACConfig, OffPolicyPIDGains),
+    "td3-lag": _off_policy("TD3, multiplier by projected ascent", "td3", td3, TD3Config, OffPolicyMultiplierSettings),
+    "td3-pid": _off_policy("TD3, multiplier by a PID controller", "td3", td3, TD3Config, OffPolicyPIDGains),
 }

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from mjx_safety.agents import trust_region
 from mjx_safety.agents.constraints import hard_limit
@@ -22,7 +23,9 @@ from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 NUM_CASES = 5  # number of cases of `trust_region.solve_cpo_dual`
 
 
-CPOConfig = LineSearchConfig  # it needs no more settings
+@struct.dataclass
+class CPOConfig(LineSearchConfig):
+    """Settings of CPO: those of a step with a line search."""
 
 
 def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import struct
 
 from mjx_safety.agents import optimize
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.quantile_critic import make_quantile_networks
-from mjx_safety.agents.types import Batch, Constraint, Metrics, Networks, Params, TrainState
+from mjx_safety.agents.types import Batch, Constraint, Metrics, Networks, Params, TrainState, squared_error
 
 
 @struct.dataclass
@@ -59,7 +58,7 @@ def fit_critics(
 
     def loss_fn(params: Any, data: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, Metrics]:
         obs, target, cost_targets = data
-        value_loss = jnp.mean(jnp.square(networks.value(params["value"], obs) - target))
+        value_loss = squared_error(networks.value(params["value"], obs), target)
         cost_value_loss = networks.cost_loss(networks.cost_values(params["cost_values"], obs), cost_targets)
         return value_loss + cost_value_loss, {"value_loss": value_loss, "cost_value_loss": cost_value_loss}
 

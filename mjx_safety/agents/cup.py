@@ -10,7 +10,7 @@ from flax import struct
 
 from mjx_safety.agents import distributions, surrogates
 from mjx_safety.agents.constraints import lagrangian
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
@@ -34,12 +34,12 @@ def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
     return first_order(config, constraint or lagrangian(), [partial(_improve, config), _project])
 
 
-def _improve(config: CUPConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-    return -gain, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
+def _improve(config: CUPConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(policy.ratio, batch.advantage, config.clip_eps) + policy.entropy_bonus
+    return -gain, {"clipped_share": surrogates.clipped_share(policy.ratio, config.clip_eps)}
 
 
-def _project(status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-    distance = jnp.mean(distributions.kl(moved.dist, moved.start))
-    cost = status.multipliers @ surrogates.cost_surrogates(moved.ratio, batch.cost_advantages)
+def _project(status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    distance = jnp.mean(distributions.kl(policy.dist, policy.start))
+    cost = status.multipliers @ surrogates.cost_surrogates(policy.ratio, batch.cost_advantages)
     return distance + status.cost_horizon * cost, {}

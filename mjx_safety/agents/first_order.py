@@ -13,7 +13,7 @@ from flax import struct
 from mjx_safety.agents import distributions, optimize, surrogates
 from mjx_safety.agents.critics import ActorCriticConfig, fit_critics, init_critic_optimizer, make_actor_critic
 from mjx_safety.agents.on_policy import CostStatus, on_policy
-from mjx_safety.agents.optimize import Ball, Descent, Passes, Seen
+from mjx_safety.agents.optimize import Descent, LossOutput, Passes, TrustRegion
 from mjx_safety.agents.types import (
     Algorithm,
     Batch,
@@ -44,7 +44,7 @@ class FirstOrderConfig(ActorCriticConfig):
 
 
 @struct.dataclass
-class Moved:
+class UpdatedPolicy:
     """The new policy on the M samples of a minibatch."""
 
     dist: Gaussian  # [M, A]
@@ -55,17 +55,17 @@ class Moved:
 
 
 # -> loss to minimise [], scalars to report
-PolicyLoss = Callable[[CostStatus, Moved, Batch], tuple[jax.Array, Metrics]]
+PolicyLoss = Callable[[CostStatus, UpdatedPolicy, Batch], tuple[jax.Array, Metrics]]
 
-MEMORY = 0.75  # weight of the past in `Moved.cost_changes`, because single minibatches are noisy
+MEMORY = 0.75  # weight of the past in `UpdatedPolicy.cost_changes`, because single minibatches are noisy
 
 
 def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[PolicyLoss]) -> Algorithm:
     """Minimise each stage's loss in turn, then fit the critics.
 
-    Ratios and KL refer to the policy that acted. The stages share the KL ball around it: of two stages, the first may
-    go half as far, so that the second can take it back. A stage begins on the way that the previous one went, after a
-    share of 1 / (1 + sum of multipliers). The length of Adam's steps does not follow the weight of a loss, so the
+    Ratios and KL refer to the policy that acted. The stages share the trust region around it: of two stages, the first
+    may go half as far, so that the second can take it back. A stage begins on the way that the previous one went, after
+    a share of 1 / (1 + sum of multipliers). The length of Adam's steps does not follow the weight of a loss, so the
     multipliers act on the length of the way instead.
     """
     networks, critic_optimizer = make_actor_critic(config, constraint)
@@ -85,7 +85,7 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
             begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
                 Descent(_make_loss(config, networks, partial(stage, status)), policy_optimizer),
-                Ball(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
+                TrustRegion(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
                 cost_changes,
@@ -113,7 +113,7 @@ def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
 def _make_loss(
     config: FirstOrderConfig,
     networks: Networks,
-    policy_loss: Callable[[Moved, Batch], tuple[jax.Array, Metrics]],
+    policy_loss: Callable[[UpdatedPolicy, Batch], tuple[jax.Array, Metrics]],
 ) -> optimize.PolicyLoss:
     """Turn the loss of a policy into a loss of its parameters. Its memory is the cost changes [K]."""
 
@@ -124,8 +124,8 @@ def _make_loss(
         entropy = jnp.mean(distributions.entropy(dist))
         here = jax.lax.stop_gradient(surrogates.cost_surrogates(ratio, batch.cost_advantages))
         cost_changes = MEMORY * cost_changes + (1.0 - MEMORY) * here
-        moved = Moved(dist, ratio, begins_at or acted, config.entropy_coef * entropy, cost_changes)
-        loss, metrics = policy_loss(moved, batch)
-        return loss, Seen(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
+        updated = UpdatedPolicy(dist, ratio, begins_at or acted, config.entropy_coef * entropy, cost_changes)
+        loss, metrics = policy_loss(updated, batch)
+        return loss, LossOutput(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
 
     return loss_fn

@@ -10,7 +10,7 @@ from flax import struct
 
 from mjx_safety.agents import distributions
 from mjx_safety.agents.constraints import lagrangian, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
@@ -34,10 +34,10 @@ def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algori
     return first_order(config, constraint or lagrangian(), [partial(_loss, config)])
 
 
-def _loss(config: FOCOPSConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-    kl = distributions.kl(moved.dist, moved.start)
+def _loss(config: FOCOPSConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    kl = distributions.kl(policy.dist, policy.start)
     advantage = penalise(status.multipliers, batch.advantage, batch.cost_advantages)
     counts = jax.lax.stop_gradient((kl <= config.max_state_kl).astype(kl.dtype))
-    value = jnp.mean(counts * (kl - moved.ratio * advantage / config.temperature))
-    bonus = moved.entropy_bonus / (1.0 + jnp.sum(status.multipliers))
+    value = jnp.mean(counts * (kl - policy.ratio * advantage / config.temperature))
+    bonus = policy.entropy_bonus / (1.0 + jnp.sum(status.multipliers))
     return value - bonus, {"counted_share": jnp.mean(counts)}

@@ -10,7 +10,7 @@ from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import hard_limit, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
@@ -44,10 +44,10 @@ def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
     return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
 
 
-def _loss(config: IPOConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
-    room = -status.violations - moved.cost_changes
+def _loss(config: IPOConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(policy.ratio, batch.advantage, config.clip_eps) + policy.entropy_bonus
+    costs = surrogates.clipped_cost_surrogates(policy.ratio, batch.cost_advantages, config.clip_eps)
+    room = -status.violations - policy.cost_changes
     weights = slope(room, config.sharpness, config.least_room)
     metrics = {"room": jnp.nan_to_num(jnp.min(room), posinf=0.0), "weight": jnp.max(weights)}
     return -penalise(weights, gain, costs), metrics

@@ -43,8 +43,8 @@ class OffPolicyConfig:
     """Step size of Adam, policy."""
     critic_learning_rate: float = 1e-3
     """Step size of Adam, critics of reward and cost."""
-    polyak: float = 0.01
-    """Share of the critics in the update of their slow copies, per gradient step."""
+    tau: float = 0.01
+    """Soft-update rate of the target networks, per gradient step."""
     random_steps: float = 10_000
     """First steps of all worlds together, with actions uniform in [-1, 1]."""
 

@@ -22,7 +22,7 @@ GROUPS = 16  # parts of a batch that are shuffled apart; a number of devices tha
 
 
 @struct.dataclass
-class Seen:
+class LossOutput:
     """Results of a policy's loss beside the loss itself."""
 
     kl: jax.Array  # [] nats, of the minibatch
@@ -30,7 +30,8 @@ class Seen:
     metrics: Metrics  # scalars to report
 
 
-PolicyLoss = Callable[[Any, Any, Any], tuple[jax.Array, Seen]]  # params, minibatch, memory -> loss [], `Seen`
+# params, minibatch, memory -> loss [], `LossOutput`
+PolicyLoss = Callable[[Any, Any, Any], tuple[jax.Array, LossOutput]]
 
 
 class Descent(NamedTuple):
@@ -40,8 +41,8 @@ class Descent(NamedTuple):
     optimizer: optax.GradientTransformation
 
 
-class Ball(NamedTuple):
-    """The KL ball of a policy."""
+class TrustRegion(NamedTuple):
+    """The policies whose KL divergence from the one that acted is at most `target_kl`."""
 
     kl_fn: Callable[[Any], jax.Array]  # params -> KL of the whole batch [] (nats)
     target_kl: jax.Array | float
@@ -94,13 +95,13 @@ def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
 
 
 def start(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """Return the optimiser's first state for a pytree of parameters."""
+    """Return the optimiser's first state for any pytree of parameters; optax's own types admit no struct like `Net`."""
     return optimizer.init(params)
 
 
-def move_towards(slow: Tree, fast: Tree, share: jax.Array | float) -> Tree:
-    """Move the slow copy of a pytree by a share of the way to the fast one (Polyak averaging)."""
-    return jax.tree.map(lambda old, new: old + share * (new - old), slow, fast)
+def move_towards(start: Tree, end: Tree, share: jax.Array | float) -> Tree:
+    """Move a pytree by a share of the way to another one, such as target networks to the trained ones."""
+    return jax.tree.map(lambda old, new: old + share * (new - old), start, end)
 
 
 def step(descent: Descent, params: Any, opt_state: Any, *args: Any) -> tuple[Any, Any, jax.Array, Any]:
@@ -141,14 +142,14 @@ def fit(
 
 
 @struct.dataclass
-class Way:
+class FitState:
     """State of a policy between its steps on a batch."""
 
     params: Any  # the newest
     opt_state: Any
-    inside: tuple[Any, Any]  # newest parameters and optimiser state inside the KL ball
+    inside: tuple[Any, Any]  # newest parameters and optimiser state inside the trust region
     inside_kl: jax.Array  # [] nats, measured there
-    left_ball: jax.Array  # [] bool, the newest parameters are outside
+    left_region: jax.Array  # [] bool, the newest parameters are outside
     memory: Any  # of the loss
     num_steps: jax.Array  # [] int32
     num_skipped: jax.Array  # [] int32, steps skipped for non-finite gradients
@@ -157,7 +158,7 @@ class Way:
 
 def fit_until_kl(
     descent: Descent,
-    ball: Ball,
+    region: TrustRegion,
     params: Any,
     opt_state: Any,
     memory: Any,
@@ -165,7 +166,7 @@ def fit_until_kl(
     key: jax.Array,
     passes: Passes,
 ) -> tuple[Any, Any, Any, Metrics]:
-    """As `fit`, but stop once a minibatch measures the policy outside the ball, and return to the last point inside.
+    """As `fit`, but stop once a minibatch measures the policy outside the region, and return to the last point inside.
 
     descent.loss_fn: a `PolicyLoss`; memory: for the first step. No minibatch follows the very last step, so the whole
     batch measures it. Returns params, optimiser state, memory, and {"kl", "num_passes", "skipped_share"} together with
@@ -173,58 +174,58 @@ def fit_until_kl(
     """
     end = passes.num_passes * passes.num_minibatches
 
-    def one_pass(way: Way) -> Way:
-        index = way.num_steps // passes.num_minibatches
+    def one_pass(state: FitState) -> FitState:
+        index = state.num_steps // passes.num_minibatches
         minibatches = split_minibatches(batch, jax.random.fold_in(key, index), passes.num_minibatches)
 
-        def one_step(way: Way) -> Way:
-            number = way.num_steps % passes.num_minibatches
-            return _descend(descent, ball.target_kl, way, jax.tree.map(lambda leaf: leaf[number], minibatches))
+        def one_step(state: FitState) -> FitState:
+            number = state.num_steps % passes.num_minibatches
+            return _descend(descent, region.target_kl, state, jax.tree.map(lambda leaf: leaf[number], minibatches))
 
         next_pass = (index + 1) * passes.num_minibatches
-        return jax.lax.while_loop(lambda way: ~way.left_ball & (way.num_steps < next_pass), one_step, way)
+        return jax.lax.while_loop(lambda state: ~state.left_region & (state.num_steps < next_pass), one_step, state)
 
     first = jax.tree.map(lambda leaf: leaf[: leaf.shape[0] // passes.num_minibatches], batch)
     shapes = jax.eval_shape(descent.loss_fn, params, first, memory)[1].metrics
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    start = Way(
+    start = FitState(
         params, opt_state, (params, opt_state), jnp.float32(0.0), jnp.bool_(False), memory, jnp.int32(0), jnp.int32(0),
         nothing,
     )  # fmt: skip
-    way = jax.lax.while_loop(lambda way: ~way.left_ball & (way.num_steps < end), one_pass, start)
-    params, opt_state = select(way.left_ball, way.inside, (way.params, way.opt_state))
-    kl = ball.kl_fn(params)
-    goes_back = ~way.left_ball & ~(kl <= ball.target_kl)
-    params, opt_state = select(goes_back, way.inside, (params, opt_state))
-    # left_ball: drop the step that left the ball and the one that measured it; goes_back: drop the last step
-    num_kept = way.num_steps - 2 * way.left_ball - goes_back
+    state = jax.lax.while_loop(lambda state: ~state.left_region & (state.num_steps < end), one_pass, start)
+    params, opt_state = select(state.left_region, state.inside, (state.params, state.opt_state))
+    kl = region.kl_fn(params)
+    goes_back = ~state.left_region & ~(kl <= region.target_kl)
+    params, opt_state = select(goes_back, state.inside, (params, opt_state))
+    # left_region: drop the step that left the region and the one that measured it; goes_back: drop the last step
+    num_kept = state.num_steps - 2 * state.left_region - goes_back
     return (
         params,
         opt_state,
-        way.memory,
-        way.metrics
+        state.memory,
+        state.metrics
         | {
-            "kl": jnp.where(goes_back, way.inside_kl, kl),
+            "kl": jnp.where(goes_back, state.inside_kl, kl),
             "num_passes": jnp.maximum(num_kept, 0) / passes.num_minibatches,
-            "skipped_share": way.num_skipped / jnp.maximum(way.num_steps, 1),
+            "skipped_share": state.num_skipped / jnp.maximum(state.num_steps, 1),
         },
     )
 
 
-def _descend(descent: Descent, target_kl: jax.Array | float, way: Way, minibatch: Any) -> Way:
-    """Take one more step, unless this minibatch measures the policy outside the ball."""
-    params, opt_state, taken, seen = step(descent, way.params, way.opt_state, minibatch, way.memory)
-    left_ball = seen.kl > target_kl
-    here = (way.params, way.opt_state, seen.kl)
-    inside_params, inside_opt_state, inside_kl = select(left_ball, (*way.inside, way.inside_kl), here)
-    return Way(
+def _descend(descent: Descent, target_kl: jax.Array | float, state: FitState, minibatch: Any) -> FitState:
+    """Take one more step, unless this minibatch measures the policy outside the region."""
+    params, opt_state, taken, output = step(descent, state.params, state.opt_state, minibatch, state.memory)
+    left_region = output.kl > target_kl
+    here = (state.params, state.opt_state, output.kl)
+    inside_params, inside_opt_state, inside_kl = select(left_region, (*state.inside, state.inside_kl), here)
+    return FitState(
         params=params,
         opt_state=opt_state,
         inside=(inside_params, inside_opt_state),
         inside_kl=inside_kl,
-        left_ball=left_ball,
-        memory=select(taken, seen.memory, way.memory),
-        num_steps=way.num_steps + 1,
-        num_skipped=way.num_skipped + ~taken,
-        metrics=select(taken, seen.metrics, way.metrics),
+        left_region=left_region,
+        memory=select(taken, output.memory, state.memory),
+        num_steps=state.num_steps + 1,
+        num_skipped=state.num_skipped + ~taken,
+        metrics=select(taken, output.metrics, state.metrics),
     )

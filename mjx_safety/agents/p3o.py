@@ -10,7 +10,7 @@ from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import hard_limit, penalise
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
@@ -39,9 +39,9 @@ def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
     return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
 
 
-def _loss(config: P3OConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
-    predicted = status.violations + moved.cost_changes
+def _loss(config: P3OConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(policy.ratio, batch.advantage, config.clip_eps) + policy.entropy_bonus
+    costs = surrogates.clipped_cost_surrogates(policy.ratio, batch.cost_advantages, config.clip_eps)
+    predicted = status.violations + policy.cost_changes
     weights = jnp.where(predicted > 0.0, config.penalty, 0.0)
     return -penalise(weights, gain, costs), {"predicted_violation": jnp.sum(jnp.maximum(0.0, predicted))}

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from mjx_safety.agents import trust_region
 from mjx_safety.agents.constraints import hard_limit
@@ -13,7 +14,10 @@ from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, Surrogates, search, second_order
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-PCPOConfig = LineSearchConfig  # it needs no more settings
+
+@struct.dataclass
+class PCPOConfig(LineSearchConfig):
+    """Settings of PCPO: those of a step with a line search."""
 
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:

@@ -9,7 +9,7 @@ from flax import struct
 
 from mjx_safety.agents import surrogates
 from mjx_safety.agents.constraints import penalise, unconstrained
-from mjx_safety.agents.first_order import FirstOrderConfig, Moved, first_order
+from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.types import Algorithm, Batch, Constraint, Metrics
 
@@ -30,8 +30,8 @@ def ppo(config: PPOConfig, constraint: Constraint | None = None) -> Algorithm:
     return first_order(config, constraint or unconstrained(), [partial(_loss, config)])
 
 
-def _loss(config: PPOConfig, status: CostStatus, moved: Moved, batch: Batch) -> tuple[jax.Array, Metrics]:
-    gain = surrogates.clipped_surrogate(moved.ratio, batch.advantage, config.clip_eps) + moved.entropy_bonus
-    costs = surrogates.clipped_cost_surrogates(moved.ratio, batch.cost_advantages, config.clip_eps)
+def _loss(config: PPOConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    gain = surrogates.clipped_surrogate(policy.ratio, batch.advantage, config.clip_eps) + policy.entropy_bonus
+    costs = surrogates.clipped_cost_surrogates(policy.ratio, batch.cost_advantages, config.clip_eps)
     objective = penalise(status.multipliers, gain, costs)
-    return -objective, {"clipped_share": surrogates.clipped_share(moved.ratio, config.clip_eps)}
+    return -objective, {"clipped_share": surrogates.clipped_share(policy.ratio, config.clip_eps)}

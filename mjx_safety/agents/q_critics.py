@@ -1,4 +1,4 @@
-"""Critics of actions: two of future reward and two of future costs, with slow copies, for all off-policy algorithms."""
+"""Critics of actions: two of future reward and two of future costs, with target networks, for off-policy algorithms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flax import struct
 from mjx_safety.agents import optimize
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Objective, OffPolicyConfig, Step
-from mjx_safety.agents.types import Metrics
+from mjx_safety.agents.types import Metrics, squared_error
 from mjx_safety.types import Sizes
 
 
@@ -46,17 +46,17 @@ def init_critics(config: OffPolicyConfig, sizes: Sizes, num_costs: int, key: jax
 
 
 def one_step_targets(
-    objective: Objective, slow: Critics, batch: Step, next_action: jax.Array, next_bonus: jax.Array | float
+    objective: Objective, target_critics: Critics, batch: Step, next_action: jax.Array, next_bonus: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
     """Targets of the critics for a batch [M, ...]: of reward [M] and of costs [M, K].
 
-    slow: the slow copies. next_bonus: [M] added to the value of the next action. The smaller of two reward critics and
-    the mean of two cost critics count, because the larger of two cost critics runs away upwards. No cost target is
-    below 0, because a policy finds actions that a critic wrongly rates below 0. Only a true end cuts the future off.
-    After the time limit the value of `next_obs` counts.
+    next_bonus: [M] added to the value of the next action. The smaller of two reward critics and the mean of two cost
+    critics count, because the larger of two cost critics runs away upwards. No cost target is below 0, because a policy
+    finds actions that a critic wrongly rates below 0. Only a true end cuts the future off. After the time limit the
+    value of `next_obs` counts.
     """
-    next_q = jnp.min(slow.rewards(batch.next_obs, next_action), axis=0) + next_bonus
-    next_cost_q = jnp.maximum(jnp.mean(slow.costs(batch.next_obs, next_action), axis=0), 0.0)
+    next_q = jnp.min(target_critics.rewards(batch.next_obs, next_action), axis=0) + next_bonus
+    next_cost_q = jnp.maximum(jnp.mean(target_critics.costs(batch.next_obs, next_action), axis=0), 0.0)
     goes_on = 1.0 - batch.terminated.astype(jnp.float32)
     target = batch.reward + objective.train_config.discount * goes_on * next_q
     return target, batch.costs + objective.train_config.cost_discount * goes_on[:, None] * next_cost_q
@@ -65,28 +65,28 @@ def one_step_targets(
 def fit_critics(
     config: OffPolicyConfig,
     critics: Critics,
-    slow: Critics,
+    target_critics: Critics,
     opt_state: Any,
     batch: Step,
     targets: tuple[jax.Array, jax.Array],
 ) -> tuple[Critics, Critics, Any, Metrics]:
-    """Take one least-squares step, or none if the gradient is not finite, then move the slow copies.
+    """Take one least-squares step, or none if the gradient is not finite, then move the target critics.
 
-    Returns critics, slow copies, optimiser state, and metrics.
+    Returns critics, target critics, optimiser state, and metrics.
     """
 
     def loss_fn(critics: Critics) -> tuple[jax.Array, Metrics]:
         q, cost_q = critics.rewards(batch.obs, batch.action), critics.costs(batch.obs, batch.action)
-        q_loss = jnp.mean(jnp.square(q - targets[0][None]))
-        cost_q_loss = jnp.mean(jnp.square(cost_q - targets[1][None]))
+        q_loss = squared_error(q, targets[0][None])
+        cost_q_loss = squared_error(cost_q, targets[1][None])
         means = {"q_mean": jnp.mean(q), "cost_q_mean": jnp.mean(cost_q)}
         return q_loss + cost_q_loss, {"q_loss": q_loss, "cost_q_loss": cost_q_loss} | means
 
     descent = optimize.Descent(loss_fn, critic_optimizer(config))
     critics, opt_state, taken, metrics = optimize.step(descent, critics, opt_state)
     metrics = optimize.select(taken, metrics, jax.tree.map(jnp.zeros_like, metrics))
-    slow = optimize.move_towards(slow, critics, config.polyak)
-    return critics, slow, opt_state, metrics | {"skipped_critic_share": 1.0 - taken.astype(jnp.float32)}
+    target_critics = optimize.move_towards(target_critics, critics, config.tau)
+    return critics, target_critics, opt_state, metrics | {"skipped_critic_share": 1.0 - taken.astype(jnp.float32)}
 
 
 def critic_optimizer(config: OffPolicyConfig) -> optax.GradientTransformation:

@@ -14,7 +14,7 @@ from flax import struct
 from mjx_safety.agents import distributions, optimize
 from mjx_safety.agents.actor import make_actor
 from mjx_safety.agents.constraint_settings import ProjectedAscentSettings
-from mjx_safety.agents.constraints import PIDGains, lagrangian, penalise
+from mjx_safety.agents.constraints import PIDGains, penalise, unconstrained
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Learner, Objective, OffPolicyConfig, Step, off_policy
 from mjx_safety.agents.q_critics import (
@@ -44,7 +44,7 @@ class SACConfig(OffPolicyConfig):
 
 
 @struct.dataclass
-class PriceSettings(ProjectedAscentSettings):
+class OffPolicyMultiplierSettings(ProjectedAscentSettings):
     """Settings of the multiplier for off-policy algorithms, where it is a price in raw reward per raw cost."""
 
     multiplier_learning_rate: float = 0.003
@@ -52,7 +52,7 @@ class PriceSettings(ProjectedAscentSettings):
 
 
 @struct.dataclass
-class PricePIDGains(PIDGains):
+class OffPolicyPIDGains(PIDGains):
     """A PID controller for off-policy algorithms, where the multiplier is a price in raw reward per raw cost."""
 
     proportional_gain: float = 0.03
@@ -71,7 +71,7 @@ class SACParams:
 
     policy: Net  # observation -> mean and log standard deviation before the tanh, [2 A]
     critics: Critics  # of reward and entropy, and of costs
-    slow_critics: Critics  # their slow copy
+    target_critics: Critics  # their target networks
     log_temperature: jax.Array  # []
 
 
@@ -87,11 +87,12 @@ class SACOptState:
 def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
     """Maximise (min Q - temperature * log_prob - sum_k multiplier_k * mean Q_Ck) / (1 + sum_k multiplier_k).
 
-    Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is a price in reward per cost. It does not
-    compare with on-policy multipliers, which weigh cost against standardised reward advantages.
+    Without a constraint this is plain SAC. Q and Q_C are discounted sums of raw reward and raw cost. A multiplier is a
+    price in reward per cost. It does not compare with on-policy multipliers, which weigh cost against standardised
+    reward advantages.
     """
     learner = Learner(partial(_init, config), _act, partial(_update, config), _actor, _report)
-    return off_policy(config, constraint or lagrangian(), learner)
+    return off_policy(config, constraint or unconstrained(), learner)
 
 
 def distribution(policy: Net, obs: jax.Array) -> Gaussian:
@@ -113,7 +114,7 @@ def _init(config: SACConfig, sizes: Sizes, num_costs: int, key: jax.Array) -> tu
     params = SACParams(
         policy=relu_net(policy_key, sizes.obs_size, config.hidden_sizes, 2 * sizes.action_size),
         critics=critics,
-        slow_critics=jax.tree.map(jnp.copy, critics),  # copies, so that all buffers can be donated
+        target_critics=jax.tree.map(jnp.copy, critics),  # copies, so that all buffers can be donated
         log_temperature=jnp.log(jnp.asarray(config.init_temperature, jnp.float32)),
     )
     opt_state = SACOptState(
@@ -141,10 +142,10 @@ def _update(
     """Take a gradient step of the critics, and in every `policy_delay`-th step one of policy and temperature."""
     target_key, policy_key = jax.random.split(key)
     targets, entropy = make_targets(objective, params, batch, target_key)
-    critics, slow, critics_state, metrics = fit_critics(
-        config, params.critics, params.slow_critics, opt_state.critics, batch, targets
+    critics, target_critics, critics_state, metrics = fit_critics(
+        config, params.critics, params.target_critics, opt_state.critics, batch, targets
     )
-    params = params.replace(critics=critics, slow_critics=slow)
+    params = params.replace(critics=critics, target_critics=target_critics)
     opt_state = opt_state.replace(critics=critics_state)
     improve = partial(_improve_policy, config, objective, batch.obs, policy_key)
     is_due = number % config.policy_delay == 0
@@ -162,7 +163,7 @@ def make_targets(
     dist = distribution(params.policy, batch.next_obs)
     action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
     bonus = -jnp.exp(params.log_temperature) * log_prob
-    return one_step_targets(objective, params.slow_critics, batch, action, bonus), -jnp.mean(log_prob)
+    return one_step_targets(objective, params.target_critics, batch, action, bonus), -jnp.mean(log_prob)
 
 
 def _actor(params: SACParams, normaliser: RunningStats) -> Actor:

@@ -1,4 +1,4 @@
-"""TD3 (arXiv 1802.09477) under a constraint: `td3(TD3Config(), lagrangian(cost_limit=25.0))`."""
+"""TD3 (arXiv 1802.09477), and under a constraint TD3-Lagrangian: `td3(TD3Config(), lagrangian(cost_limit=25.0))`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flax import struct
 
 from mjx_safety.agents import optimize
 from mjx_safety.agents.actor import make_actor
-from mjx_safety.agents.constraints import lagrangian, penalise
+from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Learner, Objective, OffPolicyConfig, Step, off_policy
 from mjx_safety.agents.q_critics import (
@@ -44,9 +44,9 @@ class TD3Params:
     """Parameters of TD3."""
 
     policy: Net  # observation -> action before the tanh [A]
-    slow_policy: Net  # its slow copy
+    target_policy: Net  # its target network
     critics: Critics
-    slow_critics: Critics  # their slow copy
+    target_critics: Critics  # their target networks
 
 
 @struct.dataclass
@@ -60,18 +60,19 @@ class TD3OptState:
 def td3(config: TD3Config, constraint: Constraint | None = None) -> Algorithm:
     """Maximise (Q - sum_k multiplier_k * Q_Ck) / (1 + sum_k multiplier_k) by a deterministic policy with added noise.
 
-    Q is the smaller of two critics, Q_C the mean of two, and multipliers are prices in reward per cost, as in `sac`.
+    Without a constraint this is plain TD3. Q is the smaller of two critics, Q_C the mean of two, and multipliers are
+    prices in reward per cost, as in `sac`.
     """
     learner = Learner(partial(_init, config), partial(_act, config), partial(_update, config), partial(_actor, config))
-    return off_policy(config, constraint or lagrangian(), learner)
+    return off_policy(config, constraint or unconstrained(), learner)
 
 
 def _init(config: TD3Config, sizes: Sizes, num_costs: int, key: jax.Array) -> tuple[TD3Params, TD3OptState]:
     policy_key, critic_key = jax.random.split(key)
     policy = relu_net(policy_key, sizes.obs_size, config.hidden_sizes, sizes.action_size)
     critics = init_critics(config, sizes, num_costs, critic_key)
-    slow_policy, slow_critics = jax.tree.map(jnp.copy, (policy, critics))  # copies, so that all can be donated
-    params = TD3Params(policy, slow_policy, critics, slow_critics)
+    target_policy, target_critics = jax.tree.map(jnp.copy, (policy, critics))  # copies, so that all can be donated
+    params = TD3Params(policy, target_policy, critics, target_critics)
     return params, TD3OptState(
         optimize.start(_optimizer(config), policy), optimize.start(critic_optimizer(config), critics)
     )
@@ -99,15 +100,15 @@ def _update(
     key: jax.Array,
 ) -> tuple[TD3Params, TD3OptState, Metrics]:
     """Take a gradient step of the critics, and in every `policy_delay`-th step one of the policy."""
-    critics, slow, critics_state, metrics = fit_critics(
+    critics, target_critics, critics_state, metrics = fit_critics(
         config,
         params.critics,
-        params.slow_critics,
+        params.target_critics,
         opt_state.critics,
         batch,
         make_targets(config, objective, params, batch, key),
     )
-    params = params.replace(critics=critics, slow_critics=slow)
+    params = params.replace(critics=critics, target_critics=target_critics)
     opt_state = opt_state.replace(critics=critics_state)
     improve = partial(_improve_policy, config, objective, batch.obs)
     is_due = number % config.policy_delay == 0
@@ -122,17 +123,17 @@ def _optimizer(config: TD3Config) -> optax.GradientTransformation:
 def make_targets(
     config: TD3Config, objective: Objective, params: TD3Params, batch: Step, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Targets of the critics for a batch [M, ...], at the slow policy's action with clipped noise: [M] and [M, K]."""
+    """Targets of the critics for a batch [M, ...], at the target policy's action with clipped noise: [M] and [M, K]."""
     noise = config.target_noise * jax.random.normal(key, batch.action.shape)
     noise = jnp.clip(noise, -config.target_noise_max, config.target_noise_max)
-    action = jnp.clip(jnp.tanh(params.slow_policy(batch.next_obs)) + noise, -1.0, 1.0)
-    return one_step_targets(objective, params.slow_critics, batch, action, 0.0)
+    action = jnp.clip(jnp.tanh(params.target_policy(batch.next_obs)) + noise, -1.0, 1.0)
+    return one_step_targets(objective, params.target_critics, batch, action, 0.0)
 
 
 def _improve_policy(
     config: TD3Config, objective: Objective, obs: jax.Array, params: TD3Params, opt_state: TD3OptState
 ) -> tuple[TD3Params, TD3OptState]:
-    """Take one step of the policy up the critics, and move its slow copy. obs: [M, O]."""
+    """Take one step of the policy up the critics, and move its target network. obs: [M, O]."""
 
     def loss_fn(policy: Net) -> tuple[jax.Array, None]:
         value, costs = action_value(params.critics, obs, jnp.tanh(policy(obs)))
@@ -140,5 +141,5 @@ def _improve_policy(
 
     descent = optimize.Descent(loss_fn, _optimizer(config))
     policy, policy_state, _, _ = optimize.step(descent, params.policy, opt_state.policy)
-    slow = optimize.move_towards(params.slow_policy, policy, config.polyak)
-    return params.replace(policy=policy, slow_policy=slow), opt_state.replace(policy=policy_state)
+    target_policy = optimize.move_towards(params.target_policy, policy, config.tau)
+    return params.replace(policy=policy, target_policy=target_policy), opt_state.replace(policy=policy_state)

@@ -5,6 +5,7 @@ Each algorithm has its own iteration (`Algorithm.iterate`). Everything here is s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mjx_safety.agents import sharding
-from mjx_safety.agents.types import Algorithm, Metrics, OffPolicyTrainConfig, TrainState
+from mjx_safety.agents.types import Algorithm, Metrics, OffPolicyTrainConfig, TrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
 
@@ -119,19 +120,32 @@ def train(
     """Train until `total_steps` environment steps since `init`. The host receives a Chunk after each call.
 
     total_steps is rounded down to whole iterations. chunk_seconds: target time of one compiled call (s). It changes no
-    result.
+    result. Limits that fall (`TrainConfig.limit_start`) fall over this length, unless the config names another one.
     """
-    iterations = total_steps // (config.unroll_length * venv.num_envs)
-    yield from run_chunks(make_chunk(partial(iterate, venv, algorithm, config)), state, iterations, chunk_seconds)
+    steps = config.unroll_length * venv.num_envs
+    iterations = total_steps // steps
+    chunk = make_chunk(partial(iterate, venv, algorithm, _with_length(config, iterations)))
+    yield from run_chunks(chunk, state, iterations, steps, chunk_seconds)
+
+
+def _with_length(config: OffPolicyTrainConfig, num_iterations: int) -> OffPolicyTrainConfig:
+    """Give limits that fall the length of the training, unless the config has one."""
+    if not isinstance(config, TrainConfig) or config.limit_start == 1.0 or math.isfinite(config.num_iterations):
+        return config
+    return config.replace(num_iterations=float(num_iterations))
 
 
 def run_chunks(
     chunk: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]],
     state: TrainState,
     num_iterations: int,
+    steps_per_iteration: int,
     chunk_seconds: float = 5.0,
 ) -> Iterator[Chunk]:
-    """Call the function of `make_chunk` until `num_iterations` iterations since `init` are done. See `train`."""
+    """Call the function of `make_chunk` until `num_iterations` iterations since `init` are done. See `train`.
+
+    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`.
+    """
     remaining = num_iterations - int(np.ravel(state.num_rollouts)[0])
     size, fresh = 1, True
     while remaining > 0:
@@ -141,7 +155,9 @@ def run_chunks(
         table = {name: np.asarray(column).tolist() for name, column in sharding.gather(metrics).items()}
         seconds = time.perf_counter() - start
         done = num_iterations - remaining  # counted here, because a float32 ends at 2**24 iterations
-        table["num_rollouts"] = [_like(row, done + i + 1.0) for i, row in enumerate(table["num_rollouts"][:size])]
+        counts = table["num_rollouts"][:size]
+        table["num_rollouts"] = [_like(row, done + i + 1.0) for i, row in enumerate(counts)]
+        table["env_steps"] = [_like(row, (done + i + 1) * steps_per_iteration) for i, row in enumerate(counts)]
         yield Chunk(state, [{name: column[i] for name, column in table.items()} for i in range(size)], seconds)
         remaining -= size
         # The first call mostly compiles, so it does not measure the speed. A call at most doubles, because iterations

@@ -5,13 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import jax
+from flax import struct
 
 from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, natural_gradient_step, second_order
 from mjx_safety.agents.types import Algorithm, Constraint, Metrics
 
-TRPOConfig = LineSearchConfig  # it needs no more settings
+
+@struct.dataclass
+class TRPOConfig(LineSearchConfig):
+    """Settings of TRPO: those of a step with a line search."""
 
 
 def trpo(config: TRPOConfig, constraint: Constraint | None = None) -> Algorithm:

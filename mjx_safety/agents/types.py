@@ -203,7 +203,7 @@ class TrainConfig(OffPolicyTrainConfig):
     limit_fall: float = 0.5
     """Share of the training over which this factor falls to 1."""
     num_iterations: float = float("inf")
-    """Iterations of the whole training, for schedules. inf: no schedule."""
+    """Iterations of the whole training, for schedules. inf: those of `train`; without it, no schedule."""
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
@@ -242,7 +242,7 @@ class Constraint(NamedTuple):
 
     @property
     def num_costs(self) -> int:
-        """K."""
+        """Number of limited costs K."""
         return max(1, len(self.sources))
 
 

@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from mjx_safety.agents.evaluate import spread
 from mjx_safety.cli import common
 from mjx_safety.cli.evaluate import evaluation_key
 from mjx_safety.env.vector import VecEnv, vectorize
@@ -207,12 +208,12 @@ def _speed(times: Sequence[float], num_episodes: int) -> str:
 
 
 def _report(names: Sequence[str], results: Sequence[list[tuple[float, float]]], limits: Sequence[float]) -> None:
-    """Print return and cost of each policy, and its share of episodes within the limit of its own training."""
+    """Print return and cost of each policy, mean and sample standard deviation, and its share within its own limit."""
     table, is_one = Table(title="Episodes"), len(set(limits)) == 1
     for column in ("policy", "episodes", "return", "cost", f"within {limits[0]:g}" if is_one else "within its limit"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for name, rows, limit in zip(names, map(np.array, results), limits, strict=True):
-        (gain, cost), (gain_std, cost_std) = rows.mean(axis=0), rows.std(axis=0)
+        (gain, cost), (gain_std, cost_std) = rows.mean(axis=0), map(spread, rows.T)
         within = f"{100 * (rows[:, 1] <= limit).mean():.0f} %" + ("" if is_one else f" ({limit:g})")
         table.add_row(name, str(len(rows)), f"{gain:.2f} ± {gain_std:.2f}", f"{cost:.1f} ± {cost_std:.1f}", within)
     (Console() if sys.stdout.isatty() else Console(width=140)).print(table)

@@ -85,7 +85,7 @@ def _main(argv: Sequence[str]) -> None:
         except (opengl.NoOpenGLError, film.MissingPackageError, film.EncoderError) as error:
             raise UsageError(f"{path} cannot be drawn: {error}") from error
     for world in range(recording.num_worlds):
-        gain, cost = recording.returns[-1, world], recording.costs[-1, world]
+        gain, cost = recording.cumulative_return[-1, world], recording.cumulative_cost[-1, world]
         print(f"World {world + 1}: {recording.lengths[world]} steps, return {gain:.2f}, cost {cost:g}")
     print(f"Wrote {', '.join(map(str, flags.out))}")
 

@@ -181,7 +181,8 @@ def _loop(
         except Abandoned:
             _save(plan, folders, state)
             return
-        chunks = run_chunks(compiled, state, flags.total_steps // plan.steps_per_rollout, CHUNK)
+        steps = plan.steps_per_rollout
+        chunks = run_chunks(compiled, state, flags.total_steps // steps, steps, CHUNK)
         compile_seconds = time.monotonic() - begun
         try:
             while (chunk := wait_for(partial(next, chunks, None), stop)) is not None:

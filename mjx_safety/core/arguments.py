@@ -26,13 +26,19 @@ def typed_key(caller: str, key: Any) -> jax.Array:
 
 def whole_number(caller: str, num: Any) -> int:
     """Return a number of worlds as an int. Raises ValueError unless it is a whole number of at least 1."""
-    try:
-        whole = operator.index(num)
-    except TypeError:  # also of traced numbers, which are not known
-        whole = 0
-    if isinstance(num, (bool, np.bool_)) or whole < 1:
+    whole = as_count(num)
+    if whole is None:
         raise ValueError(f"{caller} got {num!r} worlds; it takes at least 1, a whole number")
     return whole
+
+
+def as_count(num: Any) -> int | None:
+    """Return a whole number of at least 1 as an int, and None for anything else, also for a traced number."""
+    try:
+        whole = operator.index(num)
+    except TypeError:
+        return None
+    return None if isinstance(num, (bool, np.bool_)) or whole < 1 else whole
 
 
 def check_action(action: Any, shape: tuple[int, ...], taker: str) -> None:

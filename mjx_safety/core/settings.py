@@ -157,6 +157,14 @@ def is_finite_number(value: Any) -> bool:
     return abs(typing.cast(float, value)) <= sys.float_info.max  # no float holds larger integers
 
 
+def is_range(value: Any, *, infinite: bool = False) -> bool:
+    """Return whether the value is (lowest, highest), two finite numbers in this order. infinite: also infinities."""
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return False
+    known = all(is_finite_number(end) or (infinite and end in (-math.inf, math.inf)) for end in value)
+    return known and value[0] <= value[1]
+
+
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:
     """Check that the named field is an int, at least `minimum`, and fits JAX's integers."""
     value = getattr(owner, field)

@@ -109,12 +109,12 @@ class AbstractEnv(abc.ABC):
 
     @property
     def obs_size(self) -> int:
-        """O."""
+        """Observation size O, the number of entries."""
         return sum(self.entry_sizes.values())
 
     @property
     def action_size(self) -> int:
-        """A."""
+        """Action size A, the number of actuators."""
         return self.mj_model.nu
 
     @property

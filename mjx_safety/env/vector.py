@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from typing import Any, Generic, Literal, TypeVar
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from mjx_safety.core.arguments import check_action, typed_key
+from mjx_safety.core.arguments import as_count, check_action, typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import Environment
 
@@ -26,9 +25,12 @@ SMALLEST_PART = 32  # worlds; a smaller part would often run out early, and refi
 
 @struct.dataclass
 class VecState:
-    """B worlds after one step. Ended episodes are already replaced. `types.VectorState` explains the fields."""
+    """B worlds after one step. `types.VectorState` explains the fields.
 
-    env_state: Any  # [B] states; for ended episodes the fresh state, with the outcome of the last step
+    With `autoreset="same_step"`, the default, ended episodes are already replaced.
+    """
+
+    env_state: Any  # [B] states; of replaced episodes the fresh state, with the outcome of the last step
     final_obs: jax.Array  # [B, O] observation of the step itself, before any reset
     episode_return: jax.Array  # [B]
     episode_cost: jax.Array  # [B]
@@ -115,12 +117,12 @@ class VecEnv(Generic[S]):
 
     @property
     def obs_size(self) -> int:
-        """O."""
+        """Observation size O, the number of entries."""
         return self.env.obs_size
 
     @property
     def action_size(self) -> int:
-        """A."""
+        """Action size A, the number of entries."""
         return self.env.action_size
 
     @property
@@ -326,14 +328,9 @@ def vectorize(
     if isinstance(env, type) or not hasattr(env, "step"):
         given = f"the class {env.__name__}" if isinstance(env, type) else f"a {type(env).__name__}"
         raise ValueError(f"vectorize got {given}; it takes an environment, such as of mjx_safety.make")
-    try:
-        whole = operator.index(num_envs)
-    except TypeError:
-        whole = None
-    if whole is None or isinstance(num_envs, (bool, np.bool_)):
+    whole = as_count(num_envs)
+    if whole is None:
         raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1")
-    if whole < 1:
-        raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
     if autoreset not in AUTORESETS:
         raise ValueError(f"autoreset is {autoreset!r}; it must be one of {', '.join(AUTORESETS)}")
     for name, flag in {"stagger": stagger, "keep_blow_up": keep_blow_up}.items():

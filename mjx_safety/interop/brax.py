@@ -55,12 +55,12 @@ class BraxEnv(AbstractBraxEnv):
 
     @property
     def observation_size(self) -> int:
-        """O."""
+        """Observation size O, the number of entries."""
         return self.world.obs_size
 
     @property
     def action_size(self) -> int:
-        """A."""
+        """Action size A, the number of entries."""
         return self.world.action_size
 
     @property

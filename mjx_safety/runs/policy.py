@@ -23,9 +23,9 @@ class Policy:
     env_id: str
     """Environment of the training."""
     obs_size: int
-    """O."""
+    """Observation size O, the number of entries."""
     action_size: int
-    """A."""
+    """Action size A, the number of entries."""
     obs_slices: dict[str, slice]
     """Where each part stands in an observation, if the environment says so."""
     action_names: tuple[str, ...]

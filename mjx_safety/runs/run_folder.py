@@ -95,15 +95,14 @@ class RunFolder:
         plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
 
     def _complete(self, row: dict[str, float], seconds: float) -> Row:
-        """Add steps and times. Missing and non-finite values become None."""
+        """Add times. Missing and non-finite values become None."""
         known: Row = {name: value if math.isfinite(value) else None for name, value in row.items()}
         if not row["has_completed"]:
             known |= dict.fromkeys(NEEDS_EPISODES)
         if not row.get("limit_acts", 1.0):
             known |= dict.fromkeys(name for name in row if name.startswith("cost_cvar"))
         speed = self.steps_per_rollout / seconds
-        env_steps = int(row["num_rollouts"]) * self.steps_per_rollout
-        return {"env_steps": env_steps, "seconds": self._seconds, "steps_per_second": speed, **known}
+        return {"env_steps": row["env_steps"], "seconds": self._seconds, "steps_per_second": speed, **known}
 
 
 def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFolder:

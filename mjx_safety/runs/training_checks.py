@@ -26,7 +26,7 @@ _SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # ne
 _RANGES = {  # lowest and highest value of a setting, and the range in words; "above" and "below" leave out its ends
     "budget_start": (0.0, 1.0, "above 0 and at most 1"),
     "budget_smoothing": (0.0, 1.0, "above 0 and at most 1"),
-    "polyak": (0.0, 1.0, "above 0 and at most 1"),
+    "tau": (0.0, 1.0, "above 0 and at most 1"),
     "backtrack_factor": (0.0, 1.0, "above 0 and below 1"),
     "smoothing": (0.0, 1.0, "at least 0 and below 1"),
     "least_room": (0.0, math.inf, "above 0"),

@@ -1,7 +1,7 @@
 """A robot without objects, as a scene for the engines: its model, and the quantities to measure.
 
 The model is the robot's own file. `mjx` and `warp` have no PGS solver. A model with PGS (Humanoid) gets Newton's method
-there, which converges.
+there, which converges. There is nothing to leave out, so a lone robot is the same at every accuracy of `make`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import mujoco
 
-from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Accuracy, Engine, digest
+from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Engine, digest
 from mjx_safety.sim.robot_paths import outside
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.locomotion.config import LocomotionConfig
@@ -77,7 +77,7 @@ class LoneRobot:
         return data.mocap_pos
 
 
-def build_lone_robot(config: LocomotionConfig, *, engine: Engine, accuracy: Accuracy = "fast") -> LoneRobot:
+def build_lone_robot(config: LocomotionConfig, *, engine: Engine) -> LoneRobot:
     """Compile the model of an engine (see above)."""
     spec = _read(config)
     spec.option.disableflags |= FLAGS[engine]

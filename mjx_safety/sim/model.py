@@ -73,7 +73,7 @@ BARS = 12  # number of bars along the tread of a wheel's stand-in on MJX
 BAR = 0.1  # radius of a bar, in radii of the wheel
 MAX_GEOM_PAIRS = 16  # geom pairs per pair of shape types that MJX examines
 MOST_POINTS = 4  # largest number of contact points of two shapes on MJX
-SPARE_CONTACTS = 16  # contact points for MJX's solver beyond those on the floor
+SPARE_CONTACTS = 16  # contact points of a world on mjx and warp beyond those on the floor
 LS_ITERATIONS = 10  # of MJX's own line search, for robots with friction loss; MJX always runs all of them
 FLOOR, ROBOT, FREE, FIXED, DRIVEN, FLAT = (1 << bit for bit in range(6))  # collision masks of the MJX model
 OBJECTS_FLOOR = 1 << 30  # collision mask of the Warp model, a bit that no robot uses
@@ -124,9 +124,8 @@ def _add_scene(
     spec.option.disableflags |= FLAGS[engine]
     floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
     geoms = {FLOOR: [floor], ROBOT: list(spec.body("robot").find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}
-    for name, kind in objects.items():
-        for index in range(kind.num if kind.body_kind != "marker" else 0):
-            geoms[_MASK_OF[kind.body_kind]] += _add_object(spec, f"{name}{index}", kind)
+    for name, kind in _solid_bodies(objects):
+        geoms[_MASK_OF[kind.body_kind]] += _add_object(spec, name, kind)
     if com:
         subtree = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
         spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **subtree)
@@ -135,11 +134,16 @@ def _add_scene(
             _limit_contacts(spec, geoms, robot)
         _adapt_to_mjx(spec, robot, geoms, _touches(objects))
     else:
-        for name, kind in objects.items():
-            for index in range(kind.num if kind.body_kind != "marker" else 0):
-                _add_contact_sensor(spec, f"{name}{index}")
+        for name, _ in _solid_bodies(objects):
+            _add_contact_sensor(spec, name)
     if engine == "warp" and not robot.touches_floor:
         _keep_off_the_floor(geoms)
+
+
+def _solid_bodies(objects: Mapping[str, AbstractObject]) -> list[tuple[str, AbstractObject]]:
+    """Name and kind of each solid object, in the order of the model's bodies."""
+    solid = {name: kind for name, kind in objects.items() if kind.body_kind != "marker"}
+    return [(f"{name}{index}", kind) for name, kind in solid.items() for index in range(kind.num)]
 
 
 def _add_object(spec: mujoco.MjSpec, name: str, kind: AbstractObject) -> list[mujoco.MjsGeom]:

@@ -78,7 +78,7 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
     except (ValueError, mujoco.FatalError) as error:
         if str(error).startswith(where):
             raise
-        raise ValueError(f"{where} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"{where} cannot be read: {_one_line(error)}") from error
     check_model(robot, model)
     _forget_defaults(spec)
     _check_floor(robot, spec)
@@ -112,7 +112,7 @@ def fitting(robot: Robot) -> Iterator[None]:
     try:
         yield
     except (ValueError, mujoco.FatalError) as error:
-        raise ValueError(f"{describe(robot)} does not fit into the scene: {_first_line(error)}") from error
+        raise ValueError(f"{describe(robot)} does not fit into the scene: {_one_line(error)}") from error
 
 
 def describe(robot: Robot) -> str:
@@ -360,5 +360,5 @@ def _inner_hinges(model: mujoco.MjModel) -> list[int]:
     return [i for i in range(model.njnt) if model.jnt_bodyid[i] != root and model.jnt_type[i] == hinge]
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

@@ -29,21 +29,21 @@ class Recording:
 
     @property
     def num_steps(self) -> int:
-        """T."""
+        """Number of steps T."""
         return len(self.states.reward) - 1
 
     @property
     def num_worlds(self) -> int:
-        """W."""
+        """Number of worlds W."""
         return self.states.reward.shape[1]
 
     @property
-    def returns(self) -> np.ndarray:
+    def cumulative_return(self) -> np.ndarray:
         """Return so far, [T + 1, W]."""
         return np.cumsum(self.states.reward, axis=0, dtype=float)
 
     @property
-    def costs(self) -> np.ndarray:
+    def cumulative_cost(self) -> np.ndarray:
         """Cost so far, [T + 1, W]. The cost of the first state counts in no episode."""
         return np.cumsum(np.where(np.arange(self.num_steps + 1)[:, None] > 0, self.states.cost, 0.0), axis=0)
 

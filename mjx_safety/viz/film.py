@@ -55,7 +55,7 @@ class Film:
     def __init__(self, recording: Recording, look: Look):
         self.recording: Recording = recording
         self.look: Look = look
-        returns, costs = recording.returns, recording.costs
+        returns, costs = recording.cumulative_return, recording.cumulative_cost
         self._strips = [
             Strip(look.width, returns[:, w], costs[:, w], recording.cost_limit, recording.env.dt)
             for w in range(recording.num_worlds)

@@ -138,17 +138,18 @@ def _points(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
 def _draw_group(
     panel: Any, group: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str, style: str
 ) -> None:
-    """Draw mean and standard deviation, up to the length of the shortest training."""
+    """Draw mean and sample standard deviation, up to the length of the shortest training."""
     group = [points for points in group if len(points[0])]
     if not group:
         return
     start, end = max(steps[0] for steps, _ in group), min(steps[-1] for steps, _ in group)
     grid = np.linspace(start, max(start, end), GRID)
     smooth = np.array([np.interp(grid, steps, running_mean(values)) for steps, values in group])
-    mean, spread = smooth.mean(axis=0), smooth.std(axis=0)
+    mean = smooth.mean(axis=0)
     if len(group) == 1:
         panel.plot(*group[0], color=colour, alpha=0.25, linewidth=0.8)
     else:
+        spread = smooth.std(axis=0, ddof=1)
         panel.fill_between(grid, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
     panel.plot(grid, mean, style, color=colour, linewidth=2.0, label=label)
 

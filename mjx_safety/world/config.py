@@ -147,6 +147,7 @@ class EnvConfig:
         require_at_least(self, margin=0.0, reward_clip=0.0, action_noise=0.0, frameskip_prob=0.0)
         require(self.frameskip_prob <= 1.0, self, "frameskip_prob", "a finite number in [0, 1]")
         require_at_least(self, reward_orientation_scale=float("-inf"), reward_exception=float("-inf"))
+        self._check_moves()
 
     def _check_task(self) -> None:
         """Refuse objects of a task that a snapshot or a cost would not know."""
@@ -155,6 +156,13 @@ class EnvConfig:
                 allowed = ", ".join(f"{known!r}: {its.__name__}" for known, its in OWN_KINDS.items())
                 given = f"{self.task.name}, with {type(kind).__name__}(...) as {name!r} among its objects"
                 raise ValueError(f"EnvConfig.task is {given}; a task may add only {allowed}")
+
+    def _check_moves(self) -> None:
+        """Refuse a task that moves a kind without a place in the layout."""
+        if self.task.moves is not None and self.task.moves not in self.placed:
+            allowed = ", ".join(map(repr, self.placed)) or "none, since there are no others"
+            moves = f"{self.task.name}, which moves {self.task.moves!r}"
+            raise ValueError(f"EnvConfig.task is {moves}; a task may move only kinds that a layout places: {allowed}")
 
     @property
     def objects(self) -> dict[str, AbstractObject]:

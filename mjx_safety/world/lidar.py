@@ -37,16 +37,13 @@ class Lidar:
     see_markers: bool = True
     """Natural: markers on the floor count as infinite columns; False: rays pass over low ones."""
 
-    def check(self) -> None:
-        """Refuse wrong values."""
+    def __post_init__(self) -> None:
         require_count(self, "num_bins", 1)
         dist = self.max_dist
         require(dist is None or is_at_least(dist, 1e-6), self, "max_dist", "None or a finite number of at least 1e-06")
         require_at_least(self, exp_gain=0.0)
         require_bools(self, "alias", "see_markers")
         require(self.kind in ("pseudo", "natural"), self, "kind", "'pseudo' or 'natural'")
-
-    __post_init__ = check
 
 
 def pseudo_lidar(lidar: Lidar, positions: jax.Array, root_pos: jax.Array, root_mat: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mjx_safety.core.settings import (
     freeze,
-    is_finite_number,
+    is_range,
     require,
     require_at_least,
     require_bools,
@@ -39,16 +39,10 @@ class Randomize:
     def __post_init__(self) -> None:
         freeze(self, "mass", "friction", "gain", "damping")
         for field in ("mass", "friction"):
-            ok = _is_range(getattr(self, field)) and getattr(self, field)[0] > 0
+            ok = is_range(getattr(self, field)) and getattr(self, field)[0] > 0
             require(ok, self, field, "(lowest, highest), two finite factors above 0 in this order")
         for field in ("gain", "damping"):
-            ok = _is_range(getattr(self, field)) and getattr(self, field)[0] >= 0
+            ok = is_range(getattr(self, field)) and getattr(self, field)[0] >= 0
             require(ok, self, field, "(lowest, highest), two finite factors of at least 0 in this order")
         require_at_least(self, sensor_noise=0.0)
         require_bools(self, "observed")
-
-
-def _is_range(value: object) -> bool:
-    if not (isinstance(value, tuple) and len(value) == 2):
-        return False
-    return all(map(is_finite_number, value)) and value[0] <= value[1]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from mjx_safety.agents import CPOConfig, PCPOConfig, TRPOConfig
 from mjx_safety.agents.catalogue import ALGORITHMS
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.critics import ActorCriticConfig
@@ -259,6 +260,12 @@ def test_a_limit_on_an_unknown_source_is_refused_before_training():
         ValueError, match="cost limit for walls: there is no such source of cost; it must be one of: often"
     ):
         jax.eval_shape(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)), state)
+
+
+@pytest.mark.parametrize("config", [TRPOConfig, CPOConfig, PCPOConfig])
+def test_settings_without_own_fields_still_say_whose_they_are(config):
+    assert repr(config()).startswith(f"{config.__name__}(")
+    assert isinstance(config(), LineSearchConfig) and config() != LineSearchConfig()
 
 
 def test_only_the_algorithms_that_say_so_end_at_the_limit():

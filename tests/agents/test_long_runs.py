@@ -42,8 +42,9 @@ def test_iterations_are_counted_beyond_float32():
     algorithm = ppo(PPOConfig(hidden_sizes=(4,), num_minibatches=2, num_passes=1), lagrangian(5.0))
     chunk = make_chunk(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)))
     state = jax.jit(partial(init, venv, algorithm))(jax.random.key(0)).replace(num_rollouts=jnp.int32(2**24))
-    rows = [row for chunk in run_chunks(chunk, state, 2**24 + 3) for row in chunk.rows]
+    rows = [row for chunk in run_chunks(chunk, state, 2**24 + 3, 256) for row in chunk.rows]
     assert [row["num_rollouts"] for row in rows] == [2**24 + 1, 2**24 + 2, 2**24 + 3]
+    assert [row["env_steps"] for row in rows] == [256 * (2**24 + i) for i in (1, 2, 3)]
     assert np.float32(2**24 + 1) == np.float32(2**24)  # why
 
 
@@ -99,7 +100,7 @@ def test_the_metrics_of_a_training_add_up_exactly_to_its_total_cost():
     chunk = make_chunk(partial(iterate, venv, algorithm, TrainConfig(unroll_length=32)))
     state = jax.jit(partial(init, venv, algorithm))(jax.random.key(2))
     total = of_ended = episodes = 0
-    for part in run_chunks(chunk, state, 40):
+    for part in run_chunks(chunk, state, 40, 32 * 16):
         state = part.state
         for row in part.rows:
             total += round(row["cost_rate"] * 32 * 16)

@@ -15,6 +15,7 @@ from mjx_safety.agents.constraints import lagrangian, projected_ascent, unconstr
 from mjx_safety.agents.evaluate import evaluate
 from mjx_safety.agents.off_policy import Objective, Step, count_updates
 from mjx_safety.agents.sac import SACConfig, distribution, make_targets, sac, squash
+from mjx_safety.agents.td3 import TD3Config, td3
 from mjx_safety.agents.train import init, iterate, make_chunk
 from mjx_safety.agents.types import Gaussian, OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
@@ -32,7 +33,7 @@ SMALL = SACConfig(
     learning_rate=3e-3,
     critic_learning_rate=3e-3,
     temperature_learning_rate=3e-3,
-    polyak=0.02,
+    tau=0.02,
     random_steps=1000.0,
 )
 CONFIG = OffPolicyTrainConfig(unroll_length=4, discount=0.9, cost_discount=0.9, cost_smoothing=0.9)
@@ -59,6 +60,15 @@ def assert_same(a, b):
         for tree in (a, b)
     ]
     jax.tree.map(assert_array_equal, *plain)
+
+
+@pytest.mark.parametrize("make", [lambda: sac(SMALL), lambda: td3(TD3Config())], ids=["sac", "td3"])
+def test_without_a_constraint_no_cost_counts(make):
+    """As in `ppo()` and `trpo()`, whatever an episode costs."""
+    constraint = make().constraint
+    weights = constraint.weights(constraint.update(constraint.init(), jnp.array([1e6])))
+    assert constraint.limits.tolist() == [np.inf]
+    assert (weights.multipliers.tolist(), weights.margins.tolist()) == ([0.0], [0.0])
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 7])
@@ -133,23 +143,23 @@ def test_targets_go_on_after_the_time_limit_but_not_after_the_end(key):
     (target, cost_targets), entropy = make_targets(objective, params, batch, key)
     action, log_prob = squash(distribution(params.policy, batch.next_obs), jax.random.normal(key, (2, 1)))
     assert_allclose(entropy, -np.mean(log_prob), rtol=1e-5)
-    q = params.slow_critics.rewards(batch.next_obs, action)
+    q = params.target_critics.rewards(batch.next_obs, action)
     assert q.shape == (2, 2) and q[0, 0] != q[1, 0]
     assert_allclose(target, [2.0 + 0.7 * (min(q[0, 0], q[1, 0]) - 0.5 * log_prob[0]), 2.0], rtol=1e-5)
-    cost_q = params.slow_critics.costs(batch.next_obs, action)
+    cost_q = params.target_critics.costs(batch.next_obs, action)
     assert cost_q.shape == (2, 2, 2) and np.all(cost_q[0] != cost_q[1])
     next_cost = np.maximum(np.mean(cost_q, axis=0)[0], 0.0)
     assert_allclose(cost_targets, [[3.0 + 0.6 * next_cost[0], 4.0 + 0.6 * next_cost[1]], [3.0, 4.0]], rtol=1e-5)
-    cheap = jax.tree.map(lambda leaf: leaf - 10.0, params.slow_critics)  # nothing that follows can cost less than 0
+    cheap = jax.tree.map(lambda leaf: leaf - 10.0, params.target_critics)  # nothing that follows can cost less than 0
     assert np.all(cheap.costs(batch.next_obs, action) < 0.0)
-    (_, at_least), _ = make_targets(objective, params.replace(slow_critics=cheap), batch, key)
+    (_, at_least), _ = make_targets(objective, params.replace(target_critics=cheap), batch, key)
     assert_allclose(at_least, [[3.0, 4.0]] * 2)
 
 
 def test_q_sees_through_the_time_limit():
     """Constant reward 1 and discount 0.9: Q is 10, although episodes last 5 steps (4.1 without what follows)."""
     venv = vectorize(probe_envs.ConstantReward(episode_length=5), 64, stagger=True)
-    algorithm = sac(SMALL.replace(init_temperature=1e-6, temperature_learning_rate=0.0))
+    algorithm = sac(SMALL.replace(init_temperature=1e-6, temperature_learning_rate=0.0), lagrangian())
     _, metrics = run(venv, algorithm, 150)
     assert_allclose(metrics["temperature"], 1e-6, rtol=1e-5)
     assert_allclose(metrics["q_mean"][-20:], 10.0, rtol=0.03)
@@ -270,7 +280,7 @@ def test_the_work_per_step_is_the_same_for_any_number_of_worlds(num_envs, unroll
 def test_what_the_replay_keeps_belongs_together():
     """The reward is the first observation, the cost the second one's sign; the actions are still uniform."""
     venv = vectorize(probe_envs.Random(), 40, stagger=True)
-    state, _ = run(venv, sac(SMALL.replace(random_steps=1e6)), 20)
+    state, _ = run(venv, sac(SMALL.replace(random_steps=1e6), lagrangian()), 20)
     steps = jax.tree.map(lambda leaf: np.asarray(leaf[:3200]).reshape(80, 40, *leaf.shape[1:]), state.replay.steps)
     assert_array_equal(steps.reward, steps.obs[..., 0])
     assert_array_equal(steps.costs[..., 0], steps.obs[..., 1] > 0.0)
@@ -286,7 +296,7 @@ def test_what_the_replay_keeps_belongs_together():
 @pytest.mark.slow
 def test_no_gradient_step_copies_the_replay():
     venv = vectorize(probe_envs.Random(), 8)
-    algorithm = sac(SMALL.replace(replay_capacity=1_000_000))
+    algorithm = sac(SMALL.replace(replay_capacity=1_000_000), lagrangian())
     shapes = jax.eval_shape(partial(init, venv, algorithm), jax.random.key(0))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.replay))
     compiled = make_chunk(partial(iterate, venv, algorithm, CONFIG)).lower(shapes, jnp.int32(1)).compile()

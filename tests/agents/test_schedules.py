@@ -11,7 +11,7 @@ from mjx_safety.agents import PPOConfig, ppo
 from mjx_safety.agents.constraints import hard_limit, lagrangian, projected_ascent
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.on_policy import leniency, on_policy
-from mjx_safety.agents.train import init, iterate
+from mjx_safety.agents.train import init, iterate, train
 from mjx_safety.agents.types import TrainConfig
 from mjx_safety.env.vector import vectorize
 from mjx_safety.runs import training_options
@@ -47,6 +47,21 @@ def test_a_multiplier_waits_while_the_limit_is_high():
         multipliers[start] = rows
     assert multipliers[1.0][10] > 0.0 and multipliers[1000.0][13] == 0.0
     assert multipliers[1000.0][19] > multipliers[1000.0][15], "the limit never acts"
+
+
+def test_train_knows_over_which_length_the_limits_fall():
+    """The same rows without `num_iterations` as with that of the training; another one stays as it is."""
+    venv = vectorize(probe_envs.CostlyTarget(), 4, stagger=True)
+    algorithm = ppo(PPOConfig(hidden_sizes=(4,), num_minibatches=2, num_passes=1), lagrangian(1.0))
+
+    def multipliers(**settings):
+        config = TrainConfig(unroll_length=10, limit_start=20.0, **settings)
+        chunks = train(venv, algorithm, config, init(venv, algorithm, jax.random.key(0)), total_steps=12 * 40)
+        return [row["multiplier"] for chunk in chunks for row in chunk.rows]
+
+    told, known, other = multipliers(num_iterations=12.0), multipliers(), multipliers(num_iterations=1e6)
+    assert known == told and known[-1] > 0.0
+    assert other[-1] == 0.0
 
 
 def test_violations_are_those_of_the_raised_limit():

@@ -26,7 +26,7 @@ SMALL = TD3Config(
     policy_delay=2,
     learning_rate=3e-3,
     critic_learning_rate=3e-3,
-    polyak=0.02,
+    tau=0.02,
     random_steps=1000.0,
 )
 CONFIG = OffPolicyTrainConfig(unroll_length=4, discount=0.9, cost_discount=0.9, cost_smoothing=0.5)
@@ -43,7 +43,7 @@ def run(venv, algorithm, num_iterations):
     return whole(jax.random.key(0))
 
 
-def test_targets_are_at_the_slow_policys_action_with_clipped_noise(key):
+def test_targets_are_at_the_target_policys_action_with_clipped_noise(key):
     """Row 1 ends truly. The noise of standard deviation 100 is clipped to 0.5, on either side."""
     config = SMALL.replace(target_noise=100.0)
     params = td3(config).init(probe_envs.ProbeEnv(), key).params
@@ -51,10 +51,10 @@ def test_targets_are_at_the_slow_policys_action_with_clipped_noise(key):
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), row).replace(terminated=jnp.array([False, True]))
     objective = Objective(OffPolicyTrainConfig(discount=0.7, cost_discount=0.6), jnp.zeros(1))
     target, cost_targets = make_targets(config, objective, params, batch, key)
-    action = jnp.tanh(params.slow_policy(batch.next_obs[0]))
+    action = jnp.tanh(params.target_policy(batch.next_obs[0]))
     possible = [jnp.clip(action + noise, -1.0, 1.0) for noise in (-0.5, 0.5)]
-    values = [jnp.min(params.slow_critics.rewards(batch.next_obs[0], each)) for each in possible]
-    costs = [jnp.maximum(jnp.mean(params.slow_critics.costs(batch.next_obs[0], each)), 0.0) for each in possible]
+    values = [jnp.min(params.target_critics.rewards(batch.next_obs[0], each)) for each in possible]
+    costs = [jnp.maximum(jnp.mean(params.target_critics.costs(batch.next_obs[0], each)), 0.0) for each in possible]
     assert min(abs(target[0] - (2.0 + 0.7 * value)) for value in values) < 1e-5
     assert min(abs(cost_targets[0, 0] - (3.0 + 0.6 * cost)) for cost in costs) < 1e-5
     assert_allclose([target[1], cost_targets[1, 0]], [2.0, 3.0])
@@ -62,7 +62,7 @@ def test_targets_are_at_the_slow_policys_action_with_clipped_noise(key):
 
 def test_the_policy_takes_every_second_step(key):
     """256 steps a rollout bring 16 updates of the critics; the first one after the random steps counts too."""
-    algorithm = td3(SMALL.replace(policy_delay=1000))
+    algorithm = td3(SMALL.replace(policy_delay=1000), lagrangian())
     params = algorithm.init(probe_envs.ProbeEnv(), key).params
     state, metrics = run(vectorize(probe_envs.Target(), 64), algorithm, 8)
     assert metrics["num_updates"].tolist() == [0.0, 0.0, 0.0, 16.0, 16.0, 16.0, 16.0, 16.0]
@@ -80,7 +80,7 @@ def run_start(algorithm):
 def test_learns_to_act_on_the_observation(key):
     state, _ = run(vectorize(probe_envs.Target(), 64, stagger=True), td3(SMALL, unconstrained()), 200)
     test = vectorize(probe_envs.Target(), 64)
-    episodes = evaluate(test, td3(SMALL), state.params, state.normaliser, key, sampled=False)
+    episodes = evaluate(test, td3(SMALL, unconstrained()), state.params, state.normaliser, key, sampled=False)
     assert episodes.episode_return.mean() > 19.8  # of 20; a uniform policy gets about 11
 
 

@@ -53,6 +53,7 @@ def test_a_first_state_that_was_not_compiled_can_be_donated():
     state = init(venv, algorithm, jax.random.key(0))
     (chunk,) = train(venv, algorithm, TrainConfig(unroll_length=4), state, 32)
     assert chunk.state.num_rollouts == 1
+    assert [row["env_steps"] for row in chunk.rows] == [32]
 
 
 def test_values_see_through_the_time_limit():

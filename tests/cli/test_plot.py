@@ -84,6 +84,9 @@ def test_mean_and_spread_over_seeds(tmp_path, drawn):
     (band,) = returns.collections
     low, high = (getattr(band.get_paths()[0].vertices[:, 1], end)() for end in ("min", "max"))
     assert low < mean[0] - 1.5 and high > mean[-1] + 1.5
+    corners = band.get_paths()[0].vertices
+    height = np.ptp(corners[np.isclose(corners[:, 0], steps[middle]), 1])
+    np.testing.assert_allclose(height, 2 * np.std([0.0, 2.0, 4.0], ddof=1))
     limit = panels["episode cost (dashed: limit)"].lines[-1]
     assert set(limit.get_ydata()) == {25.0} and limit.get_linestyle() == "--"
     rate = panels["cost per step, mean since the start"].lines[0].get_ydata()

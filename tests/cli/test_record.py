@@ -53,6 +53,16 @@ def linear(gain, obs_size=3, env_id=ENV, **changed):
     return Policy(env_id, obs_size, 1, {}, (), agent, {"config": {"run": run}, "env_steps": 640, "versions": {}})
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "shown"),
+    [([(1.0, 2.0), (3.0, 6.0)], ("2.00 ± 1.41", "4.0 ± 2.8")), ([(1.0, 2.0)], ("1.00 ± 0.00", "2.0 ± 0.0"))],
+)
+def test_the_table_shows_sample_standard_deviations(outcomes, shown, capsys):
+    record._report(["good"], [outcomes], [7.0])
+    said = capsys.readouterr().out
+    assert all(words in said for words in shown)
+
+
 def test_an_episode_is_what_happened():
     """Replaying the recorded actions in the same worlds gives the recorded observations, rewards and costs."""
     venv, key = vectorize(Ending(), 6), jax.random.key(4)

@@ -158,7 +158,7 @@ def test_wrong_flags_end_with_one_sentence(flags, sentence, tmp_path, capsys):
     ("flags", "sentence"),
     [
         (["--updates-per-step", "0"], "--updates-per-step is 0.0; it must be above 0"),
-        (["--polyak", "2"], "--polyak is 2.0; it must be above 0 and at most 1"),
+        (["--tau", "2"], "--tau is 2.0; it must be above 0 and at most 1"),
         (["--random-steps", "1000000"], "--random-steps is 1000000.0; it must be below --total-steps"),
         (["--replay-capacity", "60", "--batch-size", "4"], "--replay-capacity is 60; it must be at least the 64 steps"),
         (["--replay-capacity", "60"], "replay_capacity is 60; it must be at least batch_size, "),

@@ -28,6 +28,13 @@ def world(episode_length=3):
     return safety_gymnasium.SixValues(SafetyEnv(Configured(episode_length)))
 
 
+@pytest.mark.parametrize("kind", [SafetyAsyncVectorEnv, safety_gymnasium.vector.SafetySyncVectorEnv])
+def test_misspelt_options_of_a_batch_are_refused(kind):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'contxt'"):
+        kind([world] * B, contxt="fork")
+    assert kind([world] * B, observation_space=None, action_space=None, copy=False).num_envs == B
+
+
 def test_a_batch_of_worlds_with_wrappers_of_their_own():
     """As SafePO builds it."""
     envs = SafetyAsyncVectorEnv([lambda: wrappers.SafeRescaleAction(world(), -2.0, 2.0)] * B, context="fork")

@@ -63,8 +63,8 @@ def test_ended_worlds_stand_still():
     np.testing.assert_array_equal(recording.lengths, lengths)
     assert recording.num_steps == 6, "the recording ends with the last episode"
     steps = np.arange(recording.num_steps + 1)[:, None]
-    np.testing.assert_array_equal(recording.returns, np.minimum(steps, lengths))
-    np.testing.assert_array_equal(recording.costs, 2 * np.minimum(steps, lengths))
+    np.testing.assert_array_equal(recording.cumulative_return, np.minimum(steps, lengths))
+    np.testing.assert_array_equal(recording.cumulative_cost, 2 * np.minimum(steps, lengths))
     np.testing.assert_array_equal(recording.states.goal_met.sum(axis=0), lengths)
     np.testing.assert_array_equal(recording.states.obs[..., 0], np.clip(steps - 1, 0, lengths - 1))
 
@@ -84,7 +84,7 @@ def test_one_world_at_one_time():
 def test_what_a_world_costs_at_its_start_is_nobodys():
     states = CountState(*[None] * 10).replace(cost=np.ones((3, 1)), reward=np.zeros((3, 1)))
     recording = Recording(SimpleNamespace(dt=0.1), states, "", 25.0)
-    np.testing.assert_array_equal(recording.costs[:, 0], [0, 1, 2])
+    np.testing.assert_array_equal(recording.cumulative_cost[:, 0], [0, 1, 2])
 
 
 def test_random_actions_last_a_while():

@@ -69,7 +69,7 @@ def test_what_happened(data):
     assert data["num_steps"] == STEPS and len(data["worlds"]) == WORLDS and data["cost_limit"] == 25.0
     assert [lidar["name"] for lidar in data["lidars"]] == ["goal", "hazards", "vases"]
     for index, world in enumerate(data["worlds"]):
-        np.testing.assert_allclose(numbers(world["returns"], "<f4"), recording.returns[:, index], atol=1e-5)
+        np.testing.assert_allclose(numbers(world["returns"], "<f4"), recording.cumulative_return[:, index], atol=1e-5)
         np.testing.assert_array_equal(numbers(world["costs"], "<f4"), [0, 0, 0, 1, 2, 3, 3])
         np.testing.assert_array_equal(numbers(world["costly"], "u1"), [0, 0, 0, 1, 1, 1, 0])
         lidar = numbers(world["lidar"], "u1").reshape(STEPS + 1, 3, 16) / 255
@@ -205,7 +205,7 @@ def test_worlds_side_by_side_can_be_chosen(page):
     labels = page.locator(".label")
     assert labels.count() == WORLDS
     page.keyboard.press("End")
-    gains = recording_of(ID).returns[-1]
+    gains = recording_of(ID).cumulative_return[-1]
     for index in range(WORLDS):
         labels.nth(index).click()
         assert state_of(page)["world"] == str(index)
@@ -229,7 +229,7 @@ def test_without_webgl_the_page_says_so_and_shows_its_numbers(blank, address):
     assert "no WebGL" in blank.locator("#notice").inner_text()
     blank.keyboard.press("End")
     assert "step 6 of 6" in blank.locator("#clock").inner_text()
-    assert f"{recording_of(ID).returns[-1, 0]:.2f}" in blank.locator("#numbers").inner_text()
+    assert f"{recording_of(ID).cumulative_return[-1, 0]:.2f}" in blank.locator("#numbers").inner_text()
 
 
 def test_with_webgl_there_is_no_notice(page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -108,7 +109,7 @@ def make(
     """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`, and camera_name."""
     if (camera := settings.pop("camera_name", None)) is not None:
         settings["camera"] = camera
-    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **known(settings))
+    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **without_absent(settings))
     return SixValues(env, autoreset=bool(autoreset))
 
 
@@ -118,17 +119,17 @@ def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **set
     asynchronous: has no effect, because the worlds share one program; settings: see
       `interop.gymnasium.SafetyVectorEnv`.
     """
-    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **known(settings)))
+    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **without_absent(settings)))
 
 
-def known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Refuse settings of the reference that do not exist here."""
+def without_absent(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings of the reference that do not exist here. Raises ValueError if one has a value."""
     for name in ABSENT:
-        if settings.pop(name, None) is not None:
+        if settings.get(name) is not None:
             raise ValueError(
                 f"safety-gymnasium's {name!r} is not supported; fields of mjx_safety.EnvConfig are keywords"
             )
-    return settings
+    return {name: value for name, value in settings.items() if name not in ABSENT}
 
 
 def _costs(env: Any, info: dict[str, Any]) -> dict[str, Any]:

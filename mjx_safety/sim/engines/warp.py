@@ -30,10 +30,10 @@ from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 from mjx_safety.sim.engines.base import EngineScene, fields_of
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
+from mjx_safety.sim.model import SPARE_CONTACTS
 from mjx_safety.sim.start_sensors import read_at_rest
 from mjx_safety.sim.state import MOVES, Measurements, PhysicsState
 
-SPARE_CONTACTS = 16  # contact points per world beyond those on the floor
 CONVEX_PAIRS = 8  # per world, near pairs without a closed formula, such as pillar and vase
 CONTACT_ROWS = 10  # solver rows of a contact point with sliding, torsional and rolling friction
 WELD_ROWS = 6

@@ -6,7 +6,16 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from mjx_safety.core.settings import freeze, require, require_at_least, require_bools, require_count, settings, static
+from mjx_safety.core.settings import (
+    freeze,
+    is_range,
+    require,
+    require_at_least,
+    require_bools,
+    require_count,
+    settings,
+    static,
+)
 from mjx_safety.world.randomize import Randomize
 
 ASSETS = Path(__file__).parent / "assets"
@@ -88,7 +97,9 @@ class LocomotionConfig:
         require(self.direction in ("ahead", "any"), self, "direction", "'ahead' or 'any'")
         require(self.reset_velocity in ("uniform", "normal"), self, "reset_velocity", "'uniform' or 'normal'")
         for field in ("healthy_height", "healthy_angle"):
-            require(_is_range(getattr(self, field)), self, field, "(lowest, highest), two numbers in this order")
+            value = getattr(self, field)
+            ok = is_range(value, infinite=True) and value[0] < value[1]
+            require(ok, self, field, "(lowest, highest), two numbers in this order")
         for field in ("velocity_clip", "healthy_state"):
             require(_is_bound(getattr(self, field)), self, field, "a number above 0, or infinity")
         for field in ("frameskip", "episode_length"):
@@ -96,11 +107,6 @@ class LocomotionConfig:
         require_bools(self, "indicator")
         require_at_least(self, threshold=0.0, reset_noise=0.0, control_cost=0.0)
         require_at_least(self, **dict.fromkeys(("forward_reward", "healthy_reward", "reward_exception"), -math.inf))
-
-
-def _is_range(value: object) -> bool:
-    numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, (int, float)) for x in value)
-    return numbers and value[0] < value[1]  # type: ignore[index]
 
 
 def _is_bound(value: object) -> bool:

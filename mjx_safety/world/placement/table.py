@@ -66,7 +66,7 @@ class PlacementTable:
 
     def rows(self, kind: str) -> slice:
         """Return the rows that belong to a kind."""
-        return next(slice(start, stop) for name, start, stop in self.slices if name == kind)
+        return {name: slice(start, stop) for name, start, stop in self.slices}[kind]
 
 
 def placement_table(kinds: Mapping[str, AbstractPlaced], extents: Rectangle, margin: float) -> PlacementTable:

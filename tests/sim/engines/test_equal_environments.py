@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import mjx_safety
@@ -26,6 +27,17 @@ def test_equal_environments_are_equal_trees(physics):
     assert hash(structure_of(physics)) == hash(structure_of(physics))
     assert structure_of(physics) != structure_of(physics, accuracy="reference")
     assert structure_of(physics) != structure_of(physics, vases=mjx_safety.Vases(num=2))
+
+
+@pytest.mark.parametrize("physics", ["mujoco", "mjx"])
+def test_a_lone_robot_is_the_same_at_every_accuracy(physics):
+    fast, reference = (
+        jax.tree.flatten(mjx_safety.make("SafetyHopperVelocity-v1", physics=physics, accuracy=accuracy))
+        for accuracy in ("fast", "reference")
+    )
+    assert fast[1] == reference[1]
+    for ours, theirs in zip(fast[0], reference[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_five_environments_compile_once():

@@ -11,7 +11,20 @@ from mjx_safety.interop.safety_gymnasium.vector.sync_vector_env import SafetySyn
 
 
 class SafetyAsyncVectorEnv(SafetySyncVectorEnv):
-    """Steps worlds one after the other in this process. The reference's options for processes have no effect."""
+    """Steps worlds one after the other in this process.
 
-    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env]], **process_options: Any):
+    env_fns: see `SafetySyncVectorEnv`; all others: the reference's, without effect.
+    """
+
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gymnasium.Env]],
+        observation_space: Any = None,
+        action_space: Any = None,
+        shared_memory: bool = True,
+        copy: bool = True,
+        context: str | None = None,
+        daemon: bool = True,
+        worker: Callable[..., Any] | None = None,
+    ):
         super().__init__(env_fns)

@@ -17,12 +17,20 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
     """Steps B worlds one after the other, and starts the next episode in the step that ends one.
 
     env_fns: functions that make the worlds, `lambda: safety_gymnasium.make(id)`. Equal worlds share their program.
+    observation_space, action_space, copy: the reference's, without effect. The spaces are those of the worlds, and
+      every observation is a new array.
     If an episode ends, `info` has "final_observation" and "final_info", arrays of objects [B] with masks.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - as Gymnasium declares it
 
-    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env]], **_: Any):
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gymnasium.Env]],
+        observation_space: Any = None,
+        action_space: Any = None,
+        copy: bool = True,
+    ):
         self.envs: list[Any] = [make() for make in env_fns]
         self.num_envs: int = len(self.envs)
         self.single_observation_space: Any = self.envs[0].observation_space
