@@ -16,6 +16,7 @@ from mjx_safety.agents.constraint_settings import (
     ProjectedAscentSettings,
     SlowMarginSettings,
     SoftplusAdamSettings,
+    WideMarginSettings,
 )
 from mjx_safety.agents.constraints import CostLimit, PIDGains
 from mjx_safety.agents.cpo import CPOConfig, cpo
@@ -110,7 +111,7 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "ppo-simmer": _budget("PPO on worlds whose budget of cost rises", "simmer", ppo, PPOConfig, SimmerSettings),
     "trpo-simmer": _budget("TRPO on worlds whose budget of cost rises", "simmer", trpo, TRPOConfig, SimmerSettings),
     "cpo": _CHOICE("Constrained policy optimisation", "cpo", cpo, CPOConfig, MarginSettings),
-    "pcpo": _CHOICE("Projection-based constrained policy optimisation", "pcpo", pcpo, PCPOConfig, MarginSettings),
+    "pcpo": _CHOICE("Projection-based constrained policy optimisation", "pcpo", pcpo, PCPOConfig, WideMarginSettings),
     "focops": _CHOICE("First-order optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),
     "cup": _CHOICE("Conservative update policy", "cup", cup, CUPConfig, _ASCENT),
     "p3o": _CHOICE("Penalised PPO", "p3o", p3o, P3OConfig, SlowMarginSettings),

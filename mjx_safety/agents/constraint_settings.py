@@ -60,6 +60,16 @@ class SlowMarginSettings(MarginSettings):
 
 
 @struct.dataclass
+class WideMarginSettings(MarginSettings):
+    """The same for PCPO, whose step follows the violation in proportion and so needs a larger margin."""
+
+    margin_learning_rate: float = 0.04
+    """Growth of the margin per unit of violation and iteration; 0: no margin, as in the paper."""
+    margin_max: float = 10.0
+    """Cap of the margin, in units of the limit."""
+
+
+@struct.dataclass
 class ProjectedAscentSettings:
     """Settings of the multiplier: projected ascent."""
 

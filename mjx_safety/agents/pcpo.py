@@ -21,7 +21,11 @@ class PCPOConfig(LineSearchConfig):
 
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Take the projected step, shortened until KL and cost surrogate agree. It supports one limit."""
+    """Take the projected step, shortened until KL and cost surrogate agree. It supports one limit.
+
+    The gradient of the cost in one batch is mostly noise, so a step lowers the cost by far less than it predicts. The
+    command line therefore adds a margin to the violation, as for `cpo`, up to ten limits.
+    """
     constraint = constraint or hard_limit()
     if constraint.num_costs != 1:
         raise ValueError(f"pcpo holds one limit, not {constraint.num_costs} ({', '.join(constraint.sources)})")

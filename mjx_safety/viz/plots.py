@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,9 +96,9 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     figure.suptitle(title, fontsize=11)
     estimated = False  # whether any curve is
     axes, limits = grid.ravel(), {curve.cost_limit for curve in curves}
-    for number, label in enumerate(dict.fromkeys(curve.label for curve in curves)):
+    for label, colour in _colours(curve.label for curve in curves).items():
         group = [curve for curve in curves if curve.label == label]
-        colour, seeds = f"C{number % 10}", f" ({len(group)} seeds)" if len(group) > 1 else ""
+        seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
         for panel, name in zip(axes, shown, strict=True):
             if any(_has(curve, name) for curve in group):
                 metric = known_as([row for curve in group for row in curve.rows], name)
@@ -119,6 +119,15 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))))
     figure.savefig(path, dpi=120)
+
+
+def _colours(labels: Iterable[str]) -> dict[str, Any]:
+    """One colour per label: of ten, or of twenty if there are more."""
+    from matplotlib import colormaps
+
+    names = list(dict.fromkeys(labels))
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    return {name: colours[number % len(colours)] for number, name in enumerate(names)}
 
 
 def _has(curve: Curve, name: str) -> bool:
@@ -185,10 +194,9 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
     """Draw return against cost, one point per label: mean and standard deviation over seeds, and the limit."""
     figure = _figure(7, 5)
     panel = figure.subplots()
-    for number, label in enumerate(dict.fromkeys(outcome.label for outcome in outcomes)):
+    for label, colour in _colours(outcome.label for outcome in outcomes).items():
         group = [outcome for outcome in outcomes if outcome.label == label]
         cost, gain = (np.array([getattr(o, f"episode_{name}") for o in group]) for name in ("cost", "return"))
-        colour = f"C{number % 10}"
         panel.scatter(cost, gain, color=colour, alpha=0.3, s=15)
         panel.errorbar(
             cost.mean(), gain.mean(), _spread(gain), _spread(cost), color=colour, fmt="o", capsize=3, label=label
