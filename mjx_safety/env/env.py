@@ -16,7 +16,7 @@ from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
-from mjx_safety.env.observation import observation_sizes, observe
+from mjx_safety.env.observation import observation_sizes, observe, refuse_shared_names
 from mjx_safety.env.randomness import draw_dynamics
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
@@ -317,9 +317,11 @@ class Env(AbstractEnv):
 
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
-    """Build the environment. Raises ValueError if a kind of object has no room."""
+    """Build the environment. Raises ValueError if a kind of object has no room, or two entries share a name."""
     with jax.ensure_compile_time_eval():  # also inside of jit: nothing here depends on traced values, as a rule
         table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(table)):
         require_room(table)
-    return Env(config=config, placement=table, physics=physics)
+    env = Env(config=config, placement=table, physics=physics)
+    refuse_shared_names(config, env.scene)
+    return env
