@@ -16,7 +16,7 @@ from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
-from mjx_safety.env.observation import observation_sizes, observe, refuse_shared_names
+from mjx_safety.env.observation import observation_sizes, observe, refuse_shared_names, with_step_count
 from mjx_safety.env.randomness import draw_dynamics
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
@@ -181,6 +181,11 @@ class Env(AbstractEnv):
             memory=memory,
             key=state.key,
         )
+
+    @override
+    def at_step(self, state: State, step_count: jax.Array) -> State:
+        obs = with_step_count(self.config, self.scene, state.obs, step_count)
+        return state.replace(obs=obs, step_count=step_count)
 
     @jax.jit
     @single_precision

@@ -81,6 +81,20 @@ def observe(
     return obs if config.profile == "1.0.0" else obs[_sorted_index(config, scene)]
 
 
+def with_step_count(config: EnvConfig, scene: Scene, obs: jax.Array, step_count: jax.Array) -> jax.Array:
+    """Return an observation [O] of the same world at another step of its episode. step_count: [] int32."""
+    if "remaining" not in config.extras:
+        return obs
+    sizes = observation_sizes(config, scene)
+    start = sum(list(sizes.values())[: list(sizes).index("remaining")])
+    return obs.at[start : start + 1].set(_remaining(config, step_count))
+
+
+def _remaining(config: EnvConfig, step_count: jax.Array) -> jax.Array:
+    """Share [1] in [0, 1] of the episode that is over. step_count: [] int32."""
+    return (step_count / config.episode_length).astype(jnp.float32)[None]
+
+
 def _lidar(config: EnvConfig, name: str, kind: AbstractObject, readings: Readings, mat: jax.Array) -> jax.Array:
     pos = readings.pos[name]
     if config.lidar.kind == "pseudo":
@@ -97,7 +111,7 @@ def _extra(
         case "goal_dist":
             return goal_closeness(readings.pos["goal"][0], readings.root_pos)[None]
         case "remaining":
-            return (step_count / config.episode_length).astype(jnp.float32)[None]
+            return _remaining(config, step_count)
         case "freejoint":
             return data.qpos[: scene.root_sizes[0]]
         case "com" if readings.com is not None:
