@@ -83,6 +83,10 @@ class AbstractEnv(abc.ABC):
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
         """Build the state of a snapshot at the start of a new episode, with reward 0."""
 
+    def at_step(self, state: State, step_count: jax.Array) -> State:
+        """Return the same world at another step of its episode. step_count: [] int32."""
+        return state.replace(step_count=step_count)
+
     @property
     def scene(self) -> Any:
         """The scene with the engine's model."""

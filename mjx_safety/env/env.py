@@ -14,9 +14,9 @@ from typing_extensions import override
 from mjx_safety.core.arguments import typed_key, whole_number
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
-from mjx_safety.env import snapshots
+from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
-from mjx_safety.env.observation import observation_sizes, observe
+from mjx_safety.env.observation import observation_sizes, observe, refuse_shared_names, with_step_count
 from mjx_safety.env.randomness import draw_dynamics
 from mjx_safety.sim.engines.base import Physics
 from mjx_safety.sim.scene import Scene
@@ -150,21 +150,21 @@ class Env(AbstractEnv):
         data, measured, blew_up = undo_blow_up(state.data, data, measured)
         world = self.scene.read(data, measured, state.places)
 
-        progress, goal_met = task.reward(world, state.memory)
+        progress, goal_met = task_calls.reward(task, world, state.memory)
         goal_met = goal_met & ~blew_up
         reward = self._clip(progress + self._upright(world)) + task.bonus * goal_met
-        costs, cost = self._cost(task.view(world, state.memory))
+        costs, cost = self._cost(task_calls.view(task, world, state.memory))
 
         # without a next goal, the last observation shows the one that is met
         moved = goal_met if config.continue_goal else jnp.bool_(False)
         world, failed = self._move_goal(redraw_key, world, moved) if config.continue_goal else (world, moved)
-        memory = task.advance(world, state.memory, moved, memory_key)
+        memory = task_calls.advance(task, world, state.memory, moved, memory_key)
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world without a valid layout ends at once
         ended = blew_up | failed | self._is_down(world)
         if not config.continue_goal:
             ended = ended | goal_met
-        shown = task.view(world, memory)
+        shown = task_calls.view(task, world, memory)
         return State(
             obs=observe(config, self.scene, shown, data, step_count, state.key),
             reward=jnp.where(blew_up, config.reward_exception, reward),
@@ -181,6 +181,11 @@ class Env(AbstractEnv):
             memory=memory,
             key=state.key,
         )
+
+    @override
+    def at_step(self, state: State, step_count: jax.Array) -> State:
+        obs = with_step_count(self.config, self.scene, state.obs, step_count)
+        return state.replace(obs=obs, step_count=step_count)
 
     @jax.jit
     @single_precision
@@ -250,7 +255,7 @@ class Env(AbstractEnv):
     def _first_state(
         self, data: PhysicsState, world: Readings, memory: Any, key: jax.Array, failed: jax.Array
     ) -> State:
-        shown = self.config.task.view(world, memory)
+        shown = task_calls.view(self.config.task, world, memory)
         costs, cost = self._cost(shown)
         return State(
             obs=observe(self.config, self.scene, shown, data, jnp.int32(0), key),
@@ -317,9 +322,11 @@ class Env(AbstractEnv):
 
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
-    """Build the environment. Raises ValueError if a kind of object has no room."""
+    """Build the environment. Raises ValueError if a kind of object has no room, or two entries share a name."""
     with jax.ensure_compile_time_eval():  # also inside of jit: nothing here depends on traced values, as a rule
         table = placement_table({"robot": config.robot, **config.placed}, config.extents, config.margin)
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(table)):
         require_room(table)
-    return Env(config=config, placement=table, physics=physics)
+    env = Env(config=config, placement=table, physics=physics)
+    refuse_shared_names(config, env.scene)
+    return env

@@ -25,10 +25,31 @@ def observation_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
     return sizes if config.profile == "1.0.0" else {name: sizes[name] for name in sorted(sizes)}
 
 
+def refuse_shared_names(config: EnvConfig, scene: Scene) -> None:
+    """Raise ValueError if a sensor has the name of another entry of the observation."""
+    others = _other_sizes(config, scene)
+    for sensor in config.robot.sensors:
+        if _renamed(config, sensor) in others:
+            raise ValueError(
+                f"robot {config.robot.name} has a sensor named {sensor!r}, as another entry of the observation:"
+                f" rename the sensor; the others are {', '.join(others)}"
+            )
+
+
 def _inserted_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
     """Entries in the order of 1.0.0, which is the order in `observe`."""
+    sensors = {_renamed(config, name): size for name, size in scene.sensor_sizes().items()}
+    return sensors | _other_sizes(config, scene)
+
+
+def _renamed(config: EnvConfig, name: str) -> str:
+    return name if config.profile == "1.0.0" else NAMES_2019.get(name, name)
+
+
+def _other_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
+    """Entries after the sensors."""
     model = scene.model
-    sizes = dict(scene.sensor_sizes())
+    sizes = {}
     for name, kind in scene.objects.items():
         if kind.observed:
             sizes[f"{name}_lidar"] = config.lidar.num_bins
@@ -38,7 +59,7 @@ def _inserted_sizes(config: EnvConfig, scene: Scene) -> dict[str, int]:
     sizes |= {name: extras.get(name, 1) for name in config.extras}
     if observes_dynamics(config.randomize):
         sizes["dynamics"] = dynamics.size(scene)
-    return sizes if config.profile == "1.0.0" else {NAMES_2019.get(name, name): n for name, n in sizes.items()}
+    return {_renamed(config, name): size for name, size in sizes.items()}
 
 
 def observe(
@@ -60,6 +81,20 @@ def observe(
     return obs if config.profile == "1.0.0" else obs[_sorted_index(config, scene)]
 
 
+def with_step_count(config: EnvConfig, scene: Scene, obs: jax.Array, step_count: jax.Array) -> jax.Array:
+    """Return an observation [O] of the same world at another step of its episode. step_count: [] int32."""
+    if "remaining" not in config.extras:
+        return obs
+    sizes = observation_sizes(config, scene)
+    start = sum(list(sizes.values())[: list(sizes).index("remaining")])
+    return obs.at[start : start + 1].set(_remaining(config, step_count))
+
+
+def _remaining(config: EnvConfig, step_count: jax.Array) -> jax.Array:
+    """Share [1] in [0, 1] of the episode that is over. step_count: [] int32."""
+    return (step_count / config.episode_length).astype(jnp.float32)[None]
+
+
 def _lidar(config: EnvConfig, name: str, kind: AbstractObject, readings: Readings, mat: jax.Array) -> jax.Array:
     pos = readings.pos[name]
     if config.lidar.kind == "pseudo":
@@ -76,7 +111,7 @@ def _extra(
         case "goal_dist":
             return goal_closeness(readings.pos["goal"][0], readings.root_pos)[None]
         case "remaining":
-            return (step_count / config.episode_length).astype(jnp.float32)[None]
+            return _remaining(config, step_count)
         case "freejoint":
             return data.qpos[: scene.root_sizes[0]]
         case "com" if readings.com is not None:

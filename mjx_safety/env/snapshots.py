@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mjx_safety.env import task_calls
 from mjx_safety.sim.scene import Scene, unit_quat
 from mjx_safety.sim.state import Measurements
 from mjx_safety.types import Dynamics, Places, Snapshot, State
@@ -25,7 +26,7 @@ def take(config: EnvConfig, scene: Scene, state: State) -> Snapshot:
         fields |= {f"{kind}_{part}": value for kind, value in getattr(world, part).items()}
     fields |= {f"{kind}_start_pos": pos for kind, pos in state.places.starts.items()}
     fields |= scene.driven_fields(state.data)
-    fields |= config.task.to_snapshot(state.memory)
+    fields |= task_calls.to_snapshot(config.task, state.memory, fields)
     return Snapshot(
         time=state.data.time,
         ctrl=state.data.ctrl,

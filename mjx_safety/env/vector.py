@@ -148,7 +148,7 @@ class VecEnv(Generic[S]):
         partial = jnp.zeros(self.num_envs, bool)
         if self.stagger:
             start = jax.random.randint(stagger_key, (self.num_envs,), 0, self.episode_length, jnp.int32)
-            env_state, partial = env_state.replace(step_count=start), start > 0
+            env_state, partial = self._at_step(env_state, start), start > 0
         return self._begin(env_state, partial, key)
 
     @single_precision
@@ -261,10 +261,8 @@ class VecEnv(Generic[S]):
         num_done = self._count_by_part(done)
         if getattr(self.env, "keeps_layout", False):
             key, fresh_key = jax.random.split(states.key)
-            fresh = states.pool.replace(
-                key=jax.random.split(fresh_key, self.num_envs),
-                step_count=jnp.zeros_like(states.pool.step_count),  # only the first episode is staggered
-            )
+            fresh = self._at_step(states.pool, jnp.zeros_like(states.pool.step_count))  # only the first is staggered
+            fresh = fresh.replace(key=jax.random.split(fresh_key, self.num_envs))
             return states.replace(key=key, pool_used=states.pool_used + num_done), fresh
         states = self._refill_pool(states, done)
         size = self.num_envs // self.num_parts
@@ -299,6 +297,11 @@ class VecEnv(Generic[S]):
 
         pool, pool_used, key = jax.lax.while_loop(runs_out, refill, (states.pool, states.pool_used, states.key))
         return states.replace(pool=pool, pool_used=pool_used, key=key)
+
+    def _at_step(self, env_state: Any, step_count: jax.Array) -> Any:
+        """Put worlds at other steps of their episodes. step_count: [B] int32."""
+        at_step = getattr(self.env, "at_step", None)  # an environment may observe its step
+        return env_state.replace(step_count=step_count) if at_step is None else jax.vmap(at_step)(env_state, step_count)
 
     def _reset_all(self, key: jax.Array) -> Any:
         reset_many = getattr(self.env, "reset_many", None)  # an environment may have a faster way

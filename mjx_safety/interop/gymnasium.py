@@ -172,9 +172,10 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
             raise ValueError(f'unknown render_mode {self.render_mode!r}; it must be None or "rgb_array"')
         if not isinstance(self.world, AbstractEnv):
             raise ValueError("render_mode is for environments of mjx_safety.make; this one draws itself, if at all")
-        from mjx_safety.viz.frames import check_camera
+        from mjx_safety.viz.frames import check_camera, check_size
 
         check_camera(self.world, self._camera)
+        check_size(*self._size)
 
     def _observation(self, obs: Any) -> Any:
         obs = np.array(obs)  # a copy that the user may write to

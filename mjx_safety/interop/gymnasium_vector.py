@@ -76,6 +76,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         if backend not in BACKENDS:
             raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
         mode = _mode(autoreset_mode)
+        _refuse_pictures(settings)
         _set_length(env, settings)
         self.world: AbstractEnv = build(env, settings.pop("physics", "auto"), settings)
         self._batch = mjx_safety.vectorize(self.world, num_envs, stagger=stagger, autoreset=MODES[mode])
@@ -200,6 +201,18 @@ def _mode(mode: AutoresetMode | str) -> AutoresetMode:
     except ValueError:
         allowed = ", ".join(known.value for known in AutoresetMode)
         raise ValueError(f"autoreset_mode is {mode!r}; it must be an AutoresetMode: {allowed}") from None
+
+
+def _refuse_pictures(settings: dict[str, Any]) -> None:
+    """Raise ValueError for options of the pictures of one world. A `render_mode` of None says nothing."""
+    if settings.get("render_mode", "") is None:
+        del settings["render_mode"]
+    given = next((name for name in ("render_mode", "camera", "width", "height") if name in settings), None)
+    if given is not None:
+        raise ValueError(
+            f"a batch of worlds draws no pictures, so it has no {given!r}; draw its worlds with"
+            " mjx_safety.render(envs.unwrapped.world, envs.unwrapped.states.env_state)"
+        )
 
 
 def _set_length(env: str | Settings | AbstractEnv, settings: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ _DISABLE, _ENABLE = mujoco.mjtDisableBit, mujoco.mjtEnableBit
 ROOTS = {"planar": (_JOINT.mjJNT_SLIDE, _JOINT.mjJNT_SLIDE, _JOINT.mjJNT_HINGE), "free": (_JOINT.mjJNT_FREE,)}
 ROOT_WORDS = {"planar": "two slides and a hinge", "free": "one free joint"}
 AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x, slide y, hinge z
+BEYOND = 1e-6  # rad or m; a joint that starts further outside of its range is pushed back
 PRESSED = 1e-6  # m; a shape that lies deeper in the floor touches it
 SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
 FLOOR_TRIALS = 100  # random positions of a robot's hinges
@@ -55,6 +56,7 @@ SENSED_ALONE = {  # sensors that depend on the robot alone
     *(_SENS.mjSENS_FRAMELINVEL, _SENS.mjSENS_FRAMEANGVEL, _SENS.mjSENS_FRAMELINACC, _SENS.mjSENS_FRAMEANGACC),
     *(_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SUBTREEANGMOM, _SENS.mjSENS_CLOCK),
 }
+POSITIONS = (_SENS.mjSENS_FRAMEPOS, _SENS.mjSENS_SUBTREECOM)  # sensors [3] m, the last of which is a height
 SUBTREES = (_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SUBTREEANGMOM)
 
 
@@ -208,9 +210,20 @@ def _wrong_planar_root(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_start(robot: Robot, model: mujoco.MjModel) -> str | None:
-    inner = model.nq - {"planar": 3, "free": 7}[robot.root_joint]
-    if robot.start_joints and len(robot.start_joints) != inner:
-        return f"has {inner} coordinates of inner joints; start_joints holds {len(robot.start_joints)}"
+    first = {"planar": 3, "free": 7}[robot.root_joint]  # coordinates of the root
+    if not robot.start_joints:
+        return None
+    if len(robot.start_joints) != model.nq - first:
+        return f"has {model.nq - first} coordinates of inner joints; start_joints holds {len(robot.start_joints)}"
+    pose = np.array([*[0.0] * first, *robot.start_joints])
+    for index in sorted(set(np.flatnonzero(model.jnt_limited)) - _root_joints(model)):
+        start, (low, high) = model.jnt_qposadr[index], model.jnt_range[index]
+        value = pose[start]
+        if model.jnt_type[index] == int(_JOINT.mjJNT_BALL):  # its limit is that of the angle
+            value = 2 * np.arctan2(np.linalg.norm(pose[start + 1 : start + 4]), abs(value))
+        if not low - BEYOND <= value <= high + BEYOND:
+            name = model.joint(index).name or f"number {index}"
+            return f"limits its joint {name!r} to [{low:g}, {high:g}]; start_joints puts it at {value:g}"
     return None
 
 
@@ -313,6 +326,9 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
             return f"has a sensor {name!r} of type {word}, which may see more than the robot: leave it out"
         if kind in SUBTREES and model.body_rootid[model.sensor_objid[index]] != root:
             return f"has a sensor {name!r} of a subtree that is not the robot's"
+        if name in robot.heights and kind not in POSITIONS:
+            word = kind.name.removeprefix("mjSENS_").lower()
+            return f"has a sensor {name!r} of type {word} among heights, which take framepos and subtreecom"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from typing import Any
 
 import mujoco
@@ -23,6 +24,7 @@ VIEWS = {  # camera -> distance m, elevation degrees, height m of its target; `t
     "top": (10.0, -90.0, 0.0),  # orthographic
 }
 FOVY = 45.0  # degrees, of all cameras but the robot's own
+MOST_PIXELS = 16384  # along each edge
 MARGIN = 0.35  # m, seen from the top around the extents
 HALO_RADIUS, HALO_ORB = 0.15, 0.025  # m
 HALO_START, HALO_STEP = 0.5, 0.06  # m above the root: the first ring, and from ring to ring
@@ -44,12 +46,13 @@ class FrameDrawer:
     """
 
     def __init__(self, env: AbstractEnv, width: int, height: int):
+        check_size(width, height)
         self.env: AbstractEnv = env
-        self.width: int = width
-        self.height: int = height
+        self.width: int = operator.index(width)
+        self.height: int = operator.index(height)
         self._model = copy.copy(env.scene.true_model)
-        furnish(self._model, width, height)
-        self._context: Any = opengl.create_context(width, height)
+        furnish(self._model, self.width, self.height)
+        self._context: Any = opengl.create_context(self.width, self.height)
         self._context.make_current()
         self._renderer = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
@@ -123,6 +126,17 @@ def check_camera(env: AbstractEnv, name: str) -> None:
     if name not in known:
         own = "" if ON_BOARD in known else f" (the robot {env.robot_name} has no camera named {ON_BOARD!r})"
         raise ValueError(f"camera is {name!r}; it must be one of {', '.join(known)}{own}")
+
+
+def check_size(width: Any, height: Any) -> None:
+    """Raise ValueError unless both are numbers of pixels."""
+    for name, value in {"width": width, "height": height}.items():
+        try:
+            pixels = 0 if isinstance(value, (bool, np.bool_)) else operator.index(value)
+        except TypeError:
+            pixels = 0
+        if not 1 <= pixels <= MOST_PIXELS:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to {MOST_PIXELS}")
 
 
 def lidar_readings(env: AbstractEnv, state: State) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from PIL import Image
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
 from mjx_safety.viz.film import tile
-from mjx_safety.viz.frames import FrameDrawer, check_camera
+from mjx_safety.viz.frames import FrameDrawer, check_camera, check_size
 
 MAX_WORLDS = 64  # in one picture
 
@@ -24,6 +24,7 @@ def render(
     if this machine cannot draw, and names what to install. `draw_top_view` always works.
     """
     check_camera(env, camera)
+    check_size(width, height)
     shape = np.shape(state.reward)
     if len(shape) > 1 or (shape and not 0 < shape[0] <= MAX_WORLDS):
         raise ValueError(

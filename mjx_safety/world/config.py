@@ -32,6 +32,7 @@ from mjx_safety.world.objects import (
 from mjx_safety.world.randomize import Randomize
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.point import POINT
+from mjx_safety.world.task_checks import check_body, check_compasses, check_moved, check_task
 from mjx_safety.world.tasks.base import AbstractTask
 from mjx_safety.world.tasks.goal import Goal
 
@@ -124,12 +125,16 @@ class EnvConfig:
         parts = {"robot": Robot, "task": AbstractTask, "lidar": Lidar}
         for field, kind in parts.items():
             require(isinstance(getattr(self, field), kind), self, field, f"a {kind.__name__.removeprefix('Abstract')}")
-        self._check_task()
+        check_task(self.task, OWN_KINDS)
         for field, kind in KINDS.items():
             value = getattr(self, field)
             require(value is None or isinstance(value, kind), self, field, f"None or {kind.__name__}(...)")
+            if value is not None:
+                check_body(f"EnvConfig.{field}", value, kind)
             taken = value is not None and field in self.task.objects
             require(not taken, self, field, f"None, since the task {self.task.name} has its own")
+        check_moved(self.task, self.objects)
+        check_compasses(self.objects)
         is_known = self.randomize is None or isinstance(self.randomize, Randomize)
         require(is_known, self, "randomize", "None or Randomize(...)")
         require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
@@ -139,30 +144,16 @@ class EnvConfig:
         require(type(self.compass_size) is int and self.compass_size in (2, 3), self, "compass_size", "2 or 3")
         require(self.profile in PROFILES, self, "profile", "'1.0.0' or '2019'")
         require(self.layouts in LAYOUTS, self, "layouts", "'per_episode', 'per_env' or 'fixed'")
-        needs_goal = "goal_dist" in self.extras and "goal" not in self.task.objects
-        require(not needs_goal, self, "extras", f"without 'goal_dist', since the task {self.task.name} has no goal")
+        num_goals = self.objects["goal"].num if "goal" in self.objects else 0
+        many = f"{num_goals} goals" if num_goals else "no goal"
+        has_goal = "goal_dist" not in self.extras or num_goals == 1
+        require(has_goal, self, "extras", f"without 'goal_dist', since the task {self.task.name} has {many}")
         for field, minimum in {"episode_length": 1, "frameskip": 1, "layout_seed": 0}.items():
             require_count(self, field, minimum)
         require_bools(self, "continue_goal", "indicator", "reward_orientation")
         require_at_least(self, margin=0.0, reward_clip=0.0, action_noise=0.0, frameskip_prob=0.0)
         require(self.frameskip_prob <= 1.0, self, "frameskip_prob", "a finite number in [0, 1]")
         require_at_least(self, reward_orientation_scale=float("-inf"), reward_exception=float("-inf"))
-        self._check_moves()
-
-    def _check_task(self) -> None:
-        """Refuse objects of a task that a snapshot or a cost would not know."""
-        for name, kind in self.task.objects.items():
-            if not isinstance(kind, OWN_KINDS.get(name, ())):
-                allowed = ", ".join(f"{known!r}: {its.__name__}" for known, its in OWN_KINDS.items())
-                given = f"{self.task.name}, with {type(kind).__name__}(...) as {name!r} among its objects"
-                raise ValueError(f"EnvConfig.task is {given}; a task may add only {allowed}")
-
-    def _check_moves(self) -> None:
-        """Refuse a task that moves a kind without a place in the layout."""
-        if self.task.moves is not None and self.task.moves not in self.placed:
-            allowed = ", ".join(map(repr, self.placed)) or "none, since there are no others"
-            moves = f"{self.task.name}, which moves {self.task.moves!r}"
-            raise ValueError(f"EnvConfig.task is {moves}; a task may move only kinds that a layout places: {allowed}")
 
     @property
     def objects(self) -> dict[str, AbstractObject]:

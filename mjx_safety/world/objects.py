@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from typing_extensions import override
 
-from mjx_safety.core.settings import require_at_least, require_bools, settings, static
+from mjx_safety.core.settings import require, require_at_least, require_bools, settings, static
 from mjx_safety.core.shapes import Shape
 from mjx_safety.world.placement.table import AbstractPlaced
 
@@ -35,6 +35,7 @@ class AbstractObject(AbstractPlaced):
     @override
     def check(self) -> None:
         super().check()
+        require(self.body_kind in get_args(BodyKind), self, "body_kind", f"one of {', '.join(get_args(BodyKind))}")
         require_bools(self, "observed", "constrained")
 
     @property

@@ -174,6 +174,11 @@ def test_without_render_mode_nothing_is_drawn(point):
     ):
         with pytest.raises(ValueError, match=sentence):
             SafetyEnv("SafetyPointGoal1-v0", **settings)
+    for size in (-1, 0, 10**6, 100.5, True):
+        with pytest.raises(ValueError, match=r"width is .*; it must be a whole number of pixels from 1 to 16384"):
+            gymnasium.make(ID, render_mode="rgb_array", width=size, height=30)
+        with pytest.raises(ValueError, match=r"height is .*; it must be a whole number of pixels from 1 to 16384"):
+            gymnasium.make(ID, render_mode="rgb_array", height=size)
     with pytest.raises(ValueError, match="render_mode is for environments of mjx_safety"):
         SafetyEnv(Toy(), render_mode="rgb_array")
 

@@ -53,6 +53,18 @@ def test_make_vec_gives_one_jitted_batch():
     assert obs in envs.observation_space and info["final_info"]["episode"]["l"].tolist() == [2] * 3
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("render_mode", "rgb_array"), ("camera", "top"), ("width", 96), ("height", 64)]
+)
+def test_a_batch_draws_no_pictures(option, value):
+    with pytest.raises(ValueError, match=rf"a batch of worlds draws no pictures, so it has no '{option}'; .*render\("):
+        gymnasium.make_vec(ID, num_envs=3, **{option: value})
+
+
+def test_a_batch_without_a_render_mode_may_say_so():
+    assert gymnasium.make_vec(ID, num_envs=2, render_mode=None).render_mode is None
+
+
 @pytest.mark.parametrize("observation", ["flat", "dict"])
 def test_the_batch_is_that_of_vectorize(observation):
     """The same key and actions, a scan of the pure batch on the one side and steps from the host on the other."""

@@ -13,7 +13,7 @@ from worlds import world_of
 import mjx_safety
 from mjx_safety.sim.scene import build_scene
 from mjx_safety.viz import CAMERAS, render
-from mjx_safety.viz.frames import FrameDrawer, bin_angles, check_camera, lidar_readings
+from mjx_safety.viz.frames import FrameDrawer, bin_angles, check_camera, check_size, lidar_readings
 
 from .recordings import needs_opengl
 
@@ -136,6 +136,22 @@ def test_render_refuses_what_is_no_world(state):
     batch = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (2, 2, *np.shape(leaf))), state)
     with pytest.raises(ValueError, match=r"up to 64, and this state has the shape \(2, 2\)"):
         render(world_of(ID).env, batch)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 16385, 10**6, 100.5, 64.0, True, np.bool_(True), None, "96", [96]])
+@pytest.mark.parametrize("edge", ["width", "height"])
+def test_a_picture_has_a_whole_number_of_pixels(state, edge, size):
+    env, words = world_of(ID).env, rf"^{edge} is .*; it must be a whole number of pixels from 1 to 16384$"
+    for draw in (render, mjx_safety.render):
+        with pytest.raises(ValueError, match=words):
+            draw(env, state, **{edge: size})
+    with pytest.raises(ValueError, match=words):
+        FrameDrawer(env, **{"width": 96, "height": 64, edge: size})
+
+
+def test_numbers_of_pixels_may_be_numpy_s():
+    for size in (1, 16384, np.int64(96), np.uint8(96)):
+        check_size(size, size)
 
 
 def test_the_drawn_model_is_the_true_one_on_every_engine():

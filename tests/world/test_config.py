@@ -188,20 +188,6 @@ def test_objects_of_a_task_have_known_names_and_kinds(name, kind):
         EnvConfig(task=Mine())
 
 
-class Hunt(Goal):
-    """A task of a user's own, which may name any kind."""
-
-    name = "Hunt"
-
-
-@pytest.mark.parametrize("moves", ["prey", "robot", "vases"])
-def test_a_task_moves_only_what_a_layout_places(moves, monkeypatch):
-    """A word that is no kind, what is no object, and a kind of which there is none."""
-    monkeypatch.setattr(Hunt, "moves", moves)
-    with pytest.raises(ValueError, match=rf"task is Hunt, which moves '{moves}'; .* places: 'goal', 'hazards'$"):
-        EnvConfig(task=Hunt(), hazards=Hazards(num=2), vases=Vases(num=0))
-
-
 def test_no_extra_is_given_twice():
     with pytest.raises(ValueError, match=r"EnvConfig\.extras"):
         EnvConfig(extras=("qpos", "qpos"))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import jax
+import numpy as np
 
 from mjx_safety.core.settings import (
     freeze,
@@ -66,21 +69,26 @@ class Robot(AbstractPlaced):
         """Refuse wrong values."""
         super().check()
         freeze(self, "sensors", "self_contacts", "heights", "start_joints")
-        require(set(self.heights) <= set(self.sensors), self, "heights", "a tuple of names among `sensors`")
+        require(isinstance(self.name, str) and self.name != "", self, "name", "a name")
+        names = isinstance(self.sensors, tuple) and all(isinstance(name, str) and name for name in self.sensors)
+        require(names, self, "sensors", "a tuple of names of sensors")
+        require(len(set(self.sensors)) == len(self.sensors), self, "sensors", "a tuple of names, each only once")
+        are_sensors = isinstance(self.heights, tuple) and all(name in self.sensors for name in self.heights)
+        require(are_sensors, self, "heights", "a tuple of names among `sensors`")
         folder = self.asset_folder
         is_folder = folder is None or (isinstance(folder, (str, Path)) and folder != "" and Path(folder).is_dir())
         require(is_folder, self, "asset_folder", "the path of a folder, or None")
         joints = self.start_joints
         is_pose = isinstance(joints, tuple) and all(map(is_finite_number, joints))
         require(is_pose, self, "start_joints", "a tuple of finite numbers")
-        names = isinstance(self.sensors, tuple) and all(isinstance(name, str) for name in self.sensors)
-        require(names, self, "sensors", "a tuple of names of sensors")
         require(self.num == 1, self, "num", "1")
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(self.root_joint in ("planar", "free"), self, "root_joint", "'planar' or 'free'")
         require_at_least(self, start_height=0.0, joint_noise=0.0)
         if self.lowest is not None:
             require_at_least(self, lowest=-math.inf)
+            below = f"below start_height, which is {self.start_height:g} m"
+            require(_is_below(self.lowest, self.start_height), self, "lowest", below)
         require_bools(self, "touches_floor", "angle_components")
         if self.floor_points is not None:
             require_count(self, "floor_points", 1)
@@ -88,6 +96,11 @@ class Robot(AbstractPlaced):
         require(pairs, self, "self_contacts", "pairs of names of geoms")
         yaw = self.start_yaw
         require(yaw is None or is_at_least(yaw, -math.inf), self, "start_yaw", "None or an angle in rad")
+
+
+def _is_below(value: Any, bound: float) -> bool:
+    """Return whether a number, or each of an array that sweeps it, is below the bound. Traced ones are not known."""
+    return isinstance(value, jax.core.Tracer) or bool(np.all(np.asarray(value) < bound))
 
 
 def _is_pair(value: object) -> bool:

@@ -16,8 +16,16 @@ from mjx_safety.world.readings import Readings
 class AbstractTask(abc.ABC):
     """Interface of a task. The settings of a task are the fields of its class."""
 
-    name: ClassVar[str]
-    moves: ClassVar[str | None] = None  # the kind that moves when the goal is met
+    name: ClassVar[str]  # by default that of the class
+    moves: ClassVar[str | None] = None  # the kind that moves when the goal is met: one marker that a layout places
+    _has_name: ClassVar[bool] = False  # it, or a class that it extends, says its name
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" in cls.__dict__:
+            cls._has_name = True
+        elif not cls._has_name:
+            cls.name = cls.__name__
 
     @property
     @abc.abstractmethod
@@ -26,7 +34,7 @@ class AbstractTask(abc.ABC):
 
     @property
     def unplaced(self) -> frozenset[str]:
-        """Its objects that need no place in a layout, because `view` places them."""
+        """Names of its markers that need no place in a layout, because `view` places them."""
         return frozenset()
 
     @property
@@ -44,11 +52,11 @@ class AbstractTask(abc.ABC):
 
     @abc.abstractmethod
     def reward(self, readings: Readings, memory: Any) -> tuple[jax.Array, jax.Array]:
-        """Reward for progress [], without `bonus`, and whether the goal is met [] bool."""
+        """Reward for progress [] float, without `bonus`, and whether the goal is met [] bool."""
 
     @abc.abstractmethod
     def advance(self, readings: Readings, memory: Any, goal_met: jax.Array, key: jax.Array) -> Any:
-        """Memory for the next step. `readings` already hold the new place of the kind `moves`."""
+        """Memory for the next step, of the form of `init`. `readings` have the new place of the kind `moves`."""
 
     def to_snapshot(self, memory: Any) -> dict[str, jax.Array]:
         """The memory as fields of `Snapshot`."""
