@@ -25,7 +25,8 @@ AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x,
 BEYOND = 1e-6  # rad or m; a joint that starts further outside of its range is pushed back
 PRESSED = 1e-6  # m; a shape that lies deeper in the floor touches it
 SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
-FLOOR_TRIALS = 100  # random positions of a robot's hinges
+FLOOR_TRIALS = 100  # random positions of a robot's inner joints
+FAR = 10.0  # m, tried for a slide without a range
 DEFAULTS = ("geom", "joint", "equality", "pair")  # kinds of elements that a scene adds
 NOT_VALUES = {"classname", "name", "plugin"}  # attributes of a default class that no element takes over
 SIZES = ("memory", "nstack", "njmax", "nconmax")  # limits of memory, too low for a scene
@@ -350,16 +351,29 @@ def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
         return
     if deep > PRESSED:
         raise ValueError(f"{describe(robot)} lies {deep:g} m in the floor, but touches_floor is False")
-    joints, rng = _inner_hinges(data.model), np.random.default_rng(0)
+    joints, rng = _inner_joints(data.model), np.random.default_rng(0)
     for _ in range(FLOOR_TRIALS if joints else 0):
-        for index in joints:
-            low, high = data.model.jnt_range[index] if data.model.jnt_limited[index] else (-np.pi, np.pi)
-            data.qpos[data.model.jnt_qposadr[index]] = rng.uniform(low, high)
+        for joint in joints:
+            _turn(data, joint, rng)
         if (deep := depth()) > PRESSED:
             raise ValueError(
-                f"{describe(robot)} has hinges that can bring it {deep:.2g} m into the floor, but touches_floor is"
+                f"{describe(robot)} has joints that can bring it {deep:.2g} m into the floor, but touches_floor is"
                 " False"
             )
+
+
+def _turn(data: mujoco.MjData, joint: int, rng: np.random.Generator) -> None:
+    """Put an inner joint somewhere in its range. A slide gets to one of its ends, where it is lowest."""
+    model, start = data.model, data.model.jnt_qposadr[joint]
+    limits = model.jnt_range[joint] if model.jnt_limited[joint] else None
+    if model.jnt_type[joint] == _JOINT.mjJNT_SLIDE:
+        data.qpos[start] = rng.choice([-FAR, FAR] if limits is None else limits)
+    elif model.jnt_type[joint] == _JOINT.mjJNT_HINGE:
+        low, high = (-np.pi, np.pi) if limits is None else limits
+        data.qpos[start] = rng.uniform(low, high)
+    else:
+        axis, angle = rng.normal(size=3), rng.uniform(0, np.pi if limits is None else limits[1])
+        mujoco.mju_axisAngle2Quat(data.qpos[start : start + 4], axis / np.linalg.norm(axis), angle)
 
 
 def _take_start(robot: Robot, data: mujoco.MjData) -> None:
@@ -370,10 +384,9 @@ def _take_start(robot: Robot, data: mujoco.MjData) -> None:
         data.qpos[-len(robot.start_joints) :] = robot.start_joints
 
 
-def _inner_hinges(model: mujoco.MjModel) -> list[int]:
-    """Hinges beyond the robot's root."""
-    root, hinge = model.body("robot").id, mujoco.mjtJoint.mjJNT_HINGE
-    return [i for i in range(model.njnt) if model.jnt_bodyid[i] != root and model.jnt_type[i] == hinge]
+def _inner_joints(model: mujoco.MjModel) -> list[int]:
+    """Joints beyond the robot's root."""
+    return np.flatnonzero(model.jnt_bodyid != model.body("robot").id).tolist()
 
 
 def _one_line(error: Exception) -> str:

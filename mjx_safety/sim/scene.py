@@ -124,7 +124,11 @@ class Scene:
     def _treatment(self, sensor: str) -> str:
         if sensor in self.robot.heights:
             return "height"
-        return _TREATMENTS.get(int(self.model.sensor(sensor).type[0]), "") if self.robot.angle_components else ""
+        if not self.robot.angle_components:
+            return ""
+        kind, part = int(self.model.sensor(sensor).type[0]), int(self.model.sensor(sensor).objid[0])
+        is_length = kind == _POSITION and self.model.jnt_type[part] == mujoco.mjtJoint.mjJNT_SLIDE
+        return "" if is_length else _TREATMENTS.get(kind, "")
 
     def _dim(self, sensor: str) -> int:
         return int(self.model.sensor(sensor).dim[0])
@@ -299,9 +303,11 @@ class Scene:
 
 
 SHORTEST = 1e-15  # length of a quaternion below which it is no turn (MuJoCo's mjMINVAL)
-_TREATMENTS = {  # observed form of angles: (sin, cos); of a ball joint: its rotation matrix, row by row
-    int(mujoco.mjtSensor.mjSENS_JOINTPOS): "angle",
+_POSITION = int(mujoco.mjtSensor.mjSENS_JOINTPOS)
+_TREATMENTS = {  # observed form of a hinge's angle: (sin, cos); of a quaternion: the rotation matrix, row by row
+    _POSITION: "angle",
     int(mujoco.mjtSensor.mjSENS_BALLQUAT): "quaternion",
+    int(mujoco.mjtSensor.mjSENS_FRAMEQUAT): "quaternion",
 }
 _ENTRIES = {"angle": 2, "quaternion": 9, "height": 1}
 _POSE = ("pos", "quat", "linvel", "angvel")

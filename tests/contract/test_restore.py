@@ -10,7 +10,7 @@ import pytest
 from worlds import assert_close, assert_same_snapshot, world_of
 
 import mjx_safety
-from mjx_safety import EnvConfig, Hazards, Snapshot
+from mjx_safety import EnvConfig, Gremlins, Hazards, Snapshot
 from mjx_safety.world.placement import layout
 
 
@@ -272,3 +272,22 @@ def test_a_world_without_a_layout_ends_at_once(crowded):
 def test_a_whole_snapshot_needs_no_layout(crowded):
     _, _, restored = crowded
     assert not restored.placement_failed and not restored.terminated
+
+
+# -- the clock of driven objects ---------------------------------------------------------------------------------------
+
+
+def test_an_episode_too_long_for_the_clock_of_gremlins_is_refused_at_make():
+    """On MJX they would circle 2.3 % too slowly after 1024 s, and stand still after 70 000 s."""
+    gremlins = Gremlins(num=1)
+    assert mjx_safety.make(EnvConfig(gremlins=gremlins, episode_length=50_000), physics="mujoco").dt == 0.02
+    assert mjx_safety.make(EnvConfig(episode_length=10_000_000), physics="mujoco").episode_length == 10_000_000
+    with pytest.raises(ValueError, match=r"episode_length is 50001, which takes 1000\.02 s, but with gremlins"):
+        mjx_safety.make(EnvConfig(gremlins=gremlins, episode_length=50_001), physics="mujoco")
+
+
+def test_so_is_a_snapshot_at_a_time_beyond_it(button1, goal1, key):
+    late = Snapshot(time=jnp.float32(1001.0))
+    with pytest.raises(ValueError, match=r"snapshot\.time is 1001 s, but with gremlins it may be at most 1000 s"):
+        button1.env.restore(late)
+    assert goal1.env.restore(late).data.time == 1001.0

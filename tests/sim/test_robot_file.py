@@ -229,3 +229,27 @@ def test_the_start_counts_with_its_joints(build, angle, deep):
         return
     with pytest.raises(ValueError, match=rf"starts {deep} m in the floor"):
         build(text, **fields)
+
+
+SLIDES = {  # joints of a ball of 0.05 m whose centre stands 0.1 m above the floor
+    "a rail down to the floor": ("<joint type='slide' axis='0 0 1' range='-0.3 0' limited='true'/>", True),
+    "a rail that ends above it": ("<joint type='slide' axis='0 0 1' range='-0.04 1' limited='true'/>", False),
+    "a rail that begins at its ref": ("<joint type='slide' axis='0 0 1' ref='1' range='0.9 1' limited='true'/>", True),
+    "an endless rail": ("<joint type='slide' axis='0 0 1'/>", True),
+    "an endless level rail": ("<joint type='slide' axis='1 0 0'/>", False),
+    "a level rail on a tilting arm": ("<joint axis='0 1 0' range='-5 5'/><joint type='slide' axis='1 0 0'/>", True),
+    "a ball joint": ("<joint type='ball' pos='0.2 0 0'/>", True),
+    "a stiff ball joint": ("<joint type='ball' pos='0.2 0 0' range='0 10' limited='true'/>", False),
+}
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_a_robot_that_any_joint_can_press_on_the_floor_touches_it(build, name):
+    joints, is_deep = SLIDES[name]
+    hand = f"<body>{joints}<geom type='sphere' size='0.05' density='1'/></body>"
+    text = XML.replace("</body>\n</body>", f"</body>{hand}</body>")
+    if not is_deep:
+        assert build(text).nbody
+        return
+    with pytest.raises(ValueError, match=r"m into the floor, but touches_floor is False"):
+        build(text)

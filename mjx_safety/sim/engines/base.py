@@ -139,7 +139,7 @@ class Physics(Protocol):
         ...
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """Read the first state of an episode: all bodies at rest, the robot clear of all objects."""
+        """Read the first state of an episode: all bodies at rest."""
         ...
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:

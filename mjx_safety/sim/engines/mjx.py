@@ -24,7 +24,7 @@ from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.fixes.mjx_solver import own_solver
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.relevance.where_needed import UNKNOWN, where_needed
-from mjx_safety.sim.start_sensors import read_at_rest
+from mjx_safety.sim.start_sensors import read_at_rest, starts_clear
 from mjx_safety.sim.state import MOVES, Measurements, PhysicsState
 
 ATTEMPTS = 4  # at a step whose robot gets farther than assumed
@@ -271,7 +271,9 @@ class MjxPhysics:
         return self.replace(near=self.near.replace(model=model), alone=None)
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
+        """See `Physics.start`. A robot that touches nothing senses the same in all places, if its sensors do."""
+        if not starts_clear(self.scene):
+            return self.forward(data)
         sensors = read_at_rest(self.scene, data) if data.dynamics is None else None
         if sensors is None:
             near = self.near.gather(data)[0]

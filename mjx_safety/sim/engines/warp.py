@@ -31,7 +31,7 @@ from mjx_safety.sim.engines.base import EngineScene, fields_of
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
 from mjx_safety.sim.model import SPARE_CONTACTS
-from mjx_safety.sim.start_sensors import read_at_rest
+from mjx_safety.sim.start_sensors import read_at_rest, starts_clear
 from mjx_safety.sim.state import MOVES, Measurements, PhysicsState
 
 CONVEX_PAIRS = 8  # per world, near pairs without a closed formula, such as pillar and vase
@@ -82,8 +82,8 @@ class WarpPhysics:
         return self.replace(buffers=dataclasses.replace(self.buffers, **sizes))
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`. The robot touches nothing, so its sensors read the same in all places."""
-        sensors = read_at_rest(self.scene, data)
+        """See `Physics.start`. A robot that touches nothing senses the same in all places, if its sensors do."""
+        sensors = read_at_rest(self.scene, data) if starts_clear(self.scene) else None
         return self.forward(data) if sensors is None else (data, self._reading(sensors, {}))
 
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:

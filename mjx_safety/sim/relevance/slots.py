@@ -11,31 +11,25 @@ therefore needs no bound on its acceleration.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.gremlins import target_offset, undisturbed_step, uses_rk4, usual_lag
-from mjx_safety.sim.quiet import no_warnings
+from mjx_safety.sim.relevance.bounds import LIFTED, SUNKEN, lies_flat, reach, settle
 from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.world.objects import AbstractObject
 
-FLAT = 1e-3  # m; a cube whose centre is higher than this above its height at reset leans on something
 LAST = 1e3  # m, distance that puts objects that do not matter last
 SLOWEST = 0.5  # m/s, added to every bound on a speed
 USUAL_SPEED = 1.0  # m/s, of a robot that drives about
-PARKED = 1e3  # m, position of the robot in passes without it
-SETTLING = 0.2  # s, in which an object comes to rest after a reset
 
 
 class Stillness(NamedTuple):
@@ -209,7 +203,7 @@ class Nearby:
             return jnp.zeros(0, bool)
         radius = self._per_object(lambda kind: max(shape.planar_radius for shape in kind.shapes))
         ways = jnp.concatenate([self._way(name, parts, data.time, seconds) for name in scene.solid_kinds])
-        matters = planar_distance(xy, data.qpos[:2]) < _reach(scene) + excursion + radius + ways
+        matters = planar_distance(xy, data.qpos[:2]) < reach(scene) + excursion + radius + ways
         has_begun = data.time > 0
         settled = [
             self._is_settled(name, parts) & (has_begun | self._starts_at_rest(name))
@@ -254,9 +248,9 @@ class Nearby:
         The speed at the end of a steady acceleration v to v' follows from the excursion (v + v') / 2 * seconds.
         """
         nv, scene = self.full.robot_nv, self.full
-        reach, speed = min(_reach(scene), LAST), jnp.linalg.norm(data.qvel[:2])
+        radius, speed = min(reach(scene), LAST), jnp.linalg.norm(data.qvel[:2])
         robot = jnp.maximum(speed * seconds, 2 * excursion - speed * seconds)
-        turning = reach * jnp.sum(jnp.abs(data.qvel[2:nv])) * seconds
+        turning = radius * jnp.sum(jnp.abs(data.qvel[2:nv])) * seconds
         objects = jnp.linalg.norm(data.qvel[nv:].reshape(-1, 6)[:, :3], axis=-1)
         return 2 * (robot + turning) + (jnp.max(objects, initial=0.0) + SLOWEST) * seconds
 
@@ -272,12 +266,14 @@ class Nearby:
 
     def _starts_at_rest(self, name: str) -> bool:
         """Whether objects of a moving kind follow `_left_alone` from reset on. A gremlin touches the floor then."""
-        return self.full.objects[name].body_kind == "free" and _sinking(self.full)[name] <= self.still.sinking
+        return self.full.objects[name].body_kind == "free" and settle(self.full)[name].way <= self.still.sinking
 
     def _rests(self, name: str, q: jax.Array, v: jax.Array) -> jax.Array:
         """Which free objects of a kind lie flat on the floor and do not move, [N] bool. q: [N, 7], v: [N, 6]."""
         is_slow = jnp.sum(v[:, :3] ** 2, axis=-1) < self.still.speed**2
-        return is_slow & (jnp.abs(q[:, 2] - self.full.objects[name].height) < FLAT)
+        rise = q[:, 2] - settle(self.full)[name].height
+        is_low = (rise > -SUNKEN) & (rise < LIFTED)
+        return is_slow & is_low & lies_flat(self.full.objects[name], q[:, 3:])
 
     def _left_alone(
         self, name: str, old: dict[str, dict[str, jax.Array]], before: jax.Array, after: jax.Array
@@ -337,46 +333,5 @@ def expected_share(scene: EngineScene, seconds: float, area: float) -> float:
     for name in scene.solid_kinds:
         kind = scene.objects[name]
         radius = max(shape.planar_radius for shape in kind.shapes) + 2 * scene.travel(name) * seconds
-        within += kind.num * math.pi * (_reach(scene) + USUAL_SPEED * seconds + radius) ** 2
+        within += kind.num * math.pi * (reach(scene) + USUAL_SPEED * seconds + radius) ** 2
     return 1.0 - math.exp(-within / area)
-
-
-@functools.cache
-def _sinking(scene: EngineScene) -> dict[str, float]:
-    """Return how far the objects of each moving kind rise or fall after a reset if nothing touches them, m."""
-    model = copy.copy(scene.model)
-    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_EQUALITY  # no gremlin is pulled to its target
-    data = mujoco.MjData(model)
-    objects = data.qpos[scene.robot_nq :].reshape(-1, 7)  # a view
-    heights = [scene.objects[name].height for name in scene.moving_kinds for _ in range(scene.objects[name].num)]
-    objects[:] = 0.0
-    objects[:, 0] = data.qpos[0] + PARKED * np.arange(1, len(objects) + 1)
-    objects[:, 2], objects[:, 3] = heights, 1.0
-    moved = np.zeros(len(objects))
-    with no_warnings():
-        for _ in range(round(SETTLING / model.opt.timestep)):
-            mujoco.mj_step(model, data)
-            moved = np.maximum(moved, np.abs(objects[:, 2] - heights))
-    return {name: float(rows.max()) for name, rows in scene.split(scene.moving_kinds, moved).items()}
-
-
-@functools.cache
-def _reach(scene: EngineScene) -> float:
-    """Largest distance of any part of the robot from its root's origin, m, over all joint positions."""
-    model = scene.model
-    root, far = model.body("robot").id, np.zeros(model.nbody)
-    for body in range(root, model.nbody):  # parents come before children
-        joints = range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body])
-        inner = [] if body == root else joints
-        far[body] = 0 if body == root else far[model.body_parentid[body]] + np.linalg.norm(model.body_pos[body])
-        far[body] += sum(2 * np.linalg.norm(model.jnt_pos[joint]) + _slides(model, joint) for joint in inner)
-    own = (model.body_rootid[model.geom_bodyid] == root) & ((model.geom_contype | model.geom_conaffinity) > 0)
-    outer = far[model.geom_bodyid] + np.linalg.norm(model.geom_pos, axis=-1) + model.geom_rbound
-    return float(outer[own].max(initial=0.0))
-
-
-def _slides(model: mujoco.MjModel, joint: int) -> float:
-    """Largest shift of a body by a joint, m."""
-    if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_SLIDE:
-        return 0.0
-    return float(np.abs(model.jnt_range[joint]).max()) if model.jnt_limited[joint] else np.inf

@@ -49,7 +49,7 @@ class Robot(AbstractPlaced):
     sensors: tuple[str, ...] = ("accelerometer", "velocimeter", "gyro", "magnetometer")
     """Sensors in the observation, in this order."""
     angle_components: bool = True
-    """Observe joint angles as (sin, cos), ball joints as 3x3 matrices; False: unchanged."""
+    """Observe angles of hinges as (sin, cos), quaternions of sensors as 3x3 matrices; False: unchanged."""
     heights: tuple[str, ...] = ()
     """Position sensors among `sensors` that are observed as the height only."""
     touches_floor: bool = True

@@ -124,3 +124,35 @@ def test_on_mjx_a_robot_meets_more_pillars_than_there_are_slots(action, tmp_path
     )
     *_, costs = assert_equal_steps(config, start, action, 15, engine="mjx")
     assert np.sum(costs) > 0
+
+
+ARM = """<mujoco>
+  <worldbody>
+    <body name="robot" pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0" damping="0.1"/>
+      <joint name="y" type="slide" axis="0 1 0" damping="0.1"/>
+      <joint name="z" type="hinge" axis="0 0 1" damping="0.1"/>
+      <geom type="sphere" size="0.1" mass="1"/>
+      <site name="s"/>
+      <body>
+        <joint name="arm" type="slide" axis="1 0 0" ref="1" range="-1 1" limited="true"/>
+        <geom type="sphere" size="0.05" mass="0.1"/>
+      </body>
+    </body>
+  </worldbody>
+  <sensor><velocimeter name="velocimeter" site="s"/></sensor>
+  <actuator><position joint="arm" kp="50" ctrlrange="-1 1"/></actuator>
+</mujoco>"""
+
+
+def test_an_arm_whose_coordinate_begins_at_its_ref_meets_what_it_reaches(tmp_path):
+    """At -0.7 the hand is 1.7 m behind the robot, where it stands at 1. It pushes against a pillar at 1.9 m."""
+    file = tmp_path / "arm.xml"
+    file.write_text(ARM)
+    settings = {"root_joint": "planar", "touches_floor": False, "sensors": ("velocimeter",), "keepout": 0.2}
+    robot = Robot(name="Arm", xml=str(file), start_yaw=0.0, start_joints=(-0.7,), locations=((0, 0),), **settings)
+    pillar = Pillars(num=1, keepout=0.2, locations=((-3.0, 0.0),))
+    config = EnvConfig(robot=robot, task=FAR, pillars=pillar, extents=EXTENTS)
+    start = Snapshot(root_quat=jnp.array([1.0, 0.0, 0.0, 0.0]), pillars_pos=pillars((-1.9, 0.0)))
+    *_, costs = assert_equal_steps(config, start, (-1.0,), 3)
+    assert costs[-1] > 0

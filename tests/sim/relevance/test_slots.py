@@ -1,6 +1,7 @@
 """When objects need the solver at all."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import EnvConfig, Goal, GoalArea, Gremlins, Pillars, Point, Robot, Snapshot, Vases, Walls
+from mjx_safety import EnvConfig, Goal, GoalArea, Gremlins, Pillars, Point, PushBox, Robot, Snapshot, Vases, Walls
+from mjx_safety.core.shapes import Shape
+from mjx_safety.sim.relevance.bounds import lies_flat, settle
 
 SLOW = (
     *("SafetyCarPush2-v0", "SafetyPointPush1-v0", "SafetyDoggoGoal2-v0", "SafetyCarButton1-v0"),
@@ -287,3 +290,82 @@ ROCKET = """<mujoco><option timestep="0.002"/><worldbody><body name="robot" pos=
 <magnetometer name="magnetometer" site="s"/></sensor><actuator>
 <motor name="forward" site="s" gear="GEAR 0 0 0 0 0" ctrlrange="-1 1" ctrllimited="true"/>
 <motor name="turn" joint="z" gear="0.01" ctrlrange="-1 1" ctrllimited="true"/></actuator></mujoco>"""
+
+
+# -- what lies on the floor --------------------------------------------------------------------------------------------
+
+
+def turned_about_x(angle):
+    return (np.cos(angle / 2), np.sin(angle / 2), 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("lift", "quat", "needed"),
+    [
+        (0.0, turned_about_x(0.0), False),
+        (0.0, turned_about_x(np.pi / 2), False),  # on another side
+        (0.0, (0.7, 0.0, 0.0, 0.7), False),
+        (1e-5, turned_about_x(0.0), False),
+        (8e-4, turned_about_x(0.0), True),
+        (-1e-4, turned_about_x(0.0), True),
+        (0.0, turned_about_x(0.5), True),
+        (0.0, turned_about_x(1e-3), True),
+    ],
+)
+def test_a_vase_in_the_air_or_on_an_edge_is_needed(goal, lift, quat, needed):
+    """However slow it is. lift: m above its height at reset."""
+    nearby, data = goal
+    quat = np.array(quat) / np.linalg.norm(quat)
+    data = data.replace(qpos=data.qpos.at[5].add(lift).at[6:10].set(jnp.asarray(quat, jnp.float32)))
+    assert bool(nearby.needs_objects(data, 0.02, 0.0)) is needed
+
+
+QUATS = {
+    "upright": (1, 0, 0, 0),
+    "headlong": (0, 1, 0, 0),
+    "aside": (0.70710678, 0.70710678, 0, 0),
+    "oblique": (0.9, 0.3, 0.3, 0.1),
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "flat"),
+    [
+        (Shape("box", (0.1, 0.1, 0.1)), {"upright", "headlong", "aside"}),
+        (Shape("box", (0.1, 0.1, 0.2)), {"upright", "headlong"}),
+        (Shape("cylinder", (0.1, 0.2)), {"upright", "headlong"}),
+        (Shape("sphere", (0.1,)), set(QUATS)),
+    ],
+)
+def test_which_orientations_are_flat(shape, flat):
+    quats = jnp.array(list(QUATS.values()), jnp.float32)
+    quats = quats / jnp.linalg.norm(quats, axis=-1, keepdims=True)
+    found = lies_flat(types.SimpleNamespace(shapes=(shape,)), quats)  # pyright: ignore[reportArgumentType]
+    assert {name for name, is_flat in zip(QUATS, found, strict=True) if is_flat} == flat
+
+
+def test_a_push_box_is_flat_on_its_own_bottom_alone():
+    found = lies_flat(PushBox(), jnp.array(list(QUATS.values()), jnp.float32)[:3])
+    np.testing.assert_array_equal(found, [True, True, False])
+
+
+@pytest.mark.parametrize("sink", [4e-5, 0.0, 1e-3])
+def test_vases_of_any_sink_come_to_rest_at_one_height(sink):
+    """0.1 m less 43.6 um, where the floor carries them."""
+    scene = mjx_safety.make(EnvConfig(vases=Vases(num=2, sink=sink)), physics="mujoco").scene
+    assert settle(scene)["vases"].height == pytest.approx(0.1 - 43.6e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("quat", "lift"), [(turned_about_x(0.5), 0.0), (turned_about_x(0.0), 8e-4)], ids=["tilted", "lifted"]
+)
+def test_on_mjx_a_vase_that_hangs_falls(quat, lift):
+    """As on the C engine, where it costs by its speed."""
+    start = Snapshot(
+        root_pos=jnp.array([3.0, 3.0, 0.1]),
+        vases_pos=jnp.array([[1.5, 1.5, 0.1 + lift]]),
+        vases_quat=jnp.array([quat], jnp.float32),
+    )
+    env = mjx_safety.make(EnvConfig(vases=Vases(num=1)), physics="mjx")
+    state = env.step(env.restore(start), jnp.zeros(2))
+    assert state.costs[env.cost_names.index("vases_velocity")] > 0

@@ -317,3 +317,25 @@ def test_activations_move_alike_on_all_engines(model):
         np.testing.assert_allclose(states[1].data.act, states[0].data.act, atol=1e-5)
     np.testing.assert_allclose(states[1].data.qpos[:, :3], states[0].data.qpos[:, :3], atol=1e-4)
     assert np.abs(states[0].data.act).max() > 0.1
+
+
+# -- the forms of its sensors ------------------------------------------------------------------------------------------
+
+RAIL = '<body><joint name="rail" type="slide" axis="1 0 0"/><geom size=".02" pos="0 0 .1" density="1"/></body>'
+
+
+def test_lengths_stay_and_quaternions_become_matrices(model):
+    """Among these sensors only the hinge's has an angle."""
+    sensors = (
+        '<jointpos name="length" joint="rail"/><jointpos name="angle" joint="z"/>'
+        '<framequat name="orientation" objtype="body" objname="robot"/>'
+    )
+    text = XML.replace(*in_robot(RAIL)).replace("<sensor>", f"<sensor>{sensors}")
+    names = ("length", "angle", "orientation")
+    env = build(ball(model(text), sensors=names, start_yaw=0.5))
+    assert {name: env.entry_sizes[name] for name in names} == {"length": 1, "angle": 2, "orientation": 9}
+    snapshot = env.snapshot(env.reset(jax.random.key(0))).replace(joint_qpos=jnp.array([0.3]))
+    s, c = np.sin(0.5), np.cos(0.5)
+    np.testing.assert_allclose(env.restore(snapshot).obs[:12], [0.3, s, c, c, -s, 0, s, c, 0, 0, 0, 1], atol=1e-6)
+    plain = build(ball(model(text), sensors=names, angle_components=False))
+    assert {name: plain.entry_sizes[name] for name in names} == {"length": 1, "angle": 1, "orientation": 4}
