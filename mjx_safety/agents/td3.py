@@ -26,6 +26,8 @@ from mjx_safety.agents.q_critics import (
 from mjx_safety.agents.types import Actor, Algorithm, Constraint, Metrics, RunningStats
 from mjx_safety.types import Sizes
 
+LOG_STD_RANGE = (-100.0, 80.0)  # of an exported policy; exp is a float32 above 0 and finite in it, so nothing is cut
+
 
 @struct.dataclass
 class TD3Config(OffPolicyConfig):
@@ -86,7 +88,7 @@ def _act(config: TD3Config, params: TD3Params, obs: jax.Array, noise: jax.Array 
 def _actor(config: TD3Config, params: TD3Params, normaliser: RunningStats) -> Actor:
     network = params.policy.params["params"]
     log_std = jnp.full_like(network["output"]["bias"], jnp.log(config.exploration_noise))
-    choices = {"activation": "relu", "squash": "tanh", "log_std_range": (-jnp.inf, jnp.inf)}
+    choices = {"activation": "relu", "squash": "tanh", "log_std_range": LOG_STD_RANGE}
     return make_actor(normaliser, network, log_std, **choices)
 
 

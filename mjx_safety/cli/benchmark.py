@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import tyro
-from rich.console import Console
 
 from mjx_safety.cli import common, side_by_side, throughput
 from mjx_safety.runs import errors, run_folder, training_options
@@ -202,7 +201,7 @@ def _peer(env_id: str, flags: Flags) -> list[Row]:
 def _say(row: Row) -> None:
     compiled = f", compiled in {row['compile_seconds']:.1f} s" if row["compile_seconds"] else ""
     text = f"{row['env']}  {row['engine']:<15} {row['mode']:<5} {row['num_envs']:>6} worlds  "
-    Console().print(
+    common.plain_console().print(
         f"{text}{row['env_steps_per_second']:>12,.0f} env steps/s{compiled}", highlight=False, soft_wrap=True
     )
 

@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import jax
 
 from mjx_safety.cli.gpu_flags import set_gpu_flags
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.training_options import Accuracy, Options, Physics, RunFlags, default_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def resolve_physics(physics: Physics) -> str:
@@ -58,6 +61,12 @@ def parse(argv: Sequence[str]) -> Options:
         args=list(argv),
     )
     return Options(parsed.run, parsed.train, parsed.algorithm, parsed.constraint)
+
+
+def given(argv: Sequence[str]) -> set[str]:
+    """Names of the settings that a command line has, such as num_envs. Of a switch also without its no_."""
+    flags = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    return flags | {flag.removeprefix("no_") for flag in flags}
 
 
 def check_lists(argv: Sequence[str], flags: type) -> None:
@@ -160,13 +169,19 @@ def set_up_jax(compilation_cache: bool) -> None:
         jax.config.update("jax_compilation_cache_dir", str(base / "mjx_safety" / "jax"))
 
 
+def plain_console(**settings: Any) -> Console:
+    """Return a console that shows the names of users as they are: brackets are no markup, and colons no pictures."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, **settings)
+
+
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Run a command line. A wrong input or a file that cannot be used ends it with status 2 and one sentence.
 
     It ends in silence once nobody reads its output any more, as in `... --help | head`.
     """
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
     set_gpu_flags()
     try:
@@ -185,7 +200,8 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
         said, status = f"{error.filename} cannot be used: {error.strerror}", UsageError.status
     else:
         return 0
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    message = Text.assemble(("error:", "bold red"), f" {said}")
+    plain_console(stderr=True).print(message, highlight=False, soft_wrap=True)
     return status
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,15 +13,14 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import tyro
-from rich.console import Console
 
 from mjx_safety.agents import ALGORITHMS, Episodes, actor, checkpoint
 from mjx_safety.agents.evaluate import compare, run_episodes, run_episodes_on_host, summarise
 from mjx_safety.agents.saute import BudgetWorlds
 from mjx_safety.agents.types import Actor
-from mjx_safety.cli import common, report
+from mjx_safety.cli import common, outcomes, report
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import errors, files, functions, loading, run_folder, scores, training_options
+from mjx_safety.runs import errors, functions, loading, run_folder, scores, training_options
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import Physics, RunFlags
@@ -95,6 +93,7 @@ class Candidate:
     env_steps: int | None
     actor: Any  # `Actor`, or `functions.Function` for a policy of others
     rows: list[run_folder.Row]
+    diverged: str = ""  # why its training has diverged; empty if it has not
 
     @property
     def run_flags(self) -> Mapping[str, Any]:
@@ -179,15 +178,20 @@ class Evaluator:
                     run_folder.check_trust(env_id, name, self.trust)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        self._check_sizes(str(name), loaded, loaded.origin["config"]["run"], engine)
+        run = loaded.origin["config"]["run"]
+        known = run.get("cost_limit")
+        if self.cost_limit is None and not (isinstance(known, int | float) and known >= 0.0):
+            raise UsageError(f"{name} has the cost limit {known}; say one of at least 0 with --cost-limit")
+        self._check_sizes(str(name), loaded, run, engine)
         return Candidate(
             name=str(name),
             path=path,
             config=loaded.origin["config"],
-            engine=common.resolve_physics(loaded.origin["config"]["run"]["physics"]),
+            engine=common.resolve_physics("auto") if run["physics"] == "auto" else run["physics"],
             env_steps=loaded.origin["env_steps"],
             actor=loaded.actor,
             rows=run_folder.read_rows(path) if path else [],
+            diverged=run_folder.why_diverged(path) if path else "",
         )
 
     def load_function(self, source: str, env_id: str, engine: str) -> Candidate:
@@ -252,6 +256,7 @@ class Evaluator:
             "randomize": _plain(getattr(config, "randomize", None)),
             "evaluation_seed": self.seed,
             "num_episodes": self.num_episodes,
+            "diverged": candidate.diverged or None,
             "policies": summaries,
             "training": facts,
             "normalised": scores.normalise_all(flags["env"], summaries, facts, limit),
@@ -312,27 +317,26 @@ def _main(argv: Sequence[str]) -> None:
     evaluator = Evaluator(
         flags.episodes, flags.seed, flags.trust, flags.randomize, flags.end_at_limit, flags.cost_limit
     )
+    news = common.plain_console(stderr=True)
     if flags.policy in ACTION_MODES:
-        candidates = [evaluator.load(name, engine) for name in names]
+        candidates = [evaluator.load(name, engine) for name in outcomes.without_lost(names, news)]
     else:
         candidates = [evaluator.load_function(flags.policy, flags.env, engine)]
     machine = run_folder.describe_machine()
-    news = Console(stderr=True)
     results = []
     for number, candidate in enumerate(candidates, 1):
-        news.print(f"Evaluating {candidate.name} ({number} of {len(candidates)}) ...", highlight=False, soft_wrap=True)
-        compares = flags.physics != "auto" and candidate.engine not in (engine, None)
+        outcomes.tell(news, f"Evaluating {candidate.name} ({number} of {len(candidates)}) ...")
+        compares = flags.physics != "auto" and outcomes.can_compare(candidate.name, candidate.engine, engine, news)
         result = evaluator.judge(candidate, engine, flags.modes, compares)
-        result = _finite(result | {"machine": machine})
+        result = outcomes.finite(result | {"machine": machine})
         if candidate.path is not None:
-            parts = [
-                "evaluation",
+            outcomes.tell_damage(candidate.path, news)
+            kinds = [
                 *([] if candidate.engine == engine else [engine]),
                 *(["randomize"] if flags.randomize else []),
                 *(["end-at-limit"] if flags.end_at_limit else []),
             ]
-            file = candidate.path / f"{'-'.join(parts)}.json"
-            files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
+            outcomes.store(candidate.path, kinds, result, news)
         results.append((candidate.settings, result))
     only = [result for _, result in results]
     groups = scores.group_results(results)
@@ -341,7 +345,7 @@ def _main(argv: Sequence[str]) -> None:
         several = {"runs": only, "groups": groups, "subsets": subsets}
         print(json.dumps(only[0] if len(only) == 1 else several, indent=2, allow_nan=False))
         return
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = common.plain_console(width=None if sys.stdout.isatty() else WIDTH)
     if len(only) == 1:
         report.show_run(console, only[0])
     else:
@@ -383,12 +387,3 @@ def _check(flags: Flags) -> list[str]:
         else:
             names.append(name)
     return list({Path(name).resolve(): name for name in names}.values())
-
-
-def _finite(tree: Any) -> Any:
-    """Replace non-finite numbers, which JSON lacks, by None."""
-    if isinstance(tree, dict):
-        return {name: _finite(value) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [_finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,19 @@ class Plan:
     @property
     def newest(self) -> str | None:
         """Name of the newest checkpoint that all members have which did not diverge; None if there is none."""
-        going = [set(_checkpoints(folder)) for folder in self.folders if not self._is_lost(folder)]
-        return max(set.intersection(*going) if going else (), key=int, default=None)
+        saved = list(map(set, self._saved.values()))
+        return max(set.intersection(*saved) if saved else (), key=int, default=None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether more is saved than the first checkpoints of some members, which a group that is killed leaves."""
+        saved = self._saved.values()
+        return bool(saved) and (all(saved) or any(len(names) > 1 for names in saved))
+
+    @property
+    def _saved(self) -> dict[Path, list[str]]:
+        """Names of the checkpoints by folder, oldest first, of the members that did not diverge."""
+        return {folder: _checkpoints(folder) for folder in self.folders if not self._is_lost(folder)}
 
     @property
     def is_finished(self) -> bool:
@@ -59,22 +71,46 @@ class Plan:
         return self.is_group and run_folder.holds_run(folder) and bool(run_folder.read_config(folder).get("diverged"))
 
     def check_folder(self) -> None:
-        """Refuse to start where a training is."""
-        if not self.resumes and self.newest is None and self.options.run.resume_or_start:
+        """Refuse to start where a training is, and to continue one whose metrics are damaged."""
+        run = self.options.run
+        if self.resumes:
+            for folder in self.folders:
+                run_folder.check_rows(folder)
             return
-        if not self.resumes and _holds_training(self.path):
+        if run.resume_or_start is not None and holds_training(self.path) and not self.has_begun:
+            return
+        flag = "--out" if run.resume_or_start is None else "--resume-or-start"
+        if holds_training(self.path):
             raise UsageError(
-                f"--out {self.path} already holds a run; choose another folder, or continue it with "
+                f"{flag} {self.path} already holds a run; choose another folder, or continue it with "
                 f"--resume {self.path}"
             )
+        for folder in self.folders:
+            if run_folder.holds_run(folder):
+                raise UsageError(
+                    f"{flag} {self.path} already holds a run where a member of the group would be, {folder}; choose "
+                    "another folder"
+                )
+            run_folder.check_free(folder, flag)
+
+    def _check_newest(self) -> str:
+        """Return the name of the checkpoint to continue from, or refuse."""
+        newest = self.newest
+        if newest is not None:
+            return newest
+        if self.is_group and self.has_begun:
+            stands = {folder.name: int(names[-1]) if names else "none" for folder, names in self._saved.items()}
+            listed = ", ".join(f"{name}: {number}" for name, number in stands.items())
+            raise UsageError(
+                f"--resume {self.path}: no iteration is saved of all members, so they cannot go on as a group (newest "
+                f"of each: {listed}); continue each one alone, as in --resume {self.folders[0]}"
+            )
+        raise UsageError(f"--resume {self.path} has no checkpoint to continue from; start it anew with another --out")
 
     def restore(self, start: Callable[[], TrainState]) -> TrainState:
         """Read the newest checkpoints. All members of a group use the same iteration."""
-        like, newest = jax.eval_shape(start), self.newest
-        if newest is None:
-            raise UsageError(
-                f"--resume {self.path} has no checkpoint to continue from; start it anew with another --out"
-            )
+        newest = self._check_newest()
+        like = jax.eval_shape(start)
         done, per_rollout = int(newest), self.steps_per_rollout
         if self.is_finished:
             raise UsageError(
@@ -104,7 +140,7 @@ def read(argv: Sequence[str]) -> Plan:
     run = dataclasses.replace(options.run, physics=common.resolve_physics(options.run.physics))
     options = dataclasses.replace(options, run=run)
     if run.resume_or_start is not None:
-        return _resumed_or_started(options, run.resume_or_start)
+        return _resumed_or_started(options, run.resume_or_start, common.given(argv))
     return _plan(options, run.out or run_folder.default_path(run.env, run.algo, run.seed), resumes=False)
 
 
@@ -145,7 +181,7 @@ def _resumed(argv: Sequence[str]) -> Plan:
         return resume, total_steps, trust, compilation_cache
 
     path, total_steps, trust, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
-    if not _holds_training(path):
+    if not holds_training(path):
         raise UsageError(
             f"--resume {path} is not a run folder: it has no config.json; --resume-or-start would start a run there"
         )
@@ -155,23 +191,32 @@ def _resumed(argv: Sequence[str]) -> Plan:
     return _plan(dataclasses.replace(options, run=run), path, resumes=True)
 
 
-def _resumed_or_started(options: Options, path: Path) -> Plan:
+def _resumed_or_started(options: Options, path: Path, given: Collection[str]) -> Plan:
     """Continue the run of a folder if it is of these options and has a checkpoint. Otherwise start one there."""
     if options.run.out is not None:
         raise UsageError(f"--out {options.run.out} has no use beside --resume-or-start {path}; leave one of them out")
-    if not _holds_training(path):
+    if not holds_training(path):
         return _plan(options, path, resumes=False)
     stored = _read(path)
-    difference = stored.difference(options)
-    if difference is not None:
-        raise UsageError(f"--resume-or-start {path} holds a run with other settings: {difference}")
-    if Plan(stored, sweeps.expand(stored), path, resumes=True).newest is None:
+    check_same(stored, options, given, f"--resume-or-start {path}")
+    plan = Plan(stored, sweeps.expand(stored), path, resumes=True)
+    if plan.newest is None and not plan.has_begun:
         return _plan(options, path, resumes=False)
-    given = {name: getattr(options.run, name) for name in training_options.OF_A_PROCESS}
-    return _plan(dataclasses.replace(stored, run=dataclasses.replace(stored.run, **given)), path, resumes=True)
+    for words in stored.kept(options, given):
+        print(f"{path} keeps its {words}", file=sys.stderr)
+    changed = {name: getattr(options.run, name) for name in training_options.OF_A_PROCESS}
+    return _plan(dataclasses.replace(stored, run=dataclasses.replace(stored.run, **changed)), path, resumes=True)
 
 
-def _holds_training(path: Path) -> bool:
+def check_same(stored: Options, options: Options, given: Collection[str], where: str) -> None:
+    """Refuse a run folder with other settings. given: names of the settings that the user chose."""
+    difference = stored.difference(options, given)
+    if difference is not None:
+        raise UsageError(f"{where} holds a run with other settings: {difference}")
+
+
+def holds_training(path: Path) -> bool:
+    """Return whether a folder is that of a run or of a group."""
     return run_folder.holds_run(path) or sweeps.holds_group(path)
 
 

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 import tyro
+from rich.console import Console
 
-from mjx_safety.cli import common
+from mjx_safety.cli import common, outcomes
 from mjx_safety.runs import run_folder, training_options
 from mjx_safety.runs.errors import UsageError
+from mjx_safety.runs.scores import MAX_DIFFERENCES
 from mjx_safety.viz import plots
 from mjx_safety.viz.plots import Curve
 
 SAME = training_options.WITHOUT_EFFECT | {"physics"}  # of RunFlags
 PARTS = ("run", "train", "algorithm", "constraint")  # of config.json
 SUFFIXES = (".png", ".svg", ".pdf")
-MAX_DIFFERENCES = 3  # settings that a label names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +44,11 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.plot", args=list(argv))
     if flags.out.suffix not in SUFFIXES:
         raise UsageError(f"--out {flags.out} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
-    paths = find_runs(flags.run)
+    news = common.plain_console(stderr=True)
+    paths = without_diverged(find_runs(flags.run), news)
     curves = read(paths)
+    for path in paths:
+        outcomes.tell_damage(path, news)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     plots.plot_curves(curves, flags.out, title_of(paths))
     for label in dict.fromkeys(curve.label for curve in curves):
@@ -65,6 +69,15 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
+def without_diverged(paths: Sequence[Path], news: Console) -> list[Path]:
+    """Leave out trainings that have diverged, and name them. If all have, they are drawn."""
+    lost = {path: reason for path in paths if (reason := run_folder.why_diverged(path))}
+    kept = [path for path in paths if path not in lost]
+    for path, reason in lost.items():
+        outcomes.tell(news, f"note: {path} has diverged ({reason}){'; it is left out' if kept else ''}")
+    return kept or list(paths)
+
+
 def read(paths: Sequence[Path]) -> list[Curve]:
     """Read trainings. Those that differ only in the seed or the length share a label."""
     configs = []
@@ -78,7 +91,10 @@ def read(paths: Sequence[Path]) -> list[Curve]:
         rows = run_folder.read_rows(path)
         if not rows:
             raise UsageError(f"{path} has no metrics yet: its metrics.jsonl is missing or empty")
-        curves.append(Curve(label, float(config["run.cost_limit"]), rows))
+        limit = float(config["run.cost_limit"])
+        if not limit >= 0.0:
+            raise UsageError(f"{path}/config.json has cost_limit {limit}; it must be at least 0")
+        curves.append(Curve(label, limit, rows))
     return curves
 
 
@@ -115,7 +131,8 @@ def describe(curves: Sequence[Curve]) -> str:
         spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
         parts.append(f"{name} {about}{values.mean():.2f}{spread}")
     seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
-    return f"{curves[0].label}: {seeds}, last tenth: {', '.join(parts)}, limit {curves[0].cost_limit:g}"
+    limit = "no limit" if np.isinf(curves[0].cost_limit) else f"limit {curves[0].cost_limit:g}"
+    return f"{curves[0].label}: {seeds}, last tenth: {', '.join(parts)}, {limit}"
 
 
 def _label(config: dict[str, Any], differing: Sequence[str]) -> str:

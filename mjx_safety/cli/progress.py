@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from mjx_safety.cli.common import plain_console
 
 Row = dict[str, float | None]
 
@@ -16,7 +21,7 @@ class Progress:
         self.title: str = title
         self.total_steps: int = total_steps
         self.cost_limit: float = cost_limit
-        self.console: Console = console or Console()
+        self.console: Console = console or plain_console()
         self._compiled, self._warnings = False, set[str]()
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
@@ -51,7 +56,7 @@ class Progress:
         """Show a warning, once."""
         if text not in self._warnings:
             self._warnings.add(text)
-            self.console.print(f"[yellow]warning:[/] {text}", highlight=False, soft_wrap=True)
+            self.console.print(Text.assemble(("warning:", "yellow"), f" {text}"), highlight=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
         if self._live:
@@ -63,12 +68,13 @@ class Progress:
 def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
     """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
+    limit = "no limit" if math.isinf(cost_limit) else f"limit {cost_limit:g}"
     left = max(total_steps - steps, 0.0) / speed if speed else 0.0
     return {
         "steps": f"{steps:,.0f} of {total_steps:,} ({100 * steps / total_steps:.0f} %)",
         "steps/s": f"{speed:,.0f}",
         "return": _estimate(row, "episode_return", "return_estimate"),
-        "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} ({_cvar(row)}limit {cost_limit:g})",
+        "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} ({_cvar(row)}{limit})",
         "multiplier": f"{row.get('multiplier') or 0.0:.3f}",
         "time left": f"{left // 60:.0f}:{left % 60:02.0f}",
     }

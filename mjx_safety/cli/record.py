@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from mjx_safety.agents.evaluate import spread
@@ -23,6 +22,7 @@ from mjx_safety.runs import datasets, errors, loading, randomizing, run_folder
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.recording import Episode, Recorder
+from mjx_safety.runs.scores import limit_text
 from mjx_safety.runs.training_options import Physics
 from mjx_safety.viz import plots
 
@@ -100,9 +100,8 @@ def _main(argv: Sequence[str]) -> None:
     _report(names, results, limits)
     print(f"Wrote {flags.out}: {flags.episodes} episodes, {_speed(times, sum(map(len, results)))}")
     if not flags.out.startswith(datasets.MINARI):
-        picture = Path(flags.out).with_suffix(".png")
-        plots.plot_episodes(dict(zip(names, map(np.array, results), strict=True)), limits, picture)
-        print(f"Return / cost: {picture}")
+        plots.plot_episodes(dict(zip(names, map(np.array, results), strict=True)), limits, _picture(flags))
+        print(f"Return / cost: {_picture(flags)}")
 
 
 def check(flags: Flags) -> list[str]:
@@ -116,6 +115,8 @@ def check(flags: Flags) -> list[str]:
             raise UsageError(f"--out {flags.out} is of no known kind; it must end in .hdf5, or be minari:NAME")
         if Path(flags.out).exists():
             raise UsageError(f"--out {flags.out} is there already; choose another name")
+        if _picture(flags).exists():
+            raise UsageError(f"--out {flags.out} would replace {_picture(flags)} by its picture; choose another name")
     names: list[str] = []
     for name in flags.policy:
         folder = Path(name)
@@ -124,6 +125,11 @@ def check(flags: Flags) -> list[str]:
     if flags.episodes < len(names):
         raise UsageError(f"--episodes is {flags.episodes}; it must be at least the {len(names)} policies")
     return names
+
+
+def _picture(flags: Flags) -> Path:
+    """The picture beside the data."""
+    return Path(flags.out).with_suffix(".png")
 
 
 def _load(name: str, trust: bool) -> Policy:
@@ -145,7 +151,7 @@ def _limit(name: str, policy: Policy) -> float:
 
 def _words(flags: Flags, names: Sequence[str], policies: Sequence[Policy]) -> tuple[str, ...]:
     """Return the words of `--randomize` for the worlds. Refuses policies of different dynamics without the flag."""
-    if flags.env or flags.randomize:
+    if flags.randomize:
         return flags.randomize
     trained = [randomizing.words_of(policy.origin) for policy in policies]
     for name, words in zip(names, trained, strict=True):
@@ -210,10 +216,11 @@ def _speed(times: Sequence[float], num_episodes: int) -> str:
 def _report(names: Sequence[str], results: Sequence[list[tuple[float, float]]], limits: Sequence[float]) -> None:
     """Print return and cost of each policy, mean and sample standard deviation, and its share within its own limit."""
     table, is_one = Table(title="Episodes"), len(set(limits)) == 1
-    for column in ("policy", "episodes", "return", "cost", f"within {limits[0]:g}" if is_one else "within its limit"):
+    column_of_limit = f"within {limit_text(limits[0])}" if is_one else "within its limit"
+    for column in ("policy", "episodes", "return", "cost", column_of_limit):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for name, rows, limit in zip(names, map(np.array, results), limits, strict=True):
         (gain, cost), (gain_std, cost_std) = rows.mean(axis=0), map(spread, rows.T)
-        within = f"{100 * (rows[:, 1] <= limit).mean():.0f} %" + ("" if is_one else f" ({limit:g})")
+        within = f"{100 * (rows[:, 1] <= limit).mean():.0f} %" + ("" if is_one else f" ({limit_text(limit)})")
         table.add_row(name, str(len(rows)), f"{gain:.2f} ± {gain_std:.2f}", f"{cost:.1f} ± {cost_std:.1f}", within)
-    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
+    common.plain_console(width=None if sys.stdout.isatty() else 140).print(table)

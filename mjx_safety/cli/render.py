@@ -71,7 +71,7 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.render", args=list(argv))
     check(flags)
     common.set_up_jax(compilation_cache=True)
-    news = Console(stderr=True)
+    news = common.plain_console(stderr=True)
     recording = record(flags, news)
     look = film.Look(flags.camera, *flags.size, halo=flags.halo, speed=flags.speed)
     for path in flags.out:

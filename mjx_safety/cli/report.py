@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ def _policy_texts(summary: Result, normalised: Result | None, result: Result) ->
         "  its mean, 95 % interval": f"± {_number(s['episode_cost_ci95'], '.2f')}",
         "  50 / 90 / 99 % of episodes below": " / ".join(f"{s[f'episode_cost_q{q}']:.0f}" for q in QUANTILES),
         "  mean of the worst 10 / 1 %": " / ".join(f"{s[f'episode_cost_cvar{100 - t}']:.0f}" for t in CVAR_TAILS),
-        f"episodes over {result['cost_limit']:g}": f"{over:.1f} % ({low:.0f} to {high:.0f})",
+        **_over("episodes over", result["cost_limit"], f"{over:.1f} % ({low:.0f} to {high:.0f})"),
         "episodes without cost": f"{100 * s['cost_free_share']:.1f} %",
         "longest run of costly steps": f"{s['longest_cost_run_mean']:.1f}",
         "cost per step": f"{s['cost_rate']:.4f}",
@@ -101,12 +102,18 @@ def _policy_texts(summary: Result, normalised: Result | None, result: Result) ->
         texts[f"{name}: costly steps"] = f"{s[f'cost_steps_{name}_mean']:.1f}"
         texts[f"{name}: raw cost"] = f"{s[f'cost_{name}_mean']:.3g}"
         if name in result["cost_limits"]:
-            texts[f"{name}: over {result['cost_limits'][name]:g}"] = f"{100 * s[f'over_limit_share_{name}']:.1f} %"
+            share = f"{100 * s[f'over_limit_share_{name}']:.1f} %"
+            texts |= _over(f"{name}: over", result["cost_limits"][name], share)
     if normalised:
         texts["return / PPO's"] = f"{normalised['return_ratio']:.3f}"
         texts["violation / PPO's"] = f"{normalised['violation']:.3f}"
         texts["cost per step / PPO's"] = ""  # belongs to the training's column
     return texts
+
+
+def _over(name: str, limit: float | None, share: str) -> dict[str, str]:
+    """The row of the share of episodes over a limit. None: infinite."""
+    return {f"{name} the limit": scores.limit_text(limit)} if limit is None else {f"{name} {limit:g}": share}
 
 
 def _last_tenth_texts(result: Result) -> dict[str, str]:
@@ -157,22 +164,27 @@ def show_runs(console: Console, groups: Sequence[Result], results: Sequence[Resu
         table.add_column("", no_wrap=True)
         for heading in part:
             table.add_column(heading, justify="right")
-        _add_runs(table, groups, results, policy, slice(first, first + len(part)))
+        room = max(34, console.width - 16 * len(part))
+        _add_runs(table, groups, results, policy, slice(first, first + len(part)), room)
         console.print(table)
     for label, means in subsets.items():
         for line in scores.describe_subsets(label, means):
             console.print(line, highlight=False, soft_wrap=True)
 
 
-def _add_runs(table: Table, groups: Sequence[Result], results: Sequence[Result], policy: str, part: slice) -> None:
-    """Add the rows. part: slice of the cells."""
+def _add_runs(
+    table: Table, groups: Sequence[Result], results: Sequence[Result], policy: str, part: slice, room: int
+) -> None:
+    """Add the rows. part: slice of the cells; room: characters of a line that names a group."""
     by_run = {result["run"]: result for result in results}
     for group in groups:
-        extra = f", {group['differs_in']}" if group["differs_in"] else ""
+        extra = f", {group['label']}" if group["label"] else ""
         table.add_section()
-        table.add_row(f"[bold]{group['algo']} on {group['env']}{extra}")
-        for run in group["runs"]:
-            table.add_row(f"  seed {by_run[run]['seed']}", *_cells(by_run[run], policy)[part])
+        heading = f"{group['algo']} on {group['env']}{extra}"
+        table.add_row(textwrap.fill(heading, room, subsequent_indent="  "), style="bold")
+        for run in (*group["runs"], *group["diverged"]):
+            lost = ", diverged" if run in group["diverged"] else ""
+            table.add_row(f"  seed {by_run[run]['seed']}{lost}", *_cells(by_run[run], policy)[part])
         if group["num_seeds"] > 1:
             table.add_row(f"  {group['num_seeds']} seeds, ± std", *_cells(group["statistics"], policy)[part])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import tyro
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common
+from mjx_safety.cli import plan as planning
 from mjx_safety.runs import errors, run_folder, sweeps, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.sweeps import Member
@@ -65,6 +66,8 @@ class Job:
         """Train. Returns the exit status of `train`."""
         from mjx_safety.cli import train
 
+        if run_folder.holds_run(self.path):
+            self._check(f"the folder of this job, {self.path},")
         newest = checkpoint.latest(self.path / "checkpoints")
         if newest and self._is_done(int(newest.name)):
             return 0
@@ -75,8 +78,12 @@ class Job:
             shutil.rmtree(self.path)
         return train.main([*self.argv, "--out", str(self.path)])
 
+    def _check(self, where: str) -> None:
+        """Refuse a run folder that is of another training."""
+        check_member(self.path, common.parse(self.argv), common.given(self.argv), where)
+
     def _options(self) -> Options:
-        return Options.from_config(run_folder.read_config(self.path))
+        return run_folder.read_options(self.path / run_folder.CONFIG)
 
     def _is_done(self, num_rollouts: int) -> bool:
         options = self._options()
@@ -178,6 +185,7 @@ def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
     errors.check_counts(flags, "gpus", "memory_gb", "at_once", least=0)
     _check_words(argv)
     options = common.parse(argv)
+    training_checks.check(options)
     members = sweeps.expand(options)
     for member in members:
         training_checks.check(member.options)
@@ -185,9 +193,30 @@ def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
         raise UsageError(f"--out {flags.out} is a run folder; choose another folder for the group")
     if sweeps.holds_group(flags.out) and sweeps.read(flags.out).to_config() != options.to_config():
         raise UsageError(f"--out {flags.out} holds a group with other flags; choose another folder")
+    for member in members:
+        folder = flags.out / member.name
+        if run_folder.holds_run(folder):
+            check_member(folder, member.options, {*common.given(argv), *_names(member)}, f"--out {flags.out}: {folder}")
+        run_folder.check_free(folder, "--out")
     sweeps.write(flags.out, options, members)
     shared = _without(argv, ("sweep", "num-seeds", "seed"))
     return [Job([*shared, *_flags_of(member)], flags.out / member.name) for member in members]
+
+
+def check_member(path: Path, options: Options, given: Collection[str], where: str) -> None:
+    """Refuse the run folder of a job that holds another training. given: names of the settings that the user chose.
+
+    The engine `auto` may be any, because the machine of the job decides.
+    """
+    stored = run_folder.read_options(path / run_folder.CONFIG)
+    if options.run.physics == "auto":
+        options = dataclasses.replace(options, run=dataclasses.replace(options.run, physics=stored.run.physics))
+    planning.check_same(stored, options, given, where)
+
+
+def _names(member: Member) -> set[str]:
+    """Names of the swept settings of a member."""
+    return {name.replace("-", "_") for name in member.values}
 
 
 def _check_words(argv: Sequence[str]) -> None:

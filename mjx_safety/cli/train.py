@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from mjx_safety.agents import TrainState, checkpoint, init, iterate, sharding
 from mjx_safety.agents.train import Chunk, make_chunk, run_chunks
 from mjx_safety.agents.types import Metrics
-from mjx_safety.cli import common, init_from
+from mjx_safety.cli import common, init_from, outcomes
 from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
@@ -249,7 +249,8 @@ def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Save and draw the outcomes of the members."""
     results = sweeps.outcomes(plan.members, [folder.rows for folder in folders])
     diverged = [bool(folder.diverged) for folder in folders]
-    files.write(plan.path / "pareto.json", json.dumps(sweeps.summarise(results, diverged), indent=1) + "\n")
+    summary = outcomes.finite(sweeps.summarise(results, diverged))
+    files.write(plan.path / "pareto.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     going = [result for result, is_lost in zip(results, diverged, strict=True) if not is_lost]
     if going:
         plots.plot_pareto(going, plan.path / "pareto.png")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mjx_safety.runs import files
 from mjx_safety.runs.recording import Episode
 
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")  # of DSRL
@@ -54,7 +55,7 @@ class HDF5Writer:
         self._path, self._partial = path, path.with_name(f"{path.name}.partial")
         with naming(self._partial):
             self._file = h5py.File(self._partial, "w")
-        self._file.attrs["about"] = json.dumps(about, default=str)
+        self._file.attrs["about"] = files.to_json(about)
         self._policies: list[int] = []
         shapes = {"observations": (obs_size,), "next_observations": (obs_size,), "actions": (action_size,)}
         for name in KEYS:
@@ -138,7 +139,7 @@ class MinariWriter:
                 observation_space=self._spaces[0],
                 action_space=self._spaces[1],
                 algorithm_name=", ".join(self._about["policies"]),
-                description=json.dumps(self._about, default=str),
+                description=files.to_json(self._about),
                 requirements=["mjx-safety"],
             )
 
@@ -194,7 +195,7 @@ def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if wrong:
         raise ValueError(f"{path} has no numbers in {', '.join(wrong)}; each must be an array of numbers")
     try:
-        return arrays, json.loads(about)
+        return arrays, files.with_numbers(json.loads(about))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has an attribute 'about' that is no JSON: {error}") from error
 
@@ -236,7 +237,7 @@ def _read_minari(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{MINARI}{name} cannot be read as flat arrays of numbers: {error}") from error
     try:
-        about = json.loads(str(data.storage.metadata.get("description", "")))
+        about = files.with_numbers(json.loads(str(data.storage.metadata.get("description", ""))))
     except (ValueError, RecursionError):
         about = {}
     return arrays, about if isinstance(about, dict) else {}  # others may describe theirs in any words

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 INT32_MAX = 2**31 - 1  # largest integer of JAX
+NUM_SEEDS = 2**32  # seeds that JAX takes: 0 and up, below this
 
 
 class UsageError(Exception):
@@ -42,7 +43,7 @@ def check_counts(flags: Any, *names: str, least: int = 1) -> None:
 
 def check_seed(seed: int) -> None:
     """Refuse a seed that JAX does not take."""
-    if not 0 <= seed < 2**32:
+    if not 0 <= seed < NUM_SEEDS:
         raise UsageError(f"--seed is {seed}; it must be at least 0 and below 2^32")
 
 

@@ -12,7 +12,7 @@ import jax
 from mjx_safety.agents import checkpoint
 from mjx_safety.agents.types import Algorithm
 from mjx_safety.registry import make
-from mjx_safety.runs import policy_files, randomizing, run_folder
+from mjx_safety.runs import policy_files, randomizing, run_folder, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.training_options import Options
@@ -25,9 +25,10 @@ def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     """Read a policy from a run folder (its newest checkpoint), from an .npz file of `mjx_safety.export`, or by name.
 
     Names such as `SafetyPointGoal1-v0/ppo-lag` are files that come with the package (`shipped_policies`). A path may
-    leave out the .npz, so a folder of such files works in the same way. Compiles nothing. trust: import the environment
-    of a run that names package.module:factory; nothing else in a run folder is code. Raises ValueError for a folder
-    that is no run or has no checkpoint, for another version, and for an unknown name.
+    leave out the .npz, so a folder of such files works in the same way. A run folder of exactly that path goes before
+    both. Compiles nothing. trust: import the environment of a run that names package.module:factory; nothing else in a
+    run folder is code. Raises ValueError for a folder that is no run or has no checkpoint, for another version, and for
+    an unknown name.
     """
     if file := find_file(source):
         return policy_files.read_npz(file)
@@ -35,7 +36,9 @@ def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     if not folder.is_dir():
         raise ValueError(_unknown(str(source)))
     if not run_folder.holds_run(folder):
-        raise ValueError(f"{folder} is not a run folder: it has no config.json")
+        inside = run_folder.runs_in(folder)
+        hint = f"; name one of the {len(inside)} in it, such as {inside[0]}" if inside else ""
+        raise ValueError(f"{folder} is not a run folder: it has no config.json{hint}")
     found = checkpoint.latest(folder / "checkpoints")
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet")
@@ -78,7 +81,7 @@ def of_checkpoint(path: Path, config: dict[str, Any], env: Sizes | None = None) 
 def _options(folder: Path, config: dict[str, Any]) -> Options:
     try:
         options = Options.from_config(config)
-        options.build()
+        training_checks.check(options)
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise ValueError(f"{folder}/config.json does not fit this version of mjx_safety: {error}") from error
     return options
@@ -101,8 +104,10 @@ def keep(path: Path, config: dict[str, Any]) -> Path:
 
 
 def find_file(source: str | Path) -> Path | None:
-    """The .npz file that a path or a name means, or None."""
+    """The .npz file that a path or a name means, or None. A run folder of that path, or a folder of runs, hides it."""
     path = Path(source)
+    if run_folder.holds_run(path) or run_folder.runs_in(path):
+        return None
     if path.suffix == ".npz":
         return path if path.is_file() else None
     for candidate in (path, SHIPPED / path) if path.name else ():

@@ -7,7 +7,7 @@ the observation `log_std`, and the text `about`: JSON with the observation, the 
 from __future__ import annotations
 
 import json
-import os
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.agents.types import Actor
+from mjx_safety.runs import files
 from mjx_safety.runs.policy import Policy
 
 FORMAT = 1
@@ -26,7 +27,9 @@ STATIC = ("activation", "squash", "log_std_range", "obs_clip")  # fields of `Act
 
 
 def about(policy: Policy) -> dict[str, Any]:
-    """What a program must know to use the policy, as plain values."""
+    """What a program must know to use the policy, as plain values. None in `log_std_range`: no bound."""
+    network = {name: getattr(policy.actor, name) for name in STATIC}
+    network["log_std_range"] = [end if math.isfinite(end) else None for end in policy.actor.log_std_range]
     return {
         "format": FORMAT,
         "env": policy.env_id,
@@ -35,7 +38,7 @@ def about(policy: Policy) -> dict[str, Any]:
             "slices": {name: [part.start, part.stop] for name, part in policy.obs_slices.items()},
         },
         "action": {"size": policy.action_size, "names": list(policy.action_names), "low": -1.0, "high": 1.0},
-        "network": {name: getattr(policy.actor, name) for name in STATIC},
+        "network": network,
         "origin": policy.origin,
     }
 
@@ -48,11 +51,10 @@ def write_npz(policy: Policy, path: Path) -> None:
     if policy.actor.log_std is not None:
         arrays["log_std"] = policy.actor.log_std
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        content: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-        np.savez_compressed(file, about=np.array(json.dumps(about(policy), default=str)), **content)
-    os.replace(partial, path)
+    content: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    text = files.to_json(about(policy))
+    with files.replacing(path) as file:
+        np.savez_compressed(file, about=np.array(text), **content)
 
 
 def read_npz(path: Path) -> Policy:
@@ -72,7 +74,9 @@ def read_npz(path: Path) -> Policy:
 
 def _policy(known: dict[str, Any], arrays: dict[str, np.ndarray]) -> Policy:
     num_layers = sum(name.startswith("weight_") for name in arrays)
-    network = dict(known["network"], log_std_range=tuple(known["network"]["log_std_range"]))
+    low, high = known["network"]["log_std_range"]
+    bounds = -math.inf if low is None else low, math.inf if high is None else high
+    network = dict(known["network"], log_std_range=bounds)
     return Policy(
         env_id=known["env"],
         obs_size=known["observation"]["size"],
@@ -87,7 +91,7 @@ def _policy(known: dict[str, Any], arrays: dict[str, np.ndarray]) -> Policy:
             log_std=jnp.asarray(arrays["log_std"]) if "log_std" in arrays else None,
             **network,
         ),
-        origin=known["origin"],
+        origin=files.with_numbers(known["origin"]),
     )
 
 
@@ -130,7 +134,8 @@ def write_onnx(policy: Policy, path: Path) -> None:
     )
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mjx_safety")
-    helper.set_model_props(model, {"about": json.dumps(about(policy), default=str)})
+    helper.set_model_props(model, {"about": files.to_json(about(policy))})
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
+    with files.replacing(path) as file:
+        file.write(model.SerializeToString())

@@ -17,7 +17,7 @@ import jax
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.env.vector import BlowUp
-from mjx_safety.runs import blow_ups, files, loggers
+from mjx_safety.runs import blow_ups, files, loggers, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.health import Health
 from mjx_safety.runs.training_options import Options
@@ -115,7 +115,8 @@ def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFol
 
 
 def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollouts: int) -> RunFolder:
-    """Continue a run folder from a checkpoint. Drops later rows and checkpoints."""
+    """Continue a run folder from a checkpoint. Drops later rows and checkpoints; refuses damaged rows."""
+    check_rows(path)
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
     files.write(path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     write_config(path, config)
@@ -126,6 +127,22 @@ def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollo
 def holds_run(path: Path) -> bool:
     """Return whether a folder is a run folder."""
     return (path / CONFIG).exists()
+
+
+def check_free(path: Path, flag: str) -> None:
+    """Refuse a folder with results of a run that lost its config.json, which a new run would delete."""
+    left = [path / METRICS, *checkpoint.found(path / "checkpoints")]
+    there = next((file for file in left if file.exists()), None)
+    if not holds_run(path) and there is not None:
+        raise UsageError(
+            f"{flag} {path} has {there.relative_to(path)} of a run but no config.json; bring that file back to "
+            "continue the run, or choose another folder"
+        )
+
+
+def why_diverged(path: Path) -> str:
+    """Return why a run has diverged; empty if it has not."""
+    return str(read_config(path).get("diverged") or "")
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -159,7 +176,9 @@ def read_options(file: Path) -> Options:
     config = read_json(file)
     config.pop("members", None)  # of a group
     try:
-        return Options.from_config(config)
+        options = Options.from_config(config)
+        training_checks.check(options)
+        return options
     except (UsageError, KeyError, TypeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{file} does not fit this version of mjx_safety: {reason}") from error
@@ -175,15 +194,38 @@ def check_trust(env_id: str, path: Path | str, trust: bool) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read metrics.jsonl of a run, without a last line that a crash cut short."""
+    """Read metrics.jsonl of a run, without lines that no one can read (`damaged_lines`)."""
+    return [row for _, row in _lines(path) if row is not None]
+
+
+def damaged_lines(path: Path) -> list[int]:
+    """Numbers, from 1 on, of lines in metrics.jsonl that are no row. The last line may be: a crash cuts it short."""
+    return [number for number, row in _lines(path)[:-1] if row is None]
+
+
+def check_rows(path: Path) -> None:
+    """Refuse to write metrics.jsonl anew if that loses more than a last line that a crash cut short."""
+    damaged = damaged_lines(path)
+    if damaged:
+        raise UsageError(
+            f"{path / METRICS} has a damaged line {damaged[0]}, which is no row in JSON; mend or delete that line, and "
+            "the training can go on"
+        )
+
+
+def _lines(path: Path) -> list[tuple[int, Row | None]]:
+    """The lines of metrics.jsonl that are not blank, with their numbers; None for one that is no row."""
     file = path / METRICS
-    rows = []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    text = file.read_text(errors="replace") if file.exists() else ""
+    return [(number, _row(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _row(line: str) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("env_steps"), int | float) else None
 
 
 def mean_row(rows: list[Row]) -> Row:

@@ -15,6 +15,7 @@ import numpy as np
 from mjx_safety.viz.plots import Row, last_tenth
 
 EPSILON = 1e-6  # smallest difference between PPO's cost and the limit, as in Safety Gym
+MAX_DIFFERENCES = 3  # settings that a label names
 MANY = 6  # largest number of missing tasks that are named
 SETTLED = 0.2  # violations count after this share of training
 
@@ -213,25 +214,44 @@ def _violation(row: Row, cost_limit: float, per_source: bool) -> float:
 
 
 def group_results(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds of each setting. results: (settings as text, result)."""
+    """Mean and standard deviation over the seeds of each setting. results: (settings as text, result).
+
+    Runs that have diverged are named, and are in no mean.
+    """
     groups = []
     for settings in dict.fromkeys(settings for settings, _ in results):
         members = [result for other, result in results if other == settings]
+        kept = [member for member in members if not member.get("diverged")]
         numbers = ("env_steps", "policies", "training", "normalised", "sim_to_sim")
-        rows = [{name: member[name] for name in numbers if name in member} for member in members]
+        rows = [{name: member[name] for name in numbers if name in member} for member in kept]
         groups.append(
             {
                 "env": members[0]["env"],
                 "algo": members[0]["algo"],
                 "cost_limit": members[0]["cost_limit"],
-                "num_seeds": len(members),
-                "seeds": [member["seed"] for member in members],
-                "runs": [member["run"] for member in members],
-                "statistics": over_seeds(rows),
+                "num_seeds": len(kept),
+                "seeds": [member["seed"] for member in kept],
+                "runs": [member["run"] for member in kept],
+                "diverged": [member["run"] for member in members if member.get("diverged")],
+                "statistics": over_seeds(rows) if rows else None,
             }
         )
     labels = _differences([json.loads(settings) for settings in dict.fromkeys(settings for settings, _ in results)])
-    return [{**group, "differs_in": label} for group, label in zip(groups, labels, strict=True)]
+    return [
+        {**group, "differs_in": ", ".join(label), "label": shorten(label)}
+        for group, label in zip(groups, labels, strict=True)
+    ]
+
+
+def shorten(differences: Sequence[str]) -> str:
+    """Return the first settings of a label, and ... for more."""
+    more = ["..."] if len(differences) > MAX_DIFFERENCES else []
+    return ", ".join([*differences[:MAX_DIFFERENCES], *more])
+
+
+def limit_text(limit: float | None) -> str:
+    """A cost limit in words. None: infinite, as JSON has it."""
+    return "no limit" if limit is None or math.isinf(limit) else f"{limit:g}"
 
 
 def over_seeds(values: Sequence[Any]) -> Any:
@@ -254,6 +274,7 @@ def subset_scores(groups: Sequence[dict[str, Any]], results: Sequence[dict[str, 
     found: dict[str, Any] = {}
     for label in dict.fromkeys(_algorithm(group) for group in groups):
         mine = [group for group in groups if _algorithm(group) == label and reference(group["env"])]
+        mine = [group for group in mine if group["runs"]]
         tasks = [task_of(group["env"]) or "" for group in mine]
         if not mine:
             continue
@@ -274,10 +295,10 @@ def subset_scores(groups: Sequence[dict[str, Any]], results: Sequence[dict[str, 
 
 def _algorithm(group: dict[str, Any]) -> str:
     limit = group["cost_limit"]  # None: infinite
-    return f"{group['algo']}, {'no limit' if limit is None else f'limit {limit:g}'}"
+    return f"{group['algo']}, {'no limit' if limit is None else f'limit {limit_text(limit)}'}"
 
 
-def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
+def _differences(settings: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The settings that differ within the same algorithm and environment: `cost_limit 5`."""
     flat = [{f"{k}.{n}": v for k, part in whole.items() for n, v in part.items()} for whole in settings]
     kinds = [(whole["run.algo"], whole["run.env"]) for whole in flat]
@@ -285,7 +306,7 @@ def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
     for kind, mine in zip(kinds, flat, strict=True):
         others = [whole for other, whole in zip(kinds, flat, strict=True) if other == kind]
         names = [name for name in mine if any(whole[name] != mine[name] for whole in others)]
-        labels.append(", ".join(f"{name.split('.')[1]} {mine[name]}" for name in names))
+        labels.append([f"{name.split('.')[1]} {mine[name]}" for name in names])
     return labels
 
 
@@ -318,6 +339,9 @@ def notes(results: Sequence[dict[str, Any]]) -> list[str]:
         if result["trained_with"] not in (result["physics"], None):
             more = "" if "sim_to_sim" in result else f"; --physics {result['physics']} tells what that changes"
             lines.append(f"Trained with {result['trained_with']}, evaluated with {result['physics']}{more}.")
+        if result.get("diverged"):
+            means = "" if len(results) == 1 else ", and it is in no mean over seeds"
+            lines.append(f"{result['run']} has diverged ({result['diverged']}): this is its last checkpoint{means}.")
         if result.get("randomize"):
             drawn = ", ".join(f"{name} {value}" for name, value in result["randomize"].items())
             lines.append(f"The worlds differ: {drawn}.")
@@ -329,10 +353,11 @@ def notes(results: Sequence[dict[str, Any]]) -> list[str]:
                 "returns and costs are of those; the evaluation runs whole episodes, without --end-at-limit."
             )
         if result["cost_limits"]:
-            limits = ", ".join(f"{name} {limit:g}" for name, limit in result["cost_limits"].items())
+            limits = ", ".join(f"{name} {limit_text(limit)}" for name, limit in result["cost_limits"].items())
+            mark = limit_text(result["cost_limit"])
             lines.append(
                 f"The training had limits for sources of cost, in costly steps: {limits}. It was within them where "
-                f"all of them were; {result['cost_limit']:g} for the whole cost is a mark, which it did not aim at."
+                f"all of them were; {mark} for the whole cost is a mark, which it did not aim at."
             )
         for name, title in (("omnisafe", "OmniSafe"), ("safety_gym_ppo", "Safety Gym PPO")):
             if result["references"][name]:

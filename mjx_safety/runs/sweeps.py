@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,8 @@ class Member:
     def label(self) -> str:
         """The label that it shares with members that differ only in the seed."""
         shared = ", ".join(f"{name} {text}" for name, text in self.texts.items())
-        return shared or f"{self.options.run.algo}, limit {self.options.run.cost_limit:g}"
+        limit = self.options.run.cost_limit
+        return shared or f"{self.options.run.algo}, {'no limit' if math.isinf(limit) else f'limit {limit:g}'}"
 
     @property
     def name(self) -> str:

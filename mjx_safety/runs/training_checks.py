@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
 from mjx_safety.agents.constraint_settings import SoftplusAdamSettings
-from mjx_safety.runs.errors import INT32_MAX, UsageError, at_least, at_most, check_seed
+from mjx_safety.runs.errors import INT32_MAX, NUM_SEEDS, UsageError, at_least, at_most, check_seed
 from mjx_safety.runs.training_options import (
     PARTS,
     SAMPLES,
@@ -54,8 +54,7 @@ def check(options: Options) -> None:
     at_least("--num-envs", run.num_envs, 1)
     at_least("--unroll-length", unroll, 1)
     at_least("--cost-limit", run.cost_limit, 0)
-    check_seed(run.seed)
-    at_least("--num-seeds", run.num_seeds, 1)
+    _check_seeds(run.seed, run.num_seeds)
     at_least("--save-every", run.save_every or 0.0, 0)
     choice = choose_algorithm(run.algo)
     if choice.has_budget and not 0.0 < run.cost_limit < math.inf:
@@ -104,6 +103,15 @@ def check(options: Options) -> None:
         )
 
 
+def _check_seeds(seed: int, num_seeds: int) -> None:
+    """Refuse seeds that JAX does not take."""
+    check_seed(seed)
+    at_least("--num-seeds", num_seeds, 1)
+    if seed + num_seeds > NUM_SEEDS:
+        most = f"from --seed {seed} on, it must be at most {NUM_SEEDS - seed}, because seeds lie below 2^32"
+        raise UsageError(f"--num-seeds is {num_seeds}; {most}")
+
+
 def _check_ranges(options: Options) -> None:
     """Refuse values outside the range of a setting."""
     for part in PARTS:
@@ -145,7 +153,7 @@ def _check_numbers(options: Options) -> None:
                     raise UsageError(f"{flag} is {value}; it must be a finite number")
             if isinstance(value, float) and field.name not in _SIGNED:
                 at_least(flag, value, 0)
-            if isinstance(value, int) and field.name != "total_steps":
+            if isinstance(value, int) and field.name not in ("seed", "total_steps"):
                 at_most(flag, value)
             if part != "run" and isinstance(value, int) and not isinstance(value, bool):
                 at_least(flag, value, 1)

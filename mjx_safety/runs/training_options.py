@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -43,7 +43,6 @@ Steps = Annotated[
 ]
 
 PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
-FROM_THE_END = ("num_iterations",)  # settings that follow --total-steps; a run keeps those of its start
 OF_A_PROCESS = (  # flags of `run` that change no result, and the end
     *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
     *("coordinator", "num_processes", "process_id"),
@@ -56,6 +55,8 @@ OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
+# Settings whose defaults follow from --total-steps and the device; a run keeps those of its start.
+FROM_THE_END = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", *_RATES)
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 FEWEST_WORLDS, MOST_WORLDS = 256, 4096  # by default; more than 256 on an accelerator
 USUAL_UNROLL = 16  # steps, at least, by default
@@ -166,14 +167,30 @@ class Options:
         types: tuple[Any, ...] = (choice.train_config, choice.config, choice.constraint)
         return Options(run, *(_typed(kind, config[name]) for name, kind in zip(PARTS, types, strict=True)))
 
-    def difference(self, other: Options) -> str | None:
-        """Return a setting that makes another training of this one, with both values; None if they are the same."""
-        mine, its = self.to_config(), other.to_config()
-        for part in ("run", *PARTS):
-            for name, value in mine[part].items():
-                if name not in (*OF_A_PROCESS, *FROM_THE_END) and value != its[part].get(name):
-                    return f"--{name.replace('_', '-')} {value}, not {its[part].get(name)}"
+    def difference(self, other: Options, given: Collection[str] = FROM_THE_END) -> str | None:
+        """Return a setting that makes another training of this one, with both values; None if they are the same.
+
+        given: names of the settings that the user chose in `other`. What he left to `FROM_THE_END` does not count.
+        """
+        for name, mine, its in self._unequal(other):
+            if name not in FROM_THE_END or name in given:
+                return f"--{name.replace('_', '-')} {mine}, not {its}"
         return None
+
+    def kept(self, other: Options, given: Collection[str]) -> list[str]:
+        """Settings of `FROM_THE_END` in words that are others in `other` because the user chose none there."""
+        unequal = [each for each in self._unequal(other) if each[0] in FROM_THE_END and each[0] not in given]
+        return [f"--{name.replace('_', '-')} {mine} (the default is now {its})" for name, mine, its in unequal]
+
+    def _unequal(self, other: Options) -> list[tuple[str, Any, Any]]:
+        """Names and values of the settings that differ and change results."""
+        mine, its = self.to_config(), other.to_config()
+        return [
+            (name, value, its[part].get(name))
+            for part in ("run", *PARTS)
+            for name, value in mine[part].items()
+            if name not in OF_A_PROCESS and value != its[part].get(name)
+        ]
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:

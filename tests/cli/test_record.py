@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -146,6 +147,26 @@ def test_worlds_are_those_of_the_trainings_unless_the_user_says_others(tmp_path,
     assert made[2:] == [("gain=0.9,1.1",)]
     origin = mjx_safety.load_policy("cloned.npz").origin
     assert origin["config"]["run"]["randomize"] == ["gain=0.9,1.1"]
+
+
+def test_another_environment_has_the_dynamics_of_the_training_too(monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(common, "build_env", lambda env_id, physics, randomize=(): made.append(randomize) or Ending())
+    policy_files.write_npz(linear(0.5, randomize=["mass=0.8,1.2"]), Path("robust.npz"))
+    flags = ["--episodes", "4", "--num-envs", "2", "--env", "SafetyPointGoal2-v0", "--out"]
+    assert record.main(["robust.npz", *flags, "a.hdf5"]) == 0
+    assert record.main(["good.npz", "robust.npz", *flags, "b.hdf5"]) == 2
+    assert "name the dynamics of the worlds with --randomize" in " ".join(capsys.readouterr().err.split())
+    assert record.main(["good.npz", "robust.npz", "--randomize", "none", *flags, "b.hdf5"]) == 0
+    assert made == [("mass=0.8,1.2",), ("none",)]
+
+
+def test_a_picture_that_is_there_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "data.png").write_text("mine")
+    assert record.main(["good.npz", "--episodes", "2", "--num-envs", "2", "--out", "data.hdf5"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--out data.hdf5 would replace data.png by its picture; choose another name" in said
+    assert (tmp_path / "data.png").read_text() == "mine" and not (tmp_path / "data.hdf5").exists()
 
 
 def test_each_policy_is_judged_by_its_own_limit(tmp_path, capsys):
