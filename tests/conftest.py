@@ -16,6 +16,7 @@ from packaging.version import Version
 PLAIN_CODE = {"xla_backend_optimization_level": 0}
 if Version(version("jaxlib")) < Version("0.11"):  # a flag that XLA does not know ends the process
     PLAIN_CODE["xla_cpu_use_fusion_emitters"] = "false"
+    PLAIN_CODE["xla_cpu_parallel_codegen_split_count"] = 1  # test processes fill the cores already
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; JAX_PLATFORMS=cuda runs the `gpu` tests
 if os.environ["JAX_PLATFORMS"] == "cpu":
     flags = [f"--{name}={value}" for name, value in PLAIN_CODE.items()]
