@@ -115,6 +115,9 @@ class VecEnv(Generic[S]):
         self.autoreset: Autoreset = autoreset
         self.keep_blow_up: bool = keep_blow_up
 
+    def __repr__(self) -> str:
+        return f"VecEnv({self.env!r}, num_envs={self.num_envs})"
+
     @property
     def obs_size(self) -> int:
         """Observation size O, the number of entries."""
@@ -154,6 +157,10 @@ class VecEnv(Generic[S]):
     @single_precision
     def reset_each(self, keys: jax.Array) -> VecState:
         """Start B episodes, each as `env.reset` does with its own key. keys: [B]."""
+        if jnp.shape(keys) != (self.num_envs,):
+            raise ValueError(
+                f"reset_each got keys of shape {jnp.shape(keys)}; it takes jax.random.split(key, {self.num_envs})"
+            )
         env_state = jax.vmap(self.env.reset)(keys)
         return self._begin(env_state, jnp.zeros(self.num_envs, bool), jax.random.fold_in(keys[0], 1))
 

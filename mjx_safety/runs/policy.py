@@ -35,6 +35,13 @@ class Policy:
     origin: dict[str, Any]
     """Where it comes from: `config` of the training as in config.json, `env_steps`, `versions`, `evaluation`."""
 
+    def __repr__(self) -> str:
+        run = self.origin.get("config", {}).get("run", {})
+        known = [f"{word} {run[name]}" for name, word in {"algo": "by", "seed": "seed"}.items() if name in run]
+        if "env_steps" in self.origin:
+            known.append(f"{self.origin['env_steps']:,} steps")
+        return f"Policy({', '.join([self.env_id, *known, f'[{self.obs_size}] -> [{self.action_size}]'])})"
+
     def __call__(self, obs: Any, key: jax.Array | None = None, *, deterministic: bool | None = None) -> Any:
         """Return actions [..., A] in [-1, 1] for raw observations [..., O]: the mean, or with a key a sample.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mjx_safety
 from mjx_safety.env import vector
 from mjx_safety.env.vector import vectorize
 from mjx_safety.types import State
@@ -317,3 +318,13 @@ def test_sizes_are_those_of_the_environment():
 def test_num_envs_must_be_positive(num_envs):
     with pytest.raises(ValueError, match=f"num_envs is {num_envs}"):
         vectorize(ToyEnv(), num_envs)
+
+
+def test_it_prints_as_one_line():
+    env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco")
+    assert repr(vectorize(env, 8)) == f"VecEnv({env!r}, num_envs=8)"
+
+
+def test_reset_each_takes_a_key_for_each_world(key):
+    with pytest.raises(ValueError, match=r"keys of shape \(\); it takes jax\.random\.split\(key, 8\)"):
+        vectorize(ToyEnv(), 8).reset_each(key)

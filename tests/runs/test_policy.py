@@ -180,6 +180,11 @@ def test_shipped_policies_fit_their_environments(name):
     assert loading.find_file(name).stat().st_size < 200_000
 
 
+def test_it_prints_as_one_line():
+    policy = mjx_safety.load_policy("SafetyPointGoal1-v0/ppo-lag")
+    assert repr(policy) == "Policy(SafetyPointGoal1-v0, by ppo-lag, seed 0, 9,994,240 steps, [60] -> [2])"
+
+
 def test_there_is_a_shipped_policy():
     assert f"{ENV.replace('0', '1', 1)}/ppo-lag" in loading.shipped_policies()
 
