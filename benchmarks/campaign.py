@@ -23,6 +23,8 @@ import learning
 import programs
 import tyro
 
+from mjx_safety.runs import run_folder
+
 WORK = Path("runs") / "campaign"
 RESULTS = learning.RESULTS.parent / "campaign"
 OFF_POLICY_STEPS, STEPS = 1_000_000, 10_000_000
@@ -108,12 +110,20 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
         flags = ["--env", run.env_id, "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
         flags += ["--total-steps", str(total_steps)]
     programs.call("train", *flags)
+    refuse_stopped(folder, total_steps)
     programs.call("evaluate", str(folder))
     if run.algo.endswith("-early"):
         programs.call("evaluate", str(folder), "--end-at-limit")
     kept = learning.keep(folder, run.name, RESULTS)
     leaderboard.draw(run.env)
     return kept["evaluation"]["policies"]["mean"]
+
+
+def refuse_stopped(folder: Path, total_steps: int) -> None:
+    """End this script if a signal stopped the training, so that only whole trainings are judged."""
+    rows = run_folder.read_rows(folder)
+    if total_steps - rows[-1]["env_steps"] >= rows[0]["env_steps"]:
+        raise SystemExit(f"{folder} was stopped at {rows[-1]['env_steps']:,} steps; the same command goes on with it")
 
 
 def main(args: Args) -> None:
