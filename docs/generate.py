@@ -20,7 +20,7 @@ import engine_tables
 import environment_pages
 import fault_tables
 import headline
-import leaderboard
+import leaderboard_tables
 import plain_pages
 import speed_tables
 import tyro
@@ -46,7 +46,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "sample": engine_tables.sample,
     "agreement": engine_tables.agreement,
     "start": engine_tables.start,
-    "leaderboard": leaderboard.leaderboard,
+    "leaderboard": leaderboard_tables.leaderboard,
     "learning": algorithm_tables.learning,
     "spread": algorithm_tables.spread,
     "scaling": algorithm_tables.scaling,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import engine_tables
-import leaderboard
+import leaderboard_tables
 import speed_tables
 from tabular import share, table
 
@@ -33,8 +33,8 @@ def parity() -> list[str]:
 
 def learned() -> list[str]:
     """Return return / cost of the main job's algorithm, over seeds, beside the published one."""
-    paths = sorted(leaderboard.CAMPAIGN.glob(f"{MAIN_TASK}-{MAIN_ALGO}-seed*.json"))
-    row = leaderboard.Row(f"Safety{MAIN_TASK}-v0", MAIN_ALGO, paths)
+    paths = sorted(leaderboard_tables.CAMPAIGN.glob(f"{MAIN_TASK}-{MAIN_ALGO}-seed*.json"))
+    row = leaderboard_tables.Row(f"Safety{MAIN_TASK}-v0", MAIN_ALGO, paths)
     there = scores.published(row.algo, row.env)
     pair = " / ".join(row.spread(f"episode_{what}_mean") for what in ("return", "cost"))
     ours = f"{pair} ({len(paths)} seeds)"
