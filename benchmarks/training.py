@@ -22,7 +22,7 @@ import tyro
 from mjx_safety.agents import init, iterate
 from mjx_safety.agents.train import make_chunk
 from mjx_safety.cli import common
-from mjx_safety.runs import training_options
+from mjx_safety.runs import environments, training_options
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ class Args:
 def measure(algo: str, args: Args) -> dict[str, Any]:
     """Time both kinds for one algorithm."""
     options = training_options.default_options(algo, args.num_envs)
-    env = common.build_env(args.env, common.resolve_physics(args.physics))
+    env = environments.build_env(args.env, environments.resolve_physics(args.physics))
     training = options.training(env)
     venv, steps = training.venv, options.train.unroll_length
 
@@ -85,7 +85,7 @@ def main(args: Args) -> None:
         rows[algo] = measure(algo, args)
         print(algo, rows[algo], flush=True)
     if args.json:
-        record.write(args.json, {"env": args.env, "physics": common.resolve_physics(args.physics), "rows": rows})
+        record.write(args.json, {"env": args.env, "physics": environments.resolve_physics(args.physics), "rows": rows})
 
 
 if __name__ == "__main__":

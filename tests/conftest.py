@@ -25,8 +25,10 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
 import jax  # noqa: E402
 
 LARGE = 1_000_000_000  # bytes
+RARELY = (200_000, 20, 50)  # thresholds of Python's garbage collector: tracing makes many objects that live on
 CACHE = Path(__file__).resolve().parent.parent / ".jax_cache"
 
+gc.set_threshold(*RARELY)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # s: keep all
 jax.config.update("jax_legacy_prng_key", "error")  # typed keys only

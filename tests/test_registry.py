@@ -20,7 +20,7 @@ from mjx_safety import (
     Vases,
     registry,
 )
-from mjx_safety.cli.common import build_env
+from mjx_safety.runs.environments import build_env
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.sim.engines.mujoco import MujocoPhysics
 

@@ -16,7 +16,7 @@ import jax
 import tyro
 
 from mjx_safety.cli import common, side_by_side, throughput
-from mjx_safety.runs import errors, run_folder, training_options
+from mjx_safety.runs import environments, errors, run_folder, training_options
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.viz import plots
 
@@ -100,9 +100,9 @@ def check(flags: Flags) -> None:
     if flags.peer_python and not flags.peer_python.exists():
         raise UsageError(f"--peer-python {flags.peer_python} does not exist; give a Python that has safety-gymnasium")
     for physics in flags.physics:
-        common.resolve_physics(physics)
+        environments.resolve_physics(physics)
     for env_id in flags.envs:
-        common.build_env(env_id, "mujoco")
+        environments.build_env(env_id, "mujoco")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Case:
 
 def _cases(env_id: str, flags: Flags) -> list[_Case]:
     """The programs to measure of an environment. The bare rollout takes turns with the C engine's steps."""
-    engines = dict.fromkeys(common.resolve_physics(name) for name in flags.physics)
+    engines = dict.fromkeys(environments.resolve_physics(name) for name in flags.physics)
     return [
         _Case(
             env_id, *part, flags.num_steps, flags.repeats, flags.rollout and (part[0], part[-1]) == ("mujoco", "step")
@@ -163,7 +163,7 @@ def _measure(case: _Case, compiled: Callable[[], None] = lambda: None) -> list[R
     compiled: called between compilation and timing.
     """
     common.set_up_jax(compilation_cache=False)
-    env = common.build_env(case.env_id, case.physics, case.accuracy)
+    env = environments.build_env(case.env_id, case.physics, case.accuracy)
     what = {"env": case.env_id, "engine": case.engine, "mode": case.mode, "num_envs": case.num_envs}
     try:
         program = throughput.prepare(env, case.num_envs, case.mode, case.num_steps)
@@ -179,7 +179,7 @@ def _others(env_id: str, flags: Flags) -> Iterator[Row]:
     """Measure what is not a program of this package: the bare rollout alone, and safety-gymnasium."""
     in_turns = any(case.rollout for case in _cases(env_id, flags))
     for num_envs in flags.num_envs if flags.rollout and not in_turns else ():
-        env = common.build_env(env_id, "mujoco")
+        env = environments.build_env(env_id, "mujoco")
         bare = throughput.measure_rollout(env, num_envs, flags.num_steps, flags.repeats)
         what = {"env": env_id, "engine": "mujoco.rollout", "mode": "step", "num_envs": num_envs}
         yield what | dataclasses.asdict(bare)

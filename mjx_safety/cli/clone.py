@@ -17,7 +17,7 @@ import tyro
 
 from mjx_safety.agents.cloning import CloningConfig, clone
 from mjx_safety.cli import common
-from mjx_safety.runs import datasets, errors, policy_files
+from mjx_safety.runs import datasets, environments, errors, policy_files
 from mjx_safety.runs.errors import RunError, UsageError
 from mjx_safety.runs.policy import Policy
 
@@ -75,7 +75,7 @@ def _main(argv: Sequence[str]) -> None:
             f"{flags.data} names the environment {env_id}, which is code; say it with --env if you trust it"
         )
     words = tuple(map(str, about.get("randomize", ())))
-    env = common.build_env(env_id, "mujoco", randomize=words)
+    env = environments.build_env(env_id, "mujoco", randomize=words)
     sizes = arrays["observations"].shape[1], arrays["actions"].shape[1]
     if sizes != (env.obs_size, env.action_size):
         its = f"[{env.obs_size}] and [{env.action_size}]"

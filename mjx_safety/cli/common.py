@@ -19,20 +19,10 @@ import jax
 
 from mjx_safety.cli.gpu_flags import set_gpu_flags
 from mjx_safety.runs.errors import UsageError
-from mjx_safety.runs.training_options import Accuracy, Options, Physics, RunFlags, default_options
+from mjx_safety.runs.training_options import Options, RunFlags, default_options
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-def resolve_physics(physics: Physics) -> str:
-    """Turn `auto` into an engine."""
-    from mjx_safety import registry
-
-    try:
-        return registry.resolve_physics(physics)
-    except ValueError as error:
-        raise UsageError(f"--physics {physics} cannot be used: {error}") from error
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -134,31 +124,6 @@ def check_devices(run: RunFlags) -> int:
     if run.num_envs % wanted:
         raise UsageError(f"--num-envs is {run.num_envs}; it must be a multiple of the {wanted} devices")
     return wanted
-
-
-def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast", randomize: Sequence[str] = ()) -> Any:
-    """Make the environment, or raise a UsageError that says why not. Errors in a user's factory pass through.
-
-    randomize: words of `--randomize`.
-    """
-    from mjx_safety import registry
-    from mjx_safety.runs import randomizing
-
-    def refuse(error: Exception) -> UsageError:
-        message = str(error.args[0]) if error.args else type(error).__name__
-        return UsageError(f"environment {env_id} cannot be made with the engine {physics}: {message}")
-
-    try:
-        factory = registry.find_factory(env_id)
-    except ValueError as error:
-        raise refuse(error) from error
-    made = factory()
-    try:
-        config = registry.config_of(env_id, made)
-        changes = {"randomize": randomizing.read(randomize, config.randomize)} if randomize else {}
-        return registry.make(config, physics=physics, accuracy=accuracy, **changes)
-    except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:
-        raise refuse(error) from error
 
 
 def set_up_jax(compilation_cache: bool) -> None:

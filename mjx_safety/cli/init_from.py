@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.agents import TrainState, checkpoint
-from mjx_safety.cli import common
-from mjx_safety.runs import run_folder
+from mjx_safety.runs import environments, run_folder
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.training_options import Options
 from mjx_safety.types import Sizes
@@ -53,7 +52,7 @@ def _read(path: Path, sizes: Sizes) -> tuple[Options, TrainState]:
     # An environment that is code is not imported. Its sizes must be those of the new one.
     env: Any = sizes
     if ":" not in options.run.env:
-        env = options.worlds(common.build_env(options.run.env, "mujoco", randomize=options.run.randomize))
+        env = options.worlds(environments.build_env(options.run.env, "mujoco", randomize=options.run.randomize))
     for name in ("obs_size", "action_size"):
         if getattr(env, name) != getattr(sizes, name):
             raise UsageError(

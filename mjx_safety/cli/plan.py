@@ -13,7 +13,7 @@ import tyro
 
 from mjx_safety.agents import TrainState, checkpoint
 from mjx_safety.cli import common
-from mjx_safety.runs import run_folder, sweeps, training_checks, training_options
+from mjx_safety.runs import environments, run_folder, sweeps, training_checks, training_options
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.sweeps import Member
 from mjx_safety.runs.training_options import Options
@@ -137,7 +137,7 @@ def read(argv: Sequence[str]) -> Plan:
     if "--resume" in asks and not {"-h", "--help"} & asks:
         return _resumed(argv)
     options = common.parse(argv)
-    run = dataclasses.replace(options.run, physics=common.resolve_physics(options.run.physics))
+    run = dataclasses.replace(options.run, physics=environments.resolve_physics(options.run.physics))
     options = dataclasses.replace(options, run=run)
     if run.resume_or_start is not None:
         return _resumed_or_started(options, run.resume_or_start, common.given(argv))

@@ -20,7 +20,7 @@ import tyro
 
 from mjx_safety.cli import common
 from mjx_safety.env.base import AbstractEnv
-from mjx_safety.runs import randomizing, run_folder
+from mjx_safety.runs import environments, randomizing, run_folder
 from mjx_safety.runs.errors import UsageError, check_seed
 from mjx_safety.runs.loading import find_file, load_policy
 from mjx_safety.runs.policy import Policy
@@ -147,7 +147,7 @@ def _main(argv: Sequence[str]) -> None:
     check_seed(flags.seed)
     policy = find_policy(flags.env, flags.trust)
     words = randomizing.words_of(policy.origin) if policy else ()
-    env: AbstractEnv = common.build_env(policy.env_id if policy else flags.env, ENGINE, randomize=words)
+    env: AbstractEnv = environments.build_env(policy.env_id if policy else flags.env, ENGINE, randomize=words)
     act = driver(env, policy)
     check_display()
     common.set_up_jax(compilation_cache=True)

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from mjx_safety.agents.evaluate import spread
 from mjx_safety.cli import common
-from mjx_safety.cli.evaluate import evaluation_key
 from mjx_safety.env.vector import VecEnv, vectorize
-from mjx_safety.runs import datasets, errors, loading, randomizing, run_folder
+from mjx_safety.runs import datasets, environments, errors, loading, randomizing, run_folder
 from mjx_safety.runs.errors import UsageError
+from mjx_safety.runs.evaluation import evaluation_key
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.recording import Episode, Recorder
 from mjx_safety.runs.scores import limit_text
@@ -71,10 +71,10 @@ def _main(argv: Sequence[str]) -> None:
     policies = [_load(name, flags.trust) for name in names]
     limits, words = [*map(_limit, names, policies)], _words(flags, names, policies)
     env_id = flags.env or policies[0].env_id
-    engine = common.resolve_physics(flags.physics)
+    engine = environments.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
     shares = [flags.episodes // len(names) + (i < flags.episodes % len(names)) for i in range(len(names))]
-    venv = vectorize(common.build_env(env_id, engine, randomize=words), min(flags.num_envs, max(shares)))
+    venv = vectorize(environments.build_env(env_id, engine, randomize=words), min(flags.num_envs, max(shares)))
     _check_fit(flags, names, policies, venv)
     about = {
         "env": env_id,

@@ -17,9 +17,9 @@ from rich.progress import track
 from mjx_safety.agents import ALGORITHMS, actor
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
-from mjx_safety.cli.evaluate import Evaluator, evaluation_key
-from mjx_safety.runs import loading, run_folder, sweeps
+from mjx_safety.runs import environments, loading, run_folder, sweeps
 from mjx_safety.runs.errors import UsageError, at_least, at_most, check_counts, check_seed
+from mjx_safety.runs.evaluation import Evaluator, evaluation_key
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
 
@@ -145,7 +145,7 @@ def record(flags: Flags, news: Console) -> Recording:
             "or a policy such as SafetyPointGoal1-v0/ppo-lag"
         )
     else:
-        env = common.build_env(flags.target, ENGINE)
+        env = environments.build_env(flags.target, ENGINE)
         act_fn, limit, title = episodes.at_random(env), COST_LIMIT, f"{flags.target}, random actions"
     try:
         frames.check_camera(env, flags.camera)

@@ -25,7 +25,7 @@ from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
-from mjx_safety.runs import files, loading, lock, loggers, run_folder, sweeps, training_checks
+from mjx_safety.runs import environments, files, loading, lock, loggers, run_folder, sweeps, training_checks
 from mjx_safety.runs.errors import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
@@ -51,7 +51,7 @@ def _main(argv: Sequence[str]) -> None:
     common.set_up_jax(options.run.compilation_cache)
     with common.GracefulStop() as stop:  # also while compiling, saving and drawing
         num_devices = common.check_devices(options.run)
-        env = common.build_env(options.run.env, options.run.physics, randomize=options.run.randomize)
+        env = environments.build_env(options.run.env, options.run.physics, randomize=options.run.randomize)
         training_checks.check_sources(options, env.cost_names)
         if (advice := training_checks.advice(options)) and not plan.resumes and jax.process_index() == 0:
             print(advice, file=sys.stderr)

@@ -20,7 +20,8 @@ from mjx_safety.agents.evaluate import Episodes, compare, cvar, evaluate, half_w
 from mjx_safety.cli import common, report
 from mjx_safety.cli import evaluate as command
 from mjx_safety.env.vector import vectorize
-from mjx_safety.runs import run_folder
+from mjx_safety.runs import environments, run_folder
+from mjx_safety.runs.evaluation import evaluation_key
 
 from . import probe_envs
 
@@ -128,7 +129,7 @@ def test_no_world_of_a_training_comes_again():
     trained = venv.reset(jax.random.split(jax.random.key(7))[0]).obs  # as `init` does
     again = evaluate_reset(venv, jax.random.key(7))
     assert_array_equal(trained, again)
-    fresh = evaluate_reset(venv, command.evaluation_key(7))
+    fresh = evaluate_reset(venv, evaluation_key(7))
     assert not np.isin(fresh, trained).any()
 
 
@@ -148,9 +149,9 @@ def build(monkeypatch):
         built.append((env_id, physics))
         return Engine(bonus=0.5 if physics == "mjx" else 0.0)
 
-    monkeypatch.setattr(common, "build_env", build_env)
+    monkeypatch.setattr(environments, "build_env", build_env)
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
-    monkeypatch.setattr(common, "resolve_physics", lambda physics: "mujoco" if physics == "auto" else physics)
+    monkeypatch.setattr(environments, "resolve_physics", lambda physics: "mujoco" if physics == "auto" else physics)
     monkeypatch.setattr(run_folder, "describe_machine", lambda: {"device": "toy"})
     return built
 
@@ -243,7 +244,7 @@ def test_a_named_other_engine_is_compared(lag, build, capsys):
 
 
 def test_another_engine_by_default_is_told_only(lag, build, capsys, monkeypatch):
-    monkeypatch.setattr(common, "resolve_physics", lambda physics: "mjx" if physics == "auto" else physics)
+    monkeypatch.setattr(environments, "resolve_physics", lambda physics: "mjx" if physics == "auto" else physics)
     assert command.main([str(lag), "--episodes", "8", "--policy", "mean"]) == 0
     assert "evaluated with mjx; --physics mjx tells what that changes" in capsys.readouterr().out
     assert "sim_to_sim" not in json.loads((lag / "evaluation-mjx.json").read_text())

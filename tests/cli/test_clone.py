@@ -9,7 +9,7 @@ from agents import probe_envs
 
 import mjx_safety
 from mjx_safety.cli import clone, common
-from mjx_safety.runs import datasets
+from mjx_safety.runs import datasets, environments
 
 h5py = pytest.importorskip("h5py")
 ENV = "SafetyPointGoal1-v0"
@@ -20,7 +20,7 @@ SMALL = ["data.hdf5", "--num-updates", "50", "--hidden-sizes", "8", "--batch-siz
 @pytest.fixture(autouse=True)
 def data(monkeypatch, tmp_path):
     """Two episodes in a toy world; the second costs 20."""
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
     monkeypatch.chdir(tmp_path)
     write("data.hdf5")

@@ -14,7 +14,7 @@ from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, export
 from mjx_safety.cli import evaluate as command
 from mjx_safety.env.vector import vectorize
-from mjx_safety.runs import policy_files
+from mjx_safety.runs import environments, policy_files
 from mjx_safety.runs.policy import Policy
 
 ENV = "SafetyPointGoal1-v0"
@@ -42,7 +42,7 @@ number = 3
 @pytest.fixture(autouse=True)
 def probe(monkeypatch, tmp_path):
     """The environment is a toy world, and the folder has a module of the user's."""
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Target())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Target())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
     (tmp_path / "users_policy.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -21,7 +21,7 @@ from flax import struct
 import mjx_safety
 from mjx_safety.agents import checkpoint, optimize
 from mjx_safety.cli import common, evaluate, train, waiting
-from mjx_safety.runs import blow_ups, files, lock, run_folder
+from mjx_safety.runs import blow_ups, environments, files, lock, run_folder
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "2", "--num-passes", "1"]
 FLAGS += ["--hidden-sizes", "8", "--no-compilation-cache", "--physics", "mujoco"]
@@ -43,7 +43,7 @@ class Slow(probe_envs.Random):
 @pytest.fixture(autouse=True)
 def probe(monkeypatch):
     """Every command gets a toy world, and leaves JAX's settings alone."""
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 
@@ -52,7 +52,7 @@ def finished(tmp_path_factory):
     """A run of three iterations. Tests copy it."""
     path = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+        patch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
         patch.setattr(common, "set_up_jax", lambda compilation_cache: None)
         assert train.main([*FLAGS, "--total-steps", str(3 * BATCH), "--save-every", "0", "--out", str(path)]) == 0
     return path
@@ -291,7 +291,7 @@ def slow(monkeypatch):
     """The signal comes while the program is traced. The test does not wait for its end."""
     Slow.released.clear()
     Slow.reached.clear()
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: Slow())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: Slow())
     monkeypatch.setattr(waiting, "PATIENCE", 0.3)
 
     def interrupt():
@@ -340,7 +340,7 @@ class BlowsUp(probe_envs.Random):
 
 def test_worlds_that_blow_up_are_counted_and_the_step_can_be_repeated(tmp_path, capsys, monkeypatch):
     env = BlowsUp()
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: env)
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: env)
     path = tmp_path / "run"
     assert train.main([*FLAGS, "--total-steps", str(6 * BATCH), "--keep-blow-ups", "--out", str(path)]) == 0
     assert "blow_ups in the metrics" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from agents import probe_envs
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common, init_from, train
-from mjx_safety.runs import run_folder, sweeps
+from mjx_safety.runs import environments, run_folder, sweeps
 from mjx_safety.runs.training_options import Options
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--hidden-sizes", "8", "--no-compilation-cache"]
@@ -21,7 +21,7 @@ PPO = [*FLAGS, "--algo", "ppo-lag", "--num-minibatches", "4", "--cost-limit", "2
 def probe(monkeypatch):
     """Every environment is a toy world; Car's has larger observations."""
     worlds = {"SafetyCarGoal1-v0": probe_envs.Random(obs_size=5)}
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: worlds.get(env_id, probe_envs.Random()))
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: worlds.get(env_id, probe_envs.Random()))
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 
@@ -29,7 +29,7 @@ def probe(monkeypatch):
 def first(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "first"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+        patch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
         patch.setattr(common, "set_up_jax", lambda compilation_cache: None)
         assert train.main([*PPO, "--out", str(path)]) == 0
     return path

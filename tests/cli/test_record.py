@@ -18,7 +18,7 @@ from mjx_safety.agents.types import Actor
 from mjx_safety.cli import clone, common, record
 from mjx_safety.cli import evaluate as evaluating
 from mjx_safety.env.vector import vectorize
-from mjx_safety.runs import datasets, policy_files
+from mjx_safety.runs import datasets, environments, policy_files
 from mjx_safety.runs.policy import Policy
 from mjx_safety.runs.recording import Recorder
 
@@ -39,7 +39,7 @@ class Ending(probe_envs.Target):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: Ending())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: Ending())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
     monkeypatch.setattr(record, "evaluation_key", jax.random.key)
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,9 @@ def test_a_mixture_in_the_format_of_dsrl(tmp_path, capsys):
 
 def test_worlds_are_those_of_the_trainings_unless_the_user_says_others(tmp_path, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, randomize=(): made.append(randomize) or Ending())
+    monkeypatch.setattr(
+        environments, "build_env", lambda env_id, physics, randomize=(): made.append(randomize) or Ending()
+    )
     policy_files.write_npz(linear(0.5, randomize=["mass=0.8,1.2"]), tmp_path / "robust.npz")
     flags = ["--episodes", "4", "--num-envs", "2", "--out"]
     assert record.main(["robust.npz", *flags, "robust.hdf5"]) == 0
@@ -151,7 +153,9 @@ def test_worlds_are_those_of_the_trainings_unless_the_user_says_others(tmp_path,
 
 def test_another_environment_has_the_dynamics_of_the_training_too(monkeypatch, capsys):
     made = []
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, randomize=(): made.append(randomize) or Ending())
+    monkeypatch.setattr(
+        environments, "build_env", lambda env_id, physics, randomize=(): made.append(randomize) or Ending()
+    )
     policy_files.write_npz(linear(0.5, randomize=["mass=0.8,1.2"]), Path("robust.npz"))
     flags = ["--episodes", "4", "--num-envs", "2", "--env", "SafetyPointGoal2-v0", "--out"]
     assert record.main(["robust.npz", *flags, "a.hdf5"]) == 0

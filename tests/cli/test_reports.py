@@ -12,7 +12,7 @@ from agents import probe_envs
 from mjx_safety import registry
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, evaluate, plot, progress, record, train
-from mjx_safety.runs import files, policy_files, run_folder, scores
+from mjx_safety.runs import environments, files, policy_files, run_folder, scores
 from mjx_safety.runs.policy import Policy
 
 ENV = "SafetyPointGoal1-v0"
@@ -29,7 +29,7 @@ def probe(monkeypatch, tmp_path):
 
 
 def toy(patch):
-    patch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+    patch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     patch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 

@@ -227,7 +227,8 @@ PROCESS = """
 import sys
 from agents import probe_envs
 from mjx_safety.cli import common, train
-common.build_env = lambda env_id, physics, **_: probe_envs.Random()
+from mjx_safety.runs import environments
+environments.build_env = lambda env_id, physics, **_: probe_envs.Random()
 common.set_up_jax = lambda compilation_cache: None
 status = train.main(sys.argv[1:])
 import jax

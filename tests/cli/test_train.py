@@ -10,7 +10,7 @@ from agents import probe_envs
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import common, evaluate, train
-from mjx_safety.runs import errors, run_folder, sweeps, training_checks, training_options
+from mjx_safety.runs import environments, errors, run_folder, sweeps, training_checks, training_options
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
 FLAGS += ["--cost-limit", "5", "--no-compilation-cache", "--physics", "mujoco"]
@@ -20,7 +20,7 @@ BATCH = 64  # steps per iteration under FLAGS
 @pytest.fixture(autouse=True)
 def probe(monkeypatch):
     """Every command gets a toy world, and leaves JAX's settings alone."""
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 

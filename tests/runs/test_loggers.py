@@ -10,7 +10,7 @@ import pytest
 from agents import probe_envs
 
 from mjx_safety.cli import common, train
-from mjx_safety.runs import loggers, run_folder
+from mjx_safety.runs import environments, loggers, run_folder
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
 FLAGS += ["--no-compilation-cache", "--physics", "mujoco"]
@@ -23,7 +23,7 @@ CONFIG = {
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    monkeypatch.setattr(common, "build_env", lambda env_id, physics, **_: probe_envs.Random())
+    monkeypatch.setattr(environments, "build_env", lambda env_id, physics, **_: probe_envs.Random())
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)
 
 

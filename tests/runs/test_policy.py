@@ -14,8 +14,8 @@ import pytest
 import mjx_safety
 from mjx_safety.agents import checkpoint, running_stats
 from mjx_safety.cli import common, export, render, train
-from mjx_safety.cli.evaluate import Evaluator
 from mjx_safety.runs import loading, policy_files, run_folder
+from mjx_safety.runs.evaluation import Evaluator
 from mjx_safety.runs.training_options import Options
 
 ENV = "SafetyPointGoal0-v0"
