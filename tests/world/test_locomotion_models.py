@@ -115,6 +115,8 @@ MESSAGES = {
     "has no actuator": as_motor(""),
     "no ctrlrange for its actuator 'push'": as_motor('<motor name="push" joint="x"/>'),
     "<option actuatorgroupdisable>": ("<option", '<option actuatorgroupdisable="0"'),
+    "<option timestep> to 0; it must be": ('timestep="0.01"', 'timestep="0"'),
+    "<option timestep> to -0.01; it must be": ('timestep="0.01"', 'timestep="-0.01"'),
     "<flag actuation>": ('timestep="0.01"/>', 'timestep="0.01"><flag actuation="disable"/></option>'),
 }
 

@@ -232,6 +232,8 @@ def _wrong_drives(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
 
 
 def _wrong_flags(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
+    if not 0.0 < model.opt.timestep < np.inf:
+        return f"sets <option timestep> to {model.opt.timestep:g}; it must be a time above 0 s"
     off, needs_sensors = model.opt.disableflags, config.point == "com" or "cfrc_ext" in config.entries
     if off & mujoco.mjtDisableBit.mjDSBL_ACTUATION:
         return "sets <flag actuation>, so its actuators would never act: leave it out"
