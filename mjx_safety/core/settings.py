@@ -90,7 +90,8 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
             value = getattr(owner, field.name)
             may_be_array = _is_leaf(field)
             plain = value if may_be_array and np.ndim(value) > 0 and isinstance(value, jax.Array) else _plain(value)
-            known = may_be_array or field.type not in LEAF_TYPES or not isinstance(plain, jax.core.Tracer)
+            is_number = field.type in LEAF_TYPES or isinstance(plain, (list, tuple))
+            known = may_be_array or not (is_number and _is_traced(plain))
             require(known, owner, field.name, "a number that is known when the environment is built, not a traced one")
             if isinstance(value, Mapping) and (kind := _settings_of(type(owner), field.name)):
                 plain = from_mapping(kind, value, f"{type(owner).__name__}.{field.name}")
@@ -100,6 +101,11 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
             check(owner)
 
     return post_init
+
+
+def _is_traced(value: Any) -> bool:
+    """Return whether the value is a traced number, or a list or tuple with one."""
+    return any(map(_is_traced, value)) if isinstance(value, (list, tuple)) else isinstance(value, jax.core.Tracer)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,7 +168,16 @@ def check_snapshot(snapshot: Any, quaternions: Mapping[str, Sequence[int]] | Non
     for name, value in vars(snapshot).items():
         leaves = [] if name == "memory" else jax.tree.leaves(value)
         if leaves and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            _check_values(name, [np.asarray(leaf, float) for leaf in leaves], (quaternions or {}).get(name, ()))
+            whole = leaves if name == "dynamics" else [value]  # a list is an array, not several
+            _check_values(name, [_as_array(name, part) for part in whole], (quaternions or {}).get(name, ()))
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    """Return a field of a snapshot as float64 of its shape. Raises ValueError if it holds something else."""
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"snapshot.{name} is {reprlib.repr(value)}; restore takes an array of numbers") from None
 
 
 def _check_values(name: str, arrays: list[np.ndarray], quaternions: Sequence[int]) -> None:

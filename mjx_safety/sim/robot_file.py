@@ -137,6 +137,8 @@ def check_model(robot: Robot, model: mujoco.MjModel) -> None:
 
 def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
     plain, opt = mujoco.MjSpec().option, model.opt
+    if not 0.0 < opt.timestep < np.inf:
+        return f"sets <option timestep> to {opt.timestep:g}; it must be a time above 0 s"
     for name, allowed in {"gravity": [0, 0, -9.81], "magnetic": [0, -0.5, 0]}.items():
         value = getattr(opt, name)
         if not (np.allclose(value, getattr(plain, name)) or np.allclose(value, allowed)):

@@ -133,6 +133,9 @@ BAD = [
     ({"time": np.nan}, "snapshot.time holds nan"),
     ({"qacc_warmstart": np.full(14, np.nan)}, "snapshot.qacc_warmstart holds nan"),
     ({"qpos": np.zeros(3)}, r"snapshot.qpos has shape \(3,\)"),
+    ({"qpos": [0.0] * 15}, "snapshot.qpos holds a quaternion of length 0"),
+    ({"qpos": [[1.0], [2.0, 3.0]]}, "snapshot.qpos is .*; restore takes an array of numbers"),
+    ({"qvel": "fast"}, "snapshot.qvel is 'fast'; restore takes an array of numbers"),
 ]
 
 
@@ -150,6 +153,7 @@ def test_a_world_that_cannot_be_is_refused(ant, fields, message):
 
 BAD_SCENES = [
     ("PointGoal1", {"root_quat": np.zeros(4)}, "snapshot.root_quat holds a quaternion of length 0"),
+    ("PointGoal1", {"root_quat": [0, 0, 0, 0]}, "snapshot.root_quat holds a quaternion of length 0"),
     ("PointGoal1", {"root_pos": [np.nan, 0, 0.1]}, "snapshot.root_pos holds nan"),
     ("PointGoal1", {"hazards_pos": np.full((8, 3), np.inf)}, "snapshot.hazards_pos holds inf"),
     ("PointGoal1", {"vases_quat": np.zeros((1, 4))}, "snapshot.vases_quat holds a quaternion of length 0"),
@@ -166,6 +170,12 @@ BAD_SCENES = [
 def test_a_scene_that_cannot_be_is_refused(name, fields, message):
     with pytest.raises(ValueError, match=message):
         world_of(f"Safety{name}-v0").env.restore(Snapshot(**fields))
+
+
+def test_lists_are_arrays(ant):
+    qpos = [0, 0, 0.75, 1, *[0] * 11]
+    restored, same = (ant.env.restore(Snapshot(qpos=value)) for value in (qpos, np.array(qpos, np.float32)))
+    np.testing.assert_array_equal(restored.obs, same.obs)
 
 
 def test_a_large_first_guess_is_none_of_the_pose(ant):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import EnvConfig, Goal, GoalArea, Hazards, Lidar, Point, Push, PushBox
+from mjx_safety import EnvConfig, Goal, GoalArea, Hazards, Lidar, Point, Push, PushBox, Randomize
+from mjx_safety.world.locomotion.robots import HOPPER
 
 
 def test_numpy_numbers_become_python_s():
@@ -105,3 +106,9 @@ def test_what_shapes_the_model_cannot_be_traced():
     assert jax.vmap(lambda size: Hazards(size=size).size)(jnp.ones(2)).shape == (2,)
     with pytest.raises(ValueError, match=r"EnvConfig\.margin is .*; it must be a number that is known when"):
         jax.jit(lambda margin: EnvConfig(margin=margin).margin)(0.5)
+    with pytest.raises(ValueError, match=r"LocomotionConfig\.healthy_height is .*; it must be a number that is known"):
+        jax.vmap(lambda low: dataclasses.replace(HOPPER, healthy_height=(low, 2.0)).threshold)(jnp.ones(2))
+    with pytest.raises(ValueError, match=r"Randomize\.mass is .*; it must be a number that is known when"):
+        jax.jit(lambda high: Randomize(mass=(1.0, high)).sensor_noise)(2.0)
+    with pytest.raises(ValueError, match=r"Hazards\.locations is .*; it must be a number that is known when"):
+        jax.jit(lambda x: Hazards(num=1, locations=((x, 0.0),)).size)(0.5)

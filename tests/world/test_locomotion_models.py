@@ -20,7 +20,9 @@ XML = """<mujoco><option timestep="0.01"/>
 SLIDE_X = '<joint name="x" type="slide" axis="1 0 0"/>'
 SLIDE_Y = '<joint name="y" type="slide" axis="0 1 0"/>'
 SLIDE_Z = '<joint name="z" type="slide" axis="0 0 1"/>'
-ROOT = SLIDE_X + SLIDE_Z + '\n<joint name="tilt" type="hinge" axis="0 1 0"/>'
+TILT = '<joint name="tilt" type="hinge" axis="0 1 0"/>'
+LIFT = '<joint name="lift" type="slide" axis="0 0 1" armature="1"/>'
+ROOT = SLIDE_X + SLIDE_Z + f"\n{TILT}"
 FREE = (ROOT, '<freejoint name="root"/>', '<motor name="push" joint="x"', '<motor name="push" joint="elbow"')
 
 
@@ -113,6 +115,8 @@ MESSAGES = {
     "has no actuator": as_motor(""),
     "no ctrlrange for its actuator 'push'": as_motor('<motor name="push" joint="x"/>'),
     "<option actuatorgroupdisable>": ("<option", '<option actuatorgroupdisable="0"'),
+    "<option timestep> to 0; it must be": ('timestep="0.01"', 'timestep="0"'),
+    "<option timestep> to -0.01; it must be": ('timestep="0.01"', 'timestep="-0.01"'),
     "<flag actuation>": ('timestep="0.01"/>', 'timestep="0.01"><flag actuation="disable"/></option>'),
 }
 
@@ -138,6 +142,20 @@ def test_what_no_step_can_simulate_is_refused(tmp_path, message):
         (('axis="0 0 1"', 'axis="0 0 -1"'), {"healthy_height": (0.1, 2.0)}, "no slide along .z"),
         (('<joint name="tilt" type="hinge" axis="0 1 0"/>', ""), {"healthy_angle": (-1.0, 1.0)}, "no hinge .*_angle"),
         (FREE, {"travel": 2, "healthy_angle": (-1.0, 1.0)}, "no hinge .*, which healthy_angle needs"),
+        (
+            (TILT, f'{TILT[:-2]} pos="0.1 0 0"/>'),
+            {},
+            "a joint 'tilt' that moves the origin .* reads the first slides alone",
+        ),
+        ((TILT, TILT + LIFT), {}, "a joint 'lift' that moves the origin .* put the joint there, or take point='com'"),
+        ((TILT, '<joint name="ball" type="ball" pos="0 0 0.1"/>'), {}, "a joint 'ball' that moves the origin"),
+        ((SLIDE_X + SLIDE_Z, SLIDE_X, TILT, TILT + SLIDE_Z), {}, "a joint 'z' that moves the origin"),
+        ((SLIDE_Z, SLIDE_Z + LIFT), {"healthy_height": (0.1, 2.0)}, "a joint 'lift' .* healthy_height reads the first"),
+        (
+            (TILT, f'{TILT[:-2]} pos="0.1 0 0"/>'),
+            {"point": "com", "healthy_height": (0.1, 2.0)},
+            "a joint 'tilt' that moves the origin .* healthy_height reads the first slide",
+        ),
         ((), {"travel": 2}, "does not begin with slides along x and y, .* its joint 'z' is another"),
         (('name="felt"', 'name="com"'), {"point": "com"}, "a sensor named 'com', which this environment adds"),
         (
@@ -159,6 +177,10 @@ def test_settings_that_do_not_fit_the_model_are_refused(tmp_path, edits, fields,
         ((ROOT, SLIDE_X), {}),  # one coordinate, which is not observed
         ((ROOT, SLIDE_X + SLIDE_Y + SLIDE_Z), {"travel": 2, "healthy_height": (-9.0, 9.0)}),
         (FREE, {"travel": 2, "healthy_height": (-9.0, 9.0)}),
+        ((TILT, f'{TILT[:-2]} pos="0.1 0 0"/>'), {"point": "com"}),
+        ((TILT, f'{TILT[:-2]} pos="0 0.1 0"/>'), {"healthy_height": (-9.0, 9.0)}),  # the hinge's axis meets the origin
+        ((SLIDE_Z, SLIDE_Z + LIFT), {}),  # the origin moves, but not its place
+        ((TILT, '<joint name="ball" type="ball"/>'), {"healthy_height": (-9.0, 9.0)}),
         (as_motor('<velocity name="push" joint="x" kv="3" ctrlrange="-4 4"/>'), {}),
         (in_world('<geom name="flag" pos="2 0 1" size=".1" contype="0" conaffinity="0"/>'), {}),
         (

@@ -18,6 +18,8 @@ _JOINT, _TRN, _EQ, _WRAP = mujoco.mjtJoint, mujoco.mjtTrn, mujoco.mjtEq, mujoco.
 _GAIN, _BIAS, _DYN = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn
 AXES = np.eye(3)  # of a place on the floor: slide x, slide y; of a height: slide z
 PLACE_WORDS = {1: "a slide along x", 2: "slides along x and y"}  # travel -> the first joints of the robot
+ASIDE, OBLIQUE = 0.7, (0.5, 0.1, 0.7, 0.5)  # rad or m, and a quaternion: a pose that fits no symmetry
+SMALL = 1e-5  # m
 AT_ORIGIN = "and each step runs at the origin: leave it out"
 
 
@@ -29,8 +31,9 @@ def describe(config: LocomotionConfig) -> str:
 def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
     """Raise ValueError if the robot's model does not match its value, or has parts that no step can simulate."""
     checks: tuple[Callable[[LocomotionConfig, mujoco.MjModel], str | None], ...] = (
-        *(_wrong_names, _wrong_bodies, _wrong_memory, _wrong_root, _wrong_place, _wrong_health, _wrong_floor),
-        *(_wrong_solids, _wrong_equalities, _wrong_tendons, _wrong_actuators, _wrong_drives, _wrong_flags),
+        *(_wrong_names, _wrong_bodies, _wrong_memory, _wrong_root, _wrong_place, _wrong_health, _wrong_origin),
+        *(_wrong_floor, _wrong_solids, _wrong_equalities, _wrong_tendons),
+        *(_wrong_actuators, _wrong_drives, _wrong_flags),
     )
     for check in checks:
         problem = check(config, model)
@@ -124,6 +127,30 @@ def _wrong_health(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
     return None
 
 
+def _wrong_origin(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
+    """Find joints that move the root's origin besides those of the place and the height, which alone are measured."""
+    joints, needs_height = _root_joints(model), config.healthy_height != ANYTHING
+    if _is(model, joints[0], _JOINT.mjJNT_FREE):
+        return None
+    data, root = mujoco.MjData(model), model.body("robot").id
+    mujoco.mj_kinematics(model, data)
+    start = data.xpos[root].copy()
+    for joint in joints[config.travel + needs_height :]:
+        coordinate = model.jnt_qposadr[joint]
+        if _is(model, joint, _JOINT.mjJNT_BALL):
+            data.qpos[coordinate : coordinate + 4] = OBLIQUE
+        else:
+            data.qpos[coordinate] += ASIDE
+        mujoco.mj_kinematics(model, data)
+        *aside, lifted = np.abs(data.xpos[root] - start) > SMALL
+        moves = f"has a joint {_name(model.joint(joint))} that moves the origin of its body 'robot'"
+        if needs_height and lifted:
+            return f"{moves}, and healthy_height reads the first slide along z alone: put the joint there"
+        if config.point == "root" and any(aside):
+            return f"{moves}, and point='root' reads the first slides alone: put the joint there, or take point='com'"
+    return None
+
+
 def _wrong_floor(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     floor = model.geom("floor").id
     if model.geom_type[floor] != int(mujoco.mjtGeom.mjGEOM_PLANE):
@@ -205,6 +232,8 @@ def _wrong_drives(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
 
 
 def _wrong_flags(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
+    if not 0.0 < model.opt.timestep < np.inf:
+        return f"sets <option timestep> to {model.opt.timestep:g}; it must be a time above 0 s"
     off, needs_sensors = model.opt.disableflags, config.point == "com" or "cfrc_ext" in config.entries
     if off & mujoco.mjtDisableBit.mjDSBL_ACTUATION:
         return "sets <flag actuation>, so its actuators would never act: leave it out"

@@ -153,6 +153,8 @@ MESSAGES = {
     "'energy' of type e_kinetic": ("</sensor>", '<e_kinetic name="energy"/></sensor>'),
     "'all' of a subtree": ("</sensor>", '<subtreecom name="all" body="world"/></sensor>'),
     # options
+    "<option timestep> to 0; it must be": ('timestep="0.002"/>', 'timestep="0"/>'),
+    "<option timestep> to -0.002; it must be": ('timestep="0.002"/>', 'timestep="-0.002"/>'),
     "<option gravity>": ("<option", '<option gravity="0 0 -1"'),
     "<option wind>": ("<option", '<option wind="1 0 0"'),
     "<option noslip_iterations>": ("<option", '<option noslip_iterations="3"'),
