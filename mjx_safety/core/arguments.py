@@ -9,9 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+FOR_A_BATCH = "for a batch of worlds, use vectorize, or jax.vmap(env.reset) with jax.random.split(key, num)"
 
-def typed_key(caller: str, key: Any) -> jax.Array:
-    """Return a typed key [], also for the two numbers of an old-style one. Raises ValueError for anything else."""
+
+def typed_key(caller: str, key: Any, many: str = FOR_A_BATCH) -> jax.Array:
+    """Return a typed key [], also for the two numbers of an old-style one. Raises ValueError for anything else.
+
+    many: what the error says to those who have several keys.
+    """
     is_array = isinstance(key, (jax.Array, np.ndarray))
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
         return key
@@ -19,9 +24,21 @@ def typed_key(caller: str, key: Any) -> jax.Array:
         return jax.random.wrap_key_data(jnp.asarray(key))
     given = f"{key.dtype}{list(key.shape)}" if is_array else f"a {type(key).__name__}"
     raise ValueError(
-        f"{caller} got {given} as its key; it takes one typed PRNG key, such as jax.random.key(0) (for a batch of"
-        f" worlds, use vectorize, or jax.vmap(env.reset) with jax.random.split(key, num))"
+        f"{caller} got {given} as its key; it takes one typed PRNG key, such as jax.random.key(0) ({many})"
     )
+
+
+def typed_keys(caller: str, keys: Any, num: int) -> jax.Array:
+    """Return typed keys [num], also for old-style ones [num, 2]. Raises ValueError for anything else."""
+    one = jax.random.key_data(jax.random.key(0)).shape
+    if isinstance(keys, (jax.Array, np.ndarray)) and keys.dtype == jnp.uint32 and keys.shape == (num, *one):
+        return jax.random.wrap_key_data(jnp.asarray(keys))
+    if isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.shape == (num,):
+        return keys
+    is_array = isinstance(keys, (jax.Array, np.ndarray))
+    given = f"keys of shape {keys.shape}" if is_array else f"a {type(keys).__name__} as its keys"
+    given += f" and type {keys.dtype}" if is_array and keys.shape == (num,) else ""
+    raise ValueError(f"{caller} got {given}; it takes jax.random.split(key, {num})")
 
 
 def whole_number(caller: str, num: Any) -> int:

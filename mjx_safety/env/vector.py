@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any, Generic, Literal, TypeVar
 
 import jax
@@ -11,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from mjx_safety.core.arguments import as_count, check_action, typed_key
+from mjx_safety.core.arguments import as_count, check_action, typed_key, typed_keys
 from mjx_safety.core.precision import single_precision
+from mjx_safety.env.vector_checks import check_budget, check_fields, check_mask
 from mjx_safety.types import Environment
 
 S = TypeVar("S")
@@ -114,6 +114,7 @@ class VecEnv(Generic[S]):
         self.cost_budget: jax.Array | float | None = cost_budget
         self.autoreset: Autoreset = autoreset
         self.keep_blow_up: bool = keep_blow_up
+        self._refill = _Refill(env, num_envs)
 
     def __repr__(self) -> str:
         return f"VecEnv({self.env!r}, num_envs={self.num_envs})"
@@ -157,15 +158,18 @@ class VecEnv(Generic[S]):
     @single_precision
     def reset_each(self, keys: jax.Array) -> VecState:
         """Start B episodes, each as `env.reset` does with its own key. keys: [B]."""
-        if jnp.shape(keys) != (self.num_envs,):
-            raise ValueError(
-                f"reset_each got keys of shape {jnp.shape(keys)}; it takes jax.random.split(key, {self.num_envs})"
-            )
+        keys = typed_keys("reset_each", keys, self.num_envs)
         env_state = jax.vmap(self.env.reset)(keys)
         return self._begin(env_state, jnp.zeros(self.num_envs, bool), jax.random.fold_in(keys[0], 1))
 
     def restart(self, states: VecState, begun: VecState, chosen: jax.Array) -> VecState:
-        """Put the first states of `begun` into the chosen worlds [B] bool."""
+        """Put the first states of `begun` into the chosen worlds [B] bool.
+
+        Raises ValueError unless both are states of these B worlds, and `chosen` has a bool for each.
+        """
+        for each in (states, begun):
+            self._check_states(each, "restart")
+        check_mask(chosen, self.num_envs, "restart")
         shared = ("pool", "pool_used", "key", "blow_up")
         names = [name for name in states.__dataclass_fields__ if name not in shared]
         new, old = ({name: getattr(each, name) for name in names} for each in (begun, states))
@@ -173,13 +177,14 @@ class VecEnv(Generic[S]):
 
     def _begin(self, env_state: Any, partial: jax.Array, key: jax.Array) -> VecState:
         """Begin to count. The pool counts as used: the first ended episode refills it."""
+        check_fields(self, env_state, "reset")
         return VecState(
             env_state=env_state,
             final_obs=jnp.copy(env_state.obs),  # copies, so that all buffers can be donated
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             episode_cost=jnp.zeros(self.num_envs, jnp.float32),
-            episode_costs=jnp.zeros_like(env_state.costs),
-            episode_cost_steps=jnp.zeros_like(env_state.costs),
+            episode_costs=jnp.zeros(env_state.costs.shape, jnp.float32),  # also of costs that are bools or integers
+            episode_cost_steps=jnp.zeros(env_state.costs.shape, jnp.float32),
             episode_goals=jnp.zeros(self.num_envs, jnp.int32),
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
             partial=partial,
@@ -211,14 +216,11 @@ class VecEnv(Generic[S]):
         """
         shape = (self.num_envs, self.action_size)
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
-        if not isinstance(states, VecState) or jnp.shape(states.done) != (self.num_envs,):
-            given = (
-                f"a VecState of {len(states.done)}" if isinstance(states, VecState) else f"a {type(states).__name__}"
-            )
-            raise ValueError(f"step got {given} as its states; it takes the VecState of its own {self.num_envs} worlds")
+        self._check_states(states, "step")
         before = states.env_state
         running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
         stepped = jax.vmap(self.env.step)(states.env_state, actions)
+        check_fields(self, stepped, "step")
         if self.autoreset == "next_step":  # worlds that had ended begin here, whatever their action
             states, fresh = self._draw_fresh(states, ~running)
             stepped = choose_worlds(running, stepped, fresh)
@@ -242,6 +244,21 @@ class VecEnv(Generic[S]):
             blew_up=blew_up,
             blow_up=blow_up,
         )
+
+    def _check_states(self, states: Any, caller: str) -> None:
+        """Raise ValueError unless they are states of this number of worlds, with the same `keep_blow_up`."""
+        if not isinstance(states, VecState) or jnp.shape(states.done) != (self.num_envs,):
+            given = (
+                f"a VecState of {len(states.done)}" if isinstance(states, VecState) else f"a {type(states).__name__}"
+            )
+            raise ValueError(
+                f"{caller} got {given} as its states; it takes the VecState of its own {self.num_envs} worlds"
+            )
+        if isinstance(states.blow_up, BlowUp) != self.keep_blow_up:
+            begun = f"with keep_blow_up={not self.keep_blow_up}"
+            raise ValueError(
+                f"{caller} got states that began {begun}; this VecEnv has keep_blow_up={self.keep_blow_up}"
+            )
 
     def _count(self, states: VecState, stepped: Any, running: jax.Array) -> VecState:
         """Add a step to the totals. running: [B] bool, False where an episode begins with this call."""
@@ -292,17 +309,9 @@ class VecEnv(Generic[S]):
         This is a loop of at most one turn, not a conditional. Under `vmap`, such as over seeds, a conditional would
         draw them in every step.
         """
-        num_done, size = self._count_by_part(done), self.num_envs // self.num_parts
-
-        def runs_out(carry: tuple) -> jax.Array:
-            _, pool_used, _ = carry
-            return jnp.any(pool_used + num_done > size)
-
-        def refill(carry: tuple) -> tuple:
-            key, reset_key = jax.random.split(carry[2])
-            return self._reset_all(reset_key), jnp.zeros_like(num_done), key
-
-        pool, pool_used, key = jax.lax.while_loop(runs_out, refill, (states.pool, states.pool_used, states.key))
+        room = self.num_envs // self.num_parts - self._count_by_part(done)  # [G] used ones at most, else it runs out
+        carry = (states.pool, states.pool_used, states.key, room)
+        pool, pool_used, key, _ = jax.lax.while_loop(_runs_out, self._refill, carry)
         return states.replace(pool=pool, pool_used=pool_used, key=key)
 
     def _at_step(self, env_state: Any, step_count: jax.Array) -> Any:
@@ -311,10 +320,32 @@ class VecEnv(Generic[S]):
         return env_state.replace(step_count=step_count) if at_step is None else jax.vmap(at_step)(env_state, step_count)
 
     def _reset_all(self, key: jax.Array) -> Any:
-        reset_many = getattr(self.env, "reset_many", None)  # an environment may have a faster way
-        if reset_many is not None:
-            return reset_many(key, self.num_envs)
-        return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+        return _reset_all(self.env, key, self.num_envs)
+
+
+class _Refill:
+    """The turn of the loop that refills the pool. One object per `VecEnv`, so that JAX traces and compiles it once."""
+
+    def __init__(self, env: Any, num_envs: int):
+        self.env, self.num_envs = env, num_envs
+
+    def __call__(self, carry: tuple) -> tuple:
+        """Return a fresh pool [B], none of it used."""
+        _, pool_used, key, room = carry
+        key, reset_key = jax.random.split(key)
+        return _reset_all(self.env, reset_key, self.num_envs), jnp.zeros_like(pool_used), key, room
+
+
+def _runs_out(carry: tuple) -> jax.Array:
+    """Whether in any part fewer worlds are left than episodes ended, [] bool."""
+    _, pool_used, _, room = carry
+    return jnp.any(pool_used > room)
+
+
+def _reset_all(env: Any, key: jax.Array, num: int) -> Any:
+    """Start `num` episodes [num]."""
+    reset_many = getattr(env, "reset_many", None)  # an environment may have a faster way
+    return jax.vmap(env.reset)(jax.random.split(key, num)) if reset_many is None else reset_many(key, num)
 
 
 def vectorize(
@@ -346,21 +377,8 @@ def vectorize(
     for name, flag in {"stagger": stagger, "keep_blow_up": keep_blow_up}.items():
         if not isinstance(flag, (bool, np.bool_)):
             raise ValueError(f"{name} is {flag!r}; it must be True or False")
-    _check_budget(cost_budget, whole)
+    check_budget(cost_budget, whole)
     return VecEnv(env, whole, bool(stagger), cost_budget, autoreset, bool(keep_blow_up))
-
-
-def _check_budget(budget: Any, num_envs: int) -> None:
-    """Raise ValueError unless it is None, or a number of at least 0 for all worlds or for each. Traced: its shape."""
-    if budget is None:
-        return
-    is_array = isinstance(budget, (numbers.Real, np.ndarray, jax.Array))
-    values = budget if isinstance(budget, jax.core.Tracer) else np.asarray(budget if is_array else "")
-    is_number = any(jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer))
-    known = is_number and not isinstance(values, jax.core.Tracer)
-    in_range = not known or bool(np.all(values >= 0))  # False for NaN too
-    if not (is_number and in_range and values.shape in ((), (num_envs,))):
-        raise ValueError(f"cost_budget is {budget!r}; it must be None, a number of at least 0, or {num_envs} of them")
 
 
 def _flag(env_state: Any, name: str) -> jax.Array:

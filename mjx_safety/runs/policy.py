@@ -14,9 +14,10 @@ import numpy as np
 
 from mjx_safety.agents import actor
 from mjx_safety.agents.types import Actor
+from mjx_safety.core.arguments import typed_key
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared and hashed by identity, so it may be a static argument
 class Policy:
     """A policy of a training. Pure, so it works under jit, vmap and scan; the normalisation is inside."""
 
@@ -46,24 +47,37 @@ class Policy:
         """Return actions [..., A] in [-1, 1] for raw observations [..., O]: the mean, or with a key a sample.
 
         obs: NumPy arrays give NumPy arrays, JAX arrays give JAX arrays. deterministic: True takes the mean although a
-        key is given. Raises ValueError for observations of another size, and for False without a key.
+        key is given. Raises ValueError for observations of another size, for what is no key, and for False without a
+        key.
         """
-        shape = np.shape(obs)
-        if not shape or shape[-1] != self.obs_size:
-            raise ValueError(f"obs has shape {shape}; the policy of {self.env_id} takes [..., {self.obs_size}]")
+        shape = self._check(obs)
         if deterministic is False and key is None:
             raise ValueError("deterministic=False needs a key: policy(obs, jax.random.key(0))")
         noise = None
         if key is not None and not deterministic:
+            key = typed_key("policy", key, "one key serves a batch of observations; for a key each, use jax.vmap")
             noise = jax.random.normal(key, (*shape[:-1], self.action_size), jnp.float32)
         action = self._act(jnp.asarray(obs, jnp.float32), noise)
-        return action if isinstance(obs, jax.Array) else np.asarray(action)
+        is_jax = isinstance(obs, jax.Array) or isinstance(action, jax.core.Tracer)  # traced where only the key is
+        return action if is_jax else np.asarray(action)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is compiled, which cannot be pickled."""
+        return {name: value for name, value in vars(self).items() if name != "_act"}
 
     @functools.cached_property
     def _act(self) -> Callable[[jax.Array, jax.Array | None], jax.Array]:
         """Compiled, so that loops on the host are fast too."""
         return jax.jit(partial(actor.act, self.actor))
 
-    def normalise(self, obs: jax.Array) -> jax.Array:
-        """What the network sees of raw observations [..., O]."""
-        return actor.normalise(self.actor, obs)
+    def normalise(self, obs: Any) -> jax.Array:
+        """What the network sees of raw observations [..., O], float32. Raises ValueError for another size."""
+        self._check(obs)
+        return actor.normalise(self.actor, jnp.asarray(obs, jnp.float32))
+
+    def _check(self, obs: Any) -> tuple[int, ...]:
+        """Return the shape of observations [..., O]. Raises ValueError for another size."""
+        shape = np.shape(obs)
+        if not shape or shape[-1] != self.obs_size:
+            raise ValueError(f"obs has shape {shape}; the policy of {self.env_id} takes [..., {self.obs_size}]")
+        return shape

@@ -328,3 +328,91 @@ def test_it_prints_as_one_line():
 def test_reset_each_takes_a_key_for_each_world(key):
     with pytest.raises(ValueError, match=r"keys of shape \(\); it takes jax\.random\.split\(key, 8\)"):
         vectorize(ToyEnv(), 8).reset_each(key)
+
+
+def test_reset_each_takes_old_style_keys_as_reset_does(key):
+    venv, keys = vectorize(ToyEnv(), 8), jax.random.split(key, 8)
+    old = venv.reset_each(jax.random.key_data(keys))
+    np.testing.assert_array_equal(old.obs, venv.reset_each(keys).obs)
+    for wrong in (list(keys), jnp.arange(8)):
+        with pytest.raises(ValueError, match=r"reset_each got .*; it takes jax\.random\.split\(key, 8\)"):
+            venv.reset_each(wrong)
+
+
+def test_steps_outside_of_jit_trace_the_refill_once(key):
+    class Counted(ToyEnv):
+        num_reset_traces = 0
+
+        def reset(self, key):
+            self.num_reset_traces += 1
+            return super().reset(key)
+
+    env = Counted()
+    venv, actions = vectorize(env, 4), jnp.zeros((4, 1))
+    states = venv.reset(key)
+    for _ in range(3):
+        states = venv.step(states, actions)
+    assert env.num_reset_traces == 2  # in `reset`, and in the loop that refills the pool
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.int8, jnp.bfloat16])
+def test_costs_of_any_type_are_counted_in_full(dtype, key):
+    class Typed(ToyEnv):
+        def reset(self, key):
+            state = super().reset(key)
+            return state.replace(costs=state.costs.astype(dtype))
+
+        def step(self, state, action):
+            return super().step(state, action).replace(costs=jnp.ones(2, dtype))
+
+    venv = vectorize(Typed(episode_length=300), 2)
+    _, after = rollout(venv, first_states(venv, key), 300)
+    np.testing.assert_array_equal(after.episode_costs[-1], 300.0)
+    np.testing.assert_array_equal(after.episode_cost_steps[-1], 300.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("reward", lambda x: x[None], r"reward of shape \(1,\); for one world it must be \(\)"),
+        ("costs", lambda x: x[0], r"costs of shape \(\); for one world it must be \(2,\)"),
+        ("obs", lambda x: x[:1], r"obs of shape \(1,\); for one world it must be \(2,\)"),
+        ("terminated", lambda x: x.astype(jnp.float32), "terminated of type float32; it must be bool"),
+    ],
+)
+def test_a_state_of_wrong_shapes_is_refused_by_field(field, change, message, key):
+    class Wrong(ToyEnv):
+        def step(self, state, action):
+            state = super().step(state, action)
+            return state.replace(**{field: change(getattr(state, field))})
+
+    class WrongFromTheStart(ToyEnv):
+        def reset(self, key):
+            state = super().reset(key)
+            return state.replace(**{field: change(getattr(state, field))})
+
+    venv = vectorize(Wrong(), 4)
+    with pytest.raises(ValueError, match=rf"env\.step returns {message}"):
+        venv.step(venv.reset(key), jnp.zeros((4, 1)))
+    with pytest.raises(ValueError, match=rf"env\.reset returns {message}"):
+        vectorize(WrongFromTheStart(), 4).reset(key)
+
+
+@pytest.mark.parametrize("chosen", [jnp.array([0, 2, 3]), jnp.array([1.0, 0.0, 0.0]), [True, False, False], True])
+def test_the_worlds_to_restart_are_a_mask(chosen, key):
+    venv = vectorize(ToyEnv(), 3, autoreset="disabled")
+    states = venv.reset(key)
+    with pytest.raises(ValueError, match=r"restart got .* as the chosen worlds; it takes an array bool\[3\]"):
+        venv.restart(states, states, chosen)
+
+
+def test_restart_and_step_take_states_of_the_same_settings(key):
+    venv = vectorize(ToyEnv(), 3, autoreset="disabled")
+    states, mask, actions = venv.reset(key), np.array([True, False, False]), jnp.zeros((3, 1))
+    with pytest.raises(ValueError, match=r"restart got a VecState of 2 as its states; it takes .* own 3 worlds"):
+        venv.restart(states, vectorize(ToyEnv(), 2).reset(key), mask)
+    with pytest.raises(ValueError, match="restart got a State as its states"):
+        venv.restart(states.env_state, states.env_state, mask)
+    with pytest.raises(ValueError, match="began with keep_blow_up=False; this VecEnv has keep_blow_up=True"):
+        vectorize(ToyEnv(), 3, keep_blow_up=True).step(states, actions)
+    assert venv.restart(states, states, mask).obs.shape == (3, 2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -258,6 +259,7 @@ def test_settings_of_the_program_around_it_change_nothing():
     expected = policy(obs, key)
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         same = mjx_safety.load_policy("SafetyPointGoal1-v0/ppo-lag")(jnp.asarray(obs, jnp.float64), key)
+        assert policy.normalise(np.zeros(60)).dtype == jnp.float32
     assert same.dtype == jnp.float32
     np.testing.assert_allclose(same, expected, atol=1e-6)
 
@@ -266,3 +268,39 @@ def test_a_policy_is_a_value(run):
     policy = mjx_safety.load_policy(run)
     louder = dataclasses.replace(policy, actor=policy.actor.replace(obs_clip=0.0))
     assert not np.allclose(louder(observations(policy, 3)), policy(observations(policy, 3)))
+
+
+@pytest.fixture
+def shipped():
+    return mjx_safety.load_policy("SafetyPointGoal1-v0/ppo-lag")
+
+
+def test_a_policy_that_has_acted_can_be_pickled(shipped):
+    obs = observations(shipped, 3)
+    expected = shipped(obs)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(shipped))(obs), expected)
+
+
+def test_a_policy_may_be_a_static_argument(shipped):
+    obs = jnp.asarray(observations(shipped, 3))
+    actions = jax.jit(lambda policy, obs: policy(obs), static_argnums=0)(shipped, obs)
+    np.testing.assert_allclose(actions, shipped(obs), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(shipped)(obs), shipped(obs), atol=1e-6)
+    assert shipped != mjx_safety.load_policy("SafetyPointGoal1-v0/ppo-lag")
+
+
+def test_numpy_observations_may_meet_traced_keys(shipped):
+    obs, keys = observations(shipped, 2), jax.random.split(jax.random.key(0), 3)
+    actions = jax.vmap(lambda key: shipped(obs, key))(keys)
+    np.testing.assert_allclose(actions[1], shipped(obs, keys[1]), atol=1e-6)
+    assert jax.jit(lambda: shipped(obs))().shape == (2, 2)
+
+
+def test_wrong_keys_of_a_policy_are_told(shipped):
+    obs = observations(shipped, 3)
+    for wrong in (3, jax.random.split(jax.random.key(0), 3)):
+        with pytest.raises(ValueError, match=r"policy got .* as its key; .*for a key each, use jax\.vmap"):
+            shipped(obs, wrong)
+    np.testing.assert_array_equal(shipped(obs, jax.random.PRNGKey(0)), shipped(obs, jax.random.key(0)))
+    with pytest.raises(ValueError, match=r"obs has shape \(59,\); the policy of .* takes \[\.\.\., 60\]"):
+        shipped.normalise(np.zeros(59))

@@ -23,7 +23,7 @@ from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_rea
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
-from mjx_safety.sim.relevance.where_needed import where_needed
+from mjx_safety.sim.relevance.where_needed import vary_like, where_needed
 from mjx_safety.sim.state import Measurements, PhysicsState
 
 RARE = 0.0  # share of the worlds in which the robot gets farther than guessed
@@ -107,7 +107,9 @@ class MujocoPhysics:
 
         # Without a closed form, stepping alone costs as much as stepping with the objects near: guess, then check.
         guessed = where_needed(lambda _, excess, *__: excess > 0, everything, guess, smallest=1, share=RARE)
-        choose = where_needed(needs, full, cheap, smallest=1, full_uses_hint=form is not None and not self.nearby.is_all)
+        choose = where_needed(
+            needs, full, cheap, smallest=1, full_uses_hint=form is not None and not self.nearby.is_all
+        )
         return choose(None, jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> Any:
@@ -171,7 +173,7 @@ class MujocoPhysics:
         sizes = [self._solvers[scene].sizes for scene, _, _ in requests]
         out = jax.ShapeDtypeStruct((sum(sum(of_one.values()) for of_one in sizes),), jnp.float32)
         on_host = _OnHost(self.scenes, layouts, max_substeps, num_substeps is not None, tracks)
-        flat = jax.pure_callback(on_host, out, packed, vmap_method="broadcast_all")
+        flat = vary_like(packed, jax.pure_callback(on_host, out, packed, vmap_method="broadcast_all"))
         parts = jnp.split(flat, np.cumsum([sum(of_one.values()) for of_one in sizes])[:-1])
         results = []
         for (scene, data, _), of_one, part in zip(requests, sizes, parts, strict=True):

@@ -74,7 +74,10 @@ def where_needed(
         if smallest > 1:
             return full(context, active, UNKNOWN, *world)
         needed, out, hint = choice.first(context, active, *world)
-        return jax.lax.cond(needed, lambda: full(context, active, hint, *world), lambda: out)
+        known = active, world
+        return jax.lax.cond(
+            needed, lambda: vary_like(known, full(context, active, hint, *world)), lambda: vary_like(known, out)
+        )
 
     @choose.def_vmap
     def choose_each(axis_size: int, in_batched: list, context: Any, *worlds: Any) -> tuple[Any, Any]:
@@ -99,12 +102,31 @@ def where_needed(
     return choose
 
 
+def vary_like(known: Any, results: Any) -> Any:
+    """Mark results as varying over the axes of `jax.shard_map` over which any leaf of `known` does.
+
+    Callbacks and constants lack these marks. Outside of `jax.shard_map` this changes nothing.
+    """
+    axes = {axis for leaf in jax.tree.leaves(known) for axis in _varying(leaf)}
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, tuple(sorted(axes - _varying(leaf))), to="varying"), results)
+
+
+def _varying(leaf: Any) -> set[str]:
+    """Axes of `jax.shard_map` over which an array is marked as varying."""
+    return set(getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", ()))
+
+
 def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
     """Run each device's share of the worlds [B, ...] as its own group, so that no world moves between devices."""
     is_one_device = bool(jax.sharding.get_abstract_mesh().manual_axes)  # inside `jax.shard_map`
     groups = 1 if is_one_device else math.gcd(num, jax.device_count())
     if groups == 1:
         return run(*worlds)
+    if any(axis for leaf in jax.tree.leaves(worlds) for axis in jax.typeof(leaf).sharding.spec):
+        raise ValueError(
+            "the worlds lie on a mesh with explicit axes; build it with jax.make_mesh(shape, names,"
+            " axis_types=(jax.sharding.AxisType.Auto,) * len(shape))"
+        )
     worlds = jax.tree.map(lambda x: x.reshape(groups, num // groups, *x.shape[1:]), worlds)
     return jax.tree.map(lambda x: x.reshape(num, *x.shape[2:]), jax.vmap(run)(*worlds))
 
@@ -112,6 +134,7 @@ def _by_device(run: Callable, worlds: tuple, num: int) -> Any:
 def _step_group(choice: Choice, share: float, context: Any, active: jax.Array, *worlds: Any) -> Any:
     """Run `cheap` for all worlds [n, ...], then `full` for those that need it, chunk by chunk."""
     needed, first, hints = jax.vmap(functools.partial(choice.first, context))(active, *worlds)
+    first = vary_like((active, worlds), first)
     num = len(needed)
     size = chunk_size(num, share)
     rows = jnp.nonzero(needed, size=num + size, fill_value=num)[0]

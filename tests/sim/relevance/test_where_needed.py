@@ -1,12 +1,16 @@
 """Worlds that need the expensive function get it, all others the cheap one, in whatever batches."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mjx_safety.sim.relevance import where_needed as module
-from mjx_safety.sim.relevance.where_needed import SMALLEST_CHUNK, chunk_size, where_needed
+from mjx_safety.sim.relevance.where_needed import SMALLEST_CHUNK, chunk_size, vary_like, where_needed
 
 SMALL = 32
 CALLS = []
@@ -110,6 +114,41 @@ def test_each_device_has_its_own_group(choose, key, monkeypatch):
     text = str(jax.make_jaxpr(jax.vmap(choose, BATCH))(2.0, ALL, x, None))
     assert "f32[4,32]" in text
     np.testing.assert_allclose(jax.vmap(choose, BATCH)(2.0, ALL, x, None)["value"], expected(x), rtol=1e-6)
+
+
+def mesh_of(axis_type):
+    return jax.make_mesh((1,), ("worlds",), axis_types=(axis_type,))
+
+
+def test_it_works_inside_shard_map(choose, key):
+    x = jax.random.uniform(key, (128,))
+    each = jax.vmap(lambda x: choose(2.0, jnp.bool_(True), x, None)["value"])
+    spread = jax.shard_map(each, mesh=mesh_of(AxisType.Auto), in_specs=P("worlds"), out_specs=P("worlds"))
+    np.testing.assert_allclose(jax.jit(spread)(x), expected(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("num", [1, 8])
+def test_a_callback_works_inside_shard_map(num, key):
+    def full(_, active, hint, x):
+        out = jax.ShapeDtypeStruct((), x.dtype)
+        return vary_like(x, jax.pure_callback(np.asarray, out, x, vmap_method="expand_dims"))
+
+    def cheap(_, active, x):
+        return jnp.float32(0), jnp.float32(0)
+
+    choose = where_needed(lambda _, hint, x: x > 0.5, full, cheap, smallest=1)
+    one = functools.partial(choose, None, ALL)
+    each = jax.vmap(one) if num > 1 else lambda x: one(x[0])[None]
+    spread = jax.shard_map(each, mesh=mesh_of(AxisType.Auto), in_specs=P("worlds"), out_specs=P("worlds"))
+    x = jax.random.uniform(key, (num,))
+    np.testing.assert_array_equal(jax.jit(spread)(x), jnp.where(x > 0.5, x, 0))
+
+
+def test_a_mesh_with_explicit_axes_is_refused(choose, key, monkeypatch):
+    monkeypatch.setattr(module.jax, "device_count", lambda: 4)
+    x = jax.device_put(jax.random.uniform(key, (128,)), NamedSharding(mesh_of(AxisType.Explicit), P("worlds")))
+    with pytest.raises(ValueError, match=r"mesh with explicit axes; build it with jax.make_mesh"):
+        jax.jit(jax.vmap(lambda x: choose(2.0, jnp.bool_(True), x, None)["value"]))(x)
 
 
 def test_a_chunk_has_room_for_the_expected_share():
