@@ -26,7 +26,7 @@ import record
 import tyro
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "gym,brax,viz,warp,onnx"
+EXTRAS = "gym,brax,viz,warp,onnx,data"
 TOOLS = ["pytest>=8", "pytest-xdist>=3.6", "chex>=0.1.91", "scipy>=1.14", "hypothesis>=6.100"]  # that the tests import
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 SHOWN = ("jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "flax", "optax", "numpy", "gymnasium", "brax", "tyro")
