@@ -39,7 +39,8 @@ class MujocoPhysics:
 
     Under `jax.vmap` the worlds of a batch are sorted (`relevance.where_needed`). In worlds without relevant objects the
     robot steps alone, in closed form if it has one, else by the solver. The other worlds go to the host. There MuJoCo's
-    thread pool steps them with the objects that matter, or with all objects if more matter than there are slots.
+    thread pool steps them with the objects that matter. It takes all objects if more matter than there are slots, or if
+    the robot gets farther than guessed.
 
     As a pytree this has no leaves. Programs compiled for it keep its scenes, not its threads.
     """

@@ -6,7 +6,8 @@ for all objects, and the robot can step alone.
 
 An object matters in a step if the robot can reach it, if it moves, or if it can meet an object that matters. The robot
 steps alone first. Its largest distance from its start then bounds its reach while it touches nothing. The test
-therefore needs no bound on its acceleration.
+therefore needs no bound on its acceleration. Where objects matter for certain, engines may guess that distance instead.
+They step again if the robot gets farther.
 """
 
 from __future__ import annotations
