@@ -324,7 +324,7 @@ class VecEnv(Generic[S]):
 
 
 class _Refill:
-    """The turn of the loop that refills the pool. One object per `VecEnv`, so that JAX traces and compiles it once."""
+    """The turn of the loop that refills the pool. One object per `VecEnv`, so that JAX traces it once."""
 
     def __init__(self, env: Any, num_envs: int):
         self.env, self.num_envs = env, num_envs

@@ -88,29 +88,27 @@ class MujocoPhysics:
         def cheap(_: None, active: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
             return self._step_alone(data, active, max_substeps, num)
 
-        def full(_: None, active: jax.Array, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
-            if self.nearby.is_all:
-                return self._solve([(self.scene, data, active)], max_substeps, num)[0][0]
-            if form is not None:
-                return self._step_near(data, active, hint, max_substeps, num)[0]
-            return guessed(None, active, data, num)
+        def everything(_: None, active: jax.Array, __: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
+            return self._solve([(self.scene, data, active)], max_substeps, num)[0][0]
+
+        def near(_: None, active: jax.Array, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
+            return self._step_near(data, active, hint, max_substeps, num)[0]
 
         def guess(_: None, active: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
             assumed = self.nearby.guess_excursion(data, seconds)
             result, way = self._step_near(data, active, assumed, max_substeps, num)
             return result, way - assumed
 
-        def everything(_: None, active: jax.Array, __: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
-            return self._solve([(self.scene, data, active)], max_substeps, num)[0][0]
+        def guessed(_: None, active: jax.Array, __: jax.Array, data: PhysicsState, num: jax.Array | None) -> tuple:
+            """Without a closed form, stepping alone costs as much as stepping with few objects: guess, then check."""
+            check = where_needed(lambda _, excess, *__: excess > 0, everything, guess, smallest=1, share=RARE)
+            return check(None, active, data, num)
 
         def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
             return self.nearby.needs_objects(data, seconds, hint) | jnp.isinf(hint)
 
-        # Without a closed form, stepping alone costs as much as stepping with the objects near: guess, then check.
-        guessed = where_needed(lambda _, excess, *__: excess > 0, everything, guess, smallest=1, share=RARE)
-        choose = where_needed(
-            needs, full, cheap, smallest=1, full_uses_hint=form is not None and not self.nearby.is_all
-        )
+        full = everything if self.nearby.is_all else guessed if form is None else near
+        choose = where_needed(needs, full, cheap, smallest=1, full_uses_hint=full is near)
         return choose(None, jnp.bool_(True), data, num_substeps)
 
     def data(self, data: PhysicsState) -> Any:
