@@ -71,6 +71,8 @@ def measure(plan: Sequence[Flags], out: Path | None, program: str, missing: Sequ
     """
     for flags in plan:
         check(flags)
+    if out:
+        common.check_outputs(out)
     common.set_up_jax(compilation_cache=False)
     rows: list[Row] = []
     missing = list(missing)

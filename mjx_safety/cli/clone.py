@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -101,12 +102,13 @@ def _main(argv: Sequence[str]) -> None:
     names = () if model is None else tuple(model.actuator(i).name for i in range(model.nu))
     slices = dict(getattr(env, "obs_slices", {}))
     policy_files.write_npz(Policy(env_id, *sizes, slices, names, agent, origin), flags.out)
-    print(f"Wrote {flags.out}. Evaluate: python -m mjx_safety.evaluate {flags.out}")
+    print(f"Wrote {flags.out}. Evaluate: python -m mjx_safety.evaluate {shlex.quote(str(flags.out))}")
 
 
 def _check(flags: Flags) -> None:
     if flags.out.suffix != ".npz":
         raise UsageError(f"--out {flags.out} must end in .npz")
+    common.check_outputs(flags.out)
     if not 0.0 < flags.best <= 1.0:
         raise UsageError(f"--best is {flags.best}; it must be above 0 and at most 1")
     if math.isnan(flags.cost_limit):
@@ -117,6 +119,7 @@ def _check(flags: Flags) -> None:
     errors.check_counts(flags, "num_updates", "batch_size")
     if not flags.hidden_sizes or min(flags.hidden_sizes) < 1:
         raise UsageError(f"--hidden-sizes is {flags.hidden_sizes}; it must be numbers of units, each at least 1")
+    errors.at_most("--hidden-sizes", max(flags.hidden_sizes))
 
 
 def choose(arrays: Mapping[str, Any], flags: Flags) -> np.ndarray:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import itertools
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +85,20 @@ def _number_or_none(word: str) -> int | None:
     return int(value) if value >= 1 and value.is_integer() else None
 
 
+def check_outputs(*paths: Path) -> None:
+    """Refuse files of --out that cannot be written, before anything is computed for them. Leaves nothing behind."""
+    for path in paths:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(0, "it is a folder")
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.lstat()  # a name may be too long
+            with tempfile.TemporaryFile(dir=next(folder for folder in path.parents if os.path.lexists(folder))):
+                pass
+        except OSError as error:
+            raise UsageError(f"--out {path} cannot be written: {error.strerror}; choose another name") from error
+
+
 def join_processes(argv: Sequence[str]) -> None:
     """Connect the processes of `--coordinator`. This must precede any use of JAX's devices."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -149,6 +166,8 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
     from rich.text import Text
 
     set_gpu_flags()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # for ± in ASCII, and names of files that are no text
     try:
         try:
             command(argv)
@@ -157,7 +176,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
     except UsageError as error:
         said, status = str(error), error.status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        drop_output()
         return 1  # as rich does
     except OSError as error:
         if error.filename is None:
@@ -170,10 +189,17 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
     return status
 
 
-class GracefulStop:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop. The second one acts at once.
+def drop_output() -> None:
+    """Let nobody read the rest of the output: Python writes what is left when it ends."""
+    with contextlib.suppress(OSError, ValueError):  # a test's output has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    Only the main thread may handle signals, so in other threads this does nothing.
+
+class GracefulStop:
+    """Turns the first Ctrl-C, SIGTERM or loss of the terminal into a request to stop. The second one acts at once.
+
+    Signals that are ignored, as SIGHUP is under nohup, stay so. Only the main thread may handle signals, so in other
+    threads this does nothing.
     """
 
     def __init__(self) -> None:
@@ -182,9 +208,10 @@ class GracefulStop:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
-        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        for number in handled:
-            self._previous[number] = signal.signal(number, self._request)
+        is_main = threading.current_thread() is threading.main_thread()
+        for number in _stop_signals() if is_main else ():
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -197,3 +224,8 @@ class GracefulStop:
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def _stop_signals() -> list[int]:
+    """Return the signals that ask a program to end. Windows has no SIGHUP."""
+    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

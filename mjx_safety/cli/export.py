@@ -42,6 +42,7 @@ def _main(argv: Sequence[str]) -> None:
     for path in flags.out:
         if path.suffix not in policy_files.SUFFIXES:
             raise UsageError(f"--out {path} is of no known kind; it must end in: {', '.join(policy_files.SUFFIXES)}")
+    common.check_outputs(*flags.out)
     try:
         policy = load_policy(flags.policy, trust=flags.trust)
     except ValueError as error:

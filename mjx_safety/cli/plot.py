@@ -44,6 +44,7 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.plot", args=list(argv))
     if flags.out.suffix not in SUFFIXES:
         raise UsageError(f"--out {flags.out} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
+    common.check_outputs(flags.out)
     news = common.plain_console(stderr=True)
     paths = without_diverged(find_runs(flags.run), news)
     curves = read(paths)

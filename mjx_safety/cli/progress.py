@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mjx_safety.cli.common import plain_console
+from mjx_safety.cli.common import drop_output, plain_console
 
 Row = dict[str, float | None]
 
 
 class Progress:
-    """Shows the newest metrics. Use it as a context manager."""
+    """Shows the newest metrics. Use it as a context manager.
+
+    If nobody reads any more (a closed pipe or terminal), it sets `is_unheard` and says nothing more.
+    """
 
     def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
         self.title: str = title
@@ -23,6 +28,7 @@ class Progress:
         self.cost_limit: float = cost_limit
         self.console: Console = console or plain_console()
         self._compiled, self._warnings = False, set[str]()
+        self.is_unheard: bool = False  # whether the terminal or the pipe is closed
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
     def __enter__(self) -> Progress:
@@ -33,7 +39,7 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         if self._live:
-            self._live.stop()
+            self._tell(self._live.stop)
 
     def update(self, row: Row) -> None:
         """Show one row of metrics."""
@@ -50,19 +56,30 @@ class Progress:
         for name, text in cells.items():
             over = name == "cost" and (row.get("violation") or 0.0) > 0.0
             table.add_row(name, text, style="red" if over else None)
-        self._live.update(table, refresh=True)
+        self._tell(self._live.update, table, refresh=True)
 
     def warn(self, text: str) -> None:
         """Show a warning, once."""
         if text not in self._warnings:
             self._warnings.add(text)
-            self.console.print(Text.assemble(("warning:", "yellow"), f" {text}"), highlight=False, soft_wrap=True)
+            shown = Text.assemble(("warning:", "yellow"), f" {text}")
+            self._tell(self.console.print, shown, highlight=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
         if self._live:
-            self._live.update(text, refresh=True)
+            self._tell(self._live.update, text, refresh=True)
         else:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self._tell(self.console.print, text, highlight=False, soft_wrap=True)
+
+    def _tell(self, call: Callable[..., object], *args: Any, **settings: Any) -> None:
+        """Write to the console, unless nobody reads it. For a closed pipe, rich raises SystemExit."""
+        if self.is_unheard:
+            return
+        try:
+            call(*args, **settings)
+        except (OSError, SystemExit):
+            self.is_unheard = True
+            drop_output()
 
 
 def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:

@@ -117,6 +117,7 @@ def check(flags: Flags) -> list[str]:
             raise UsageError(f"--out {flags.out} is there already; choose another name")
         if _picture(flags).exists():
             raise UsageError(f"--out {flags.out} would replace {_picture(flags)} by its picture; choose another name")
+        common.check_outputs(Path(flags.out))
     names: list[str] = []
     for name in flags.policy:
         folder = Path(name)
@@ -184,11 +185,18 @@ def _open(flags: Flags, venv: VecEnv, env_id: str, about: dict[str, Any]) -> dat
             return datasets.HDF5Writer(Path(flags.out), venv.obs_size, venv.action_size, about)
         import gymnasium
         import minari
+        from minari.dataset.minari_dataset import parse_dataset_id
 
         from mjx_safety.interop import gymnasium_spaces
         from mjx_safety.interop.gymnasium import NAMESPACE
 
         name = flags.out.removeprefix(datasets.MINARI)
+        try:
+            parse_dataset_id(name)
+        except (TypeError, ValueError) as error:  # TypeError: it has no version
+            raise UsageError(
+                f"--out {flags.out} is no name of a data set; it must be like minari:safety/point-goal1-v0"
+            ) from error
         if name in minari.list_local_datasets():
             raise UsageError(f"--out {flags.out} is there already; choose another name")
         world: Any = venv.env

@@ -113,6 +113,7 @@ def check(flags: Flags) -> None:
     at_least("--speed", flags.speed, SPEEDS[0])
     at_most("--speed", flags.speed, SPEEDS[1])
     check_seed(flags.seed)
+    common.check_outputs(*flags.out)
     try:
         if any(path.suffix != ".html" for path in flags.out):
             opengl.choose_backend()

@@ -6,6 +6,7 @@ The folder is that of a group (`runs.sweeps`): each member is a normal run folde
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import sys
 from collections.abc import Collection, Sequence
@@ -103,8 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     flags, rest = _split(argv)
+    options, members = _check(flags, rest)
     executor = _executor(flags)
-    jobs = make_jobs(flags, rest)
+    jobs = _start(flags, rest, options, members)
     parameters: dict[str, Any] = {"name": flags.out.name, "timeout_min": flags.minutes, "cpus_per_task": flags.cpus}
     parameters |= {"gpus_per_node": flags.gpus, "tasks_per_node": 1}
     parameters |= {"mem_gb": flags.memory_gb} if flags.memory_gb else {}
@@ -124,11 +126,11 @@ def _main(argv: Sequence[str]) -> None:
     if failed:
         raise UsageError(f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
     print(f"Group folder: {flags.out}, with the jobs' output in {flags.out / LOGS}")
-    print(f"Evaluate:     python -m mjx_safety.evaluate {flags.out}")
+    print(f"Evaluate:     python -m mjx_safety.evaluate {shlex.quote(str(flags.out))}")
 
 
 def _executor(flags: Flags) -> Any:
-    """Return what submits jobs. Writes nothing. Raises UsageError without the package, and for a cluster not there."""
+    """Return what submits jobs, which makes a folder. Raises UsageError without the package or the cluster."""
     try:
         import submitit
     except ImportError as error:
@@ -169,7 +171,7 @@ def _wait(running: Sequence[tuple[Job, Any]]) -> list[str]:
 def read(argv: Sequence[str]) -> tuple[Flags, list[Job]]:
     """Read the command line: the flags, and a job for each member. Raises UsageError for wrong input."""
     flags, rest = _split(argv)
-    return flags, make_jobs(flags, rest)
+    return flags, _start(flags, rest, *_check(flags, rest))
 
 
 def _split(argv: Sequence[str]) -> tuple[Flags, list[str]]:
@@ -179,8 +181,8 @@ def _split(argv: Sequence[str]) -> tuple[Flags, list[str]]:
     return tyro.cli(Flags, prog="python -m mjx_safety.submit", args=words[:split]), words[split + 1 :]
 
 
-def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
-    """A job for each member of the sweep. argv: flags of `train`."""
+def _check(flags: Flags, argv: Sequence[str]) -> tuple[Options, list[Member]]:
+    """Read the members of the sweep, or refuse wrong input. Writes nothing. argv: flags of `train`."""
     errors.check_counts(flags, "cpus", "minutes")
     errors.check_counts(flags, "gpus", "memory_gb", "at_once", least=0)
     _check_words(argv)
@@ -198,6 +200,11 @@ def make_jobs(flags: Flags, argv: Sequence[str]) -> list[Job]:
         if run_folder.holds_run(folder):
             check_member(folder, member.options, {*common.given(argv), *_names(member)}, f"--out {flags.out}: {folder}")
         run_folder.check_free(folder, "--out")
+    return options, members
+
+
+def _start(flags: Flags, argv: Sequence[str], options: Options, members: Sequence[Member]) -> list[Job]:
+    """Start the folder of the group. Returns a job for each member."""
     sweeps.write(flags.out, options, members)
     shared = _without(argv, ("sweep", "num-seeds", "seed"))
     return [Job([*shared, *_flags_of(member)], flags.out / member.name) for member in members]

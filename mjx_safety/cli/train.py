@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -153,7 +154,7 @@ def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
         config = member.options.to_config()
         if plan.resumes:
             old = run_folder.read_config(path)
-            history = {"machine": old["machine"], "resumed": [*old.get("resumed", []), machine]}
+            history = {"machine": old.get("machine", {}), "resumed": [*old.get("resumed", []), machine]}
             if plan.is_group and old.get("diverged"):
                 history["diverged"] = old["diverged"]
             folders.append(run_folder.reopen(path, config | history, plan.steps_per_rollout, done))
@@ -189,7 +190,7 @@ def _loop(
                 state = chunk.state
                 _record(plan, folders, chunk._replace(seconds=chunk.seconds + compile_seconds), progress)
                 compile_seconds = 0.0
-                if stop.requested:
+                if stop.requested or (progress.is_unheard and jax.process_count() == 1):
                     break
                 begun = time.monotonic()
                 if begun - saved >= _pause(flags.save_every, save_seconds, chunk.seconds):
@@ -199,6 +200,8 @@ def _loop(
         except Abandoned:
             return  # in the middle of a call, which has taken the state; a checkpoint is there
         _save(plan, folders, state)
+        if progress.is_unheard and not stop.requested:
+            raise RunError(f"training ended: its output cannot be written any more; {_what_is_saved(plan)}")
 
 
 def _pause(asked: float | None, save_seconds: float, chunk_seconds: float) -> float:
@@ -259,6 +262,7 @@ def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
 def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Tell the user what was saved and what to do next."""
     first = next(folder for folder in folders if not folder.diverged)
+    path = shlex.quote(str(plan.path))  # in commands to copy
     for folder in folders:
         if folder.diverged:
             print(f"Diverged:       {folder.path.name}, {folder.diverged}; it is not in pareto.json's means")
@@ -268,7 +272,7 @@ def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     elif (int(newest) + 1) * plan.steps_per_rollout <= plan.options.run.total_steps:
         print(
             f"Stopped before the end; iteration {int(newest)} is saved. "
-            f"Continue: python -m mjx_safety.train --resume {plan.path}"
+            f"Continue: python -m mjx_safety.train --resume {path}"
         )
     if plan.is_group:
         print(f"Group folder:   {plan.path}, one run folder for each of {len(folders)} trainings")
@@ -278,5 +282,5 @@ def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
         if first.rows:
             print(f"Learning curve: {first.curve}")
         print(f"Checkpoint:     {checkpoint.latest(first.checkpoints)}")
-    print(f"TensorBoard:    tensorboard --logdir {plan.path}")
-    print(f"Evaluate:       python -m mjx_safety.evaluate {plan.path}")
+    print(f"TensorBoard:    tensorboard --logdir {path}")
+    print(f"Evaluate:       python -m mjx_safety.evaluate {path}")

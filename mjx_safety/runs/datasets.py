@@ -191,6 +191,8 @@ def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             about = str(file.attrs.get("about", "{}"))
     except OSError as error:
         raise ValueError(f"{path} is no HDF5 file: {error}") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} does not fit into the memory: {error}") from error
     wrong = [name for name in KEYS if name not in arrays or arrays[name].dtype.kind not in "biuf"]
     if wrong:
         raise ValueError(f"{path} has no numbers in {', '.join(wrong)}; each must be an array of numbers")

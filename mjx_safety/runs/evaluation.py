@@ -26,6 +26,8 @@ from mjx_safety.world.randomize import Randomize
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = training_options.WITHOUT_EFFECT - {"total_steps"}  # of RunFlags
 
+NEEDED = ("env", "algo", "seed", "physics", "cost_limits", "env_steps")  # of what a policy knows of its training
+
 Result = dict[str, Any]  # the content of evaluation.json
 
 
@@ -248,7 +250,8 @@ class Evaluator:
 def _trained_on(policy: Policy) -> str:
     """Return the environment of a policy's training. Raises ValueError if its file does not say how it was trained."""
     try:
-        return str(policy.origin["config"]["run"]["env"])
+        known = {**policy.origin, **policy.origin["config"]["run"]}
+        return str({name: known[name] for name in NEEDED}["env"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"the policy of {policy.env_id} does not say how it was trained: it lacks {error}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.agents.types import Actor
-from mjx_safety.runs import files
+from mjx_safety.runs import files, policy_checks
 from mjx_safety.runs.policy import Policy
 
 FORMAT = 1
 SUFFIXES = (".npz", ".onnx")
 OPSET, IR_VERSION = 17, 8  # of ONNX; old enough for runtimes since 2022
 INPUT, OUTPUT = "obs", "action"
+UNREADABLE = (
+    *(AttributeError, EOFError, KeyError, MemoryError, OverflowError, TypeError, ValueError, RecursionError),
+    *(OSError, RuntimeError, zipfile.BadZipFile, zlib.error),  # RuntimeError: bits say that a member is encrypted
+)
 STATIC = ("activation", "squash", "log_std_range", "obs_clip")  # fields of `Actor` that are no arrays
 
 
@@ -67,9 +72,11 @@ def read_npz(path: Path) -> Policy:
             raise ValueError(f"it has format {known['format']}, and this version reads {FORMAT}")
         if not isinstance(known["env"], str):
             raise ValueError(f"its environment is {known['env']!r}, not an id")
+        policy_checks.check(known, arrays)
         return _policy(known, arrays)
-    except (EOFError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no policy of mjx_safety.export: {error}") from error
+    except UNREADABLE as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"{path} is no policy of mjx_safety.export: {reason}") from error
 
 
 def _policy(known: dict[str, Any], arrays: dict[str, np.ndarray]) -> Policy:

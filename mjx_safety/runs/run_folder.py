@@ -30,6 +30,8 @@ PACKAGES = (
     *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
     *("flax", "optax", "numpy"),
 )
+HISTORY = {"machine": dict, "resumed": list, "diverged": str}  # what config.json has beside settings, if anything
+NEEDS = ("env_steps", "num_rollouts")  # of a row, to continue after it
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
 
 
@@ -41,7 +43,7 @@ class RunFolder:
         self.config: dict[str, Any] = config
         self.rows: list[Row] = rows
         self.steps_per_rollout: int = steps_per_rollout
-        self._seconds = float(rows[-1]["seconds"] or 0.0) if rows else 0.0
+        self._seconds = float(rows[-1].get("seconds") or 0.0) if rows else 0.0
         self._loggers = loggers.open_loggers(path, config, int(rows[-1]["env_steps"] or 0) + 1 if rows else 0)
         self._blow_ups = 0  # seen
         self.diverged: str = config.get("diverged", "")  # why the training has diverged; empty if it has not
@@ -156,15 +158,20 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read config.json of a run. Raises UsageError if it is no mapping in JSON."""
-    return read_json(path / CONFIG)
+    """Read config.json of a run. Raises UsageError if it is no mapping in JSON, or if its history is of other types."""
+    config = read_json(path / CONFIG)
+    for name, kind in HISTORY.items():
+        if not isinstance(config.get(name, kind()), kind):
+            its = type(config[name]).__name__
+            raise UsageError(f"{path / CONFIG} has {name} of type {its}; it must be of type {kind.__name__}")
+    return config
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """Read a mapping. Raises UsageError if the file does not hold one."""
     try:
         config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise UsageError(f"{file} cannot be read: it holds a {type(config).__name__}, not a mapping")
@@ -205,12 +212,15 @@ def damaged_lines(path: Path) -> list[int]:
 
 def check_rows(path: Path) -> None:
     """Refuse to write metrics.jsonl anew if that loses more than a last line that a crash cut short."""
-    damaged = damaged_lines(path)
-    if damaged:
-        raise UsageError(
-            f"{path / METRICS} has a damaged line {damaged[0]}, which is no row in JSON; mend or delete that line, and "
-            "the training can go on"
-        )
+    lines = _lines(path)
+    for number, row in lines:
+        missing = [] if row is None else [name for name in NEEDS if row.get(name) is None]
+        if missing or (row is None and number < lines[-1][0]):
+            reason = f"which lacks {', '.join(missing)}" if missing else "which is no row in JSON"
+            raise UsageError(
+                f"{path / METRICS} has a damaged line {number}, {reason}; mend or delete that line, and the training "
+                "can go on"
+            )
 
 
 def _lines(path: Path) -> list[tuple[int, Row | None]]:
@@ -221,11 +231,13 @@ def _lines(path: Path) -> list[tuple[int, Row | None]]:
 
 
 def _row(line: str) -> Row | None:
+    """A mapping from names to finite numbers or null, with env_steps; None for anything else."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError):
+        is_row = isinstance(row, dict) and row.get("env_steps") is not None
+        return row if is_row and all(value is None or math.isfinite(value) for value in row.values()) else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("env_steps"), int | float) else None
 
 
 def mean_row(rows: list[Row]) -> Row:
