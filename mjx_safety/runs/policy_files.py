@@ -65,7 +65,7 @@ def write_npz(policy: Policy, path: Path) -> None:
 def read_npz(path: Path) -> Policy:
     """Read a file of `write_npz`. Raises ValueError for another file."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         known = json.loads(str(arrays.pop("about")))
         if known["format"] != FORMAT:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 import mjx_safety
-from mjx_safety.cli import common, evaluate, plan, plot, submit
+from mjx_safety.cli import common, evaluate, plan, plot, submit, train
 from mjx_safety.cli.plan import Plan
 from mjx_safety.runs import loading, run_folder, sweeps
 from mjx_safety.runs.errors import UsageError
@@ -172,3 +172,47 @@ def test_a_folder_of_a_group_counts_as_begun_once_more_than_its_first_checkpoint
         path, options = tmp_path / str(number), common.parse(flags)
         write_group(path, flags, saved)
         assert Plan(options, sweeps.expand(options), path, resumes=False).has_begun == begun
+
+
+@pytest.mark.parametrize(
+    "change", [{"cost_estimate": "x"}, {"episode_cost": float("nan")}, {"seconds": [1]}, {"env_steps": 10**400}]
+)
+def test_rows_that_hold_no_numbers_are_damaged(change, tmp_path, capsys):
+    run = write_run(tmp_path / "run", rows=4)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [rows[0] | change, *rows[1:]]))
+    assert run_folder.damaged_lines(run) == [1] and len(run_folder.read_rows(run)) == 3
+    assert "metrics.jsonl has a damaged line 1, which is no row in JSON" in refused(capsys, train.main, "--resume", run)
+
+
+def test_rows_without_an_iteration_cannot_be_continued(tmp_path, capsys):
+    run = write_run(tmp_path / "run", rows=2)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"env_steps": 192}\n')
+    before = content(run)
+    said = refused(capsys, train.main, "--resume", run)
+    assert "metrics.jsonl has a damaged line 3, which lacks num_rollouts; mend or delete that line" in said
+    assert content(run) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"machine": "mine"}, "has machine of type str; it must be of type dict"),
+        ({"resumed": "twice"}, "has resumed of type str; it must be of type list"),
+        ({"diverged": 3}, "has diverged of type int; it must be of type str"),
+    ],
+)
+def test_a_history_of_other_types_is_refused(change, sentence, tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "config.json").write_text(json.dumps(json.loads((run / "config.json").read_text()) | change))
+    with pytest.raises(UsageError, match=sentence):
+        run_folder.read_config(run)
+    with pytest.raises(ValueError, match=sentence):
+        mjx_safety.load_policy(run)
+
+
+def test_a_config_that_is_too_deep_is_refused(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    (run / "config.json").write_text("[" * 100_000)
+    assert "config.json cannot be read" in refused(capsys, train.main, "--resume", run)

@@ -1,10 +1,12 @@
 """The view of a running training: lines where there is no terminal, a table where there is one."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
+from mjx_safety.cli import progress as progress_view
 from mjx_safety.cli.progress import Progress
 
 ROW = {
@@ -32,3 +34,28 @@ def test_rows_are_shown(is_terminal):
     for text in ("1,000 of 4,000 (25 %)", "100", "~1.50", "30.00 (limit 25)", "0.250", "0:30"):
         assert text in later
     assert "compiling" not in later
+
+
+class Closed(io.StringIO):
+    """A pipe that nobody reads after the first line."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        if self.getvalue():
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
+def test_an_output_that_cannot_be_written_ends_nothing(error, monkeypatch):
+    monkeypatch.setattr(progress_view, "drop_output", lambda: None)
+    monkeypatch.setattr(Console, "on_broken_pipe", lambda self: sys.exit(1))  # as rich does, without closing stdout
+    with Progress("ppo", 4000, 25.0, Console(file=Closed(error), width=120)) as progress:
+        assert not progress.is_unheard
+        progress.update(ROW)
+        progress.update(ROW)
+        progress.warn("nobody reads this")
+    assert progress.is_unheard

@@ -261,6 +261,13 @@ def test_choice_of_episodes():
         (record, ["good.npz", "bad.npz", "--episodes", "1"], "--episodes is 1; it must be at least the 2 policies"),
         (record, ["good.npz", "--out", "data.csv"], "--out data.csv is of no known kind; it must end in .hdf5, or be"),
         (record, ["good.npz", "--out", "there.hdf5"], "--out there.hdf5 is there already"),
+        (
+            record,
+            ["good.npz", "--out", "there.hdf5/a.hdf5"],
+            "--out there.hdf5/a.hdf5 cannot be written: Not a directory",
+        ),
+        (record, ["good.npz", "--out", "minari:mine"], "--out minari:mine is no name of a data set; it must be like"),
+        (record, ["good.npz", "--out", "minari:../a/b-v0"], "is no name of a data set; it must be like minari:safety/"),
         (record, ["good.npz", "--randomize"], "--randomize has no value; name one or more, or leave it out"),
         (record, ["silent.npz"], "silent.npz does not say with which cost limit it was trained; export it again"),
         (record, ["absent"], "absent is no run folder, no .npz file and no shipped policy"),
@@ -274,6 +281,9 @@ def test_choice_of_episodes():
         (clone, ["there.hdf5"], "there.hdf5 is no HDF5 file"),
         (clone, ["some.hdf5"], "some.hdf5 lacks next_observations, actions"),
         (clone, ["good.npz", "--out", "a.pt"], "--out a.pt must end in .npz"),
+        (clone, ["huge.hdf5"], "huge.hdf5 does not fit into the memory"),
+        (clone, ["good.npz", "--out", "there.hdf5/a.npz"], "--out there.hdf5/a.npz cannot be written: Not a directory"),
+        (clone, ["good.npz", "--hidden-sizes", "4294967296"], "--hidden-sizes is 4294967296; it must be at most"),
         (clone, ["good.npz", "--best", "0"], "--best is 0.0; it must be above 0 and at most 1"),
     ],
 )
@@ -284,6 +294,9 @@ def test_wrong_input(command, flags, sentence, tmp_path, capsys):
     (tmp_path / "there.hdf5").write_text("no data")
     with h5py.File(tmp_path / "some.hdf5", "w") as file:
         file["observations"] = np.zeros((2, 3))
+    with h5py.File(tmp_path / "huge.hdf5", "w") as file:  # it takes no room on the disk
+        for name in datasets.KEYS:
+            file.create_dataset(name, (2**60,), np.float32, chunks=(4096,))
     assert command.main(flags) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
 

@@ -170,8 +170,10 @@ def test_a_job_that_fails_is_named(tmp_path, trained, monkeypatch, capsys):
 )
 def test_wrong_input(argv, sentence, tmp_path, capsys):
     submit.read(["--out", str(tmp_path), "--", "--seed", "8"])
+    before = sorted(tmp_path.rglob("*"))
     assert submit.main(["--out", str(tmp_path), "--cluster", "local", *argv]) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_help_says_that_train_needs_a_flag(capsys):
