@@ -193,7 +193,8 @@ def test_wrong_input(flags, sentence, tmp_path, capsys):
     (tmp_path / "text.onnx").write_text("no graph")
     policy_files.write_npz(linear(0.5), tmp_path / "linear.npz")
     wide = linear(0.5)
-    object.__setattr__(wide, "obs_size", 4)
+    network = wide.actor.replace(obs_mean=np.zeros(4), obs_std=np.ones(4), weights=(np.zeros((4, 1)),))
+    wide = dataclasses.replace(wide, obs_size=4, actor=network)
     policy_files.write_npz(wide, tmp_path / "wide.npz")
     write_graphs(tmp_path)
     assert command.main([*flags, "--episodes", "4"]) == 2
