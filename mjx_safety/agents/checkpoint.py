@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,10 @@ from mjx_safety.agents.types import TrainState
 Tree = TypeVar("Tree")
 KEEP = 2  # number of newest checkpoints to keep
 FORMAT = 1  # of the files; another number belongs to another version of this module
+UNREADABLE = (  # what NumPy and zipfile raise for damaged files; RuntimeError: bits say that a member is encrypted
+    *(OSError, EOFError, KeyError, MemoryError, OverflowError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class CheckpointError(ValueError):
@@ -118,7 +123,8 @@ def restore_agent(path: Path, like: TrainState) -> TrainState:
 
 def found(folder: Path) -> list[Path]:
     """All checkpoints in a folder, oldest first."""
-    return sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
+    paths = (path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+    return sorted(paths, key=lambda path: int(path.name))
 
 
 def _agent(state: TrainState) -> TrainState:
@@ -153,7 +159,7 @@ def read_arrays(path: Path, like: Tree) -> Tree:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             is_whole, arrays = members.zip.testzip() is None, dict(members)
-    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile):
+    except UNREADABLE:
         is_whole, arrays = False, {}
     if not is_whole:
         raise CheckpointError(f"the file {path} is damaged: it is missing, cut short or changed")
