@@ -44,7 +44,7 @@ class AbstractTask(abc.ABC):
 
     @property
     def costs(self) -> Mapping[str, Callable[[Readings, Any], jax.Array]]:
-        """Sources of cost of its own: name -> function of readings and memory. It costs where its value [] is positive."""
+        """Its own sources of cost: name -> function of readings and memory. Its value [] costs where it is positive."""
         return {}
 
     @abc.abstractmethod
