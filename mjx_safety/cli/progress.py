@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.live import Live
@@ -17,8 +18,16 @@ Row = dict[str, float | None]
 class Progress:
     """Shows the newest metrics. Use it as a context manager."""
 
-    def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
+    def __init__(
+        self,
+        title: str,
+        total_steps: int,
+        cost_limit: float,
+        console: Console | None = None,
+        cost_limits: Mapping[str, float] | None = None,
+    ):
         self.title: str = title
+        self.cost_limits: Mapping[str, float] = cost_limits or {}  # by source, instead of cost_limit
         self.total_steps: int = total_steps
         self.cost_limit: float = cost_limit
         self.console: Console = console or plain_console()
@@ -37,7 +46,7 @@ class Progress:
 
     def update(self, row: Row) -> None:
         """Show one row of metrics."""
-        cells = describe(row, self.total_steps, self.cost_limit)
+        cells = describe(row, self.total_steps, self.cost_limit, self.cost_limits)
         if not self._compiled:
             cells |= {"steps/s": f"{cells['steps/s']} with compiling", "time left": "-"}
             self._compiled = True
@@ -65,10 +74,13 @@ class Progress:
             self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
+def describe(row: Row, total_steps: int, cost_limit: float, cost_limits: Mapping[str, float]) -> dict[str, str]:
     """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
     limit = "no limit" if math.isinf(cost_limit) else f"limit {cost_limit:g}"
+    if cost_limits:
+        shown = {name: row.get(f"cost_estimate_{name}") or 0.0 for name in cost_limits}
+        limit = "; ".join(f"{name} ~{shown[name]:.2f}, limit {value:g}" for name, value in cost_limits.items())
     left = max(total_steps - steps, 0.0) / speed if speed else 0.0
     return {
         "steps": f"{steps:,.0f} of {total_steps:,} ({100 * steps / total_steps:.0f} %)",

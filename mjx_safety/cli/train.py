@@ -25,7 +25,17 @@ from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
-from mjx_safety.runs import environments, files, loading, lock, loggers, run_folder, sweeps, training_checks
+from mjx_safety.runs import (
+    environments,
+    files,
+    loading,
+    lock,
+    loggers,
+    run_folder,
+    sweeps,
+    training_checks,
+    training_options,
+)
 from mjx_safety.runs.errors import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
@@ -174,7 +184,8 @@ def _loop(
     if plan.is_group:
         title = f"{len(plan.members)} x {title}"
     saved, save_seconds = -math.inf, 0.0  # the first chunk is saved, for a run that ends early
-    with Progress(title, flags.total_steps, flags.cost_limit) as progress:
+    limits = training_options.parse_limits(flags.cost_limits)
+    with Progress(title, flags.total_steps, flags.cost_limit, cost_limits=limits) as progress:
         begun = time.monotonic()
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)

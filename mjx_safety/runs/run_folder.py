@@ -20,7 +20,7 @@ from mjx_safety.env.vector import BlowUp
 from mjx_safety.runs import blow_ups, files, loggers, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.health import Health
-from mjx_safety.runs.training_options import Options
+from mjx_safety.runs.training_options import Options, limit_to_draw
 from mjx_safety.viz import plots
 
 Row = dict[str, float | None]
@@ -92,7 +92,7 @@ class RunFolder:
             return
         run = self.config["run"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
-        plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
+        plots.plot_learning_curve(self.rows, limit_to_draw(run), self.curve, title)
 
     def _complete(self, row: dict[str, float], seconds: float) -> Row:
         """Add times. Missing and non-finite values become None."""

@@ -32,3 +32,12 @@ def test_rows_are_shown(is_terminal):
     for text in ("1,000 of 4,000 (25 %)", "100", "~1.50", "30.00 (limit 25)", "0.250", "0:30"):
         assert text in later
     assert "compiling" not in later
+
+
+def test_limits_by_source_stand_in_place_of_the_one_on_the_whole_cost():
+    file = io.StringIO()
+    limits = {"hazards": 20.0, "speed": 5.0}
+    with Progress("ppo", 4000, 25.0, Console(file=file, width=200), cost_limits=limits) as progress:
+        progress.update(ROW | {"cost_estimate_hazards": 21.5, "cost_estimate_speed": 0.25})
+    assert "cost 30.00 (hazards ~21.50, limit 20; speed ~0.25, limit 5)" in file.getvalue()
+    assert "limit 25" not in file.getvalue()
