@@ -22,14 +22,14 @@ class Progress:
         self,
         title: str,
         total_steps: int,
-        cost_limit: float,
+        cost_limit: float | tuple[float, ...],
         console: Console | None = None,
         cost_limits: Mapping[str, float] | None = None,
     ):
         self.title: str = title
         self.cost_limits: Mapping[str, float] = cost_limits or {}  # by source, instead of cost_limit
         self.total_steps: int = total_steps
-        self.cost_limit: float = cost_limit
+        self.cost_limit: float | tuple[float, ...] = cost_limit  # of several trainings, one of each
         self.console: Console = console or plain_console()
         self._compiled, self._warnings = False, set[str]()
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
@@ -74,10 +74,14 @@ class Progress:
             self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def describe(row: Row, total_steps: int, cost_limit: float, cost_limits: Mapping[str, float]) -> dict[str, str]:
+def describe(
+    row: Row, total_steps: int, cost_limit: float | tuple[float, ...], cost_limits: Mapping[str, float]
+) -> dict[str, str]:
     """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
-    limit = "no limit" if math.isinf(cost_limit) else f"limit {cost_limit:g}"
+    each = sorted({cost_limit} if isinstance(cost_limit, int | float) else set(cost_limit))
+    limit = f"limit{'s' * (len(each) > 1)} {', '.join(f'{value:g}' for value in each)}"
+    limit = "no limit" if math.isinf(each[0]) else limit
     if cost_limits:
         shown = {name: row.get(f"cost_estimate_{name}") or 0.0 for name in cost_limits}
         limit = "; ".join(f"{name} ~{shown[name]:.2f}, limit {value:g}" for name, value in cost_limits.items())

@@ -193,6 +193,11 @@ def check_trust(env_id: str, path: Path | str, trust: bool) -> None:
         )
 
 
+def trusting(env_id: str) -> str:
+    """Return the flag that a command about a run of this environment needs, with a space before it, or nothing."""
+    return " --trust" if ":" in env_id else ""
+
+
 def read_rows(path: Path) -> list[Row]:
     """Read metrics.jsonl of a run, without lines that no one can read (`damaged_lines`)."""
     return [row for _, row in _lines(path) if row is not None]
