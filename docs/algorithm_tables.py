@@ -224,8 +224,10 @@ def published_only(*algos: str) -> str:
 
 def title_of(page: str) -> str:
     """Return the heading of an algorithm's page."""
-    text = (ALGORITHM_PAGES / f"{page}.md").read_text()
-    return text.splitlines()[0].removeprefix("# ")
+    path = ALGORITHM_PAGES / f"{page}.md"
+    if not path.is_file():
+        raise SystemExit(f"docs/algorithms/{page}.md is missing: the catalogue names it as the page of an algorithm")
+    return path.read_text().splitlines()[0].removeprefix("# ")
 
 
 def catalogue() -> str:
@@ -262,11 +264,10 @@ def which() -> str:
     """Return one line for each algorithm: its type, what it can limit, and what it reached on PointGoal1."""
     rows = []
     for name, choice in ALGORITHMS.items():
-        kind = "Lagrangian, PID" if name.endswith("-pid") else TYPES[choice.page] if choice.has_limit else "no limit"
         rows.append(
             [
                 f"[`{name}`]({choice.page}.md)",
-                kind,
+                type_of(name, choice),
                 "off-policy" if choice.is_off_policy else "on-policy",
                 "several, by source" if takes_sources(choice) else "one" if choice.has_limit else "-",
                 "yes" if choice.limits_risk else "-",
@@ -274,6 +275,19 @@ def which() -> str:
             ]
         )
     return table(["`--algo`", "Type", "Data", "Limits", "CVaR", "PointGoal1: return / cost", "Trainings"], rows)
+
+
+def type_of(name: str, choice: AlgorithmChoice) -> str:
+    """Return how an algorithm handles the cost. Raises SystemExit where there is no word for it."""
+    if not choice.has_limit:
+        return "no limit"
+    if name.endswith("-pid"):
+        return "Lagrangian, PID"
+    if choice.page not in TYPES:
+        raise SystemExit(
+            f"docs/algorithm_tables.py lacks a type for the page {choice.page!r} of {name}: add it to TYPES"
+        )
+    return TYPES[choice.page]
 
 
 def takes_sources(choice: AlgorithmChoice) -> bool:

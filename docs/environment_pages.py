@@ -237,9 +237,11 @@ def reward_text(levels: Levels) -> str:
         values.append(f"`{name}` = {of_levels.pop()} {unit}".rstrip())
     where = text.where.format(target=place(*run.TARGET))
     clip = env.config.reward_clip
-    before = "The reward without the bonus `reward_goal`" if "goal" in task.objects else "The reward"
-    clipped = f"{before} is clipped to [-{number(clip)}, {number(clip)}]." if clip else "The reward is not clipped."
-    return f"```\n{text.reward}\n```\n\nHere {where}. Settings: {', '.join(values)}. {clipped}"
+    what = "The reward without the bonus `reward_goal`" if "goal" in task.objects else "The reward"
+    clipped = f"{what} is clipped to [-{number(clip)}, {number(clip)}]." if clip else "The reward is not clipped."
+    before, is_true = "A prime marks the value after the previous step. ", "[...] is 1 if true, else 0. "
+    signs = before * ("'" in text.reward) + is_true * ("[" in text.reward)
+    return f"```\n{text.reward}\n```\n\nHere {where}. {signs}Settings: {', '.join(values)}. {clipped}"
 
 
 def cost_text(levels: Levels) -> str:
@@ -300,7 +302,6 @@ All {{num}} ids of `NAVIGATION_IDS`. The first {{num_benchmark}} are those of th
 - Units are SI, angles are in radians, and (1) means unitless. Sensors are in the frame of the robot's root. Positions
   are in the world frame.
 - In a layout, the keepout circles of two objects do not overlap.
-- In formulas d' is d after the previous step, and [...] is 1 if true, else 0. Names are settings of the task.
 - Pictures show a world at reset, from above. The triangle points where the robot looks. The grey square bounds the area
   for placement.
 - `Safexp-PointGoal1-v0` and its siblings (`ENV_IDS_2019`) are the environments of Safety Gym (2019). The

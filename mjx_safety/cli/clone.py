@@ -18,7 +18,7 @@ import tyro
 
 from mjx_safety.agents.cloning import CloningConfig, clone
 from mjx_safety.cli import common
-from mjx_safety.runs import datasets, environments, errors, policy_files
+from mjx_safety.runs import datasets, environments, errors, policy_files, run_folder
 from mjx_safety.runs.errors import RunError, UsageError
 from mjx_safety.runs.policy import Policy
 
@@ -102,7 +102,8 @@ def _main(argv: Sequence[str]) -> None:
     names = () if model is None else tuple(model.actuator(i).name for i in range(model.nu))
     slices = dict(getattr(env, "obs_slices", {}))
     policy_files.write_npz(Policy(env_id, *sizes, slices, names, agent, origin), flags.out)
-    print(f"Wrote {flags.out}. Evaluate: python -m mjx_safety.evaluate {shlex.quote(str(flags.out))}")
+    path = shlex.quote(str(flags.out))
+    print(f"Wrote {flags.out}. Evaluate: python -m mjx_safety.evaluate {path}{run_folder.trusting(env_id)}")
 
 
 def _check(flags: Flags) -> None:

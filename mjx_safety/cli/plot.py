@@ -95,7 +95,7 @@ def read(paths: Sequence[Path]) -> list[Curve]:
         limit = float(config["run.cost_limit"])
         if not limit >= 0.0:
             raise UsageError(f"{path}/config.json has cost_limit {limit}; it must be at least 0")
-        curves.append(Curve(label, limit, rows))
+        curves.append(Curve(label, np.inf if config.get("run.cost_limits") else limit, rows))
     return curves
 
 
@@ -132,7 +132,7 @@ def describe(curves: Sequence[Curve]) -> str:
         spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
         parts.append(f"{name} {about}{values.mean():.2f}{spread}")
     seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
-    limit = "no limit" if np.isinf(curves[0].cost_limit) else f"limit {curves[0].cost_limit:g}"
+    limit = "no limit on the whole cost" if np.isinf(curves[0].cost_limit) else f"limit {curves[0].cost_limit:g}"
     return f"{curves[0].label}: {seeds}, last tenth: {', '.join(parts)}, {limit}"
 
 

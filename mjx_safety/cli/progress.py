@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -22,10 +22,18 @@ class Progress:
     If nobody reads any more (a closed pipe or terminal), it sets `is_unheard` and says nothing more.
     """
 
-    def __init__(self, title: str, total_steps: int, cost_limit: float, console: Console | None = None):
+    def __init__(
+        self,
+        title: str,
+        total_steps: int,
+        cost_limit: float | tuple[float, ...],
+        console: Console | None = None,
+        cost_limits: Mapping[str, float] | None = None,
+    ):
         self.title: str = title
+        self.cost_limits: Mapping[str, float] = cost_limits or {}  # by source, instead of cost_limit
         self.total_steps: int = total_steps
-        self.cost_limit: float = cost_limit
+        self.cost_limit: float | tuple[float, ...] = cost_limit  # of several trainings, one of each
         self.console: Console = console or plain_console()
         self._compiled, self._warnings = False, set[str]()
         self.is_unheard: bool = False  # whether the terminal or the pipe is closed
@@ -43,7 +51,7 @@ class Progress:
 
     def update(self, row: Row) -> None:
         """Show one row of metrics."""
-        cells = describe(row, self.total_steps, self.cost_limit)
+        cells = describe(row, self.total_steps, self.cost_limit, self.cost_limits)
         if not self._compiled:
             cells |= {"steps/s": f"{cells['steps/s']} with compiling", "time left": "-"}
             self._compiled = True
@@ -82,10 +90,17 @@ class Progress:
             drop_output()
 
 
-def describe(row: Row, total_steps: int, cost_limit: float) -> dict[str, str]:
+def describe(
+    row: Row, total_steps: int, cost_limit: float | tuple[float, ...], cost_limits: Mapping[str, float]
+) -> dict[str, str]:
     """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
-    limit = "no limit" if math.isinf(cost_limit) else f"limit {cost_limit:g}"
+    each = sorted({cost_limit} if isinstance(cost_limit, int | float) else set(cost_limit))
+    limit = f"limit{'s' * (len(each) > 1)} {', '.join(f'{value:g}' for value in each)}"
+    limit = "no limit" if math.isinf(each[0]) else limit
+    if cost_limits:
+        shown = {name: row.get(f"cost_estimate_{name}") or 0.0 for name in cost_limits}
+        limit = "; ".join(f"{name} ~{shown[name]:.2f}, limit {value:g}" for name, value in cost_limits.items())
     left = max(total_steps - steps, 0.0) / speed if speed else 0.0
     return {
         "steps": f"{steps:,.0f} of {total_steps:,} ({100 * steps / total_steps:.0f} %)",

@@ -17,7 +17,7 @@ from rich.progress import track
 from mjx_safety.agents import ALGORITHMS, actor
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
-from mjx_safety.runs import environments, loading, run_folder, sweeps
+from mjx_safety.runs import environments, loading, run_folder, sweeps, training_options
 from mjx_safety.runs.errors import UsageError, at_least, at_most, check_counts, check_seed
 from mjx_safety.runs.evaluation import Evaluator, evaluation_key
 from mjx_safety.viz import episodes, film, frames, opengl, replay
@@ -134,7 +134,7 @@ def record(flags: Flags, news: Console) -> Recording:
             raise UsageError(f"{path} cannot be drawn: the policy of {run['algo']} observes its cost budget")
         env: Any = evaluator.venv(run, ENGINE).env
         act_fn = policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None)
-        limit = run["cost_limit"]
+        limit = training_options.limit_to_draw(run)
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}, after {trained.env_steps:,} steps"
     elif path.is_dir():
         inside = [str(inner) for inner in run_folder.runs_in(path)]

@@ -126,7 +126,8 @@ def _main(argv: Sequence[str]) -> None:
     if failed:
         raise UsageError(f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
     print(f"Group folder: {flags.out}, with the jobs' output in {flags.out / LOGS}")
-    print(f"Evaluate:     python -m mjx_safety.evaluate {shlex.quote(str(flags.out))}")
+    trust = run_folder.trusting(common.parse(rest).run.env)
+    print(f"Evaluate:     python -m mjx_safety.evaluate {shlex.quote(str(flags.out))}{trust}")
 
 
 def _executor(flags: Flags) -> Any:

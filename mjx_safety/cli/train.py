@@ -26,7 +26,17 @@ from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
-from mjx_safety.runs import environments, files, loading, lock, loggers, run_folder, sweeps, training_checks
+from mjx_safety.runs import (
+    environments,
+    files,
+    loading,
+    lock,
+    loggers,
+    run_folder,
+    sweeps,
+    training_checks,
+    training_options,
+)
 from mjx_safety.runs.errors import RunError
 from mjx_safety.types import Environment
 from mjx_safety.viz import plots
@@ -175,7 +185,9 @@ def _loop(
     if plan.is_group:
         title = f"{len(plan.members)} x {title}"
     saved, save_seconds = -math.inf, 0.0  # the first chunk is saved, for a run that ends early
-    with Progress(title, flags.total_steps, flags.cost_limit) as progress:
+    limits = tuple(member.options.run.cost_limit for member in plan.members)
+    of_sources = training_options.parse_limits(flags.cost_limits)
+    with Progress(title, flags.total_steps, limits, cost_limits=of_sources) as progress:
         begun = time.monotonic()
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
@@ -263,6 +275,7 @@ def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Tell the user what was saved and what to do next."""
     first = next(folder for folder in folders if not folder.diverged)
     path = shlex.quote(str(plan.path))  # in commands to copy
+    trust = run_folder.trusting(plan.options.run.env)
     for folder in folders:
         if folder.diverged:
             print(f"Diverged:       {folder.path.name}, {folder.diverged}; it is not in pareto.json's means")
@@ -272,7 +285,7 @@ def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     elif (int(newest) + 1) * plan.steps_per_rollout <= plan.options.run.total_steps:
         print(
             f"Stopped before the end; iteration {int(newest)} is saved. "
-            f"Continue: python -m mjx_safety.train --resume {path}"
+            f"Continue: python -m mjx_safety.train --resume {path}{trust}"
         )
     if plan.is_group:
         print(f"Group folder:   {plan.path}, one run folder for each of {len(folders)} trainings")
@@ -283,4 +296,4 @@ def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
             print(f"Learning curve: {first.curve}")
         print(f"Checkpoint:     {checkpoint.latest(first.checkpoints)}")
     print(f"TensorBoard:    tensorboard --logdir {path}")
-    print(f"Evaluate:       python -m mjx_safety.evaluate {path}")
+    print(f"Evaluate:       python -m mjx_safety.evaluate {path}{trust}")

@@ -89,7 +89,7 @@ class Env(AbstractEnv):
     @property
     def cost_names(self) -> tuple[str, ...]:
         """Names of the C entries of `State.costs`: the sources that this environment constrains."""
-        return tuple(name for name, _, _ in self._sources)
+        return (*(name for name, _, _ in self._sources), *self.config.task.costs)
 
     @property
     def dt(self) -> float:
@@ -109,7 +109,7 @@ class Env(AbstractEnv):
 
     @property
     def _sources(self) -> list[tuple[str, AbstractObject, CostFn]]:
-        """Name, settings and function of each source of cost that this environment constrains."""
+        """Name, settings and function of each source of cost of the objects that this environment constrains."""
         kinds = [(name, kind) for name, kind in self.config.objects.items() if kind.constrained]
         return [(source, kind, fn) for name, kind in kinds for source, fn in sources(name, kind).items()]
 
@@ -155,7 +155,7 @@ class Env(AbstractEnv):
         progress, goal_met = task_calls.reward(task, world, state.memory)
         goal_met = goal_met & ~blew_up
         reward = self._clip(progress + self._upright(world)) + task.bonus * goal_met
-        costs, cost = self._cost(task_calls.view(task, world, state.memory))
+        costs, cost = self._cost(task_calls.view(task, world, state.memory), state.memory)
 
         # without a next goal, the last observation shows the one that is met
         moved = goal_met if config.continue_goal else jnp.bool_(False)
@@ -260,7 +260,7 @@ class Env(AbstractEnv):
         self, data: PhysicsState, world: Readings, memory: Any, key: jax.Array, failed: jax.Array
     ) -> State:
         shown = task_calls.view(self.config.task, world, memory)
-        costs, cost = self._cost(shown)
+        costs, cost = self._cost(shown, memory)
         return State(
             obs=observe(self.config, self.scene, shown, data, jnp.int32(0), key),
             reward=jnp.float32(0),
@@ -306,9 +306,10 @@ class Env(AbstractEnv):
         w, x, y, z = world.root_quat
         return self.config.reward_orientation_scale * (w * w - x * x - y * y + z * z)
 
-    def _cost(self, world: Readings) -> tuple[jax.Array, jax.Array]:
+    def _cost(self, world: Readings, memory: Any) -> tuple[jax.Array, jax.Array]:
         """Return the raw costs [C] and the cost of the step []."""
         costs = [fn(kind, world) for _, kind, fn in self._sources]
+        costs += task_calls.costs(self.config.task, world, memory)
         total = jnp.stack(costs) if costs else jnp.zeros(0)
         cost = jnp.sum(total)
         return total, (cost > 0).astype(jnp.float32) if self.config.indicator else cost

@@ -46,6 +46,17 @@ def reward(task: AbstractTask, readings: Readings, memory: Any) -> tuple[jax.Arr
     return jnp.asarray(progress, jnp.float32), jnp.asarray(goal_met, bool)
 
 
+def costs(task: AbstractTask, readings: Readings, memory: Any) -> list[jax.Array]:
+    """Return the raw value [] float32, of at least 0, of each of the task's own costs. Raises ValueError for others."""
+    values = []
+    for name, cost in task.costs.items():
+        value = cost(readings, memory)
+        if not (_is_scalar(value, jnp.floating) or _is_scalar(value, jnp.integer) or _is_scalar(value, jnp.bool_)):
+            raise ValueError(f"{_of(task)}.costs[{name!r}] returned {_form(value)}; it must return a number []")
+        values.append(jnp.maximum(jnp.asarray(value, jnp.float32), 0.0))
+    return values
+
+
 def advance(task: AbstractTask, readings: Readings, memory: Any, moved: jax.Array, key: jax.Array) -> Any:
     """Return the memory for the next step. Raises ValueError unless it has the form of the present one."""
     after = task.advance(readings, memory, moved, key)

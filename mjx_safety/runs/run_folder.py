@@ -20,7 +20,7 @@ from mjx_safety.env.vector import BlowUp
 from mjx_safety.runs import blow_ups, files, loggers, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.health import Health
-from mjx_safety.runs.training_options import Options
+from mjx_safety.runs.training_options import Options, limit_to_draw
 from mjx_safety.viz import plots
 
 Row = dict[str, float | None]
@@ -94,7 +94,7 @@ class RunFolder:
             return
         run = self.config["run"]
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}"
-        plots.plot_learning_curve(self.rows, float(run["cost_limit"]), self.curve, title)
+        plots.plot_learning_curve(self.rows, limit_to_draw(run), self.curve, title)
 
     def _complete(self, row: dict[str, float], seconds: float) -> Row:
         """Add times. Missing and non-finite values become None."""
@@ -198,6 +198,11 @@ def check_trust(env_id: str, path: Path | str, trust: bool) -> None:
             f"{path} asks for the environment {env_id}, which is code of a module; "
             "allow it with --trust (load_policy: trust=True) if you know where it is from"
         )
+
+
+def trusting(env_id: str) -> str:
+    """Return the flag that a command about a run of this environment needs, with a space before it, or nothing."""
+    return " --trust" if ":" in env_id else ""
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -203,6 +204,11 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
         limits[name] = _number("--cost-limits", text, value)
         at_least(f"--cost-limits {name}", limits[name], 0)
     return limits
+
+
+def limit_to_draw(run: Mapping[str, Any]) -> float:
+    """Return the limit of the whole cost of a run, by its flags; inf if each source has a limit of its own instead."""
+    return math.inf if run.get("cost_limits") else float(run["cost_limit"])
 
 
 def parse_sweep(options: Options) -> dict[str, tuple[float, ...]]:

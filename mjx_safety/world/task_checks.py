@@ -7,6 +7,7 @@ from typing import Any
 
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.tasks.base import AbstractTask
+from mjx_safety.world.tasks.costs import SOURCE_NAMES
 
 Kinds = Mapping[str, type[AbstractObject]]  # name -> the kind that it stands for
 
@@ -25,6 +26,7 @@ def check_task(task: AbstractTask, known: Kinds) -> None:
             _refuse(task, f"with {given} as {name!r} among its objects", f"a task may add only {allowed}")
         check_body(f"the object {name!r} of the task {task.name}", kind, known[name])
     _check_unplaced(task)
+    _check_costs(task)
 
 
 def check_body(what: str, kind: AbstractObject, own: type[AbstractObject]) -> None:
@@ -71,6 +73,20 @@ def _check_unplaced(task: AbstractTask) -> None:
             _refuse(task, f"whose unplaced has {name!r}", f"it must be a set of names among its objects: {own}")
         if objects[name].body_kind != "marker":
             _refuse(task, f"whose unplaced has {name!r}, a solid body", "`view` can place only markers")
+
+
+def _check_costs(task: AbstractTask) -> None:
+    """Refuse costs that are no functions, or whose names are none of their own."""
+    costs = task.costs
+    if not isinstance(costs, Mapping):
+        _refuse(task, f"whose costs are a {type(costs).__name__}", "they must be a mapping: {'name': function}")
+    for name, cost in costs.items():
+        taken = (*SOURCE_NAMES, "sum")  # safety-gymnasium's info has the whole cost as cost_sum
+        if not (isinstance(name, str) and name.isidentifier()) or name in taken:
+            allowed = f"it must be one word, such as 'speed', and none of {', '.join(taken)}"
+            _refuse(task, f"whose costs have the name {name!r}", allowed)
+        if not callable(cost):
+            _refuse(task, f"whose costs have {cost!r} as {name!r}", "it must be a function of readings and memory")
 
 
 def _refuse(task: AbstractTask, problem: str, allowed: str) -> Any:

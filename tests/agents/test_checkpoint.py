@@ -44,5 +44,5 @@ def test_checkpoints_are_ordered_by_number(tmp_path):
 def test_arrays_of_another_tree_are_refused_by_name(tmp_path):
     path = tmp_path / "agent.npz"
     checkpoint.write_arrays(path, TREE)
-    with pytest.raises(checkpoint.CheckpointError, match="0001_weights is .* here .1 arrays differ"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"0001_weights is .* here .1 arrays differ"):
         checkpoint.read_arrays(path, TREE | {"weights": jnp.zeros((3, 3))})

@@ -45,6 +45,12 @@ def test_a_picture_of_everything(tmp_path, capsys):
     assert (tmp_path / "new" / "curves.png").stat().st_size > 10_000
 
 
+def test_limits_by_source_are_no_limit_on_the_whole_cost(tmp_path, capsys):
+    path = write_run(tmp_path / "sources", run={"cost_limits": ["hazards=20"]})
+    assert plot.main([str(path), "--out", str(tmp_path / "curves.png")]) == 0
+    assert "cost 30.00, no limit on the whole cost" in capsys.readouterr().out
+
+
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
     """Draw curves and return the panels by their title."""

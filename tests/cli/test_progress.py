@@ -59,3 +59,22 @@ def test_an_output_that_cannot_be_written_ends_nothing(error, monkeypatch):
         progress.update(ROW)
         progress.warn("nobody reads this")
     assert progress.is_unheard
+
+
+def test_limits_by_source_stand_in_place_of_the_one_on_the_whole_cost():
+    file = io.StringIO()
+    limits = {"hazards": 20.0, "speed": 5.0}
+    with Progress("ppo", 4000, 25.0, Console(file=file, width=200), cost_limits=limits) as progress:
+        progress.update(ROW | {"cost_estimate_hazards": 21.5, "cost_estimate_speed": 0.25})
+    assert "cost 30.00 (hazards ~21.50, limit 20; speed ~0.25, limit 5)" in file.getvalue()
+    assert "limit 25" not in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown"), [((15.0, 5.0), "limits 5, 15"), ((25.0, 25.0), "limit 25"), ((float("inf"),), "no limit")]
+)
+def test_trainings_side_by_side_show_each_limit(limits, shown):
+    file = io.StringIO()
+    with Progress("ppo", 4000, limits, Console(file=file, width=200)) as progress:
+        progress.update(ROW)
+    assert f"cost 30.00 ({shown})" in file.getvalue()

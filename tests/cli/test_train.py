@@ -353,12 +353,13 @@ def test_a_group_resumes_bit_for_bit(tmp_path):
         assert rows[0] == rows[1] and len(rows[0]) == 6
 
 
-def test_a_limit_for_each_source(tmp_path):
+def test_a_limit_for_each_source(tmp_path, capsys):
     flags = ["--cost-limits", "probe=3", "--multiplier-learning-rate", "0.1"]
     assert train.main([*FLAGS, *flags, "--total-steps", str(4 * BATCH), "--out", str(tmp_path)]) == 0
     rows = run_folder.read_rows(tmp_path)
     assert rows[-1]["multiplier_probe"] == rows[-1]["multiplier"] > 0.0
     assert rows[-1]["cost_estimate_probe"] > 3.0
+    assert "limit 3)" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_members_of_a_group():

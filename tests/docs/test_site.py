@@ -39,6 +39,14 @@ def test_a_missing_text_is_an_error(generate):
         pages.look_up(pages.words.TASKS, "Chess", "task")
 
 
+def test_an_algorithm_without_a_page_or_a_type_is_an_error(generate):
+    tables = generate.algorithm_tables
+    with pytest.raises(SystemExit, match=r"^docs/algorithms/chess\.md is missing"):
+        tables.title_of("chess")
+    with pytest.raises(SystemExit, match=r"lacks a type for the page 'chess' of ppo-chess: add it to TYPES"):
+        tables.type_of("ppo-chess", agents.ALGORITHMS["p3o"]._replace(page="chess"))
+
+
 def test_an_unknown_table_is_an_error(generate):
     with pytest.raises(SystemExit, match="<!-- generated: chess -->: there is no such table; known: settings"):
         generate.fill("<!-- generated: chess -->\n<!-- end -->")

@@ -105,6 +105,19 @@ def test_a_snapshot_has_fields_for_memories(fields, words):
         task_calls.to_snapshot(task_of(to_snapshot=lambda self, memory: fields), None, ["goal_pos"])
 
 
+@pytest.mark.parametrize("value", [jnp.ones(1), None, "1", 1j, [1.0]])
+def test_a_cost_is_one_number(value):
+    task = task_of(costs={"speed": lambda readings, memory: value})
+    with pytest.raises(ValueError, match=r"^Mine\.costs\['speed'\] returned .*; it must return a number \[\]$"):
+        task_calls.costs(task, READINGS, None)
+
+
+@pytest.mark.parametrize(("value", "raw"), [(2, 2.0), (True, 1.0), (np.float64(0.5), 0.5), (-3.0, 0.0)])
+def test_a_cost_is_what_is_above_0(value, raw):
+    (cost,) = task_calls.costs(task_of(costs={"speed": lambda readings, memory: value}), READINGS, None)
+    assert (cost.dtype, cost.shape, float(cost)) == (jnp.float32, (), raw)
+
+
 def test_an_environment_asks_for_all_of_it():
     """A task of plain numbers can be scanned; a wrong result of any member ends the tracing."""
 

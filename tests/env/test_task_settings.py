@@ -15,6 +15,7 @@ from mjx_safety import (
     Goal,
     GoalArea,
     Hazards,
+    settings,
 )
 
 
@@ -99,6 +100,32 @@ def test_costs_can_be_swept():
 
     costs = jax.jit(jax.vmap(cost))(jnp.array([0.1, 0.3, 0.5]), jnp.array([1.0, 1.0, 2.0]))
     np.testing.assert_allclose(costs, [0.0, 0.1, 0.6], atol=1e-6)
+
+
+@settings
+class SlowGoal(Goal):
+    """Goal, where moving faster than 0.5 m/s costs."""
+
+    max_speed: float = 0.5
+
+    @property
+    def costs(self):
+        return {"speed": lambda readings, memory: jnp.linalg.norm(readings.root_linvel[:2]) - self.max_speed}
+
+
+def test_a_task_may_have_costs_of_its_own():
+    """Beside those of the objects, with the indicator over both, at a reset and after a step."""
+    world = World(EnvConfig(task=SlowGoal(), hazards=Hazards(num=1)))
+    assert world.env.cost_names == ("hazards", "speed")
+    for speed, depth, cost in ((0.0, 0.0, 0), (0.9, 0.0, 1), (0.0, 0.1, 1), (0.9, 0.1, 1)):
+        place = {"root_pos": (0, 0, 0.1), "root_quat": (1, 0, 0, 0), "root_linvel": (speed, 0, 0)}
+        state = world.scene(**place, hazards_pos=(0.2 - depth + 1e-6, 0, 0.02), goal_pos=(3, 0, 0.16))
+        np.testing.assert_allclose(state.costs, [depth, max(speed - 0.5, 0)], atol=1e-5)
+        assert float(state.cost) == cost
+    after = world.env.step(state, jnp.zeros(2))
+    left = jnp.linalg.norm(world.snapshot(after).root_linvel[:2]) - 0.5
+    np.testing.assert_allclose(after.costs[1], left, atol=1e-5)
+    assert 0.2 < left < 0.4 and float(after.cost) == 1
 
 
 def test_unknown_options_of_a_task_are_refused():

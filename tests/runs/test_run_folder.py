@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from mjx_safety.runs import run_folder
 
 
@@ -21,3 +23,8 @@ def test_the_commit_is_that_of_this_package_only(tmp_path, monkeypatch):
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert run_folder.describe_machine()["git_commit"] == head
     assert Path(run_folder.__file__) == installed
+
+
+@pytest.mark.parametrize(("env_id", "flag"), [("SafetyPointGoal1-v0", ""), ("my_package.envs:walled_goal", " --trust")])
+def test_commands_about_code_of_ones_own_need_trust(env_id, flag):
+    assert run_folder.trusting(env_id) == flag

@@ -187,3 +187,23 @@ def test_a_task_without_a_name_has_that_of_its_class():
         pass
 
     assert [kind.name for kind in (Base, Mine, Named, Shorter, Faster)] == ["Base", "Mine", "Short", "Short", "Run"]
+
+
+# -- its costs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["hazards", "vases_displace", "out_of_boundary", "sum", "too fast", "", 3])
+def test_a_cost_has_a_name_of_its_own(name):
+    with pytest.raises(ValueError, match=r"EnvConfig\.task is Mine, whose costs have the name .*; it must be one word"):
+        EnvConfig(task=task_of(costs={name: lambda readings, memory: 0.0}))
+
+
+@pytest.mark.parametrize("costs", [["speed"], None, lambda readings, memory: 0.0])
+def test_costs_are_a_mapping(costs):
+    with pytest.raises(ValueError, match=r"EnvConfig\.task is Mine, whose costs are a \w+; they must be a mapping"):
+        EnvConfig(task=task_of(costs=property(lambda self: costs)))
+
+
+def test_a_cost_is_a_function():
+    with pytest.raises(ValueError, match=r"whose costs have 0\.5 as 'speed'; it must be a function of readings and"):
+        EnvConfig(task=task_of(costs={"speed": 0.5}))

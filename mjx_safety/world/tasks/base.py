@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -41,6 +41,11 @@ class AbstractTask(abc.ABC):
     def bonus(self) -> Any:
         """Reward for meeting the goal."""
         return 0.0
+
+    @property
+    def costs(self) -> Mapping[str, Callable[[Readings, Any], jax.Array]]:
+        """Its own sources of cost: name -> function of readings and memory. Its value [] costs where it is positive."""
+        return {}
 
     @abc.abstractmethod
     def init(self, readings: Readings, key: jax.Array) -> Any:

@@ -63,16 +63,22 @@ def boundary_cost(boundary: Boundary, readings: Readings) -> jax.Array:
 
 def sources(name: str, kind: AbstractObject) -> dict[str, CostFn]:
     """Return the sources of cost of one kind of object: name -> function."""
-    if name == "vases":
-        displace = {"vases_displace": vases_displace_cost} if kind.displace_cost else {}  # type: ignore[attr-defined]
-        return {"vases_contact": vases_contact_cost, "vases_velocity": vases_velocity_cost, **displace}
-    return _SOURCES.get(name, {})
+    own = _SOURCES.get(name, {})
+    if name == "vases" and not kind.displace_cost:  # type: ignore[attr-defined]
+        return {source: fn for source, fn in own.items() if source != "vases_displace"}
+    return own
 
 
 _SOURCES: dict[str, dict[str, CostFn]] = {
     "hazards": {"hazards": hazards_cost},
+    "vases": {
+        "vases_contact": vases_contact_cost,
+        "vases_velocity": vases_velocity_cost,
+        "vases_displace": vases_displace_cost,
+    },
     "pillars": {"pillars": pillars_cost},
     "buttons": {"buttons": buttons_cost},
     "gremlins": {"gremlins": gremlins_cost},
     "boundary": {"out_of_boundary": boundary_cost},
 }
+SOURCE_NAMES = tuple(source for kind in _SOURCES.values() for source in kind)
