@@ -14,7 +14,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from mjx_safety.sim.robot_floor import wrong_on_floor
 from mjx_safety.sim.robot_paths import outside
+from mjx_safety.world.locomotion.model_checks import multiple_controls
 from mjx_safety.world.robots.base import Robot
 
 _JOINT, _DYN, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtDyn, mujoco.mjtSensor, mujoco.mjtEq
@@ -22,11 +24,8 @@ _DISABLE, _ENABLE = mujoco.mjtDisableBit, mujoco.mjtEnableBit
 ROOTS = {"planar": (_JOINT.mjJNT_SLIDE, _JOINT.mjJNT_SLIDE, _JOINT.mjJNT_HINGE), "free": (_JOINT.mjJNT_FREE,)}
 ROOT_WORDS = {"planar": "two slides and a hinge", "free": "one free joint"}
 AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x, slide y, hinge z
+TIGHT = 1e-6  # of the solver; a looser one without islands stops for all bodies at once
 BEYOND = 1e-6  # rad or m; a joint that starts further outside of its range is pushed back
-PRESSED = 1e-6  # m; a shape that lies deeper in the floor touches it
-SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
-FLOOR_TRIALS = 100  # random positions of a robot's inner joints
-FAR = 10.0  # m, tried for a slide without a range
 DEFAULTS = ("geom", "joint", "equality", "pair")  # kinds of elements that a scene adds
 NOT_VALUES = {"classname", "name", "plugin"}  # attributes of a default class that no element takes over
 SIZES = ("memory", "nstack", "njmax", "nconmax")  # limits of memory, too low for a scene
@@ -84,7 +83,9 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
         raise ValueError(f"{where} cannot be read: {_one_line(error)}") from error
     check_model(robot, model)
     _forget_defaults(spec)
-    _check_floor(robot, spec)
+    problem = wrong_on_floor(robot, spec)
+    if problem is not None:
+        raise ValueError(f"{where} {problem}")
     return spec
 
 
@@ -143,6 +144,8 @@ def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
         value = getattr(opt, name)
         if not (np.allclose(value, getattr(plain, name)) or np.allclose(value, allowed)):
             return f"sets <option {name}>, which is the scene's: leave it out"
+    if opt.integrator == mujoco.mjtIntegrator.mjINT_DISCRETE:
+        return "sets <option integrator> to discrete, which would move gremlins otherwise: take another integrator"
     for name in ("wind", "density", "viscosity", "noslip_iterations"):
         if np.any(getattr(opt, name)):
             return f"sets <option {name}>, which would move the objects: leave it out"
@@ -155,6 +158,8 @@ def _wrong_flags(robot: Robot, model: mujoco.MjModel) -> str | None:
     opt = model.opt
     if opt.disableflags & _DISABLE.mjDSBL_ACTUATION:
         return "sets <flag actuation>, so its actuators would never act: leave it out"
+    if opt.disableflags & _DISABLE.mjDSBL_ISLAND and opt.tolerance > TIGHT:
+        return f"sets <flag island='disable'> and <option tolerance> above {TIGHT:g}: far objects would end the solver"
     flags = {name: opt.disableflags & bit for name, bit in NO_FLAGS.items()}
     flags |= {name: opt.enableflags & bit for name, bit in NO_EXTRA_FLAGS.items()}
     wrong = next((name for name, is_set in flags.items() if is_set), None)
@@ -303,6 +308,9 @@ def _root_joints(model: mujoco.MjModel) -> set[int]:
 def _wrong_actuators(robot: Robot, model: mujoco.MjModel) -> str | None:
     if model.nu == 0:
         return "has no actuator"
+    shared = multiple_controls(model)
+    if shared is not None:
+        return shared
     users = {_DYN.mjDYN_USER: model.actuator_dyntype, mujoco.mjtGain.mjGAIN_USER: model.actuator_gaintype}
     users |= {mujoco.mjtBias.mjBIAS_USER: model.actuator_biastype}
     for index in range(model.nu):
@@ -333,62 +341,6 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
             word = kind.name.removeprefix("mjSENS_").lower()
             return f"has a sensor {name!r} of type {word} among heights, which take framepos and subtreecom"
     return None
-
-
-def _check_floor(robot: Robot, spec: mujoco.MjSpec) -> None:
-    """Raise ValueError if a robot starts deep in the floor, or with `touches_floor=False` if it can reach the floor."""
-    spec = spec.copy()
-    floor = spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], contype=1, conaffinity=1)
-    data = mujoco.MjData(spec.compile())
-
-    def depth() -> float:
-        mujoco.mj_fwdPosition(data.model, data)
-        return max((-contact.dist for contact in data.contact if floor.id in contact.geom), default=0.0)
-
-    _take_start(robot, data)
-    deep = depth()
-    if robot.touches_floor:
-        if deep > SUNK:
-            raise ValueError(f"{describe(robot)} starts {deep:.2g} m in the floor: raise start_height")
-        return
-    if deep > PRESSED:
-        raise ValueError(f"{describe(robot)} lies {deep:g} m in the floor, but touches_floor is False")
-    joints, rng = _inner_joints(data.model), np.random.default_rng(0)
-    for _ in range(FLOOR_TRIALS if joints else 0):
-        for joint in joints:
-            _turn(data, joint, rng)
-        if (deep := depth()) > PRESSED:
-            raise ValueError(
-                f"{describe(robot)} has joints that can bring it {deep:.2g} m into the floor, but touches_floor is"
-                " False"
-            )
-
-
-def _turn(data: mujoco.MjData, joint: int, rng: np.random.Generator) -> None:
-    """Put an inner joint somewhere in its range. A slide gets to one of its ends, where it is lowest."""
-    model, start = data.model, data.model.jnt_qposadr[joint]
-    limits = model.jnt_range[joint] if model.jnt_limited[joint] else None
-    if model.jnt_type[joint] == _JOINT.mjJNT_SLIDE:
-        data.qpos[start] = rng.choice([-FAR, FAR] if limits is None else limits)
-    elif model.jnt_type[joint] == _JOINT.mjJNT_HINGE:
-        low, high = (-np.pi, np.pi) if limits is None else limits
-        data.qpos[start] = rng.uniform(low, high)
-    else:
-        axis, angle = rng.normal(size=3), rng.uniform(0, np.pi if limits is None else limits[1])
-        mujoco.mju_axisAngle2Quat(data.qpos[start : start + 4], axis / np.linalg.norm(axis), angle)
-
-
-def _take_start(robot: Robot, data: mujoco.MjData) -> None:
-    """Put a robot in the pose of a reset, at the origin and without noise."""
-    if robot.root_joint == "free":
-        data.qpos[2] = robot.start_height
-    if robot.start_joints:
-        data.qpos[-len(robot.start_joints) :] = robot.start_joints
-
-
-def _inner_joints(model: mujoco.MjModel) -> list[int]:
-    """Joints beyond the robot's root."""
-    return np.flatnonzero(model.jnt_bodyid != model.body("robot").id).tolist()
 
 
 def _one_line(error: Exception) -> str:

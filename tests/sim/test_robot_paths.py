@@ -47,6 +47,29 @@ def test_paths_that_lead_out_are_refused(folder, text):
     assert outside(xml, folder.parent) is None or "secret" not in text
 
 
+NOT_STRICT = [  # beginnings of files that MuJoCo reads and Python's parser refuses, or reads in another way
+    "<mujoco><!-- -- a limb -- -->",
+    "<mujoco model='a & b'>",
+    "<mujoco model='a<b'>",
+    "<mujoco x:model='a'>",
+    "<mujoco model='\x01'>",
+    "<mujoco><custom><text name='a' data='&b;'/></custom>",
+    '<!DOCTYPE mujoco [<!ENTITY a "> <mujoco>"><!-- ]><mujoco><!-- -->',
+    "<mujoco><!-- note=' -->",
+]
+
+
+@pytest.mark.parametrize("text", NOT_STRICT)
+@pytest.mark.parametrize("path", ["../secret.xml", "parts/inner.xml", "&#46;./secret.xml"])
+def test_nothing_hides_a_path_from_the_check(folder, text, path):
+    xml = folder / "robot.xml"
+    xml.write_text(f"{text}<include file = '{path}'/></mujoco>")
+    assert outside(xml, folder) == ("../../secret.xml" if path.startswith("parts") else "../secret.xml")
+    (folder / "parts" / "inner.xml").write_text("<mujocoinclude/>")
+    xml.write_text(f"{text}<include file='parts/inner.xml'/></mujoco>")
+    assert outside(xml, folder) is None
+
+
 @pytest.mark.parametrize("text", ["<mujoco><include file='parts/a.xml'/></mujoco>", "<mujoco/>", "no xml"])
 def test_paths_that_stay_are_none_of_its_business(folder, text):
     (folder / "robot.xml").write_text(text)

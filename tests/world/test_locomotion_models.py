@@ -74,9 +74,16 @@ MESSAGES = {
     "actuator 'push' of type user, which": as_motor(
         '<general name="push" joint="x" ctrlrange="-4 4" gaintype="user" biastype="user"/>'
     ),
+    "an actuator 'push' with 2 controls; each": as_motor(
+        '<pid name="push" joint="x" kp="1" input="pos vel" ctrlrange="-4 4"/>'
+    ),
     "has a flex 'flag'": in_world(
         '<flexcomp name="flag" type="grid" count="3 3 1" spacing=".1 .1 .1" mass="1" radius=".01" dim="2">'
         '<pin id="0 1 2 3 4 5 6 7 8"/></flexcomp>'
+    ),
+    "<flag ipc>": (
+        'timestep="0.01"/>',
+        'timestep="0.01" integrator="discrete"><flag ipc="enable"/></option>',
     ),
     "<flag sleep>": ('timestep="0.01"/>', 'timestep="0.01"><flag sleep="enable"/></option>'),
     # the root

@@ -19,6 +19,7 @@ from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_read
 from mjx_safety.sim.engines.derivatives import forward_only
+from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.fixes.mjx_solver import own_solver
@@ -51,10 +52,15 @@ class Part:
     @single_precision
     def create(cls, nearby: Nearby) -> Part:
         """Put the model on the device."""
+        name, lacking = nearby.full.robot.name, what_mjx_lacks(nearby.near.model)
+        if lacking is not None:
+            raise ValueError(f"robot {name} cannot run on mjx: MJX lacks {lacking}; use physics='mujoco'")
         try:
-            return cls(model=mjx.put_model(nearby.near.model), nearby=nearby)
+            model = mjx.put_model(nearby.near.model)
+            if model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC:
+                mjx.make_data(model)  # refuses contacts without friction
+            return cls(model=model, nearby=nearby)
         except NotImplementedError as error:
-            name = nearby.full.robot.name
             raise ValueError(f"robot {name} cannot run on mjx: {error}; use physics='mujoco'") from error
 
     def forward(self, data: PhysicsState) -> Measurements:

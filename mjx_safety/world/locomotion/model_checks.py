@@ -74,8 +74,9 @@ def _wrong_memory(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
             return f"has a delay at its {kind} {_name(get(index))}, whose history no episode carries"
     if model.nplastic:
         return "has a joint or a tendon with springyield, whose rest length no episode carries"
-    if model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
-        return "sets <flag sleep>, whose state no episode carries: leave it out"
+    for name, bit in {"sleep": mujoco.mjtEnableBit.mjENBL_SLEEP, "ipc": mujoco.mjtEnableBit.mjENBL_IPC}.items():
+        if model.opt.enableflags & bit:
+            return f"sets <flag {name}>, whose state no episode carries: leave it out"
     return None
 
 
@@ -205,6 +206,9 @@ def _wrong_tendons(config: LocomotionConfig, model: mujoco.MjModel) -> str | Non
 def _wrong_actuators(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     if model.nu == 0:
         return "has no actuator"
+    shared = multiple_controls(model)
+    if shared is not None:
+        return shared
     users = {_DYN.mjDYN_USER: model.actuator_dyntype, _GAIN.mjGAIN_USER: model.actuator_gaintype}
     users |= {_BIAS.mjBIAS_USER: model.actuator_biastype}
     for index in range(model.nu):
@@ -215,6 +219,14 @@ def _wrong_actuators(config: LocomotionConfig, model: mujoco.MjModel) -> str | N
             return f"has an actuator {name} of type user, which depends on functions of the program"
     if model.opt.disableactuator:
         return "switches actuators off (<option actuatorgroupdisable>): leave them out instead"
+    return None
+
+
+def multiple_controls(model: mujoco.MjModel) -> str | None:
+    """Find an actuator that takes several controls or none. An action has one number per actuator."""
+    for index in np.flatnonzero(model.actuator_ctrlnum != 1):
+        name, number = _name(model.actuator(index)), model.actuator_ctrlnum[index]
+        return f"has an actuator {name} with {number} controls; each actuator takes one (a single `input`)"
     return None
 
 

@@ -148,6 +148,14 @@ MESSAGES = {
         "",
     ),
     "actuator 'forward' of type user": ("<motor", '<general dyntype="user" actdim="1"'),
+    "an actuator 'forward' with 2 controls; each": (
+        '<motor name="forward" site="s" gear="0.01 0 0 0 0 0" ctrlrange="-1 1"/>',
+        '<pid name="forward" joint="x" kp="1" input="pos vel" ctrlrange="-1 1"/>',
+    ),
+    "an actuator 'drive' with 0 controls; each": (
+        "<actuator>",
+        '<actuator><dcmotor name="drive" joint="x" motorconst="0.1" resistance="1" input="none"/>',
+    ),
     "with a delay": ("<motor", '<motor delay="0.01" nsample="8"'),
     "'eye' of type rangefinder": ("</sensor>", '<rangefinder name="eye" site="s"/></sensor>'),
     "'energy' of type e_kinetic": ("</sensor>", '<e_kinetic name="energy"/></sensor>'),
@@ -155,6 +163,11 @@ MESSAGES = {
     # options
     "<option timestep> to 0; it must be": ('timestep="0.002"/>', 'timestep="0"/>'),
     "<option timestep> to -0.002; it must be": ('timestep="0.002"/>', 'timestep="-0.002"/>'),
+    "<option integrator> to discrete, which": ("<option", '<option integrator="discrete"'),
+    "<option tolerance> above 1e-06": (
+        'timestep="0.002"/>',
+        'timestep="0.002" tolerance="1e-3"><flag island="disable"/></option>',
+    ),
     "<option gravity>": ("<option", '<option gravity="0 0 -1"'),
     "<option wind>": ("<option", '<option wind="1 0 0"'),
     "<option noslip_iterations>": ("<option", '<option noslip_iterations="3"'),

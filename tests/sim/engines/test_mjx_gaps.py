@@ -1,0 +1,107 @@
+"""What MJX would leave out of a robot without a word is refused when its environment is made."""
+
+import pytest
+from mujoco import mjx
+
+import mjx_safety
+from mjx_safety import EnvConfig, LocomotionConfig, Robot, Vases
+from mjx_safety.sim.engines.mjx_gaps import GAPS, what_mjx_lacks
+
+XML = """<mujoco><option timestep="0.002"/><worldbody>FLOOR<body name="robot" pos="0 0 0.1">
+<joint name="x" type="slide" axis="1 0 0"/><joint name="y" type="slide" axis="0 1 0"/>
+<joint name="z" type="hinge" axis="0 0 1"/><geom name="ball" type="sphere" size="0.1" density="1"/>
+<body name="limb"><joint name="hip" axis="0 0 1"/><geom name="leg" size="0.05" pos="0 0 0.1" density="1"/></body>
+</body></worldbody>
+<actuator><motor name="swing" joint="hip" gear="0.01" ctrlrange="-1 1"/></actuator></mujoco>"""
+FLOOR = '<geom name="floor" type="plane" size="3 3 0.1" contype="0" conaffinity="0"/>'
+
+
+def after(text):
+    return ("</mujoco>", f"{text}</mujoco>")
+
+
+def cord(attribute):
+    return after(f'<tendon><fixed name="cord" {attribute}="0 0.1"><joint joint="hip" coef="1"/></fixed></tendon>')
+
+
+CASES = {
+    "damping with several coefficients, which joint 'hip' has": ('name="hip"', 'name="hip" damping="0 0.1"'),
+    "stiffness with several coefficients, which joint 'hip' has": ('name="hip"', 'name="hip" stiffness="0 0.1"'),
+    "damping with several coefficients, which tendon 'cord' has": cord("damping"),
+    "stiffness with several coefficients, which tendon 'cord' has": cord("stiffness"),
+    "armature, which actuator 'swing' has": ('name="swing"', 'name="swing" armature="0.1"'),
+    "damping, which actuator 'swing' has": ('name="swing"', 'name="swing" damping="0.1"'),
+    "damping with several coefficients, which actuator 'swing' has": ('name="swing"', 'name="swing" damping="0 1"'),
+    "actearly, which actuator 'swing' has": ("<motor", '<general dyntype="filter" dynprm="0.2" actearly="true"'),
+    "surfacevel, which geom 'ball' has": ('name="ball"', 'name="ball" surfacevel="1 0 0 0 0 0"'),
+    "adhesion, which geom 'leg' has": ('name="leg"', 'name="leg" adhesion="1"'),
+    "adhesion, which pair 'own' has": after(
+        '<contact><pair name="own" geom1="ball" geom2="leg" adhesion="1"/></contact>'
+    ),
+}
+ALONE = {  # what only robots without objects may have
+    "the integrator discrete": ("<option", '<option integrator="discrete"'),
+    "noslip_iterations": ("<option", '<option noslip_iterations="3"'),
+    "fluidshape, which geom 'leg' has": (
+        *('name="leg"', 'name="leg" fluidshape="ellipsoid"'),
+        *("<option", '<option density="1000"'),
+    ),
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Settings of a ball with a limb, among objects or alone, whose file has some texts replaced."""
+
+    def build(*edits, alone=False):
+        path, text = tmp_path / "ball.xml", XML.replace("FLOOR", FLOOR if alone else "")
+        for old, new in zip(edits[::2], edits[1::2], strict=True):
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        if alone:
+            settings = {"threshold": 1.0, "frameskip": 5, "control_cost": 0.0, "reset_noise": 0.0}
+            return LocomotionConfig(name="Ball", xml=str(path), travel=2, **settings)
+        return EnvConfig(robot=Robot(name="Ball", xml=str(path), root_joint="planar", touches_floor=False, sensors=()))
+
+    return build
+
+
+def refused(settings, gap):
+    assert mjx_safety.make(settings, physics="mujoco").action_size == 1
+    with pytest.raises(ValueError, match=rf"robot Ball cannot run on mjx: MJX lacks {gap}; use physics='mujoco'"):
+        mjx_safety.make(settings, physics="mjx")
+
+
+@pytest.mark.parametrize("gap", CASES)
+def test_gaps_are_refused_by_mjx_alone(config, gap):
+    refused(config(*CASES[gap]), gap)
+
+
+@pytest.mark.parametrize("gap", CASES | ALONE)
+def test_gaps_of_robots_without_objects_too(config, gap):
+    refused(config(*(CASES | ALONE)[gap], alone=True), gap)
+
+
+def test_contacts_without_friction_on_elliptic_cones_are_refused(config):
+    edits = ("<option", '<option cone="elliptic"', 'name="ball"', 'name="ball" condim="1" priority="1"')
+    settings = config(*edits)
+    with pytest.raises(ValueError, match=r"robot Ball cannot run on mjx: .*condim.*; use physics='mujoco'"):
+        mjx_safety.make(settings, physics="mjx", vases=Vases(num=1))
+
+
+def test_a_robot_without_gaps_has_none(config):
+    model = mjx_safety.make(config(), physics="mujoco").mj_model
+    assert what_mjx_lacks(model) is None
+
+
+def test_every_gap_is_tried():
+    """In CASES the words for it are those of a field."""
+    for kind, words in GAPS.values():
+        assert any(case.startswith(f"{words}, which {kind}") for case in CASES), words
+
+
+def test_mjx_still_has_no_place_for_some_of_them():
+    """Once it has, the gap may go."""
+    missing = {"actuator_armature", "actuator_damping", "actuator_dampingpoly", "geom_surfacevel", "geom_adhesion"}
+    assert missing <= set(GAPS) and not missing & set(mjx.Model.__dataclass_fields__)
