@@ -13,11 +13,12 @@ STAMP  := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test slow lint docs pictures release clean
+.PHONY: help install train test thorough slow lint docs pictures release clean
 
 help:
 	@echo "make train [ARGS=...]  train an agent, e.g. make train ARGS=\"--env SafetyPointGoal2-v0\""
 	@echo "make test [ARGS=...]   run the tests, e.g. make test ARGS=\"tests/env/test_vector.py\" (WORKERS=$(WORKERS) processes)"
+	@echo "make thorough          run these and the thorough tests, as continuous integration does"
 	@echo "make slow              run the tests that take long; it ends with the slowest and with the time of all"
 	@echo "make lint              ruff check, ruff format --check, pyright"
 	@echo "make docs              write the generated parts of docs/ and build the site into build/site"
@@ -43,6 +44,9 @@ train: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+thorough: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu" $(ARGS)
 
 slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow --durations=20 --durations-min=10 $(ARGS)

@@ -30,6 +30,7 @@ EXTRAS = "gym,brax,viz,warp,onnx,data"
 TOOLS = ["pytest>=8", "pytest-xdist>=3.6", "chex>=0.1.91", "scipy>=1.14", "hypothesis>=6.100"]  # that the tests import
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 SHOWN = ("jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "flax", "optax", "numpy", "gymnasium", "brax", "tyro")
+KINDS = "not slow and not gpu"
 WITHOUT_DOCS = ("--ignore=tests/docs", "--ignore=tests/test_wheel.py")  # they need the tools that build the site
 
 
@@ -79,7 +80,18 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
     report.unlink(missing_ok=True)
     begun = time.monotonic()
     parallel = ("-n", str(args.workers), "--dist", "loadfile")
-    command = [str(program), "-m", "pytest", "-q", *parallel, *WITHOUT_DOCS, f"--junitxml={report}", *args.tests]
+    command = [
+        str(program),
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        KINDS,
+        *parallel,
+        *WITHOUT_DOCS,
+        f"--junitxml={report}",
+        *args.tests,
+    ]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=args.limit)
     except subprocess.TimeoutExpired:

@@ -90,6 +90,7 @@ PARENTS = {name: "ppo" for name in ("ppo-lag", "ppo-pid", "p3o", "ipo")}
 PARENTS |= {name: "trpo" for name in ("trpo-lag", "trpo-pid", "cpo", "pcpo", "crpo")}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PARENTS)
 def test_without_a_limit_costs_change_nothing(name):
     """A multiplier of 0 and endless room: the update of PPO or TRPO, whatever the cost advantages."""
@@ -241,6 +242,7 @@ def test_what_is_not_finite_is_skipped_and_counted(name):
         assert np.any(jax.tree.leaves(new.value)[0] != jax.tree.leaves(held.state.params.value)[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in ON_POLICY if name not in ("cpo", "pcpo")])
 def test_every_algorithm_takes_several_limits(name):
     """By shapes alone: two limits by source, two cost values, finite or not."""

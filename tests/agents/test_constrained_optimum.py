@@ -102,6 +102,7 @@ def test_early_termination_ends_below_the_budget(name):
     assert np.mean(metrics["episode_length"][300:]) > 19.5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ppo-lag", "cpo"])
 def test_constrained_optimum_of_a_delayed_cost(name):
     """The same limit where reward and cost follow one step after the action: cost 15, return 15 - 3 for the start."""
@@ -111,6 +112,7 @@ def test_constrained_optimum_of_a_delayed_cost(name):
     assert_allclose(metrics["episode_return"][200:].mean(), 12.0, rtol=0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ppo-lag", "p3o"])
 def test_only_the_limit_that_binds_counts(name):
     """Costs in 15 and 3.75 steps at action 0.5. A limit of 15 binds the first; one of 5.5 never binds the second."""

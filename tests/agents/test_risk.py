@@ -154,6 +154,7 @@ def test_constrained_optimum(name):
     assert_allclose(np.mean(metrics["episode_cost"][half:]), 10.0, rtol=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ppo-lag", pytest.param("trpo-lag", marks=pytest.mark.slow)])
 def test_the_worst_share_and_not_the_mean_is_lowered(name):
     """Under a limit of nothing. A bet costs 0.8 on average, and 8 in its worst tenth; no bet always costs 1."""

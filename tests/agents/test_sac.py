@@ -176,6 +176,7 @@ def test_learns_to_act_on_the_observation(key):
     assert_allclose(metrics["entropy"][-20:].mean(), -1.0, atol=0.3)  # the default target, for one entry
 
 
+@pytest.mark.thorough
 def test_constrained_optimum():
     """Cost 10 (a + 1) <= 12 makes a = 0.2 the best action: return 20 (1 - 0.8^2) = 7.2; free of the limit, 20.
 
@@ -225,6 +226,7 @@ class TwoCosts(probe_envs.ProbeEnv):
         return super().reset(key).replace(costs=jnp.zeros(2))
 
 
+@pytest.mark.thorough
 def test_every_limited_source_has_a_critic_and_a_multiplier():
     venv = vectorize(TwoCosts(cost_names=("a", "b")), 16, stagger=True)
     constraint = lagrangian({"b": 5.0, "a": 5.0}, projected_ascent(learning_rate=0.05))

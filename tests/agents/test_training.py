@@ -197,6 +197,7 @@ LIMITED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ppo", pytest.param("cpo", marks=pytest.mark.slow)])
 def test_trainings_side_by_side_are_those_one_by_one(name):
     """Seeds and limits in one program: every number is that of the training on its own, to rounding."""

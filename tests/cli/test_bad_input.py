@@ -198,6 +198,7 @@ def test_every_number_of_clone_on_good_data(folder, capsys):
     assert sorted(os.walk(folder)) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_no_setting_of_an_algorithm_may_be_nan(algo, folder, capsys):
     choice = ALGORITHMS[algo]

@@ -14,6 +14,7 @@ from mjx_safety.cli.benchmark import Flags
 TINY = ["--num-steps", "2", "--repeats", "2", "--num-envs", "2", "--physics", "mujoco"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("modes", [["step"], pytest.param(["act", "train"], marks=pytest.mark.slow)])
 def test_rows_for_every_mode_and_the_bare_rollout(tmp_path, capsys, modes):
     out = tmp_path / "results" / "speed.json"

@@ -238,6 +238,7 @@ def disk(request, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("disk", ["tmpfs", "file size limit"], indirect=True)
 def test_a_full_disk_ends_the_run_with_whole_files(disk, capsys):
     folder, give_room = disk

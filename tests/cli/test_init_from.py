@@ -82,6 +82,7 @@ def test_every_member_of_a_group_starts_there(first):
     assert len({tuple(row) for row in np.asarray(jax.random.key_data(state.key)).tolist()}) == 3
 
 
+@pytest.mark.thorough
 def test_a_group_trains_on_from_there_and_resumes(first, tmp_path):
     """Steps of 0 leave every network as it starts."""
     first = shutil.copytree(first, tmp_path / "first")

@@ -67,6 +67,7 @@ def judge(capsys, *words):
     return said.out, " ".join(said.err.split())
 
 
+@pytest.mark.thorough
 def test_a_diverged_member_is_in_no_mean(exp, tmp_path, capsys):
     names = [f"exp/seed{seed}" for seed in SEEDS]
     out, err = judge(capsys, "exp", "--json")

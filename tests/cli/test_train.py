@@ -262,6 +262,7 @@ def test_a_group_of_budgets_that_rise(tmp_path):
         assert all(20.0 * start * 0.999 <= row["cost_budget"] <= 20.0 for row in rows)
 
 
+@pytest.mark.thorough
 def test_a_group_holds_runs_like_any_other(tmp_path, capsys):
     """Two limits and two seeds side by side; then one of them alone; then the group goes on."""
     path, alone = tmp_path / "group", tmp_path / "alone"
@@ -303,6 +304,7 @@ def test_members_whose_values_print_alike_share_no_folder(tmp_path):
     assert len({run_folder.read_config(folder)["run"]["cost_limit"] for folder in folders}) == 2
 
 
+@pytest.mark.thorough
 def test_a_member_that_diverges_leaves_the_others_alone(tmp_path, capsys):
     """A critic's step of 1e30 overflows at once. That member ends there, without a checkpoint of a spoilt state."""
     path = tmp_path / "group"

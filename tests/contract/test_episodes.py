@@ -49,6 +49,7 @@ def assert_same_world(state, expected):
     chex.assert_trees_all_close(plain(state), plain(expected), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_batch_equals_a_loop(world, batch_run):
     keys, actions, batch = batch_run
     for i in (0, B - 1):

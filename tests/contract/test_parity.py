@@ -14,7 +14,10 @@ parity = importlib.import_module("parity")  # a script next to others
 NAMES = sorted(path.stem for path in parity.DATA.glob("*.npz"))
 KNOWN = json.loads((parity.DATA / "cannot_reproduce.json").read_text())
 CASES = [
-    *(pytest.param((name, "mujoco"), id=f"{name}-mujoco") for name in NAMES),
+    *(
+        pytest.param((name, "mujoco"), id=f"{name}-mujoco", marks=() if name[-1] == "1" else pytest.mark.thorough)
+        for name in NAMES
+    ),
     *(
         pytest.param((name, "mjx"), id=f"{name}-mjx", marks=() if name == "PointGoal1" else pytest.mark.slow)
         for name in NAMES

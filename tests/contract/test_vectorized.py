@@ -23,6 +23,7 @@ def run(request):
     return world_of(request.param), states
 
 
+@pytest.mark.thorough
 def test_all_episodes_end_at_the_time_limit(run):
     _, states = run
     for index, state in enumerate(states):

@@ -52,6 +52,7 @@ def after(physics, given, action=0.0, num_steps=1, **changes):
 # What the factors do
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("physics", ENGINES)
 def test_newton_s_second_law(physics):
     """Without damping, the speed is force times time by mass: half of it with twice the mass."""
@@ -90,6 +91,7 @@ def test_a_heavy_vase_is_harder_to_push(physics):
     assert heavy[0] < light[0]
 
 
+@pytest.mark.thorough
 def test_the_closed_form_is_the_solver_s_motion():
     """The Point alone is stepped in closed form; with a model of one's own, the solver steps it."""
     env = mjx_safety.make(POINT, physics="mjx", randomize=WIDE)
@@ -112,6 +114,7 @@ def go(env, states, actions):
     )
 
 
+@pytest.mark.thorough
 def test_engines_agree_on_a_robot_that_drives_and_a_vase_that_slides():
     keys = jax.random.split(jax.random.key(3), 8)
     ends = []
@@ -156,6 +159,7 @@ def test_draws_lie_in_their_ranges_and_differ(env_id):
     assert_equal(same.dynamics, env.reset(jax.random.key(7)).dynamics)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layouts", ["per_episode", "per_env"])
 def test_episodes_begin_with_fresh_dynamics(layouts):
     """With layouts that stay, the dynamics stay too."""
@@ -221,6 +225,7 @@ def test_the_dynamics_may_be_observed():
             np.testing.assert_array_equal(state.obs[env.obs_slices[name]], hidden.obs[part])
 
 
+@pytest.mark.thorough
 def test_noise_is_on_the_sensors_alone():
     quiet, noisy = (
         mjx_safety.make(POINT, physics="mujoco", randomize=each) for each in (Randomize(), Randomize(sensor_noise=0.1))

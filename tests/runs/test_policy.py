@@ -57,6 +57,7 @@ def observations(policy, *shape):
     return (np.asarray(policy.actor.obs_mean) + spread * rng.normal(size=spread.shape)).astype(np.float32)
 
 
+@pytest.mark.thorough
 def test_it_acts_as_the_algorithm_does(run):
     policy = mjx_safety.load_policy(run)
     algorithm = Options.from_config(run_folder.read_config(run)).build()
@@ -90,6 +91,7 @@ def test_samples_need_a_key(run):
         policy(obs, deterministic=False)
 
 
+@pytest.mark.thorough
 def test_a_policy_that_observes_its_budget(tmp_path, monkeypatch, capsys):
     """Its observations have one more entry, evaluations count the true return, and a film is refused."""
     monkeypatch.setattr(common, "set_up_jax", lambda compilation_cache: None)

@@ -34,6 +34,7 @@ def data():
     return data_of(replay_page(recording_of(ID)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("env_id", [ID, "SafetyDoggoPush1-v0", "SafetyCarButton1-v0"])
 def test_poses_are_those_of_the_recording(env_id):
     recording = recording_of(env_id)

@@ -78,6 +78,7 @@ def test_the_engine_is_the_default():
     assert mjx_safety.make("SafetyPointGoal0-v0").physics.name == "mjx"
 
 
+@pytest.mark.thorough
 def test_an_episode_starts_as_on_the_c_engine(run, reference_run):
     first, expected = run[0], reference_run[0]
     np.testing.assert_allclose(first.obs, expected.obs, atol=1e-5)

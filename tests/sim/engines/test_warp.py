@@ -100,6 +100,7 @@ def test_an_episode_starts_as_on_the_c_engine(pair, first):
     np.testing.assert_array_equal(first.costs, expected.costs)
 
 
+@pytest.mark.thorough
 def test_contacts_and_sensors_of_posed_worlds_are_those_of_the_c_engine(pair, posed):
     states, expected = pair.restores(posed), pair.exact_restores(posed)
     counts = contacts(pair.env, states)
@@ -110,6 +111,7 @@ def test_contacts_and_sensors_of_posed_worlds_are_those_of_the_c_engine(pair, po
     np.testing.assert_allclose(pair.smooth(states), pair.smooth(expected), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_whole_runs_are_those_of_the_c_engine(pair, posed):
     """From touching worlds on: pushed vases, the pillar that pushes back, the gremlin on its circle."""
     states, expected = pair.restores(posed), pair.exact_restores(posed)

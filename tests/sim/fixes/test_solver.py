@@ -35,6 +35,7 @@ def answers(mx, data, *solvers):
         return [jax.jit(jax.vmap(lambda d, solve=solve: solve(mx, d)))(data) for solve in solvers]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("option", ["", 'iterations="1"', 'iterations="3"'])
 def test_it_ends_where_mjx_ends(option):
     own, theirs = answers(*problems(option=option), newton, mjx_solver._SOLVE)
@@ -67,6 +68,7 @@ def test_no_world_follows_rounding(monkeypatch):
     np.testing.assert_allclose(own.qacc, theirs.qacc, atol=1e-4 * np.abs(theirs.qacc).max())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("arguments", [{"cone": "elliptic"}, {"loss": 0.1}, {"option": 'solver="CG"'}])
 def test_what_it_does_not_cover_is_left_to_mjx(arguments, monkeypatch):
     calls = []

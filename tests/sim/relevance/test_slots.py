@@ -123,6 +123,7 @@ def test_a_gremlin_beside_a_resting_vase_is_needed():
         assert bool(env.physics.nearby.needs_objects(data, env.dt, 0.0)) is needed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "env_id",
     ["SafetyPointGoal2-v0", *(pytest.param(i, marks=pytest.mark.slow) for i in SLOW)],
@@ -250,6 +251,7 @@ def test_a_robot_of_any_speed_meets_what_is_in_its_way(tmp_path, acceleration, f
     assert any(float(state.cost) for state in whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [0.78, 0.82])
 def test_what_a_fast_object_may_hit_matters_too(tmp_path, place):
     """Within one long step the robot pushes a vase into another, which it cannot reach itself. Three are nearer."""
@@ -356,6 +358,7 @@ def test_vases_of_any_sink_come_to_rest_at_one_height(sink):
     assert settle(scene)["vases"].height == pytest.approx(0.1 - 43.6e-6, abs=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("quat", "lift"), [(turned_about_x(0.5), 0.0), (turned_about_x(0.0), 8e-4)], ids=["tilted", "lifted"]
 )
