@@ -80,18 +80,8 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
     report.unlink(missing_ok=True)
     begun = time.monotonic()
     parallel = ("-n", str(args.workers), "--dist", "loadfile")
-    command = [
-        str(program),
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        KINDS,
-        *parallel,
-        *WITHOUT_DOCS,
-        f"--junitxml={report}",
-        *args.tests,
-    ]
+    chosen = ("-m", KINDS, *WITHOUT_DOCS, *args.tests)
+    command = [str(program), "-m", "pytest", "-q", *parallel, f"--junitxml={report}", *chosen]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=args.limit)
     except subprocess.TimeoutExpired:
