@@ -11,11 +11,14 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 
-IDS = "mjx_safety.interop.gymnasium:mjx_safety/"  # the module for Gymnasium to import, and its prefix
+from mjx_safety.interop.safety_gymnasium.forwarding import Forwarding
+
+PREFIX = "mjx_safety/"  # of Gymnasium's ids, as in `env.spec.id`
+IDS = f"mjx_safety.interop.gymnasium:{PREFIX}"  # the module for Gymnasium to import comes first
 ABSENT = ("config", "camera_id")  # of the reference, absent here
 
 
-class SixValues(gymnasium.Wrapper):
+class SixValues(gymnasium.Wrapper, Forwarding):
     """Returns the cost of an environment of `gymnasium.make("mjx_safety/...")` apart from its info.
 
     autoreset: start the next episode in the step that ends one. `info` then has "final_observation" and "final_info" of
@@ -63,7 +66,7 @@ class SixValues(gymnasium.Wrapper):
         return obs, float(reward), cost, terminated, truncated, info
 
 
-class SixValuesVector(gymnasium.vector.VectorWrapper):
+class SixValuesVector(gymnasium.vector.VectorWrapper, Forwarding):
     """The same for a batch of `gymnasium.make_vec("mjx_safety/...")` with the backend "numpy".
 
     If an episode ends, `info["final_observation"]` and `info["final_info"]` are arrays of objects [B], None for other
@@ -103,23 +106,36 @@ def make(
     id: str,
     max_episode_steps: int | None = None,
     autoreset: bool | None = None,
+    apply_api_compatibility: bool | None = None,
     disable_env_checker: bool | None = None,
     **settings: Any,
 ) -> SixValues:
-    """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`, and camera_name."""
+    """Make one world under safety-gymnasium's name.
+
+    id: with or without the prefix of `env.spec.id`; apply_api_compatibility: has no effect; settings: see
+      `interop.gymnasium.SafetyEnv`, and camera_name.
+    """
     if (camera := settings.pop("camera_name", None)) is not None:
         settings["camera"] = camera
-    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **without_absent(settings))
+    name = IDS + id.removeprefix(PREFIX)
+    env = gymnasium.make(name, max_episode_steps, disable_env_checker, **without_absent(settings))
     return SixValues(env, autoreset=bool(autoreset))
 
 
-def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **settings: Any) -> SixValuesVector:
+def make_vector(
+    env_id: str,
+    num_envs: int = 1,
+    asynchronous: bool = True,
+    disable_env_checker: bool | None = None,
+    **settings: Any,
+) -> SixValuesVector:
     """Make one batch under safety-gymnasium's name, `safety_gymnasium.vector.make`.
 
-    asynchronous: has no effect, because the worlds share one program; settings: see
-      `interop.gymnasium.SafetyVectorEnv`.
+    asynchronous: has no effect, because the worlds share one program; disable_env_checker: has no effect, because
+      Gymnasium has no checker of batches; settings: see `interop.gymnasium.SafetyVectorEnv`.
     """
-    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **without_absent(settings)))
+    name = IDS + env_id.removeprefix(PREFIX)
+    return SixValuesVector(gymnasium.make_vec(name, num_envs, **without_absent(settings)))
 
 
 def without_absent(settings: Mapping[str, Any]) -> dict[str, Any]:

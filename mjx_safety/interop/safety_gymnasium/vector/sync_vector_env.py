@@ -72,6 +72,23 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
             info |= final | {f"_{name}": terminated | truncated for name in FINAL}
         return np.stack(observations), reward, cost, terminated, truncated, info
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return an attribute of each world, or what its method of this name returns."""
+        found = [env.get_wrapper_attr(name) for env in self.envs]
+        return tuple(value(*args, **kwargs) if callable(value) else value for value in found)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute of each world."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of each world. values: a list or tuple with one for each, or one value for all."""
+        values = list(values) if isinstance(values, (list, tuple)) else [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(f"there are {len(values)} values of {name!r} for {self.num_envs} worlds")
+        for env, value in zip(self.envs, values, strict=True):
+            env.set_wrapper_attr(name, value)
+
     def close_extras(self, **_: Any) -> None:
         """Close all worlds."""
         for env in self.envs:
