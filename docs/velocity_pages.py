@@ -182,7 +182,7 @@ def action_table(env: LocomotionEnv) -> str:
         largest = model.actuator_ctrlrange[i, 1] * model.actuator_gear[i, 0]
         low, high = model.jnt_range[model.actuator_trnid[i, 0]]
         rows.append([str(i), f"`{model.actuator(i).name}`", f"{number(largest)} N m", f"{low:.3g} to {high:.3g} rad"])
-    text = "Actions are torques of the joints, clipped to [-1, 1]. An action of 1 gives the maximum. Joints have soft limits."
+    text = "Actions are torques of the joints. They are clipped to [-1, 1]. 1 is the maximum. Joints have soft limits."
     return f"{text}\n\n{table(['Index', 'Joint', 'Maximum', 'Range of the joint'], rows)}"
 
 
