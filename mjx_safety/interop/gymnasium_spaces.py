@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import OrderedDict
 from typing import Any, cast
@@ -73,6 +74,17 @@ def read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict
         allowed = f"it takes {', '.join(known)}" if known else "it takes none"
         raise ValueError(f"reset has no option {unknown[0]!r}; {allowed}")
     return options or {}
+
+
+def read_seeds(seeds: Any, num_envs: int) -> list[int | None]:
+    """Read a list of seeds [B]. Raises ValueError for another type or length."""
+    try:
+        numbers = [None if seed is None else operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None") from None
+    if len(numbers) != num_envs:
+        raise ValueError(f"there are {len(numbers)} seeds for {num_envs} worlds; give one seed, or one for each")
+    return numbers
 
 
 def step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:

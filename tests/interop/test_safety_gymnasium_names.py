@@ -114,6 +114,20 @@ def test_actions_are_rescaled():
             wrappers.SafeRescaleAction(world(), low, high)
 
 
+def test_what_a_batch_of_worlds_cannot_have_is_said():
+    with pytest.raises(ValueError, match="env_fns is empty"):
+        SafetyAsyncVectorEnv([])
+    halved = lambda: wrappers.SafeRescaleAction(world(), -2.0, 2.0)  # noqa: E731
+    with pytest.raises(ValueError, match=r"need the same action_space, and these have Box\(-1.* and Box\(-2"):
+        SafetyAsyncVectorEnv([world, halved])
+    envs = SafetyAsyncVectorEnv([world] * B)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"actions have shape \(2, 2\); 3 worlds take \(3, 2\)"):
+        envs.step(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"seed is 0\.5; it must be a whole number"):
+        envs.reset(seed=0.5)
+
+
 def test_a_batch_of_worlds_is_asked_and_changed_by_name():
     envs = SafetyAsyncVectorEnv([world] * B)
     assert envs.call("set_seed", 3) == (None,) * B
@@ -152,8 +166,11 @@ def test_limits_and_interfaces():
 def test_the_reference_s_arguments_of_make_are_taken():
     env = safety_gymnasium.make("SafetyPointGoal0-v0", None, True, False, True, physics="mujoco")
     assert env.autoreset and safety_gymnasium.make(env.spec.id, physics="mujoco").spec.id == env.spec.id
-    envs = safety_gymnasium.vector.make(env.spec.id, 2, asynchronous=False, disable_env_checker=True, physics="mujoco")
+    idle = dict(autoreset=True, apply_api_compatibility=False, disable_env_checker=True)
+    envs = safety_gymnasium.vector.make(env.spec.id, 2, asynchronous=False, **idle, physics="mujoco")
     assert envs.num_envs == 2
+    with pytest.raises(ValueError, match="a batch of worlds draws no pictures, so it has no 'camera'"):
+        safety_gymnasium.vector.make("SafetyPointGoal0-v0", 2, camera_name="track")
 
 
 def test_vector_make_takes_wrappers():
