@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 import mjx_safety
 from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig, registry
+from mjx_safety.interop.arguments import require_world
 
 Settings = EnvConfig | LocomotionConfig
 OBSERVATIONS = ("flat", "dict")
@@ -23,6 +24,7 @@ def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, 
     """Build the world of an id or of settings, or return an existing one."""
     if not hasattr(env, "step"):
         return mjx_safety.make(cast(Settings, env), physics=physics, **overrides)
+    require_world(env, "the Gymnasium adapter")
     if overrides:
         raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")
     return cast(AbstractEnv, env)
