@@ -99,7 +99,7 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **_: Any) -> None:
         """Close all worlds."""
-        for env in self.envs:
+        for env in getattr(self, "envs", ()):  # none if they could not be made: older Gymnasium closes such a batch too
             env.close()
 
 
