@@ -182,7 +182,7 @@ def action_table(env: LocomotionEnv) -> str:
         largest = model.actuator_ctrlrange[i, 1] * model.actuator_gear[i, 0]
         low, high = model.jnt_range[model.actuator_trnid[i, 0]]
         rows.append([str(i), f"`{model.actuator(i).name}`", f"{number(largest)} N m", f"{low:.3g} to {high:.3g} rad"])
-    text = "Actions are torques of the joints. An action of 1 gives the maximum. Joints have soft limits."
+    text = "Actions are torques of the joints. They are clipped to [-1, 1]. 1 is the maximum. Joints have soft limits."
     return f"{text}\n\n{table(['Index', 'Joint', 'Maximum', 'Range of the joint'], rows)}"
 
 
@@ -192,7 +192,7 @@ def reward_text(env: LocomotionEnv) -> str:
     point = "root" if config.point == "root" else "centre of mass"
     healthy = f" + {number(config.healthy_reward)}" if config.healthy_reward else ""
     formula = f"{number(config.forward_reward)} * v{healthy} - {number(config.control_cost)} * sum(u^2)"
-    controls = "The actions are u." if high == "1" else f"The actions times {high} are u."
+    controls = "The clipped actions are u." if high == "1" else f"The clipped actions times {high} are u."
     where = f"v is the displacement of the {point} along x in a step, divided by the length of the step, in m/s"
     settings = "The settings are `forward_reward`, `healthy_reward` and `control_cost`."
     return f"```\n{formula}\n```\n\nHere {where}. {controls} {settings}"
@@ -255,7 +255,7 @@ def reference_text(env: LocomotionEnv) -> str:
 
     solver = mujoco.mjtSolver(env.mj_model.opt.solver)
     texts = [
-        "Observation, reward, end and reset are those of Gymnasium's v4 environment.",
+        "For actions within their range, observation, reward, end and reset are those of Gymnasium's v4 environment.",
         "The cost is that of safety-gymnasium.",
     ]
     if env.config.direction == "any":

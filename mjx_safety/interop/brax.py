@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from brax.envs.base import Env as AbstractBraxEnv
 from brax.envs.base import State as BraxState
 from brax.envs.base import Wrapper
@@ -22,6 +23,7 @@ from flax import struct
 
 import mjx_safety
 from mjx_safety import AbstractEnv, VecState
+from mjx_safety.interop.arguments import require_world
 
 
 class BraxEnv(AbstractBraxEnv):
@@ -84,6 +86,8 @@ class FreshLayouts(Wrapper):
     def reset(self, rng: jax.Array) -> BraxState:
         """Start B episodes. rng: B keys. Only the first is used."""
         keys = _typed(rng)
+        if keys.ndim != 1:
+            raise ValueError(f"reset got keys of shape {keys.shape}; it takes one per world: jax.random.split(key, B)")
         states = mjx_safety.vectorize(self.unwrapped.world, len(keys)).reset(keys[0])
         return self._to_brax(states, {}, {})
 
@@ -110,7 +114,8 @@ class FreshLayouts(Wrapper):
 
 
 def wrap(env: AbstractEnv) -> BraxEnv:
-    """Give one world Brax's interface."""
+    """Give one world Brax's interface. Raises ValueError for anything else."""
+    require_world(env, "wrap")
     return BraxEnv(env)
 
 
@@ -121,7 +126,11 @@ def wrap_for_training(
 
     Raises ValueError if the arguments contradict the environment.
     """
-    world = env.unwrapped.world
+    world = getattr(getattr(env, "unwrapped", None), "world", None)
+    if world is None:
+        raise ValueError(
+            f"wrap_for_training got a {type(env).__name__}; it takes what mjx_safety.interop.brax.wrap returns"
+        )
     if episode_length != world.episode_length:
         raise ValueError(
             f"train is given episode_length={episode_length}, and the environment's is {world.episode_length}:"
@@ -172,4 +181,8 @@ def _unpack(tree: Any) -> Any:
 
 
 def _typed(rng: jax.Array) -> jax.Array:
+    if not isinstance(rng, (jax.Array, np.ndarray)):
+        raise ValueError(
+            f"the key of reset is of the type {type(rng).__name__}; it takes a key, such as jax.random.key(0)"
+        )
     return rng if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import OrderedDict
 from typing import Any, cast
@@ -13,6 +14,7 @@ from gymnasium import spaces
 
 import mjx_safety
 from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig, registry
+from mjx_safety.interop.arguments import require_world
 
 Settings = EnvConfig | LocomotionConfig
 OBSERVATIONS = ("flat", "dict")
@@ -22,6 +24,7 @@ def build(env: str | Settings | AbstractEnv, physics: str, overrides: dict[str, 
     """Build the world of an id or of settings, or return an existing one."""
     if not hasattr(env, "step"):
         return mjx_safety.make(cast(Settings, env), physics=physics, **overrides)
+    require_world(env, "the Gymnasium adapter")
     if overrides:
         raise ValueError(f"{sorted(overrides)[0]!r} cannot be changed in a finished Env; give it to mjx_safety.make")
     return cast(AbstractEnv, env)
@@ -73,6 +76,17 @@ def read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict
         allowed = f"it takes {', '.join(known)}" if known else "it takes none"
         raise ValueError(f"reset has no option {unknown[0]!r}; {allowed}")
     return options or {}
+
+
+def read_seeds(seeds: Any, num_envs: int) -> list[int | None]:
+    """Read a list of seeds [B]. Raises ValueError for another type or length."""
+    try:
+        numbers = [None if seed is None else operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None") from None
+    if len(numbers) != num_envs:
+        raise ValueError(f"there are {len(numbers)} seeds for {num_envs} worlds; give one seed, or one for each")
+    return numbers
 
 
 def step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:

@@ -25,6 +25,7 @@ from mjx_safety.interop.gymnasium_spaces import (
     observation_space,
     parts_of,
     read_options,
+    read_seeds,
     refuse_fork,
     step_info,
 )
@@ -133,7 +134,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             super().reset(seed=None if seed is None else operator.index(seed))
             begun = self._reset(draw_key(self.np_random))
         else:
-            seeds = _seeds(seed, self.num_envs)
+            seeds = read_seeds(seed, self.num_envs)
             if None not in seeds:  # later resets follow from them
                 super().reset(seed=int(np.random.SeedSequence(seeds).generate_state(1)[0]))  # type: ignore[arg-type]
             begun = self._reset_each(_keys(seeds))
@@ -224,17 +225,6 @@ def _set_length(env: str | Settings | AbstractEnv, settings: dict[str, Any]) -> 
     if length is not None:
         raise ValueError(f"max_episode_steps is {steps} and episode_length {length}; give one of them")
     settings["episode_length"] = steps
-
-
-def _seeds(seeds: Any, num_envs: int) -> list[int | None]:
-    """Read a list of seeds [B]."""
-    try:
-        numbers = [None if seed is None else operator.index(seed) for seed in seeds]
-    except TypeError:
-        raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None") from None
-    if len(numbers) != num_envs:
-        raise ValueError(f"there are {len(numbers)} seeds for {num_envs} worlds; give one seed, or one for each")
-    return numbers
 
 
 def _keys(seeds: Sequence[int | None]) -> jax.Array:

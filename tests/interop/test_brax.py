@@ -126,6 +126,20 @@ def test_what_brax_cannot_have_is_said():
         interop.wrap_for_training(env, episode_length=4, action_repeat=2)
     with pytest.raises(ValueError, match="randomization_fn"):
         interop.wrap_for_training(env, episode_length=4, randomization_fn=lambda sys: sys)
+    for wrong, name in (
+        (env, "a BraxEnv"),
+        (mjx_safety.vectorize(Toy(), 2), "a VecEnv"),
+        ("Id-v0", "a str"),
+        (Toy, "the class Toy"),
+    ):
+        with pytest.raises(ValueError, match=f"wrap got {name}; it takes one world"):
+            interop.wrap(wrong)
+    with pytest.raises(ValueError, match="wrap_for_training got a Toy; it takes what"):
+        interop.wrap_for_training(Toy(), episode_length=4)
+    with pytest.raises(ValueError, match="the key of reset is of the type int"):
+        env.reset(0)
+    with pytest.raises(ValueError, match=r"reset got keys of shape \(\); it takes one per world"):
+        interop.wrap_for_training(env, episode_length=4).reset(jax.random.PRNGKey(0))
 
 
 def test_a_state_has_only_leaves_that_brax_can_cast():

@@ -139,6 +139,9 @@ def test_misuse_is_named():
     for env, action in ((SafetyEnv(Toy()), np.zeros(2)), (SafetyVectorEnv(Toy(), 2), np.zeros((2, 2)))):
         with pytest.raises(gymnasium.error.ResetNeeded):
             env.step(action)
+    for wrong, name in ((mjx_safety.vectorize(Toy(), 2), "a VecEnv"), (SafetyEnv(Toy()), "a SafetyEnv")):
+        with pytest.raises(ValueError, match=f"the Gymnasium adapter got {name}; it takes one world"):
+            SafetyVectorEnv(wrong, 2)
     envs = SafetyVectorEnv(Toy(), 2)
     envs.reset()
     with pytest.raises(ValueError, match=r"actions have shape \(2,\); 2 worlds take \(2, 2\)"):

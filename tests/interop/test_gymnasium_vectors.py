@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode  # noqa: E402
 from gymnasium.wrappers import vector as vector_wrappers  # noqa: E402
 
 from mjx_safety.interop import gymnasium as interop  # noqa: E402
+from mjx_safety.interop import gymnasium_vector  # noqa: E402
 from mjx_safety.interop.gymnasium import SafetyEnv, SafetyVectorEnv  # noqa: E402
 
 ID = "mjx_safety/SafetyPointGoal1-v0"
@@ -203,7 +204,7 @@ def test_other_arrays_have_the_same_numbers(backend):
 def test_torch_gets_the_memory_itself():
     torch = pytest.importorskip("torch")
     obs = jax.numpy.arange(6.0).reshape(2, 3)
-    _, from_jax = interop._converters("torch")
+    _, from_jax = gymnasium_vector._converters("torch")
     assert from_jax(obs).data_ptr() == obs.unsafe_buffer_pointer()
     actions = torch.as_tensor(toy.actions(9, B, fatal=0.1))
     expected = run(toys(backend="torch"), actions)[1]

@@ -80,6 +80,67 @@ def test_observations_are_normalised(batch):
     assert np.abs(ages).max() < 3 and ages[-1] == pytest.approx(1.7, abs=0.2)  # the end of a ramp, in spreads
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_statistics_are_found_below_other_wrappers(batch):
+    """As SafePO reads and saves them."""
+    env = SafetyAsyncVectorEnv([lambda: world(50)] * B) if batch else world(50)
+    normal = wrappers.SafeNormalizeObservation(env)
+    outer = wrappers.SafeNormalizeCost(wrappers.SafeNormalizeReward(normal))
+    outer = outer if batch else wrappers.SafeUnsqueeze(outer)
+    outer.reset(seed=0)
+    outer.step(np.zeros((B, 2) if batch else 2))
+    assert outer.obs_rms is normal.obs_rms and outer.obs_rms.count == pytest.approx(2 * B if batch else 2, abs=1e-3)
+    assert not hasattr(normal, "return_rms") and not hasattr(outer, "no_such_name")
+    with pytest.raises(AttributeError, match="has no attribute 'task', nor has what it wraps"):
+        outer.task  # noqa: B018
+
+
+def test_arguments_of_normalisers_have_the_reference_s_order():
+    for kind in (wrappers.SafeNormalizeReward, wrappers.SafeNormalizeCost):
+        normal = kind(world(), 0.5)
+        assert (normal.gamma, normal.epsilon) == (0.5, 1e-8)
+    assert wrappers.SafeNormalizeObservation(world(), 0.5).epsilon == 0.5
+    with pytest.raises(TypeError, match="gamma"):
+        wrappers.SafeNormalizeObservation(world(), gamma=0.5)
+
+
+def test_actions_are_rescaled():
+    env = wrappers.SafeRescaleAction(world(), -2.0, [2.0, 6.0])
+    np.testing.assert_array_equal(env.action(np.array([1.0, 6.0])), [0.5, 1.0])
+    np.testing.assert_array_equal(env.action(np.array([-2.0, 2.0])), [-1.0, 0.0])
+    assert env.action_space == gymnasium.spaces.Box(np.float32(-2), np.array([2, 6], np.float32))
+    for low, high in ((1.0, -1.0), (0.0, np.inf)):
+        with pytest.raises(ValueError, match="they must be finite and ascending"):
+            wrappers.SafeRescaleAction(world(), low, high)
+
+
+def test_what_a_batch_of_worlds_cannot_have_is_said():
+    with pytest.raises(ValueError, match="env_fns is empty"):
+        SafetyAsyncVectorEnv([])
+    halved = lambda: wrappers.SafeRescaleAction(world(), -2.0, 2.0)  # noqa: E731
+    with pytest.raises(ValueError, match=r"need the same action_space, and these have Box\(-1.* and Box\(-2"):
+        SafetyAsyncVectorEnv([world, halved])
+    envs = SafetyAsyncVectorEnv([world] * B)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"actions have shape \(2, 2\); 3 worlds take \(3, 2\)"):
+        envs.step(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"seed is 0\.5; it must be a whole number"):
+        envs.reset(seed=0.5)
+
+
+def test_a_batch_of_worlds_is_asked_and_changed_by_name():
+    envs = SafetyAsyncVectorEnv([world] * B)
+    assert envs.call("set_seed", 3) == (None,) * B
+    first, again = envs.reset()[0], envs.reset(seed=[3] * B)[0]
+    np.testing.assert_array_equal(first, again)
+    envs.set_attr("mark", [1, 2, 3])
+    assert envs.get_attr("mark") == (1, 2, 3)
+    envs.set_attr("mark", 4)
+    assert envs.get_attr("mark") == (4, 4, 4)
+    with pytest.raises(ValueError, match="there are 2 values of 'mark' for 3 worlds"):
+        envs.set_attr("mark", [1, 2])
+
+
 def test_rewards_and_costs_are_scaled_by_their_spread():
     env = wrappers.SafeNormalizeCost(wrappers.SafeNormalizeReward(world(60)))
     env.reset(seed=0)
@@ -91,6 +152,8 @@ def test_limits_and_interfaces():
     env = wrappers.SafeTimeLimit(world(9), 2)
     env.reset(seed=0)
     assert [env.step(np.zeros(2))[4] for _ in range(2)] == [False, True]
+    made = safety_gymnasium.make("SafetyPointGoal0-v0", physics="mujoco", disable_env_checker=True)
+    assert wrappers.SafeTimeLimit(made, 2).spec.max_episode_steps == 2
     five = wrappers.SafetyGymnasium2Gymnasium(world())
     five.reset(seed=0)
     values = five.step(np.array([-1.0, 0.0]))
@@ -98,6 +161,16 @@ def test_limits_and_interfaces():
     six = wrappers.with_gymnasium_wrappers(world(), gymnasium.wrappers.ClipAction)
     six.reset(seed=0)
     assert six.step(np.array([-9.0, 0.0]))[2] == 1.0
+
+
+def test_the_reference_s_arguments_of_make_are_taken():
+    env = safety_gymnasium.make("SafetyPointGoal0-v0", None, True, False, True, physics="mujoco")
+    assert env.autoreset and safety_gymnasium.make(env.spec.id, physics="mujoco").spec.id == env.spec.id
+    idle = dict(autoreset=True, apply_api_compatibility=False, disable_env_checker=True)
+    envs = safety_gymnasium.vector.make(env.spec.id, 2, asynchronous=False, **idle, physics="mujoco")
+    assert envs.num_envs == 2
+    with pytest.raises(ValueError, match="a batch of worlds draws no pictures, so it has no 'camera'"):
+        safety_gymnasium.vector.make("SafetyPointGoal0-v0", 2, camera_name="track")
 
 
 def test_vector_make_takes_wrappers():
@@ -109,14 +182,22 @@ def test_vector_make_takes_wrappers():
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 @pytest.mark.parametrize(
-    "wrapper", [wrappers.SafeNormalizeObservation, wrappers.SafeNormalizeReward, wrappers.SafeNormalizeCost]
+    "wrapper",
+    [
+        wrappers.SafeNormalizeObservation,
+        wrappers.SafeNormalizeReward,
+        wrappers.SafeNormalizeCost,
+        lambda env: wrappers.SafeRescaleAction(env, -2.0, 2.0),
+        lambda env: wrappers.SafeTimeLimit(env, 9),
+        wrappers.SafeUnsqueeze,
+    ],
 )
-def test_copies_of_normalisers_go_on_alike(wrapper, again):
+def test_copies_go_on_alike(wrapper, again):
     env = wrapper(safety_gymnasium.make("SafetyPointGoal0-v0", physics="mujoco"))
     env.reset(seed=0)
     env.step(np.ones(2, np.float32))
     other = again(env)
-    assert isinstance(other, wrapper)
+    assert isinstance(other, type(env)) or isinstance(other, wrapper)
     for _ in range(2):
         mine, its = (each.step(np.ones(2, np.float32)) for each in (env, other))
         np.testing.assert_array_equal(mine[0], its[0])

@@ -11,11 +11,15 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 
-IDS = "mjx_safety.interop.gymnasium:mjx_safety/"  # the module for Gymnasium to import, and its prefix
+from mjx_safety.interop.safety_gymnasium.forwarding import Forwarding
+
+PREFIX = "mjx_safety/"  # of Gymnasium's ids, as in `env.spec.id`
+IDS = f"mjx_safety.interop.gymnasium:{PREFIX}"  # the module for Gymnasium to import comes first
 ABSENT = ("config", "camera_id")  # of the reference, absent here
+IDLE = ("apply_api_compatibility", "autoreset", "disable_env_checker")  # of one world, without effect on a batch
 
 
-class SixValues(gymnasium.Wrapper):
+class SixValues(gymnasium.Wrapper, Forwarding):
     """Returns the cost of an environment of `gymnasium.make("mjx_safety/...")` apart from its info.
 
     autoreset: start the next episode in the step that ends one. `info` then has "final_observation" and "final_info" of
@@ -63,7 +67,7 @@ class SixValues(gymnasium.Wrapper):
         return obs, float(reward), cost, terminated, truncated, info
 
 
-class SixValuesVector(gymnasium.vector.VectorWrapper):
+class SixValuesVector(gymnasium.vector.VectorWrapper, Forwarding):
     """The same for a batch of `gymnasium.make_vec("mjx_safety/...")` with the backend "numpy".
 
     If an episode ends, `info["final_observation"]` and `info["final_info"]` are arrays of objects [B], None for other
@@ -103,13 +107,17 @@ def make(
     id: str,
     max_episode_steps: int | None = None,
     autoreset: bool | None = None,
+    apply_api_compatibility: bool | None = None,
     disable_env_checker: bool | None = None,
     **settings: Any,
 ) -> SixValues:
-    """Make one world under safety-gymnasium's name. settings: see `interop.gymnasium.SafetyEnv`, and camera_name."""
-    if (camera := settings.pop("camera_name", None)) is not None:
-        settings["camera"] = camera
-    env = gymnasium.make(IDS + id, max_episode_steps, disable_env_checker, **without_absent(settings))
+    """Make one world under safety-gymnasium's name.
+
+    id: with or without the prefix of `env.spec.id`; apply_api_compatibility: has no effect; settings: see
+      `interop.gymnasium.SafetyEnv`, and camera_name.
+    """
+    name = IDS + id.removeprefix(PREFIX)
+    env = gymnasium.make(name, max_episode_steps, disable_env_checker, **without_absent(settings))
     return SixValues(env, autoreset=bool(autoreset))
 
 
@@ -117,19 +125,25 @@ def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **set
     """Make one batch under safety-gymnasium's name, `safety_gymnasium.vector.make`.
 
     asynchronous: has no effect, because the worlds share one program; settings: see
-      `interop.gymnasium.SafetyVectorEnv`.
+      `interop.gymnasium.SafetyVectorEnv`. The `IDLE` ones have no effect: a batch always starts the next episodes.
     """
-    return SixValuesVector(gymnasium.make_vec(IDS + env_id, num_envs, **without_absent(settings)))
+    settings = {name: value for name, value in without_absent(settings).items() if name not in IDLE}
+    return SixValuesVector(gymnasium.make_vec(IDS + env_id.removeprefix(PREFIX), num_envs, **settings))
 
 
 def without_absent(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out settings of the reference that do not exist here. Raises ValueError if one has a value."""
+    """Leave out settings of the reference that do not exist here, and rename `camera_name`.
+
+    Raises ValueError if one that does not exist has a value.
+    """
     for name in ABSENT:
         if settings.get(name) is not None:
             raise ValueError(
                 f"safety-gymnasium's {name!r} is not supported; fields of mjx_safety.EnvConfig are keywords"
             )
-    return {name: value for name, value in settings.items() if name not in ABSENT}
+    kept = {name: value for name, value in settings.items() if name not in (*ABSENT, "camera_name")}
+    camera = settings.get("camera_name")
+    return kept if camera is None else kept | {"camera": camera}
 
 
 def _costs(env: Any, info: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """safety-gymnasium's wrappers under their names, for environments with six values.
 
-They behave as in the reference. `SafePassiveEnvChecker` and the wrappers of vision tasks do not exist here.
+They behave as in the reference, but for two points. `SafeRescaleAction` changes the action space too. The running
+statistics of observations leave out the last one of an episode. `SafePassiveEnvChecker` does not exist here.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
-from gymnasium.wrappers import RescaleAction
+from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.utils import RunningMeanStd
+
+from mjx_safety.interop.safety_gymnasium.forwarding import Forwarding
 
 
 def require_flat(space: gymnasium.Space, taker: str) -> None:
@@ -23,7 +26,7 @@ def require_flat(space: gymnasium.Space, taker: str) -> None:
         )
 
 
-class _SixValues(gymnasium.Wrapper):
+class _SixValues(gymnasium.Wrapper, Forwarding):
     """Gymnasium's wrapper around an environment whose step returns six values."""
 
     env: Any
@@ -42,32 +45,37 @@ class SafeAutoResetWrapper(_SixValues):
         return obs, reward, cost, terminated, truncated, info
 
 
-class SafeRescaleAction(RescaleAction):
-    """Takes actions in [min_action, max_action] instead of the environment's own range."""
+class SafeRescaleAction(gymnasium.ActionWrapper, Forwarding):
+    """Takes actions in [min_action, max_action] instead of the environment's own range.
+
+    Raises ValueError unless both are finite and min_action is the smaller one.
+    """
 
     def __init__(self, env: gymnasium.Env, min_action: Any, max_action: Any):
-        shape = env.action_space.shape or ()
-        super().__init__(env, *(np.full(shape, bound, np.float32) for bound in (min_action, max_action)))
-
-
-class SafeTimeLimit(_SixValues):
-    """Truncates after `max_episode_steps` steps, unless the environment truncates earlier."""
-
-    def __init__(self, env: gymnasium.Env, max_episode_steps: int):
         super().__init__(env)
-        self.max_episode_steps: int = max_episode_steps
-        self._count = 0
+        shape = env.action_space.shape or ()
+        self.min_action: np.ndarray = np.full(shape, min_action, np.float32)
+        self.max_action: np.ndarray = np.full(shape, max_action, np.float32)
+        if not np.all(np.isfinite(self.max_action - self.min_action) & (self.min_action < self.max_action)):
+            raise ValueError(
+                f"min_action is {min_action} and max_action {max_action}; they must be finite and ascending"
+            )
+        self.action_space = gymnasium.spaces.Box(self.min_action, self.max_action, dtype=np.float32)
 
-    def reset(self, **kwargs: Any) -> tuple[Any, ...]:
-        """Start an episode, and count from 0."""
-        self._count = 0
-        return self.env.reset(**kwargs)
+    def action(self, action: Any) -> np.ndarray:
+        """Return the action in the environment's own range."""
+        low, high = self.env.action_space.low, self.env.action_space.high  # type: ignore[attr-defined]
+        return low + (high - low) * (action - self.min_action) / (self.max_action - self.min_action)
+
+
+class SafeTimeLimit(TimeLimit, Forwarding):
+    """Truncates after `max_episode_steps` steps, unless the environment truncates earlier."""
 
     def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
-        self._count += 1
         *values, truncated, info = self.env.step(action)
-        return *values, truncated or self._count >= self.max_episode_steps, info
+        self._elapsed_steps = (self._elapsed_steps or 0) + 1
+        return *values, truncated or self._elapsed_steps >= self._max_episode_steps, info
 
 
 class SafeUnsqueeze(_SixValues):
@@ -98,7 +106,7 @@ def _blank(kind: type, is_batch: bool) -> Any:
     return object.__new__(kind if issubclass(kind, base) else type(kind.__name__, (kind, base), {}))
 
 
-class _Normalizer:
+class _Normalizer(Forwarding):
     """A wrapper of one world or of a batch, chosen by the wrapped object."""
 
     env: Any
@@ -110,47 +118,36 @@ class _Normalizer:
         return normalizer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (self.kind, self.is_batch), vars(self)  # its own class may have no name to import
+        return _blank, (self.kind, self.is_vector_env), vars(self)  # its own class may have no name to import
 
-    def __init__(self, env: Any, epsilon: float = 1e-8, gamma: float = 0.99):
+    def __init__(self, env: Any, epsilon: float):
         super().__init__(env)  # type: ignore[call-arg]
         self.epsilon: float = epsilon
-        self.gamma: float = gamma
-        self.num: int = getattr(env, "num_envs", 1)
-        self.is_batch: bool = isinstance(env, VectorEnv)
-        space = env.single_observation_space if self.is_batch else env.observation_space
-        require_flat(space, type(self).__name__)
-        self.obs_rms: RunningMeanStd = RunningMeanStd(shape=space.shape)
-        self.return_rms: RunningMeanStd = RunningMeanStd(shape=())
-        self._discounted = np.zeros(self.num)
-
-    def _scale(self, values: Any, terminated: Any) -> Any:
-        """Divide rewards or costs by the standard deviation of their discounted sums."""
-        self._discounted = self._discounted * self.gamma * (1 - np.atleast_1d(terminated)) + np.atleast_1d(values)
-        self.return_rms.update(self._discounted)
-        scaled = np.asarray(values) / np.sqrt(self.return_rms.var + self.epsilon)
-        return scaled if self.is_batch else float(scaled)
-
-    def _centre(self, obs: Any) -> Any:
-        return ((obs - self.obs_rms.mean) / np.sqrt(self.obs_rms.var + self.epsilon)).astype(np.float32)
+        self.is_vector_env: bool = isinstance(env, VectorEnv)
 
 
 class SafeNormalizeObservation(_Normalizer):
-    """Normalises observations to mean 0 and standard deviation 1, by running statistics."""
+    """Normalises observations to mean 0 and standard deviation 1, by the running statistics `obs_rms`."""
+
+    def __init__(self, env: Any, epsilon: float = 1e-8):
+        super().__init__(env, epsilon)
+        space = env.single_observation_space if self.is_vector_env else env.observation_space
+        require_flat(space, type(self).__name__)
+        self.obs_rms: RunningMeanStd = RunningMeanStd(shape=space.shape)
 
     def reset(self, **kwargs: Any) -> tuple[Any, ...]:
         """Start episodes."""
         obs, info = self.env.reset(**kwargs)
-        self.obs_rms.update(obs if self.is_batch else obs[None])
+        self.obs_rms.update(obs if self.is_vector_env else obs[None])
         return self._centre(obs), info
 
     def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
         obs, *values, info = self.env.step(action)
-        self.obs_rms.update(obs if self.is_batch else obs[None])
+        self.obs_rms.update(obs if self.is_vector_env else obs[None])
         if "final_observation" in info:
             info["original_final_observation"] = last = info["final_observation"]
-            if self.is_batch:
+            if self.is_vector_env:
                 info["final_observation"] = np.full(len(last), None, object)
                 for world in np.flatnonzero(info["_final_observation"]):
                     info["final_observation"][world] = self._centre(last[world])
@@ -158,8 +155,28 @@ class SafeNormalizeObservation(_Normalizer):
                 info["final_observation"] = self._centre(last)
         return self._centre(obs), *values, info
 
+    def _centre(self, obs: Any) -> Any:
+        return ((obs - self.obs_rms.mean) / np.sqrt(self.obs_rms.var + self.epsilon)).astype(np.float32)
 
-class SafeNormalizeReward(_Normalizer):
+
+class _Scaler(_Normalizer):
+    """Divides a number of each step by the standard deviation of its discounted sums `returns`."""
+
+    def __init__(self, env: Any, gamma: float = 0.99, epsilon: float = 1e-8):
+        super().__init__(env, epsilon)
+        self.gamma: float = gamma
+        self.return_rms: RunningMeanStd = RunningMeanStd(shape=())
+        self.returns: np.ndarray = np.zeros(env.num_envs if self.is_vector_env else 1)
+
+    def _scale(self, values: Any, terminated: Any) -> Any:
+        """Scale the rewards or costs of a step."""
+        self.returns = self.returns * self.gamma * (1 - np.atleast_1d(terminated)) + np.atleast_1d(values)
+        self.return_rms.update(self.returns)
+        scaled = np.asarray(values) / np.sqrt(self.return_rms.var + self.epsilon)
+        return scaled if self.is_vector_env else float(scaled)
+
+
+class SafeNormalizeReward(_Scaler):
     """Scales rewards by the standard deviation of their discounted sums."""
 
     def step(self, action: Any) -> tuple[Any, ...]:
@@ -168,7 +185,7 @@ class SafeNormalizeReward(_Normalizer):
         return obs, self._scale(reward, terminated), cost, terminated, truncated, info
 
 
-class SafeNormalizeCost(_Normalizer):
+class SafeNormalizeCost(_Scaler):
     """Scales costs by the standard deviation of their discounted sums."""
 
     def step(self, action: Any) -> tuple[Any, ...]:

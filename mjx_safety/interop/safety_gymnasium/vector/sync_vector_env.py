@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from mjx_safety.interop.gymnasium_spaces import read_seeds
 from mjx_safety.interop.safety_gymnasium.wrappers import require_flat
 
 
@@ -33,6 +34,7 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
     ):
         self.envs: list[Any] = [make() for make in env_fns]
         self.num_envs: int = len(self.envs)
+        _check_alike(self.envs)
         self.single_observation_space: Any = self.envs[0].observation_space
         require_flat(self.single_observation_space, type(self).__name__)
         self.single_action_space: Any = self.envs[0].action_space
@@ -43,9 +45,10 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start B episodes. An int seeds world i with seed + i."""
-        seeds = [None if seed is None else seed + i for i in range(self.num_envs)] if _is_one(seed) else list(seed)  # type: ignore[arg-type,operator]
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"there are {len(seeds)} seeds for {self.num_envs} worlds; give one seed, or one for each")
+        if _is_one(seed):
+            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]  # type: ignore[operator]
+        else:
+            seeds = read_seeds(seed, self.num_envs)
         firsts = [env.reset(seed=seed, options=options) for env, seed in zip(self.envs, seeds, strict=True)]
         info: dict[str, Any] = {}
         for index, (_, own) in enumerate(firsts):
@@ -54,7 +57,12 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance all worlds by one step. actions: [B, A]. Returns six values."""
-        steps = [env.step(action) for env, action in zip(self.envs, np.asarray(actions), strict=True)]
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"actions have shape {actions.shape}; {self.num_envs} worlds take {self.action_space.shape}"
+            )
+        steps = [env.step(action) for env, action in zip(self.envs, actions, strict=True)]
         info: dict[str, Any] = {}
         observations, final = [], {name: np.full(self.num_envs, None, object) for name in FINAL}
         for index, (obs, _, _, terminated, truncated, own) in enumerate(steps):
@@ -72,13 +80,41 @@ class SafetySyncVectorEnv(gymnasium.vector.VectorEnv):
             info |= final | {f"_{name}": terminated | truncated for name in FINAL}
         return np.stack(observations), reward, cost, terminated, truncated, info
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return an attribute of each world, or what its method of this name returns."""
+        found = [env.get_wrapper_attr(name) for env in self.envs]
+        return tuple(value(*args, **kwargs) if callable(value) else value for value in found)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute of each world."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of each world. values: a list or tuple with one for each, or one value for all."""
+        values = list(values) if isinstance(values, (list, tuple)) else [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(f"there are {len(values)} values of {name!r} for {self.num_envs} worlds")
+        for env, value in zip(self.envs, values, strict=True):
+            env.set_wrapper_attr(name, value)
+
     def close_extras(self, **_: Any) -> None:
         """Close all worlds."""
-        for env in self.envs:
+        for env in getattr(self, "envs", ()):  # none if they could not be made: older Gymnasium closes such a batch too
             env.close()
 
 
 FINAL = ("final_observation", "final_info")
+
+
+def _check_alike(envs: Sequence[gymnasium.Env]) -> None:
+    """Raise ValueError without worlds, or if their spaces differ."""
+    if not envs:
+        raise ValueError("env_fns is empty; a batch has at least one world")
+    for name in ("observation_space", "action_space"):
+        first, *others = (getattr(env, name) for env in envs)
+        other = next((space for space in others if space != first), first)
+        if other != first:
+            raise ValueError(f"worlds of a batch need the same {name}, and these have {first} and {other}")
 
 
 def _is_one(seed: Any) -> bool:
