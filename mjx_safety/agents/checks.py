@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_safety.agents.types import Constraint, OffPolicyTrainConfig, TrainConfig
+from mjx_safety.agents.types import Constraint, OffPolicyTrainConfig
 from mjx_safety.core.arguments import as_count
 
 UNBOUNDED = ("target_kl", "max_grad_norm", "multiplier_max", "num_iterations")  # infinity is a value of these
@@ -107,11 +107,15 @@ def check_algorithm(name: str, config: Any, kind: type, constraint: Any, weighs:
 def check_training(venv: Any, config: Any, kind: type) -> None:
     """Raise ValueError unless an iteration can run in these worlds. kind: class of the training's settings."""
     is_off_policy = kind is OffPolicyTrainConfig
-    if not isinstance(config, kind) or (is_off_policy and isinstance(config, TrainConfig)):
+    if not isinstance(config, kind):
         use = "an off-policy" if is_off_policy else "an on-policy"
         raise ValueError(
-            f"the settings of the training are a {type(config).__name__}; {use} algorithm takes a {kind.__name__}"
+            f"the settings of the training are of type {type(config).__name__}; {use} algorithm takes a {kind.__name__}"
         )
+    for field in dataclasses.fields(config) if is_off_policy else ():
+        value, names = getattr(config, field.name), {known.name for known in dataclasses.fields(kind)}
+        if field.name not in names and (isinstance(value, jax.core.Tracer) or value != field.default):
+            raise ValueError(f"{field.name} is {value}; an off-policy algorithm has no use for it, so leave it out")
     check_settings(config, TRAINING_RANGES)
     check_worlds(venv)
 
@@ -120,6 +124,11 @@ def check_worlds(venv: Any) -> None:
     """Raise ValueError unless these are many worlds whose ended episodes are replaced in the step that ends them."""
     if as_count(getattr(venv, "num_envs", None)) is None:
         raise ValueError(f"the worlds are a {type(venv).__name__}; agents train on those of vectorize(env, num_envs)")
+    check_autoreset(venv)
+
+
+def check_autoreset(venv: Any) -> None:
+    """Raise ValueError for worlds whose ended episodes are replaced later than agents expect, or never."""
     inner = venv
     while hasattr(inner, "venv"):  # worlds around others, such as those with a budget
         inner = inner.venv

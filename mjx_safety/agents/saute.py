@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mjx_safety.agents.checks import check_worlds, number
+from mjx_safety.agents.checks import check_autoreset, number
 from mjx_safety.agents.constraints import CostLimit, hard_limit
 from mjx_safety.agents.types import Constraint
 from mjx_safety.types import VectorEnvironment
@@ -70,7 +70,7 @@ class BudgetWorlds:
 
         Raises ValueError for another limit, and for worlds that agents cannot train on.
         """
-        check_worlds(venv)
+        check_autoreset(venv)
         limit = number("the budget's cost_limit", cost_limit)
         if limit is not None and not limit > 0.0:
             raise ValueError(f"the budget's cost_limit is {limit}; it must be above 0")

@@ -59,22 +59,24 @@ def check(options: Options) -> None:
     if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
         culprit = f"--algo {run.algo}" if choice.has_budget else "--sweep cost-limit"
         raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
+    sizes = options.algorithm.hidden_sizes
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--hidden-sizes is {sizes}; it must be one or more numbers of units, each at least 1")
+    try:
+        options.build()
+    except ValueError as error:
+        culprit = f"--algo {run.algo} with --cost-limits" if run.cost_limits else f"--algo {run.algo}"
+        raise UsageError(f"{culprit}: {error}") from error
     for field in dataclasses.fields(options.algorithm):
         value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
         if field.name.startswith("num_"):
             at_least(flag, value, 1)
-        if field.name == "hidden_sizes" and (not value or min(value) < 1):
-            raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
         if field.name == "random_steps" and value >= run.total_steps:
             raise UsageError(f"{flag} is {value}; it must be below --total-steps {run.total_steps}")
         if field.name == "replay_capacity" and value < samples:
             raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
         if field.name == "num_minibatches" and value > samples:
             raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
-    try:
-        options.build()
-    except ValueError as error:
-        raise UsageError(f"--algo {run.algo} with --cost-limits: {error}") from error
     for field in dataclasses.fields(options.train):
         value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
         if field.name in ("limit_start", "num_iterations"):

@@ -152,7 +152,12 @@ def test_settings_of_the_other_kind_of_training():
     venv = vectorize(probe_envs.Random(), 4)
     for algorithm, config, sentence in (
         (ppo(PPOConfig(**SMALL)), OffPolicyTrainConfig(), "an on-policy algorithm takes a TrainConfig"),
-        (sac(SACConfig(hidden_sizes=(4,))), TrainConfig(), "an off-policy algorithm takes a OffPolicyTrainConfig"),
+        (
+            sac(SACConfig(hidden_sizes=(4,))),
+            TrainConfig(limit_start=5.0),
+            "limit_start is 5.0; an off-policy algorithm",
+        ),
+        (sac(SACConfig(hidden_sizes=(4,))), PPOConfig(), "are of type PPOConfig; an off-policy algorithm takes a"),
     ):
         state = start(venv, algorithm)
         with refuses(sentence):
