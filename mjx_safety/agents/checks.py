@@ -104,7 +104,7 @@ def check_algorithm(name: str, config: Any, kind: type, constraint: Any, weighs:
     raise ValueError(f"{name} holds its limit without multipliers, so those do nothing; take hard_limit(25.0)")
 
 
-def check_training(venv: Any, config: Any, kind: type) -> None:
+def check_training(venv: Any, env_state: Any, config: Any, kind: type) -> None:
     """Raise ValueError unless an iteration can run in these worlds. kind: class of the training's settings."""
     is_off_policy = kind is OffPolicyTrainConfig
     if not isinstance(config, kind):
@@ -118,6 +118,10 @@ def check_training(venv: Any, config: Any, kind: type) -> None:
             raise ValueError(f"{field.name} is {value}; an off-policy algorithm has no use for it, so leave it out")
     check_settings(config, TRAINING_RANGES)
     check_worlds(venv)
+    if jnp.shape(env_state.done) != (venv.num_envs,):
+        raise ValueError(
+            f"the state has {len(env_state.done)} worlds; it must have the {venv.num_envs} of its training"
+        )
 
 
 def check_worlds(venv: Any) -> None:

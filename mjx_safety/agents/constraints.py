@@ -143,7 +143,9 @@ def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Arr
 def hard_limit(
     cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0, margin_max: Scalar = 3.0
 ) -> Constraint:
-    """Limits without multipliers, for algorithms that enforce them in their own way.
+    """Limits without multipliers, for algorithms that enforce them in their own way: CPO, PCPO, P3O, IPO, CRPO.
+
+    PPO, TRPO, SAC and TD3 take them too, but only report them. They hold limits by multipliers (`lagrangian`).
 
     A margin integrates the violations at `margin_learning_rate` per iteration, and is added to the violation that the
     algorithm sees. An algorithm that misses its limit by a constant amount then aims lower (safety-starter-agents). 0:

@@ -138,7 +138,7 @@ def _iterate(
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
     """Act, store, estimate, move multipliers, learn, update the normaliser. No learning while actions are uniform."""
-    check_training(venv, train_config, OffPolicyTrainConfig)
+    check_training(venv, state.env_state, train_config, OffPolicyTrainConfig)
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     num_steps = jnp.float32(train_config.unroll_length * venv.num_envs)
     acts_at_random = state.num_rollouts * num_steps < config.random_steps

@@ -95,7 +95,7 @@ def _iterate(
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
     """Collect, estimate, learn. The very first rollout only fills the normaliser."""
-    check_training(venv, config, TrainConfig)
+    check_training(venv, state.env_state, config, TrainConfig)
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     env_state, trajectory, sums = rollout.collect(
         venv, networks, constraint.sources, state, rollout_key, config.unroll_length

@@ -157,8 +157,13 @@ def run_chunks(
 ) -> Iterator[Chunk]:
     """Call the function of `make_chunk` until `num_iterations` iterations since `init` are done. See `train`.
 
-    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`.
+    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`. Raises ValueError for
+    a state that an earlier call used up.
     """
+    if getattr(state.num_rollouts, "is_deleted", lambda: False)():
+        raise ValueError(
+            "the state was used up by an earlier call; go on from `chunk.state`, or begin with `init` again"
+        )
     remaining = num_iterations - int(np.ravel(state.num_rollouts)[0])
     size, fresh = 1, True
     while remaining > 0:

@@ -199,6 +199,23 @@ def test_a_step_that_changes_the_types_of_the_state():
         jax.eval_shape(lambda state: iterate(venv, algorithm, TrainConfig(), state), state)
 
 
+def test_the_state_of_other_worlds():
+    algorithm = ppo(PPOConfig(**SMALL))
+    state, venv = start(vectorize(probe_envs.Random(), 4), algorithm), vectorize(probe_envs.Random(), 8)
+    with refuses("the state has 4 worlds; it must have the 8 of its training"):
+        jax.eval_shape(lambda state: iterate(venv, algorithm, TrainConfig(), state), state)
+
+
+def test_a_state_that_is_used_up():
+    """Such as by a cell of a notebook that runs twice: a training donates its state."""
+    venv, algorithm = vectorize(probe_envs.Random(), 4), ppo(PPOConfig(**SMALL))
+    shapes = start(venv, algorithm)
+    state = shapes.replace(num_rollouts=jnp.int32(0))
+    state.num_rollouts.delete()
+    with refuses("the state was used up by an earlier call; go on from `chunk.state`, or begin with `init` again"):
+        next(train(venv, algorithm, TrainConfig(), state, 10_000))
+
+
 def test_steps_that_are_no_iteration():
     venv, algorithm, config = vectorize(probe_envs.Random(), 4), ppo(PPOConfig(**SMALL)), TrainConfig(unroll_length=4)
     for steps, sentence in ((15, "it must be at least 16"), (16.5, "must be a whole number"), (np.inf, "whole number")):
