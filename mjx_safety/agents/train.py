@@ -157,8 +157,8 @@ def run_chunks(
 ) -> Iterator[Chunk]:
     """Call the function of `make_chunk` until `num_iterations` iterations since `init` are done. See `train`.
 
-    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`. Raises ValueError for
-    a state that an earlier call used up.
+    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`. Raises ValueError
+    for a state that an earlier call used up.
     """
     if getattr(state.num_rollouts, "is_deleted", lambda: False)():
         raise ValueError(
