@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mjx_safety.agents import (
@@ -67,6 +68,12 @@ def refuses(sentence):
 def test_a_setting_out_of_its_range(changes, sentence):
     with refuses(sentence):
         ppo(PPOConfig(**changes))
+
+
+def test_learning_rates_may_be_schedules():
+    schedule = optax.linear_schedule(1e-3, 0.0, 100)
+    venv, algorithm = vectorize(probe_envs.Random(), 4), ppo(PPOConfig(**SMALL, learning_rate=schedule))
+    jax.eval_shape(lambda state: iterate(venv, algorithm, TrainConfig(), state), start(venv, algorithm))
 
 
 def test_what_is_no_setting_and_no_constraint():
