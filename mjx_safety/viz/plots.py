@@ -53,6 +53,7 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
             known, tail = _points(rows, "cost_cvar")
             panel.plot(known, tail, "C1", marker=_dot(known), linewidth=2.0, label="CVaR, which has the limit")
         panel.set(xlabel="environment steps", ylabel=f"episode {name}")
+        panel.set_xlim(0.0, 1.02 * max([*(float(row["env_steps"] or 0.0) for row in rows), 1.0]))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.grid(alpha=0.3)
     if np.isfinite(cost_limit):
