@@ -289,9 +289,11 @@ def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             points = sorted((row["num_envs"], row["env_steps_per_second"]) for row in mine)
             panel.plot([x for x, _ in points], [y for _, y in points], "o-", color=f"C{index}", label=label)
         panel.set(title=env, xscale="log", yscale="log")
-        panel.set_xticks(worlds, map(str, worlds), rotation=45)
+        panel.set_xticks(worlds, map(str, worlds), rotation=45, ha="right", rotation_mode="anchor")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.3)
+    for panel in grid.flat[max(0, len(envs) - columns) : len(envs)]:
+        panel.tick_params(labelbottom=True)  # nothing may stand below
     figure.supxlabel("worlds")
     figure.supylabel("environment steps per second")
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")

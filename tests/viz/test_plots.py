@@ -68,3 +68,20 @@ def test_costs_of_zero_lie_inside(figures, tmp_path):
     for low, high in (curves.get_ylim(), points.get_xlim()):
         assert low < 0.0 < 25.0 < high
         assert low > -0.05 * high
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8])
+def test_each_column_of_throughputs_has_its_numbers_of_worlds(count, figures, tmp_path):
+    worlds = (1, 64, 4096)
+    measured = [
+        {"env": f"env {env}", "engine": "mjx", "mode": "step", "num_envs": num, "env_steps_per_second": 10.0 * num}
+        for env in range(count)
+        for num in worlds
+    ]
+    plots.plot_throughput(measured, tmp_path / "speed.png")
+    FigureCanvasAgg(figures[0]).draw()
+    panels = figures[0].axes[:count]
+    for panel in panels[-4:]:
+        shown = [label.get_text() for label in panel.get_xticklabels() if label.get_visible()]
+        ticks = panel.xaxis.get_major_ticks()
+        assert shown == ["1", "64", "4096"] and all(tick.label1.get_visible() for tick in ticks)
