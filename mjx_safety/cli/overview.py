@@ -157,7 +157,7 @@ def extras() -> Table | Padding:
         return Padding("unknown: the package is only found here, not installed", (0, 0, 0, 2))
     for name, missing in found.items():
         remedy = f"pip install '{installed.DISTRIBUTION}[{name}]'"
-        ready = f"[yellow]{escape(remedy)}[/]" if missing else "[green]installed[/]"
+        ready = Text(remedy, "yellow", overflow="fold") if missing else Text("installed", "green")
         table.add_row(name, ready, installed.EXTRAS.get(name, ""))
     return table
 

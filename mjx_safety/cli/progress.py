@@ -91,7 +91,7 @@ class Progress:
 
 
 def describe(
-    row: Row, total_steps: int, cost_limit: float | tuple[float, ...], cost_limits: Mapping[str, float]
+    row: Row, total_steps: int, cost_limit: float | tuple[float, ...], cost_limits: Mapping[str, float] | None = None
 ) -> dict[str, str]:
     """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
@@ -108,8 +108,14 @@ def describe(
         "return": _estimate(row, "episode_return", "return_estimate"),
         "cost": f"{_estimate(row, 'episode_cost', 'cost_estimate')} ({_cvar(row)}{limit})",
         "multiplier": f"{row.get('multiplier') or 0.0:.3f}",
-        "time left": f"{left // 60:.0f}:{left % 60:02.0f}",
+        "time left": clock(left),
     }
+
+
+def clock(seconds: float) -> str:
+    """Return a time as m:ss, or as h:mm:ss from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _cvar(row: Row) -> str:

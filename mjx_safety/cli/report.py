@@ -64,7 +64,7 @@ def run_tables(result: Result, width: int) -> list[Table]:
             tables[-1].add_column(column, justify="right")
         for row in rows:
             texts = [columns[column].get(row, "") for column in part]
-            if any(texts) or not tables[1:]:
+            if any(texts):
                 tables[-1].add_row(row, *texts)
     return tables
 
@@ -133,7 +133,8 @@ def _training_texts(facts: Result) -> dict[str, str]:
         return "never" if steps is None else f"from {steps:,.0f} steps on ({_minutes(seconds)})"
 
     return {
-        "cost per step, in all": f"{facts['cost_rate']:.4f}, {facts['total_cost']:,.0f}",
+        "cost per step": f"{facts['cost_rate']:.4f}",
+        "cost of all steps": f"{facts['total_cost']:,.0f}",
         "within the limit for good": when("feasible"),
         "within the limit for the first time": when("first_feasible").replace(" on", ""),
         "after the first fifth, iterations over the limit": f"{100 * facts['over_limit_share']:.1f} %",

@@ -183,18 +183,19 @@ def _loop(
     flags = plan.options.run
     title = f"{flags.algo} on {flags.env}, {flags.num_envs} worlds, {flags.physics} on {jax.default_backend()}"
     if plan.is_group:
-        title = f"{len(plan.members)} x {title}"
+        title = f"{len(plan.members)} x {title} (means of all)"
     saved, save_seconds = -math.inf, 0.0  # the first chunk is saved, for a run that ends early
     limits = tuple(member.options.run.cost_limit for member in plan.members)
     of_sources = training_options.parse_limits(flags.cost_limits)
-    with Progress(title, flags.total_steps, limits, cost_limits=of_sources) as progress:
+    steps = plan.steps_per_rollout
+    whole = flags.total_steps // steps * steps  # iterations
+    with Progress(title, whole, limits, cost_limits=of_sources) as progress:
         begun = time.monotonic()
         try:
             compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
         except Abandoned:
             _save(plan, folders, state)
             return
-        steps = plan.steps_per_rollout
         chunks = run_chunks(compiled, state, flags.total_steps // steps, steps, CHUNK)
         compile_seconds = time.monotonic() - begun
         try:

@@ -48,6 +48,11 @@ class Recording:
         return np.cumsum(np.where(np.arange(self.num_steps + 1)[:, None] > 0, self.states.cost, 0.0), axis=0)
 
     @property
+    def shown_limit(self) -> float:
+        """The cost limit; infinite where nothing costs."""
+        return self.cost_limit if self.env.cost_names else float("inf")
+
+    @property
     def lengths(self) -> np.ndarray:
         """Steps of each episode, [W]."""
         return np.asarray(self.states.step_count[-1])

@@ -20,6 +20,8 @@ from mjx_safety.viz.strip import Strip
 MAX_FPS = 25.0  # frames per second; a step may be shorter than a frame
 GIF_FPS = 12.5  # frames per second: a .gif keeps every frame nearly whole
 GAP = 4  # pixels between worlds
+MOST_ABREAST = 4  # worlds in a row of a sheet of moments; more take several rows for each moment
+LONGEST = 65535  # hundredths of a second, of a frame of a .gif
 PAPER = 216
 SUFFIXES = (".mp4", ".gif", ".png")
 NO_ENCODER = (
@@ -52,24 +54,31 @@ class Look:
 class Film:
     """Draws the frames of a recording. Close it, or use it as a context manager."""
 
-    def __init__(self, recording: Recording, look: Look):
+    def __init__(self, recording: Recording, look: Look, columns: int | None = None):
+        """columns: of worlds; by default they lie in a sheet that is about square."""
         self.recording: Recording = recording
         self.look: Look = look
+        self.columns: int | None = columns
         returns, costs = recording.cumulative_return, recording.cumulative_cost
         self._strips = [
-            Strip(look.width, returns[:, w], costs[:, w], recording.cost_limit, recording.env.dt)
+            Strip(look.width, returns[:, w], costs[:, w], recording.shown_limit, recording.env.dt)
             for w in range(recording.num_worlds)
         ]
         self._drawer = FrameDrawer(recording.env, look.width, look.height)
 
-    def frame(self, step: int) -> np.ndarray:
-        """Return the picture [H, W, 3] uint8 of all worlds at one step."""
+    def frame(self, step: int, since: int | None = None) -> np.ndarray:
+        """Return the picture [H, W, 3] uint8 of all worlds at one step.
+
+        since: the step of the frame before. The red ball then also marks a costly step between the two.
+        """
         cells = []
         for world, strip in enumerate(self._strips):
-            picture = self._drawer.draw(self.recording.at(step, world), self.look.camera, halo=self.look.halo)
-            own_step = min(step, int(self.recording.lengths[world]))
-            cells.append(np.concatenate([picture, strip.draw(own_step)]))
-        return tile(cells)
+            state, length = self.recording.at(step, world), int(self.recording.lengths[world])
+            if since is not None:
+                state = state.replace(cost=self.recording.states.cost[since + 1 : step + 1, world].max(initial=0.0))
+            picture = self._drawer.draw(state, self.look.camera, halo=self.look.halo)
+            cells.append(np.concatenate([picture, strip.draw(min(step, length), ended=step > length)]))
+        return tile(cells, self.columns)
 
     def __enter__(self) -> Film:
         return self
@@ -107,7 +116,8 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, wat
     """
     if path.suffix == ".mp4":
         check_encoder()
-    with Film(recording, look) as film:
+    abreast = recording.num_worlds if path.suffix == ".png" and recording.num_worlds <= MOST_ABREAST else None
+    with Film(recording, look, abreast) as film:
         if path.suffix == ".png":
             steps = np.unique(np.linspace(0, recording.num_steps, moments + 1).round().astype(int)[1:])
             columns = None if recording.num_worlds == 1 else 1  # several worlds: a row for each moment
@@ -115,11 +125,25 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, wat
             Image.fromarray(sheet).save(path, optimize=True)
             return
         steps, fps = frame_steps(recording, look.speed, GIF_FPS if path.suffix == ".gif" else MAX_FPS)
-        frames = (film.frame(step) for step in watch(steps))
+        frames = (film.frame(step, since) for since, step in _with_before(watch(steps)))
         if path.suffix == ".gif":
-            _write_gif(frames, fps, path, palette=_palette(film))
+            _write_gif(frames, durations(len(steps), fps), path, palette=_palette(film))
         else:
             _write_mp4(frames, fps, path)
+
+
+def _with_before(steps: Iterable[int]) -> Iterator[tuple[int | None, int]]:
+    """Yield each step with the one before it."""
+    before = None
+    for step in steps:
+        yield before, step
+        before = step
+
+
+def durations(num_frames: int, fps: float) -> list[int]:
+    """Return how long each frame of a .gif stays, ms. The format counts hundredths of a second, which add up to fps."""
+    ends = np.round(100.0 / fps * np.arange(num_frames + 1))
+    return [10 * min(int(hundredths), LONGEST) for hundredths in np.diff(ends)]
 
 
 def _palette(film: Film) -> Image.Image:
@@ -130,10 +154,10 @@ def _palette(film: Film) -> Image.Image:
     return Image.fromarray(np.concatenate([film.frame(int(step)) for step in sorted(steps)])).quantize(256)
 
 
-def _write_gif(frames: Iterator[np.ndarray], fps: float, path: Path, palette: Image.Image) -> None:
+def _write_gif(frames: Iterator[np.ndarray], stays: list[int], path: Path, palette: Image.Image) -> None:
     images = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     first = next(images)
-    first.save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0, optimize=False)
+    first.save(path, save_all=True, append_images=images, duration=stays, loop=0, optimize=False)
 
 
 def check_encoder() -> str:

@@ -74,8 +74,9 @@ class FrameDrawer:
             decorate(self._scene, self.env, state, root.xpos, root.xmat.reshape(3, 3), halo=halo)
         middle = np.array([*(view.lookat[:2] if camera != ON_BOARD else root.xpos[:2]), 0.0])
         _light(self._scene, middle)
-        add_tiles(self._scene, middle)
-        _add_sky(self._scene, middle)
+        add_tiles(self._scene, middle, self._tile(camera))
+        if camera != "top":  # which has no horizon, and may see farther than the sky
+            _add_sky(self._scene, middle)
         self._context.make_current()
         size = mujoco.MjrRect(0, 0, self.width, self.height)
         mujoco.mjr_render(size, self._scene, self._renderer)
@@ -96,6 +97,12 @@ class FrameDrawer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tile(self, camera: str) -> float:
+        """Edge of a tile, m: doubled until the tiles fill what is seen from the top."""
+        height = self._model.vis.global_.fovy if camera == "top" else 0.0  # m
+        seen = height * max(1.0, self.width / self.height)
+        return TILE * 2 ** max(0, math.ceil(math.log2(max(seen, TILE) / (TILE * (TILES - 2)))))
 
     def _camera(self, name: str, data: mujoco.MjData) -> mujoco.MjvCamera:
         check_camera(self.env, name)
@@ -172,13 +179,16 @@ def decorate(
             _add(scene, SPHERE, (HALO_ORB,) * 3, root_pos + root_mat @ place, np.eye(3), rgba, casts_shadow=False)
 
 
-def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
-    """Add the darker tiles of the floor. middle: [3] m, centre of the drawn floor."""
-    corner = 2 * TILE * np.round(middle[:2] / (2 * TILE)) - TILE * (TILES - 1) / 2
+def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray, tile: float = TILE) -> None:
+    """Add the darker tiles of the floor. middle: [3] m, centre of the drawn floor; tile: m, edge of a tile."""
+    if tile > TILE:  # MuJoCo ends its own floor, even an infinite one
+        edge = tile * TILES / 2
+        _add(scene, PLANE, (edge, edge, 0.01), np.array([*middle[:2], 0.0002]), np.eye(3), BRIGHT, casts_shadow=False)
+    corner = 2 * tile * np.round(middle[:2] / (2 * tile)) - tile * (TILES - 1) / 2
     for i in range(TILES):
         for j in range(i % 2, TILES, 2):
-            centre = np.array([corner[0] + i * TILE, corner[1] + j * TILE, 0.0005])
-            _add(scene, PLANE, (TILE / 2, TILE / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
+            centre = np.array([corner[0] + i * tile, corner[1] + j * tile, 0.0005])
+            _add(scene, PLANE, (tile / 2, tile / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
 
 
 def _add_sky(scene: mujoco.MjvScene, middle: np.ndarray) -> None:

@@ -17,7 +17,9 @@ from mjx_safety.viz.solids import pose
 from mjx_safety.viz.top_view import TOPMOST, draw_top_view
 from mjx_safety.world.lidar import Lidar
 
-RING, WIDTH = 0.3, 0.11  # m, from the robot to the first ring; width of a ring
+RING, WIDTH = 0.3, 0.11  # m, from the robot to the first ring; width of a ring; in a picture of USUAL m
+USUAL = 4.7  # m, of the benchmark's arenas with their margin
+MOST_TICKS = 20  # numbers of bins below a panel of bars
 FAINT, PALE = "0.75", "0.45"
 CARD = {"boxstyle": "round,pad=0.15", "facecolor": (1, 1, 1, 0.75), "edgecolor": "none"}  # background of numbers
 LEAST = 1e-3  # a smaller reading counts as nothing seen
@@ -40,22 +42,28 @@ def plot_lidar(env: AbstractEnv, state: State) -> Figure:
     model = env.scene.true_model
     root = pose(model, state).body("robot")
     pos, mat = root.xpos.copy(), root.xmat.reshape(3, 3).copy()
-    _draw_directions(view, env.config.lidar, pos, _yaw(mat), len(readings))
+    unit = _unit(view)
+    _draw_directions(view, env.config.lidar, pos, _yaw(mat), len(readings), unit)
     panels = np.atleast_1d(right.subplots(len(readings), 1, sharex=True, sharey=True))
     for ring, (panel, (kind, values)) in enumerate(zip(panels, readings.items(), strict=True)):
         colour = env.objects[kind].rgba[:3]
         nearest = _nearest(env.config.lidar, _positions(env, state, kind), pos, mat)
         if env.config.lidar.kind == "pseudo":
-            _draw_ring(view, values, pos, _yaw(mat), RING + WIDTH * ring, colour)
+            _draw_ring(view, values, pos, _yaw(mat), (RING + WIDTH * ring) * unit, WIDTH * unit, colour)
             for place, _ in nearest.values():
                 line = ([pos[0], place[0]], [pos[1], place[1]])
                 view.plot(*line, color=colour, linewidth=1.0, linestyle=":", zorder=TOPMOST)
         else:
             _draw_rays(view, bin_angles(env), values, pos, _yaw(mat), colour)
         _draw_bars(panel, kind, values, nearest if env.config.lidar.kind == "pseudo" else {}, colour)
-    panels[-1].set(xlabel="bin, counter-clockwise from the robot's x axis", xticks=range(env.config.lidar.num_bins))
+    panels[-1].set(xlabel="bin, counter-clockwise from the robot's x axis", xticks=_ticks(env.config.lidar.num_bins))
     figure.suptitle(explain(env.config.lidar), fontsize=11)
     return figure
+
+
+def _ticks(num_bins: int) -> range:
+    """Return the bins whose numbers stand below the bars: all, or as many as do not overlap."""
+    return range(0, num_bins, -(-num_bins // MOST_TICKS))
 
 
 def explain(lidar: Lidar) -> str:
@@ -72,32 +80,41 @@ def explain(lidar: Lidar) -> str:
     return f"Each sector reads {formula} of the nearest object in it{shared}"
 
 
-def _draw_directions(view: Axes, lidar: Lidar, pos: np.ndarray, yaw: float, rings: int) -> None:
+def _unit(view: Axes) -> float:
+    """Return the size of the rings, which grow with an arena that is larger than the benchmark's."""
+    low, high = view.get_ylim()
+    return max(1.0, (high - low) / USUAL)
+
+
+def _draw_directions(view: Axes, lidar: Lidar, pos: np.ndarray, yaw: float, rings: int, unit: float) -> None:
     """Draw sectors, their numbers, and the range of the lidar."""
-    inner, outer = RING, RING + WIDTH * rings
+    inner, outer = RING * unit, (RING + WIDTH * rings) * unit
+    far = math.hypot(np.ptp(view.get_xlim()), np.ptp(view.get_ylim()))
     if lidar.kind == "pseudo" and lidar.max_dist is not None:
         style = {"fill": False, "edgecolor": PALE, "linewidth": 0.8, "linestyle": "--", "zorder": TOPMOST}
         view.add_patch(Circle((pos[0], pos[1]), float(lidar.max_dist), **style, gid="reach"))
     for bin_ in range(lidar.num_bins):
         edge, middle = (yaw + 2 * math.pi * (bin_ + share) / lidar.num_bins for share in (0.0, 0.5))
         if lidar.kind == "pseudo":
-            ends = [pos[:2] + radius * np.array([math.cos(edge), math.sin(edge)]) for radius in (inner, 20.0)]
+            ends = [pos[:2] + radius * np.array([math.cos(edge), math.sin(edge)]) for radius in (inner, far)]
             view.plot(*np.transpose(ends), color=FAINT, linewidth=0.5, zorder=1.5, scalex=False, scaley=False)
         angle = middle if lidar.kind == "pseudo" else edge
-        x, y = pos[:2] + (outer + 0.09) * np.array([math.cos(angle), math.sin(angle)])
+        x, y = pos[:2] + (outer + 0.09 * unit) * np.array([math.cos(angle), math.sin(angle)])
         number = view.text(x, y, str(bin_), fontsize=7, ha="center", va="center", zorder=TOPMOST + 2, clip_on=True)
         number.set_bbox(CARD)
 
 
-def _draw_ring(view: Axes, values: np.ndarray, pos: np.ndarray, yaw: float, radius: float, colour: Any) -> None:
-    """Draw the readings of one kind. A larger reading is more opaque."""
+def _draw_ring(
+    view: Axes, values: np.ndarray, pos: np.ndarray, yaw: float, radius: float, width: float, colour: Any
+) -> None:
+    """Draw the readings of one kind. A larger reading is more opaque. radius: m, of its inner edge; width: m."""
     turn = 360.0 / len(values)
     for bin_, value in enumerate(values):
         start = math.degrees(yaw) + turn * bin_
-        place = ((pos[0], pos[1]), radius + WIDTH, start, start + turn)
-        paper = Wedge(*place, width=WIDTH, facecolor=(1, 1, 1, 0.45), edgecolor=FAINT, linewidth=0.4, zorder=TOPMOST)
+        place = ((pos[0], pos[1]), radius + width, start, start + turn)
+        paper = Wedge(*place, width=width, facecolor=(1, 1, 1, 0.45), edgecolor=FAINT, linewidth=0.4, zorder=TOPMOST)
         view.add_patch(paper)
-        ink = Wedge(*place, width=WIDTH, facecolor=(*colour, float(np.clip(value, 0, 1))), zorder=TOPMOST + 1)
+        ink = Wedge(*place, width=width, facecolor=(*colour, float(np.clip(value, 0, 1))), zorder=TOPMOST + 1)
         view.add_patch(ink)
 
 
@@ -113,8 +130,8 @@ def _draw_rays(view: Axes, angles: np.ndarray, values: np.ndarray, pos: np.ndarr
 def _draw_bars(panel: Axes, kind: str, values: np.ndarray, nearest: dict, colour: Any) -> None:
     panel.bar(range(len(values)), values, color=colour, edgecolor="0.3", linewidth=0.5, width=0.9)
     for bin_, (_, distance) in nearest.items():
-        panel.text(bin_, float(values[bin_]) + 0.03, f"{distance:.2f} m", fontsize=7, ha="center", rotation=0)
-    panel.set(ylim=(0, 1.12), yticks=(0, 0.5, 1))
+        panel.text(bin_, float(values[bin_]) + 0.04, f"{distance:.2f} m", fontsize=7, ha="center", rotation=90)
+    panel.set(ylim=(0, 1.5), yticks=(0, 0.5, 1))  # with room for a distance above a bar of 1
     panel.set_title(f"{kind.replace('_', ' ')} lidar", fontsize=10, loc="left")
     panel.spines[["top", "right"]].set_visible(False)
 

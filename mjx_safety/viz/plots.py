@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,14 +41,19 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
         metric = known_as(rows, f"episode_{name}")
         steps, values = _points(rows, metric)
         if metric.endswith("estimate"):
-            panel.plot(steps, values, "C0:", linewidth=2.0, label="estimated: too few whole episodes")
+            label = "estimated: too few whole episodes"
+            panel.plot(steps, values, "C0:", marker=_dot(steps), linewidth=2.0, label=label)
         elif len(values):
-            panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
-            label = f"mean over {_window(values)} iterations"
-            panel.plot(steps, running_mean(values), "C0", linewidth=2.0, label=label)
+            window = _window(values)
+            if window > 1:
+                panel.plot(steps, values, "C0", alpha=0.3, linewidth=0.8, label="episodes of one iteration")
+            label = f"mean over {window} iterations" if window > 1 else "episodes of one iteration"
+            panel.plot(steps, running_mean(values), "C0", marker=_dot(steps), linewidth=2.0, label=label)
         if name == "cost" and any(row.get("cost_cvar") is not None for row in rows):
-            panel.plot(*_points(rows, "cost_cvar"), "C1", linewidth=2.0, label="CVaR, which has the limit")
+            known, tail = _points(rows, "cost_cvar")
+            panel.plot(known, tail, "C1", marker=_dot(known), linewidth=2.0, label="CVaR, which has the limit")
         panel.set(xlabel="environment steps", ylabel=f"episode {name}")
+        panel.set_xlim(0.0, 1.02 * max([*(float(row["env_steps"] or 0.0) for row in rows), 1.0]))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.grid(alpha=0.3)
     if np.isfinite(cost_limit):
@@ -74,11 +80,39 @@ PANELS = {  # metric -> label of its axis; the last panel needs a curve with a m
     "multiplier": "multiplier",
 }
 GRID = 200  # points of a mean curve
+ROOM = 0.02  # of an axis, below 0
+LETTER, HANDLE, LINE = 0.088, 0.65, 0.21  # inches, of a legend: a letter; the line before a label; a row
 
 
 def _begin_at_zero(panel: Any) -> None:
-    """Let an axis begin at 0, with room above a curve that is flat at its top."""
-    panel.set_ylim(0.0, 1.05 * panel.get_ylim()[1])
+    """Let an axis begin at 0, with room above a curve that is flat at its top, and for the line of one at 0."""
+    top = 1.05 * panel.get_ylim()[1]
+    panel.set_ylim(-ROOM * top, top)
+
+
+def _begin_left_at_zero(panel: Any) -> None:
+    """Let the costs of points begin at 0, with room for the whole of a point at 0."""
+    right = panel.get_xlim()[1]
+    panel.set_xlim(-ROOM * right, right)
+
+
+def _dot(steps: np.ndarray) -> str:
+    """Return the marker of a curve: of a single point no line is seen."""
+    return "o" if len(steps) == 1 else ""
+
+
+def _legend_below(figure: Figure, panel: Any) -> None:
+    """Put the legend below the panels, in as many columns as fit into the width. Its rows make the figure higher."""
+    handles, labels = panel.get_legend_handles_labels()
+    if not labels:
+        return
+    width, height = figure.get_size_inches()
+    labels = [textwrap.fill(label, int((width - HANDLE) / LETTER)) for label in labels]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = max(1, min(4, len(labels), int(width / (HANDLE + LETTER * longest))))
+    lines = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
+    figure.set_size_inches(width, height + LINE * max(0, lines - 2))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
@@ -116,8 +150,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         if name != "episode_return":
             _begin_at_zero(panel)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))))
+    _legend_below(figure, axes[0])
     figure.savefig(path, dpi=120)
 
 
@@ -160,7 +193,10 @@ def _draw_group(
     else:
         spread = smooth.std(axis=0, ddof=1)
         panel.fill_between(grid, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
-    panel.plot(grid, mean, style, color=colour, linewidth=2.0, label=label)
+    marker = _dot(np.unique(grid))
+    if marker and len(group) > 1:
+        panel.errorbar(start, mean[0], smooth[:, 0].std(ddof=1), color=colour, capsize=3)
+    panel.plot(grid, mean, style, marker=marker, color=colour, linewidth=2.0, label=label)
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
@@ -204,9 +240,9 @@ def plot_pareto(outcomes: Sequence[Outcome], path: Path) -> None:
         if np.isfinite(group[0].cost_limit):
             panel.axvline(group[0].cost_limit, color=colour, linestyle="--", linewidth=0.8)
     panel.set(xlabel="episode cost (dashed: limit)", ylabel="episode return", title="last tenth of training")
-    panel.set_xlim(left=0.0)
+    _begin_left_at_zero(panel)
     panel.grid(alpha=0.3)
-    panel.legend()
+    _legend_below(figure, panel)
     figure.savefig(path, dpi=120)
 
 
@@ -227,10 +263,10 @@ def plot_episodes(results: Mapping[str, np.ndarray], cost_limits: Sequence[float
     for limit in dict.fromkeys(cost_limits):
         panel.axvline(limit, color="black", linestyle="--", linewidth=0.8)
     panel.set(xlabel="episode cost (dashed: limit)", ylabel="episode return", title="recorded episodes")
-    panel.set_xlim(left=0.0)
+    _begin_left_at_zero(panel)
     panel.grid(alpha=0.3)
     if len(results) <= 10:
-        panel.legend()
+        _legend_below(figure, panel)
     figure.savefig(path, dpi=120)
 
 
@@ -253,9 +289,11 @@ def plot_throughput(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             points = sorted((row["num_envs"], row["env_steps_per_second"]) for row in mine)
             panel.plot([x for x, _ in points], [y for _, y in points], "o-", color=f"C{index}", label=label)
         panel.set(title=env, xscale="log", yscale="log")
-        panel.set_xticks(worlds, map(str, worlds), rotation=45)
+        panel.set_xticks(worlds, map(str, worlds), rotation=45, ha="right", rotation_mode="anchor")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.3)
+    for panel in grid.flat[max(0, len(envs) - columns) : len(envs)]:
+        panel.tick_params(labelbottom=True)  # nothing may stand below
     figure.supxlabel("worlds")
     figure.supylabel("environment steps per second")
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")

@@ -141,7 +141,7 @@ function thingsOf(world) {
   return list;
 }
 const [west, south, east, north] = data.extents, centre = [(west + east) / 2, (south + north) / 2, 0];
-const wide = Math.max(east - west, north - south);
+const wide = Math.max(east - west, north - south), reach = Math.max(1, wide / 10);  // m; (1), how much farther one looks
 const orbits = {
   track: { azimuth: -Math.PI / 2, elevation: (-data.track[1] * Math.PI) / 180, distance: data.track[0] },
   free: { azimuth: -Math.PI / 2.6, elevation: 0.75, distance: 1.5 * wide, target: centre.slice() },
@@ -160,7 +160,7 @@ function cameraOf(world, aspect) {
   const { azimuth, elevation, distance } = orbit;
   const eye = [target[0] + distance * Math.cos(elevation) * Math.cos(azimuth),
     target[1] + distance * Math.cos(elevation) * Math.sin(azimuth), target[2] + distance * Math.sin(elevation)];
-  return { eye, focus: target, matrix: times(perspective(aspect, 0.02, 80), lookAt(eye, target, [0, 0, 1])) };
+  return { eye, focus: target, matrix: times(perspective(aspect, 0.02 * Math.max(1, distance / 10), 80 * reach), lookAt(eye, target, [0, 0, 1])) };
 }
 const columns = Math.ceil(Math.sqrt(data.worlds.length)), rows = Math.ceil(data.worlds.length / columns);
 
@@ -179,13 +179,13 @@ uniform vec4 rgba, extents; uniform vec3 light, focus; uniform int kind; varying
 void main() {
   if (kind == 2) { gl_FragColor = rgba; return; }
   if (kind == 1) {
-    float odd = mod(floor(2.0 * p.x) + floor(2.0 * p.y), 2.0), edge = 0.008;
+    float odd = mod(floor(2.0 * p.x) + floor(2.0 * p.y), 2.0), edge = ${(0.008 * reach).toFixed(4)};
     vec3 tile = mix(vec3(0.93, 0.94, 0.955), vec3(0.845, 0.865, 0.895), odd);
     vec2 in_low = step(extents.xy - edge, p.xy), in_high = step(p.xy, extents.zw + edge);
     vec2 out_low = step(p.xy, extents.xy + edge), out_high = step(extents.zw - edge, p.xy);
     float inside = in_low.x * in_low.y * in_high.x * in_high.y, border = max(max(out_low.x, out_low.y), max(out_high.x, out_high.y));
     tile = mix(tile, vec3(0.62, 0.65, 0.70), inside * border);
-    gl_FragColor = vec4(mix(tile, vec3(0.79, 0.85, 0.92), smoothstep(8.0, 26.0, distance(focus, p))), 1.0);
+    gl_FragColor = vec4(mix(tile, vec3(0.79, 0.85, 0.92), smoothstep(${(8 * reach).toFixed(1)}, ${(26 * reach).toFixed(1)}, distance(focus, p))), 1.0);
     return;
   }
   vec3 way = normalize(n);
@@ -208,7 +208,7 @@ function program() {
   return { uniforms, position: gl.getAttribLocation(made, "position"), normal: gl.getAttribLocation(made, "normal") };
 }
 const gpu = gl && program();
-const FLOOR = { kind: "box", size: [60, 60, 0.0005], mesh_name: "floor" };
+const FLOOR = { kind: "box", size: [60 * reach, 60 * reach, 0.0005], mesh_name: "floor" };
 const SHADOW = new Float32Array([1, 0, 0, 0, 0, 1, 0, 0, -LIGHT[0] / LIGHT[2], -LIGHT[1] / LIGHT[2], 0, 0, 0, 0, 0.002, 1]);
 function drawShape({ shape, model, rgba }, kind) {
   gl.bindBuffer(gl.ARRAY_BUFFER, shape.buffer);
@@ -255,6 +255,9 @@ const labels = data.worlds.map((world, index) => {
   label.onclick = () => { state.chosen = index; show(); };
   label.style.left = `${100 * (index % columns) / columns}%`;
   label.style.top = `${100 * Math.floor(index / columns) / rows}%`;
+  label.style.maxWidth = `calc(${100 / columns}% - 12px)`;
+  label.style.maxHeight = `${60 / rows}%`;
+  if (data.worlds.length > 1) label.style.borderLeft = `4px solid ${colourOf(index)}`;  // of its curves
   byId("stage").append(label);
   return label;
 });
@@ -280,6 +283,7 @@ const bars = data.lidars.map((lidar) => {
 byId("hint").textContent = `${bars.length ? "Bars show the closeness of the nearest object per direction, from bin 0. " : ""}Drag turns, wheel zooms,`
   + " Shift and drag moves. Keys: space, arrows, 1 to 3 for the cameras.";
 byId("note").textContent = data.note;
+document.querySelector("main").style.minHeight = `max(11em, ${90 * rows}px)`;  // in a low window the page scrolls
 
 function areas() {
   const width = canvas.width / columns, height = canvas.height / rows, gap = data.worlds.length > 1 ? 1 : 0;
@@ -431,10 +435,11 @@ canvas.addEventListener("wheel", (event) => {
   event.preventDefault();
   const orbit = orbits[state.camera], factor = Math.exp(0.001 * event.deltaY);
   if (state.camera === "top") orbit.zoom = Math.max(0.3, Math.min(8, orbit.zoom / factor));
-  else orbit.distance = Math.max(0.4, Math.min(40, orbit.distance * factor));
+  else orbit.distance = Math.max(0.4, Math.min(40 * reach, orbit.distance * factor));
   show();
 }, { passive: false });
 document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;  // the browser's own, such as Alt and an arrow: back
   if (event.target.tagName === "SELECT" || (event.target.tagName === "INPUT" && event.key.startsWith("Arrow"))) return;
   const keys = { " ": () => play(!state.playing), ArrowLeft: () => seek(stepOf() - 1), ArrowRight: () => seek(stepOf() + 1), Home: () => seek(0), End: () => seek(last),
     1: () => choose("track"), 2: () => choose("top"), 3: () => choose("free") };

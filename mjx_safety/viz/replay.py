@@ -45,11 +45,11 @@ def replay_page(recording: Recording) -> str:
 def _data(recording: Recording) -> dict[str, Any]:
     env = recording.env
     lidars = list(lidar_readings(env, recording.at(0, 0)))
-    limit = recording.cost_limit
+    limit = recording.shown_limit
     return {
         "num_steps": recording.num_steps,
         "dt": env.dt,
-        "cost_limit": limit if np.isfinite(limit) and env.cost_names else None,
+        "cost_limit": limit if np.isfinite(limit) else None,
         "note": f"{recording.num_worlds} world{'s' * (recording.num_worlds > 1)}, {env.dt:g} s per step",
         "extents": [float(x) for x in env.extents],
         "track": [float(x) for x in env.track],

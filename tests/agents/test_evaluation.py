@@ -219,6 +219,12 @@ def test_both_policies_beside_training_and_published_numbers(lag, build, capsys)
     for expected in ("mean action", "sampled action", "OmniSafe PPO", "Safety Gym PPO", "within the limit for good"):
         assert expected in said
     assert "from 192 steps on" in said and "episodes over 15" in said
+    total = result["training"]["total_cost"]
+    assert "cost of all steps" in said and f"{total:,.0f}" in said
+    for width in (60, 80, 200):
+        for table in report.run_tables(result, width):
+            cells = [list(column.cells) for column in table.columns[1:]]
+            assert all(any(row) for row in zip(*cells, strict=True)), "no row is empty"
 
 
 def test_one_policy_and_the_seed(lag, build, capsys):

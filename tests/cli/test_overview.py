@@ -128,3 +128,13 @@ def test_a_reader_that_leaves_early_gets_no_traceback(command):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80])
+def test_commands_that_install_extras_are_whole(width, monkeypatch):
+    monkeypatch.setattr(installed, "extras", lambda: {"launches": ["xla"]})
+    monkeypatch.setattr(installed, "EXTRAS", {"launches": ""})
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(overview.extras())
+    shown = "".join(console.export_text().split())
+    assert f"pipinstall'{installed.DISTRIBUTION}[launches]'" in shown

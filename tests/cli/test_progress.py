@@ -78,3 +78,10 @@ def test_trainings_side_by_side_show_each_limit(limits, shown):
     with Progress("ppo", 4000, limits, Console(file=file, width=200)) as progress:
         progress.update(ROW)
     assert f"cost 30.00 ({shown})" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0, "0:00"), (59.7, "1:00"), (3599.6, "1:00:00"), (36061.0, "10:01:01"), (90.0, "1:30")]
+)
+def test_times_have_whole_minutes_and_hours(seconds, shown):
+    assert progress_view.clock(seconds) == shown

@@ -1,5 +1,6 @@
 """Films: which frames, how fast, worlds side by side, a strip that tells return, cost and limit; files that open."""
 
+import dataclasses
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mjx_safety.viz import film
-from mjx_safety.viz.film import GAP, Look, frame_steps, tile
-from mjx_safety.viz.strip import HEIGHT, PAD, TEXT_WIDTH, Strip
+from mjx_safety.viz.film import GAP, Film, Look, durations, frame_steps, tile
+from mjx_safety.viz.strip import CHART_WIDTH, HEIGHT, PAD, TEXT_WIDTH, Strip
 
 from .recordings import STEPS, needs_opengl, recording_of
 
@@ -151,3 +152,52 @@ def test_a_missing_encoder_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(film.MissingPackageError, match=r"pip install 'mjx-safety\[viz\]'"):
         film.check_encoder()
+
+
+@pytest.mark.parametrize("width", [64, 96, 200, 239, 240, 480])
+@pytest.mark.parametrize("gain", [0.11, -1234567.0])
+def test_the_numbers_stay_off_the_curve_and_inside(width, gain):
+    """However small the picture and however long the numbers."""
+    drawn = Strip(width, np.full(1001, gain), np.linspace(0, 900, 1001), 25.0, dt=0.008).draw(1000, ended=True)
+    assert drawn.shape == (HEIGHT, width, 3)
+    has_curve = width >= TEXT_WIDTH + CHART_WIDTH
+    assert bluish(drawn).any() == has_curve
+    end = TEXT_WIDTH if has_curve else width
+    room = drawn[2:, end - PAD : end - 2]
+    if width > 64:  # there the smallest font is still too large for the longest numbers
+        assert (room == 255).all()
+
+
+def test_an_episode_that_is_over_says_so():
+    drawn = strip(np.zeros(50))
+    going, over = (drawn.draw(49, ended=ended)[:, : TEXT_WIDTH - 8] for ended in (False, True))
+    assert (over < 200).sum() > (going < 200).sum() + 20
+
+
+@pytest.mark.parametrize("fps", [12.5, 11.67, 35 / 3, 10.0, 0.05])
+def test_frames_of_a_gif_add_up_to_its_time(fps):
+    stays = durations(101, fps)
+    assert len(stays) == 101 and all(stay % 10 == 0 for stay in stays)
+    np.testing.assert_allclose(sum(stays), 1000 * 101 / fps, atol=10)
+    assert durations(1, 0.001) == [655350], "the format has no longer frames"
+
+
+@needs_opengl
+def test_a_costly_step_between_two_frames_is_marked():
+    recording = recording_of(ID)
+    cost = np.zeros_like(recording.states.cost)
+    cost[2] = 1.0
+    recording = dataclasses.replace(recording, states=recording.states.replace(cost=cost))
+    with Film(recording, LOOK) as film:
+        plain, before, between, after = film.frame(4), film.frame(1, 0), film.frame(4, 1), film.frame(4, 2)
+    assert np.array_equal(plain, after)
+    assert reddish(between).sum() > reddish(plain).sum() + 20
+    assert reddish(before).sum() < reddish(between).sum()
+
+
+@needs_opengl
+@pytest.mark.parametrize(("env_id", "has_limit"), [("SafetyPointGoal0-v0", False), (ID, True)])
+def test_only_what_can_cost_has_a_limit(env_id, has_limit):
+    with Film(recording_of(env_id), Look(width=400, height=64)) as film:
+        drawn = film.frame(1)[64 : 64 + HEIGHT, TEXT_WIDTH:400]
+    assert (reddish(drawn).sum() > 50) == has_limit

@@ -184,3 +184,17 @@ def test_the_program_of_the_same_name_does_not_hide_the_function(state):
     importlib.import_module("mjx_safety.render")
     with pytest.raises(ValueError, match="camera"):
         mjx_safety.render(world_of(ID).env, state, camera="nowhere")
+
+
+@needs_opengl
+@pytest.mark.parametrize("edge", [2.0, 20.0, 100.0])
+def test_the_floor_fills_the_view_from_the_top(state, edge):
+    """However large the arena: both colours of its tiles in each corner, and no end of it."""
+    env = mjx_safety.make(ID, physics="mujoco", extents=(-edge, -edge, edge, edge))
+    with FrameDrawer(env, 2 * SIZE, SIZE) as drawer:
+        picture = drawer.draw(state, "top", halo=False).astype(int)
+    assert picture.min(axis=-1)[:, : SIZE // 4].min() > 150, "nothing is black"
+    for rows in (slice(0, SIZE // 4), slice(-SIZE // 4, None)):
+        for columns in (slice(0, SIZE // 4), slice(-SIZE // 4, None)):
+            corner = picture[rows, columns].sum(axis=-1)
+            assert np.ptp(corner) > 30 and 0.2 < (corner > corner.mean()).mean() < 0.8

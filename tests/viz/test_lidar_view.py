@@ -1,5 +1,6 @@
 """The lidar picture shows the readings, where they come from, and how far the objects are."""
 
+import itertools
 import math
 import re
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Wedge
 from worlds import world_of
 
@@ -93,3 +95,29 @@ def test_nothing_to_explain():
     state = jax.tree.map(lambda leaf: leaf[None], world_of(ID).reset(jax.random.key(1)))
     with pytest.raises(ValueError, match="one world"):
         plot_lidar(world_of(ID).env, state)
+
+
+def test_rings_and_sectors_fit_an_arena_of_any_size():
+    env = mjx_safety.make(ID, physics="mujoco", extents=(-20.0, -20.0, 20.0, 20.0))
+    view = plot_lidar(env, jax.device_get(world_of(ID).reset(jax.random.key(1)).replace(key=None))).get_axes()[0]
+    inks = [patch for patch in view.patches if isinstance(patch, Wedge)][1::2]
+    share = (RING + WIDTH) / 4.7  # of the picture, as in the benchmark's arena
+    np.testing.assert_allclose(inks[0].r / (40 + 0.7), share, rtol=1e-6)
+    ends = [line.get_xydata()[-1] for line in view.lines if line.get_linestyle() == "-"]
+    assert len(ends) == 16 and all(np.abs(end).max() > 20.35 for end in ends), "sectors reach the edge"
+
+
+@pytest.mark.parametrize("num_bins", [16, 48])
+def test_no_text_of_the_bars_is_cut_or_overlaps(num_bins):
+    env = mjx_safety.make(ID, physics="mujoco", lidar=mjx_safety.Lidar(num_bins=num_bins))
+    state = env.reset(jax.random.key(1))
+    figure = plot_lidar(env, state)
+    FigureCanvasAgg(figure).draw()
+    _, *panels = figure.get_axes()
+    for panel in panels:
+        frame = panel.get_window_extent()
+        distances = sorted((text.get_window_extent() for text in panel.texts), key=lambda box: box.x0)
+        assert all(box.y1 < frame.y1 for box in distances)
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(distances))
+    numbers = [tick.get_window_extent() for tick in panels[-1].get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(numbers))

@@ -235,3 +235,40 @@ def test_without_webgl_the_page_says_so_and_shows_its_numbers(blank, address):
 
 def test_with_webgl_there_is_no_notice(page):
     assert page.locator("#notice").count() == 0
+
+
+def test_in_a_small_window_the_page_scrolls_and_labels_stay_in_their_worlds(blank, address):
+    blank.set_viewport_size({"width": 300, "height": 300})
+    blank.goto(address)
+    stage, timeline = (blank.locator(name).bounding_box() for name in ("#stage", "#timeline"))
+    assert stage["height"] >= 90 and stage["y"] + stage["height"] <= timeline["y"]
+    for index, label in enumerate(blank.locator(".label").all()):
+        box = label.bounding_box()
+        assert box["x"] >= stage["x"] + index * stage["width"] / WORLDS
+        assert box["x"] + box["width"] <= stage["x"] + (index + 1) * stage["width"] / WORLDS
+        assert box["y"] + box["height"] <= stage["y"] + stage["height"]
+
+
+def test_keys_of_the_browser_stay_its_own(page):
+    page.keyboard.press("Alt+ArrowRight")
+    page.keyboard.press("Control+2")
+    assert (state_of(page)["step"], state_of(page)["camera"]) == ("0", "track")
+    page.keyboard.press("ArrowRight")
+    assert state_of(page)["step"] == "1"
+
+
+@pytest.mark.parametrize("edge", [2.0, 20.0, 100.0])
+def test_a_large_arena_is_seen_whole(blank, tmp_path, edge):
+    """Its frame is drawn in the free camera and from the top."""
+    recording = recording_of(ID)
+    extents = (-edge, -edge, edge, edge)
+    text = json.dumps([-edge, -edge, edge, edge])
+    page = re.sub(r'"extents":\[[^]]*\]', '"extents":' + text, replay_page(recording))
+    (tmp_path / "large-replay.html").write_text(page)
+    blank.goto((tmp_path / "large-replay.html").as_uri())
+    for camera in ("top", "free"):
+        blank.locator(f'[data-camera="{camera}"]').click()
+        picture = np.asarray(Image.open(io.BytesIO(blank.locator("#view").screenshot())).convert("RGB")).astype(int)
+        middle = picture[picture.shape[0] // 4 : -picture.shape[0] // 4, 10 : picture.shape[1] // 2 - 10]
+        sky = np.abs(middle - (201, 217, 235)).max(axis=-1) < 6
+        assert sky.mean() < 0.1, extents
