@@ -1,8 +1,8 @@
 """Physics steps in closed form for a planar robot without inner joints, alone on the floor.
 
 Two slides and a hinge carry one rigid body. There are three equations of motion, and the mass matrix has an explicit
-inverse. The constants come from the compiled model. `why_no_closed_form` names features of a model that this module does not
-cover. A robot with such features keeps its engine.
+inverse. The constants come from the compiled model. `why_no_closed_form` names features of a model that this module
+does not cover. A robot with such features keeps its engine.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class PlanarRobot:
 
     @classmethod
     def derive(cls, model: mujoco.MjModel) -> PlanarRobot:
-        """Read the constants from the model of a robot alone on the floor. Raises ValueError if `why_no_closed_form` objects."""
+        """Read the constants from the model of a robot alone on the floor. Raises ValueError if it has no closed form."""
         reason = why_no_closed_form(model)
         if reason:
             raise ValueError(f"the robot cannot be stepped in closed form: {reason}")

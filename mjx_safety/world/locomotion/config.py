@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mjx_safety.core.settings import (
+    Range,
     freeze,
     is_range,
     require,
@@ -21,7 +22,6 @@ from mjx_safety.world.randomize import Randomize
 ASSETS = Path(__file__).parent / "assets"
 ENTRIES = ("qpos", "qvel", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 ANYTHING = (-math.inf, math.inf)
-Range = tuple[float, float]
 
 
 @settings
