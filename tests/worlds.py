@@ -14,6 +14,11 @@ from mjx_safety.world.readings import Readings
 B = 8  # worlds side by side in all tests, so that each function is compiled once
 
 
+def built(**settings):
+    """An environment of these settings of `EnvConfig`, on the C engine."""
+    return mjx_safety.make(mjx_safety.EnvConfig(**settings), physics="mujoco")
+
+
 class World:
     """One environment with its compiled functions, of one world and of B worlds; `traces` counts their tracings."""
 

@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mjx_safety.cli.common import drop_output, plain_console
-
-Row = dict[str, float | None]
+from mjx_safety.viz.plots import Row
 
 
 class Progress:

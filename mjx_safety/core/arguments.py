@@ -41,7 +41,7 @@ def typed_keys(caller: str, keys: Any, num: int) -> jax.Array:
     raise ValueError(f"{caller} got {given}; it takes jax.random.split(key, {num})")
 
 
-def num_worlds(caller: str, num: Any) -> int:
+def read_num_worlds(caller: str, num: Any) -> int:
     """Return a number of worlds as an int. Raises ValueError unless it is a whole number of at least 1."""
     whole = as_count(num)
     if whole is None:

@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from typing_extensions import override
 
-from mjx_safety.core.arguments import num_worlds, typed_key
+from mjx_safety.core.arguments import read_num_worlds, typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
@@ -123,7 +123,7 @@ class Env(AbstractEnv):
 
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the slowest world."""
-        return self._reset_many(key, num_worlds("reset_many", num))
+        return self._reset_many(key, read_num_worlds("reset_many", num))
 
     @functools.partial(jax.jit, static_argnames="num")
     @single_precision

@@ -107,7 +107,7 @@ class PlanarRobot:
 
     @classmethod
     def derive(cls, model: mujoco.MjModel) -> PlanarRobot:
-        """Read the constants from the model of a robot alone on the floor. Raises ValueError if it has no closed form."""
+        """Read the constants from the model of a robot alone on the floor. Raises ValueError without a closed form."""
         reason = why_no_closed_form(model)
         if reason:
             raise ValueError(f"the robot cannot be stepped in closed form: {reason}")

@@ -57,7 +57,7 @@ def test_subsets():
     assert set(SUBSETS["SG1"]) | set(SUBSETS["SG2"]) == set(SUBSETS["SG18"])
 
 
-def test_normalise():
+def test_normalised_scores_by_hand():
     assert normalise(POINT_GOAL, 25.179, 53.109, 0.063, 25.0) == pytest.approx((1.0, 1.0, 1.0))
     half_way = normalise(POINT_GOAL, 12.5895, 25.0 + 28.109 / 4, 0.0315, 25.0)
     assert half_way == pytest.approx((0.5, 0.25, 0.5))

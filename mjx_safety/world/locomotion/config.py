@@ -89,11 +89,11 @@ class LocomotionConfig:
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(type(self.travel) is int and self.travel in (1, 2), self, "travel", "1 or 2")
         require(self.point in ("root", "com"), self, "point", "'root' or 'com'")
-        known = isinstance(self.entries, tuple) and set(self.entries) <= set(ENTRIES)
-        unique = known and len(set(self.entries)) == len(self.entries) > 0
-        require(unique, self, "entries", f"some of {', '.join(ENTRIES)}")
-        is_known = self.randomize is None or isinstance(self.randomize, Randomize)
-        require(is_known, self, "randomize", "None or Randomize(...)")
+        are_known = isinstance(self.entries, tuple) and set(self.entries) <= set(ENTRIES)
+        are_unique = are_known and len(set(self.entries)) == len(self.entries) > 0
+        require(are_unique, self, "entries", f"some of {', '.join(ENTRIES)}")
+        is_randomize = self.randomize is None or isinstance(self.randomize, Randomize)
+        require(is_randomize, self, "randomize", "None or Randomize(...)")
         require(self.direction in ("ahead", "any"), self, "direction", "'ahead' or 'any'")
         require(self.reset_velocity in ("uniform", "normal"), self, "reset_velocity", "'uniform' or 'normal'")
         for field in ("healthy_height", "healthy_angle"):
