@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from mjx_safety.agents.checks import check_settings, number
 from mjx_safety.agents.types import Constraint, CostWeights
 
 Scalar = jax.Array | float
@@ -23,12 +24,24 @@ CostLimit = Scalar | Mapping[str, Scalar]
 
 
 def split_limit(cost_limit: CostLimit) -> tuple[tuple[str, ...], jax.Array]:
-    """Names of the limited sources (empty for the scalar cost) and their limits [K]."""
+    """Names of the limited sources (empty for the scalar cost) and their limits [K].
+
+    Raises ValueError for a limit that is no number of at least 0.
+    """
     if isinstance(cost_limit, Mapping):
         if not cost_limit:
             raise ValueError("cost_limit is {}; it must be a number, or name at least one source of cost")
-        return tuple(cost_limit), jnp.stack([jnp.asarray(limit, jnp.float32) for limit in cost_limit.values()])
-    return (), jnp.asarray(cost_limit, jnp.float32)[None]
+        limits = [_at_least_0(f"the cost limit for {name}", limit) for name, limit in cost_limit.items()]
+        return tuple(cost_limit), jnp.stack(limits)
+    return (), _at_least_0("cost_limit", cost_limit)[None]
+
+
+def _at_least_0(name: str, value: Scalar) -> jax.Array:
+    """Return a number [] float32. Raises ValueError unless it is one number of at least 0, or traced."""
+    known = number(name, value)
+    if known is not None and not known >= 0.0:
+        raise ValueError(f"{name} is {known}; it must be at least 0")
+    return jnp.asarray(value, jnp.float32)
 
 
 @struct.dataclass
@@ -68,6 +81,8 @@ def unit_of(limits: jax.Array) -> jax.Array:
 
 def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0125, maximum: Scalar = 50.0) -> MultiplierRule:
     """Step in proportion to the `relative` violation, clipped to [0, maximum] (after FOCOPS, arXiv 2002.06506)."""
+    for name, value in {"init": init, "learning_rate": learning_rate, "maximum": maximum}.items():
+        _at_least_0(f"projected_ascent's {name}", value)
 
     def start(num_costs: int) -> MultiplierState:
         value = jnp.full(num_costs, init, jnp.float32)
@@ -82,6 +97,8 @@ def projected_ascent(init: Scalar = 0.0, learning_rate: Scalar = 0.0125, maximum
 
 def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: Scalar = jnp.inf) -> MultiplierRule:
     """Adam on the multiplier, clipped to [0, maximum] (OmniSafe). The step hardly depends on the violation."""
+    for name, value in {"init": init, "learning_rate": learning_rate, "maximum": maximum}.items():
+        _at_least_0(f"clamped_adam's {name}", value)
     adam = optax.adam(learning_rate)
 
     def start(num_costs: int) -> MultiplierState:
@@ -99,6 +116,10 @@ def clamped_adam(init: Scalar = 0.001, learning_rate: Scalar = 0.035, maximum: S
 
 def softplus_adam(init: Scalar = 1.0, learning_rate: Scalar = 0.05) -> MultiplierRule:
     """Adam on p with multiplier softplus(p), without the slope of softplus (OpenAI safety-starter-agents). init > 0."""
+    if number("softplus_adam's init", init) == 0.0:
+        raise ValueError("softplus_adam's init is 0.0; it must be above 0, or the multiplier stays at 0")
+    for name, value in {"init": init, "learning_rate": learning_rate}.items():
+        _at_least_0(f"softplus_adam's {name}", value)
     adam = optax.adam(learning_rate)
 
     def start(num_costs: int) -> MultiplierState:
@@ -122,12 +143,16 @@ def penalise(multipliers: jax.Array, reward_term: jax.Array, cost_terms: jax.Arr
 def hard_limit(
     cost_limit: CostLimit = 25.0, margin_learning_rate: Scalar = 0.0, margin_max: Scalar = 3.0
 ) -> Constraint:
-    """Limits without multipliers, for algorithms that enforce them in their own way.
+    """Limits without multipliers, for algorithms that enforce them in their own way: CPO, PCPO, P3O, IPO, CRPO.
+
+    PPO, TRPO, SAC and TD3 take them too, but only report them. They hold limits by multipliers (`lagrangian`).
 
     A margin integrates the violations at `margin_learning_rate` per iteration, and is added to the violation that the
     algorithm sees. An algorithm that misses its limit by a constant amount then aims lower (safety-starter-agents). 0:
     no margin. Violations count for at most the limit (see `relative`), and the margin stays below `margin_max` limits.
     """
+    for name, value in {"margin_learning_rate": margin_learning_rate, "margin_max": margin_max}.items():
+        _at_least_0(f"hard_limit's {name}", value)
     sources, limits = split_limit(cost_limit)
 
     def update(margins: jax.Array, costs: jax.Array) -> jax.Array:
@@ -141,12 +166,13 @@ def hard_limit(
         init=lambda: jnp.zeros_like(limits),
         update=update,
         weights=lambda margins: CostWeights(jnp.zeros_like(limits), margins),
+        has_multipliers=False,
     )
 
 
 def unconstrained() -> Constraint:
     """Ignore the cost."""
-    return hard_limit(jnp.inf)
+    return hard_limit(jnp.inf)._replace(has_multipliers=None)
 
 
 def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None) -> Constraint:
@@ -154,7 +180,9 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
 
     rule: `projected_ascent` (default), `clamped_adam` or `softplus_adam`, each with its own start and speed.
     """
-    rule = rule or projected_ascent()
+    rule = projected_ascent() if rule is None else rule
+    if not isinstance(rule, MultiplierRule):
+        raise ValueError(f"the rule is {rule!r}; it must be one such as projected_ascent() or clamped_adam()")
     sources, limits = split_limit(cost_limit)
     return Constraint(
         sources=sources,
@@ -162,6 +190,7 @@ def lagrangian(cost_limit: CostLimit = 25.0, rule: MultiplierRule | None = None)
         init=lambda: rule.init(limits.shape[0]),
         update=lambda state, episode_costs: rule.update(state, episode_costs - limits, limits),
         weights=lambda state: CostWeights(state.multipliers, jnp.zeros_like(limits)),
+        has_multipliers=True,
     )
 
 
@@ -202,7 +231,10 @@ class PIDState:
 
 def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) -> Constraint:
     """Compute the multiplier in each iteration from the violation, its integral and the rise of the cost."""
-    gains = gains or PIDGains()
+    gains = PIDGains() if gains is None else gains
+    if not isinstance(gains, PIDGains):
+        raise ValueError(f"the gains are a {type(gains).__name__}; they must be PIDGains, such as PIDGains()")
+    check_settings(gains)
     sources, limits = split_limit(cost_limit)
 
     def init() -> PIDState:
@@ -231,4 +263,5 @@ def pid_lagrangian(cost_limit: CostLimit = 25.0, gains: PIDGains | None = None) 
         init=init,
         update=update,
         weights=lambda state: CostWeights(state.multipliers, jnp.zeros_like(limits)),
+        has_multipliers=True,
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import trust_region
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import (
@@ -39,6 +40,7 @@ def cpo(config: CPOConfig, constraint: Constraint | None = None) -> Algorithm:
     line, aims below the limit by a margin that grows while the limit is broken, up to a cap.
     """
     constraint = constraint or hard_limit()
+    check_algorithm("cpo", config, CPOConfig, constraint, weighs=False)
     if constraint.num_costs != 1:
         raise ValueError(f"cpo holds one limit, not {constraint.num_costs} ({', '.join(constraint.sources)})")
     return second_order(config, constraint, partial(_step, config))

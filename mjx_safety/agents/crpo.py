@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import (
@@ -30,7 +31,9 @@ class CRPOConfig(LineSearchConfig):
 
 def crpo(config: CRPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take TRPO steps on one objective at a time, without multipliers."""
-    return second_order(config, constraint or hard_limit(), partial(_step, config))
+    constraint = constraint or hard_limit()
+    check_algorithm("crpo", config, CRPOConfig, constraint, weighs=False)
+    return second_order(config, constraint, partial(_step, config))
 
 
 def _step(config: CRPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import distributions, surrogates
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import lagrangian
 from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
@@ -31,7 +32,9 @@ def cup(config: CUPConfig, constraint: Constraint | None = None) -> Algorithm:
     The paper's weight of the cost, (1 - discount * lambda) / (1 - discount), follows from the settings of advantages.
     Unlike in the paper, the second stage begins at a share 1 / (1 + multiplier) of the first one (see `first_order`).
     """
-    return first_order(config, constraint or lagrangian(), [partial(_improve, config), _project])
+    constraint = constraint or lagrangian()
+    check_algorithm("cup", config, CUPConfig, constraint, weighs=True)
+    return first_order(config, constraint, [partial(_improve, config), _project])
 
 
 def _improve(config: CUPConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:

@@ -51,7 +51,11 @@ def update(
 
     decay: weight of the past in the smoothed rate, in [0, 1). num_steps: [] steps of each world since its start. The
     smoothed rate begins with the first rollout after half an episode. Before that, the rate is that of the last rollout
-    alone.
+    alone. Three ages of the worlds matter:
+
+    - before half an episode (`has_rate` is False): estimates are only reported;
+    - before a whole one (not `is_settled`): only short episodes can have ended, so the length follows from their rate;
+    - later: the length, and the completed costs if asked for, are those of episodes that ended (`has_whole`).
     """
     limit, any_completed = estimate.time_limit, sums.num_completed > 0.0
     covered, is_settled = num_steps >= COVERED * limit, num_steps >= limit

@@ -46,7 +46,7 @@ def evaluate(
     """Run one whole episode in each of B fresh worlds. sampled: act by sampling as in training, else by the mean.
 
     Pass a venv without stagger and without a cost budget. The same key gives the same worlds for every policy and
-    engine. Returns totals [B].
+    engine. Returns totals [B]. Raises ValueError for a venv with stagger.
     """
 
     def act(obs: jax.Array, noise: jax.Array) -> jax.Array:
@@ -95,6 +95,8 @@ class _Progress:
 
 @single_precision
 def _begin(venv: VectorEnvironment[Any], key: jax.Array) -> _Progress:
+    if getattr(venv, "stagger", False):
+        raise ValueError("the worlds have stagger=True, which cuts first episodes short; evaluate takes whole episodes")
     reset_key, noise_key = jax.random.split(key)
     env_state, zero = venv.reset(reset_key), jnp.zeros(venv.num_envs, jnp.int32)
     return _Progress(env_state, jnp.zeros(venv.num_envs, bool), _episodes(env_state, zero), zero, noise_key)

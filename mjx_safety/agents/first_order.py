@@ -49,7 +49,7 @@ class UpdatedPolicy:
 
     dist: Gaussian  # [M, A]
     ratio: jax.Array  # [M] its density / density of the policy that acted
-    start: Gaussian  # [M, A] the policy at the start of the stage
+    start: Gaussian  # [M, A] the policy at the start of the stage; of the first stage, the policy that acted
     entropy_bonus: jax.Array  # [] part of the gain in reward, scaled like it
     cost_changes: jax.Array  # [K] predicted change of each cost per step, a mean over the last minibatches; constant
 
@@ -63,10 +63,11 @@ MEMORY = 0.75  # weight of the past in `UpdatedPolicy.cost_changes`, because sin
 def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequence[PolicyLoss]) -> Algorithm:
     """Minimise each stage's loss in turn, then fit the critics.
 
-    Ratios and KL refer to the policy that acted. The stages share the trust region around it: of two stages, the first
-    may go half as far, so that the second can take it back. A stage begins on the way that the previous one went, after
-    a share of 1 / (1 + sum of multipliers). The length of Adam's steps does not follow the weight of a loss, so the
-    multipliers act on the length of the way instead.
+    Ratios and KL refer to the policy that acted, in every stage. All algorithms but CUP have one stage.
+
+    - Trust region: stage i of n may reach i / n of `target_kl`, so that a second stage can take the first one back.
+    - Start of stage 2: old + (result of stage 1 - old) / (1 + sum of multipliers). The length of Adam's steps does not
+      follow the weight of a loss, so the multipliers shorten the way for the reward instead.
     """
     networks, critic_optimizer = make_actor_critic(config, constraint)
     policy_optimizer = optimize.make_optimizer(config.learning_rate, config.max_grad_norm)

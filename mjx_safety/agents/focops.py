@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import distributions
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import lagrangian, penalise
 from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
@@ -31,7 +32,9 @@ def focops(config: FOCOPSConfig, constraint: Constraint | None = None) -> Algori
     The advantage is that of reward minus those of costs times their multipliers, divided by 1 + their sum. The division
     keeps the meaning of the temperature as the multipliers grow.
     """
-    return first_order(config, constraint or lagrangian(), [partial(_loss, config)])
+    constraint = constraint or lagrangian()
+    check_algorithm("focops", config, FOCOPSConfig, constraint, weighs=True)
+    return first_order(config, constraint, [partial(_loss, config)])
 
 
 def _loss(config: FOCOPSConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import surrogates
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import hard_limit, penalise
 from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
@@ -41,7 +42,9 @@ def ipo(config: IPOConfig, constraint: Constraint | None = None) -> Algorithm:
     The predicted change is mostly noise, so the weight falls too early. The margin of `hard_limit`, on by default on
     the command line, makes up for it as in `p3o`.
     """
-    return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
+    constraint = constraint or hard_limit()
+    check_algorithm("ipo", config, IPOConfig, constraint, weighs=False)
+    return first_order(config, constraint, [partial(_loss, config)])
 
 
 def _loss(config: IPOConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:

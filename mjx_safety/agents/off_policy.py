@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import episode_cost, optimize, replay, rollout, running_stats
+from mjx_safety.agents.checks import check_training
 from mjx_safety.agents.types import (
     Actor,
     Algorithm,
@@ -120,7 +121,11 @@ def empty_step(sizes: Sizes, num_costs: int) -> Step:
 
 
 def count_updates(per_rollout: jax.Array, num_rollouts: jax.Array) -> jax.Array:
-    """Gradient steps of the first num_rollouts rollouts together, [] float32: floor(per_rollout * num_rollouts)."""
+    """Gradient steps of the first num_rollouts rollouts together, [] float32: floor(per_rollout * num_rollouts).
+
+    The gradient steps of one rollout are the difference of two such counts. So per_rollout may be a fraction, and no
+    rounding adds up. The counts also number the gradient steps, for `policy_delay` and random keys.
+    """
     return jnp.floor(per_rollout * num_rollouts)
 
 
@@ -133,6 +138,7 @@ def _iterate(
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
     """Act, store, estimate, move multipliers, learn, update the normaliser. No learning while actions are uniform."""
+    check_training(venv, state.env_state, train_config, OffPolicyTrainConfig)
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     num_steps = jnp.float32(train_config.unroll_length * venv.num_envs)
     acts_at_random = state.num_rollouts * num_steps < config.random_steps
@@ -188,7 +194,7 @@ def _collect(
         obs = env_state.obs
         chosen = learner.act(state.params, running_stats.normalise(state.normaliser, obs), noise)
         action = jnp.where(acts_at_random, uniform, chosen)
-        env_state = venv.step(env_state, action)
+        env_state = rollout.step_worlds(venv, env_state, action)
         return env_state, (obs, action, rollout.outcome_of(env_state))
 
     with jax.default_matmul_precision("highest"):

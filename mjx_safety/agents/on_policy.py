@@ -20,6 +20,7 @@ from mjx_safety.agents import (
     rollout,
     running_stats,
 )
+from mjx_safety.agents.checks import check_training
 from mjx_safety.agents.types import (
     Actor,
     Algorithm,
@@ -94,6 +95,7 @@ def _iterate(
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
     """Collect, estimate, learn. The very first rollout only fills the normaliser."""
+    check_training(venv, state.env_state, config, TrainConfig)
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     env_state, trajectory, sums = rollout.collect(
         venv, networks, constraint.sources, state, rollout_key, config.unroll_length
@@ -184,8 +186,9 @@ def _learn(
 def leniency(config: TrainConfig, num_rollouts: jax.Array) -> jax.Array:
     """Factor [] >= 1 by which the limits are higher than asked for. It falls linearly, then stays 1.
 
-    A multiplier that rises before the task is learned teaches the policy to stand still. Multipliers and margins see
-    costs divided by this factor. Violations are those of the raised limits.
+    A multiplier that rises before the task is learned teaches the policy to stand still. The limits d are fixed in the
+    constraint, so `_learn` divides the costs by this factor f instead. Multipliers and margins then move as under
+    limits f * d, because cost / f - d = (cost - f * d) / f. Violations are multiplied by f again: cost - f * d.
     """
     left = jnp.maximum(0.0, 1.0 - num_rollouts / (config.num_iterations * jnp.maximum(config.limit_fall, MIN_SHARE)))
     return jnp.where(jnp.isfinite(config.num_iterations), 1.0 + (config.limit_start - 1.0) * left, 1.0)

@@ -65,9 +65,15 @@ def split_minibatches(batch: Any, key: jax.Array, num_minibatches: int) -> Any:
     """Shuffle the M samples of a pytree [M, ...] into [num_minibatches, M // num_minibatches, ...].
 
     The samples are cut into up to `GROUPS` equal parts, each is shuffled by itself, and each minibatch takes as much of
-    every part. So no sample moves between devices that hold whole parts, and their number changes no result.
+    every part. So no sample moves between devices that hold whole parts, and their number changes no result. Raises
+    ValueError for more minibatches than samples.
     """
     num_samples = jax.tree.leaves(batch)[0].shape[0]
+    if num_minibatches > num_samples:
+        raise ValueError(
+            f"num_minibatches is {num_minibatches}; it must be at most the {num_samples} samples of one iteration "
+            "(unroll_length steps of each world)"
+        )
     groups = math.gcd(num_samples // num_minibatches, num_samples, GROUPS)
     size = num_samples // groups // num_minibatches  # of a minibatch's share of a part
     orders = jax.vmap(shuffled_indices, (0, None))(jax.random.split(key, groups), num_samples // groups)
@@ -83,10 +89,11 @@ def split_minibatches(batch: Any, key: jax.Array, num_minibatches: int) -> Any:
 
 
 def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
-    """Put 0 ... num - 1 in random order [num] int32, by one sort of words with random high and index low bits.
+    """Put 0 ... num - 1 in random order [num] int32.
 
-    This is ten times faster on a CPU than `jax.random.permutation`. Equal random bits keep their order. With 2**17
-    samples that concerns four neighbours on average, spread over the whole order.
+    Word i has random high bits, and i itself in its low bits. Sorting the words sorts by the random bits, and the low
+    bits of the sorted words are the order. This is ten times faster on a CPU than `jax.random.permutation`. Equal
+    random bits keep their order. With 2**17 samples that concerns four neighbours on average, all over the order.
     """
     index_bits = (num - 1).bit_length()
     high = jax.random.bits(key, (num,), jnp.uint32) >> index_bits << index_bits
@@ -168,9 +175,12 @@ def fit_until_kl(
 ) -> tuple[Any, Any, Any, Metrics]:
     """As `fit`, but stop once a minibatch measures the policy outside the region, and return to the last point inside.
 
-    descent.loss_fn: a `PolicyLoss`; memory: for the first step. No minibatch follows the very last step, so the whole
-    batch measures it. Returns params, optimiser state, memory, and {"kl", "num_passes", "skipped_share"} together with
-    the last step's metrics.
+    The loss of a step also measures the KL of the parameters that the step starts from, so a measurement costs nothing.
+    Leaving the region is therefore noticed one step late, and both steps are taken back. No minibatch follows the very
+    last step, so the whole batch measures that one.
+
+    descent.loss_fn: a `PolicyLoss`; memory: for the first step. Returns params, optimiser state, memory, and {"kl",
+    "num_passes", "skipped_share"} together with the last step's metrics.
     """
     end = passes.num_passes * passes.num_minibatches
 
@@ -195,17 +205,17 @@ def fit_until_kl(
     state = jax.lax.while_loop(lambda state: ~state.left_region & (state.num_steps < end), one_pass, start)
     params, opt_state = select(state.left_region, state.inside, (state.params, state.opt_state))
     kl = region.kl_fn(params)
-    goes_back = ~state.left_region & ~(kl <= region.target_kl)
-    params, opt_state = select(goes_back, state.inside, (params, opt_state))
-    # left_region: drop the step that left the region and the one that measured it; goes_back: drop the last step
-    num_kept = state.num_steps - 2 * state.left_region - goes_back
+    last_step_left = ~state.left_region & ~(kl <= region.target_kl)
+    params, opt_state = select(last_step_left, state.inside, (params, opt_state))
+    # left_region: drop the step that left the region and the one that measured it; last_step_left: drop that one
+    num_kept = state.num_steps - 2 * state.left_region - last_step_left
     return (
         params,
         opt_state,
         state.memory,
         state.metrics
         | {
-            "kl": jnp.where(goes_back, state.inside_kl, kl),
+            "kl": jnp.where(last_step_left, state.inside_kl, kl),
             "num_passes": jnp.maximum(num_kept, 0) / passes.num_minibatches,
             "skipped_share": state.num_skipped / jnp.maximum(state.num_steps, 1),
         },
@@ -213,7 +223,7 @@ def fit_until_kl(
 
 
 def _descend(descent: Descent, target_kl: jax.Array | float, state: FitState, minibatch: Any) -> FitState:
-    """Take one more step, unless this minibatch measures the policy outside the region."""
+    """Measure the KL of the newest parameters and take a step from them. `inside` becomes them if they are inside."""
     params, opt_state, taken, output = step(descent, state.params, state.opt_state, minibatch, state.memory)
     left_region = output.kl > target_kl
     here = (state.params, state.opt_state, output.kl)

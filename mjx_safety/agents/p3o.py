@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import surrogates
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import hard_limit, penalise
 from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
@@ -36,7 +37,9 @@ def p3o(config: P3OConfig, constraint: Constraint | None = None) -> Algorithm:
     A prediction from one batch is mostly noise, so the weight becomes 0 too early. The margin of `hard_limit`, on by
     default on the command line, makes up for it as in `cpo`.
     """
-    return first_order(config, constraint or hard_limit(), [partial(_loss, config)])
+    constraint = constraint or hard_limit()
+    check_algorithm("p3o", config, P3OConfig, constraint, weighs=False)
+    return first_order(config, constraint, [partial(_loss, config)])
 
 
 def _loss(config: P3OConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import trust_region
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import hard_limit
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, Surrogates, search, second_order
@@ -27,6 +28,7 @@ def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
     command line therefore adds a margin to the violation, as for `cpo`, up to ten limits.
     """
     constraint = constraint or hard_limit()
+    check_algorithm("pcpo", config, PCPOConfig, constraint, weighs=False)
     if constraint.num_costs != 1:
         raise ValueError(f"pcpo holds one limit, not {constraint.num_costs} ({', '.join(constraint.sources)})")
     return second_order(config, constraint, partial(_step, config))

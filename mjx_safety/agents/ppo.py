@@ -8,6 +8,7 @@ import jax
 from flax import struct
 
 from mjx_safety.agents import surrogates
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.first_order import FirstOrderConfig, UpdatedPolicy, first_order
 from mjx_safety.agents.on_policy import CostStatus
@@ -27,7 +28,9 @@ def ppo(config: PPOConfig, constraint: Constraint | None = None) -> Algorithm:
 
     Reward and cost are clipped separately, each on its pessimistic side (arXiv 2007.03964), then weighed.
     """
-    return first_order(config, constraint or unconstrained(), [partial(_loss, config)])
+    constraint = constraint or unconstrained()
+    check_algorithm("ppo", config, PPOConfig, constraint)
+    return first_order(config, constraint, [partial(_loss, config)])
 
 
 def _loss(config: PPOConfig, status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:

@@ -49,6 +49,7 @@ def advantages(
 
     Let v be the risk_level quantile of Z(s), and y the cost from here on. The advantage is
     v + E[max(0, y - v)] / (1 - risk_level) - CVaR(Z(s)). Its mean over y ~ Z(s) is 0 (Rockafellar and Uryasev 2000).
+    So only what is worse than the quantile counts, 1 / (1 - risk_level) times.
     """
     t = trajectory
     targets = sample_targets(t, config, key)

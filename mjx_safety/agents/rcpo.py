@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_safety.agents import trust_region
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import lagrangian, penalise
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import PolicyProblem, Surrogates, TrustRegionConfig, relative_residual, second_order
@@ -29,7 +30,9 @@ def rcpo(config: RCPOConfig, constraint: Constraint | None = None) -> Algorithm:
     The paper learns one critic of the penalised reward. Here reward and cost keep their own critics, and the multiplier
     weighs their advantages, so that a critic does not lag behind the multiplier. A step that is not finite is skipped.
     """
-    return second_order(config, constraint or lagrangian(), partial(_step, config))
+    constraint = constraint or lagrangian()
+    check_algorithm("rcpo", config, RCPOConfig, constraint, weighs=True)
+    return second_order(config, constraint, partial(_step, config))
 
 
 def _step(config: RCPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:

@@ -52,6 +52,8 @@ def remember(recent: RecentCosts, ended: jax.Array, costs: jax.Array) -> RecentC
 
     Of more than `MEMORY` episodes the newest stay. Costs that are not finite are left out.
     """
+    # All steps of the rollout, newest first, stand before the memory. `there` marks those that are whole episodes, and
+    # `kept` are the places of the first MEMORY marks. Places that are not filled (-1) lie beyond `num` and never count.
     newest = costs.reshape(-1, costs.shape[-1])[::-1]
     added = ended.reshape(-1)[::-1] & jnp.all(jnp.isfinite(newest), axis=-1)
     there = jnp.concatenate([added, jnp.arange(MEMORY) < recent.num])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.agents import distributions, episode_cost, running_stats
+from mjx_safety.agents.checks import check_same
 from mjx_safety.agents.types import Constraint, Costs, EpisodeSums, Metrics, Networks, TrainState, Trajectory
 from mjx_safety.types import VectorEnvironment
 
@@ -30,7 +31,7 @@ def collect(
         obs = env_state.obs
         dist = networks.policy(params.policy, running_stats.normalise(normaliser, obs))
         action = distributions.sample(dist, noise)
-        env_state = venv.step(env_state, jnp.clip(action, -1.0, 1.0))
+        env_state = step_worlds(venv, env_state, jnp.clip(action, -1.0, 1.0))
         return env_state, (obs, action, dist, outcome_of(env_state))
 
     noise = jax.random.normal(key, (unroll_length, venv.num_envs, venv.action_size))
@@ -55,6 +56,13 @@ def collect(
         episode_costs=episode_cost.limited(outcome["episode_costs"], sources, venv.cost_names),
     )
     return env_state, trajectory, sum_episodes(outcome)
+
+
+def step_worlds(venv: VectorEnvironment[Any], env_state: Any, action: jax.Array) -> Any:
+    """Advance B worlds inside a scan. Raises ValueError for a step that changes the types of the state."""
+    stepped = venv.step(env_state, action)
+    check_same(env_state, stepped)
+    return stepped
 
 
 def outcome_of(env_state: Any) -> dict[str, Any]:

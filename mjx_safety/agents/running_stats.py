@@ -31,6 +31,7 @@ def merge(stats: RunningStats, obs: jax.Array) -> RunningStats:
     low = stats.count_low + jnp.uint32(num)
     merged = RunningStats(
         mean=stats.mean + weight * shift,
+        # (1 - weight) old + weight new + weight (1 - weight) shift^2.
         # As a change of the old variance: after 1e9 observations 1 - weight rounds, and the variance would drift.
         var=stats.var + weight * (batch_var - stats.var + (1.0 - weight) * jnp.square(shift)),
         count_low=low,

@@ -13,6 +13,7 @@ from flax import struct
 
 from mjx_safety.agents import distributions, optimize
 from mjx_safety.agents.actor import make_actor
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraint_settings import ProjectedAscentSettings
 from mjx_safety.agents.constraints import PIDGains, penalise, unconstrained
 from mjx_safety.agents.networks import Net, relu_net
@@ -91,8 +92,10 @@ def sac(config: SACConfig, constraint: Constraint | None = None) -> Algorithm:
     price in reward per cost. It does not compare with on-policy multipliers, which weigh cost against standardised
     reward advantages.
     """
+    constraint = constraint or unconstrained()
+    check_algorithm("sac", config, SACConfig, constraint)
     learner = Learner(partial(_init, config), _act, partial(_update, config), _actor, _report)
-    return off_policy(config, constraint or unconstrained(), learner)
+    return off_policy(config, constraint, learner)
 
 
 def distribution(policy: Net, obs: jax.Array) -> Gaussian:

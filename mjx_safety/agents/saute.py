@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mjx_safety.agents.checks import check_autoreset, number
 from mjx_safety.agents.constraints import CostLimit, hard_limit
 from mjx_safety.agents.types import Constraint
 from mjx_safety.types import VectorEnvironment
@@ -65,7 +66,14 @@ class BudgetWorlds:
     def __init__(
         self, venv: VectorEnvironment[Any], cost_limit: jax.Array | float, unsafe_reward: jax.Array | float = -0.2
     ):
-        """cost_limit: above 0, cost of an episode; unsafe_reward: of a step without budget."""
+        """cost_limit: above 0, cost of an episode; unsafe_reward: of a step without budget.
+
+        Raises ValueError for another limit, and for worlds that agents cannot train on.
+        """
+        check_autoreset(venv)
+        limit = number("the budget's cost_limit", cost_limit)
+        if limit is not None and not limit > 0.0:
+            raise ValueError(f"the budget's cost_limit is {limit}; it must be above 0")
         self.venv: VectorEnvironment[Any] = venv
         self.cost_limit: jax.Array | float = cost_limit
         self.unsafe_reward: jax.Array | float = unsafe_reward
@@ -90,7 +98,7 @@ class BudgetWorlds:
             worlds=worlds,
             left=jnp.where(worlds.done, 1.0, final_left),
             final_left=final_left,
-            reward=jnp.where(final_left > 0.0, worlds.reward, self.unsafe_reward),
+            reward=jnp.where(final_left > 0.0, worlds.reward.astype(jnp.float32), self.unsafe_reward),
         )
 
 

@@ -24,15 +24,21 @@ WORLDS = "worlds"  # the mesh's axis
 
 
 def make_mesh(num_devices: int) -> Mesh:
-    """Return a mesh of the first `num_devices` devices of all processes."""
+    """Return a mesh of the first `num_devices` devices of all processes. Raises ValueError if there are fewer."""
+    there = len(jax.devices())
+    if not 1 <= num_devices <= there:
+        raise ValueError(f"num_devices is {num_devices}; it must lie between 1 and the {there} there are")
     return Mesh(np.array(jax.devices()[:num_devices]), (WORLDS,))
 
 
 def shardings(mesh: Mesh, like: TrainState, num_envs: int, axis: int = 0) -> TrainState:
     """Placement of each array of a training state: worlds spread, the rest on all devices.
 
-    like: the state or its shapes; axis: the axis of the `num_envs` worlds in their arrays.
+    like: the state or its shapes; axis: the axis of the `num_envs` worlds in their arrays. Raises ValueError unless the
+    devices divide the worlds.
     """
+    if num_envs % mesh.size:
+        raise ValueError(f"num_envs is {num_envs}; it must be a multiple of the {mesh.size} devices")
     everywhere = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec(*[None] * axis, WORLDS))
 

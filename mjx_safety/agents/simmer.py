@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mjx_safety.agents.checks import check_settings
 from mjx_safety.agents.saute import BudgetState, BudgetWorlds, SauteSettings
 from mjx_safety.agents.types import Metrics
 from mjx_safety.types import VectorEnvironment
@@ -60,6 +61,7 @@ class SimmerWorlds(BudgetWorlds):
     ):
         """cost_limit: above 0, largest budget."""
         self.settings: SimmerSettings = settings or SimmerSettings()
+        check_settings(self.settings)
         super().__init__(venv, cost_limit, self.settings.unsafe_reward)
 
     def reset(self, key: jax.Array) -> SimmerState:
@@ -67,7 +69,7 @@ class SimmerWorlds(BudgetWorlds):
         worlds, start = self.venv.reset(key), jnp.asarray(self.settings.budget_start, jnp.float32)
         budget = jnp.full(worlds.done.shape, start)
         controller = Controller(start, jnp.zeros_like(start), start)
-        return SimmerState(worlds, budget, budget, worlds.reward, budget, controller)
+        return SimmerState(worlds, budget, budget, worlds.reward.astype(jnp.float32), budget, controller)
 
     def step(self, states: SimmerState, actions: jax.Array) -> SimmerState:
         """Advance all worlds by one step. actions: [B, A] in [-1, 1]."""
@@ -78,7 +80,7 @@ class SimmerWorlds(BudgetWorlds):
             worlds=worlds,
             left=jnp.where(worlds.done, controller.budget, rest),
             final_left=rest,
-            reward=jnp.where(rest > 0.0, worlds.reward, self.unsafe_reward),
+            reward=jnp.where(rest > 0.0, worlds.reward.astype(jnp.float32), self.unsafe_reward),
             budget=jnp.where(worlds.done, controller.budget, states.budget),
             controller=controller,
         )

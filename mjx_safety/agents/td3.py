@@ -12,6 +12,7 @@ from flax import struct
 
 from mjx_safety.agents import optimize
 from mjx_safety.agents.actor import make_actor
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.networks import Net, relu_net
 from mjx_safety.agents.off_policy import Learner, Objective, OffPolicyConfig, Step, off_policy
@@ -65,8 +66,10 @@ def td3(config: TD3Config, constraint: Constraint | None = None) -> Algorithm:
     Without a constraint this is plain TD3. Q is the smaller of two critics, Q_C the mean of two, and multipliers are
     prices in reward per cost, as in `sac`.
     """
+    constraint = constraint or unconstrained()
+    check_algorithm("td3", config, TD3Config, constraint)
     learner = Learner(partial(_init, config), partial(_act, config), partial(_update, config), partial(_actor, config))
-    return off_policy(config, constraint or unconstrained(), learner)
+    return off_policy(config, constraint, learner)
 
 
 def _init(config: TD3Config, sizes: Sizes, num_costs: int, key: jax.Array) -> tuple[TD3Params, TD3OptState]:

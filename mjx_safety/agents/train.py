@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mjx_safety.agents import sharding
+from mjx_safety.agents.checks import check_worlds, number
 from mjx_safety.agents.types import Algorithm, Metrics, OffPolicyTrainConfig, TrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
@@ -114,18 +115,30 @@ def train(
     algorithm: Algorithm,
     config: OffPolicyTrainConfig,
     state: TrainState,
-    total_steps: int,
+    total_steps: float,
     chunk_seconds: float = 5.0,
 ) -> Iterator[Chunk]:
     """Train until `total_steps` environment steps since `init`. The host receives a Chunk after each call.
 
     total_steps is rounded down to whole iterations. chunk_seconds: target time of one compiled call (s). It changes no
     result. Limits that fall (`TrainConfig.limit_start`) fall over this length, unless the config names another one.
+    Raises ValueError for a number of steps that is not whole, or holds no iteration.
     """
+    check_worlds(venv)
     steps = config.unroll_length * venv.num_envs
-    iterations = total_steps // steps
+    iterations = _count_iterations(total_steps, steps)
     chunk = make_chunk(partial(iterate, venv, algorithm, _with_length(config, iterations)))
     yield from run_chunks(chunk, state, iterations, steps, chunk_seconds)
+
+
+def _count_iterations(total_steps: float, steps: int) -> int:
+    """Whole iterations of so many steps. Raises ValueError for a number that holds none, or is not whole."""
+    known = number("total_steps", total_steps)
+    if known is None or not known.is_integer():
+        raise ValueError(f"total_steps is {total_steps}; it must be a whole number, such as 1_000_000 or 1e6")
+    if total_steps < steps:
+        raise ValueError(f"total_steps is {total_steps}; it must be at least {steps}, the steps of one iteration")
+    return int(total_steps) // steps
 
 
 def _with_length(config: OffPolicyTrainConfig, num_iterations: int) -> OffPolicyTrainConfig:
@@ -144,8 +157,13 @@ def run_chunks(
 ) -> Iterator[Chunk]:
     """Call the function of `make_chunk` until `num_iterations` iterations since `init` are done. See `train`.
 
-    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`.
+    steps_per_iteration: of all worlds together. The rows add `env_steps`, those steps since `init`. Raises ValueError
+    for a state that an earlier call used up.
     """
+    if getattr(state.num_rollouts, "is_deleted", lambda: False)():
+        raise ValueError(
+            "the state was used up by an earlier call; go on from `chunk.state`, or begin with `init` again"
+        )
     remaining = num_iterations - int(np.ravel(state.num_rollouts)[0])
     size, fresh = 1, True
     while remaining > 0:

@@ -7,6 +7,7 @@ from functools import partial
 import jax
 from flax import struct
 
+from mjx_safety.agents.checks import check_algorithm
 from mjx_safety.agents.constraints import penalise, unconstrained
 from mjx_safety.agents.on_policy import CostStatus
 from mjx_safety.agents.second_order import LineSearchConfig, PolicyProblem, natural_gradient_step, second_order
@@ -20,7 +21,9 @@ class TRPOConfig(LineSearchConfig):
 
 def trpo(config: TRPOConfig, constraint: Constraint | None = None) -> Algorithm:
     """Take one natural step per batch on the reward surrogate minus the weighed cost surrogates."""
-    return second_order(config, constraint or unconstrained(), partial(_step, config))
+    constraint = constraint or unconstrained()
+    check_algorithm("trpo", config, TRPOConfig, constraint)
+    return second_order(config, constraint, partial(_step, config))
 
 
 def _step(config: TRPOConfig, problem: PolicyProblem, status: CostStatus) -> tuple[jax.Array, Metrics]:

@@ -87,30 +87,32 @@ def solve_cpo_dual(
     """
     q, r, s, c, delta = (jnp.asarray(value, jnp.float32) for value in (q, r, s, c, delta))
     s_safe = jnp.maximum(s, TINY)
-    a = jnp.maximum(q - r * r / s_safe, 0.0)
-    b = 2.0 * delta - c * c / s_safe
-    feasible, cut = c < 0.0, b >= 0.0
+    reward_left = jnp.maximum(q - r * r / s_safe, 0.0)  # the paper's A: g.(H^-1 g) of the part of g across b
+    ball_left = 2.0 * delta - c * c / s_safe  # the paper's B: >= 0 where the edge of the limit cuts the ball
+    feasible, cut = c < 0.0, ball_left >= 0.0
     case = jnp.where(feasible, jnp.where(s <= NO_COST_GRADIENT, 4, jnp.where(cut, 2, 3)), jnp.where(cut, 1, 0))
 
-    # The limit binds if multiplier * c > r. a and b hold on that side of r / c, q and 2 delta on the other.
-    split = r / jnp.where(jnp.abs(c) > TINY, c, TINY)
-    edge = jnp.maximum(split, 0.0)
-    binding = jnp.sqrt(a / jnp.maximum(b, TINY))
+    # Without nu, the dual is a function of the multiplier m of the ball alone, in two pieces that meet at m = r / c:
+    #   where the limit binds, m * c > r:  -(A / m + B * m) / 2 - r * c / s, highest at m = sqrt(A / B)
+    #   where it does not:                 -(q / m + 2 * delta * m) / 2, highest at m = sqrt(q / (2 * delta))
+    # Each maximum is moved to its own piece of m >= 0. The higher one is the solution.
+    meet = r / jnp.where(jnp.abs(c) > TINY, c, TINY)
+    edge = jnp.maximum(meet, 0.0)
+    binding = jnp.sqrt(reward_left / jnp.maximum(ball_left, TINY))
     binding = jnp.where(feasible, jnp.minimum(binding, edge), jnp.maximum(binding, edge))
-    free = jnp.sqrt(q / (2.0 * delta))
-    unclipped_free = free
-    free = jnp.where(feasible, jnp.maximum(free, edge), jnp.minimum(free, edge))
-    binding_value = -0.5 * (a / jnp.maximum(binding, TINY) + b * binding) - r * c / s_safe
+    natural = jnp.sqrt(q / (2.0 * delta))  # the multiplier of a step without a limit
+    free = jnp.where(feasible, jnp.maximum(natural, edge), jnp.minimum(natural, edge))
+    binding_value = -0.5 * (reward_left / jnp.maximum(binding, TINY) + ball_left * binding) - r * c / s_safe
     free_value = -0.5 * (q / jnp.maximum(free, TINY) + 2.0 * delta * free)
-    empty = split < 0.0
-    binding_value = jnp.where(feasible & empty, -jnp.inf, binding_value)
-    free_value = jnp.where(~feasible & empty, -jnp.inf, free_value)
+    is_one_piece = meet < 0.0  # of m >= 0: the other piece is empty
+    binding_value = jnp.where(feasible & is_one_piece, -jnp.inf, binding_value)
+    free_value = jnp.where(~feasible & is_one_piece, -jnp.inf, free_value)
     multiplier = jnp.where(binding_value >= free_value, binding, free)
     nu = jnp.maximum(0.0, multiplier * c - r) / s_safe
 
     solved = (case == 1) | (case == 2)
     recovery = jnp.sqrt(2.0 * delta / s_safe)
-    multiplier = jnp.where(solved, multiplier, jnp.where(case == 0, 0.0, unclipped_free))
+    multiplier = jnp.where(solved, multiplier, jnp.where(case == 0, 0.0, natural))
     return multiplier, jnp.where(solved, nu, jnp.where(case == 0, recovery, 0.0)), case.astype(jnp.int32)
 
 
@@ -125,15 +127,16 @@ def cpo_direction(
     hv, hw = fvp(v), fvp(w)
     q, r, s = jnp.maximum(v @ hv, 0.0), w @ hv, jnp.maximum(w @ hw, 0.0)
     multiplier, nu, case = solve_cpo_dual(q, r, s, c, delta)
-    # (v + nu w) / multiplier, safe for a multiplier near 0 (g parallel to b): the part along w meets the limit, and
-    # the rest uses the remaining KL.
+    # Where the limit binds, the solution (v + nu w) / multiplier is 0 / 0 if g is parallel to b. The same step in two
+    # parts is safe: c / s w goes straight to the edge of the limit, and `across` goes along it by the KL that is left.
     s_safe, multiplier_safe = jnp.maximum(s, TINY), jnp.maximum(multiplier, TINY)
-    rest = v - r / s_safe * w
-    rest = rest - (rest @ hw) / s_safe * w  # again, to remove rounding if g is nearly parallel to b
-    left = jnp.sqrt(jnp.maximum(2.0 * delta - c * c / s_safe, 0.0) / jnp.maximum(rest @ fvp(rest), TINY))
-    along_limit = c / s_safe * w + left * rest
+    across = v - r / s_safe * w
+    across = across - (across @ hw) / s_safe * w  # again, to remove rounding if g is nearly parallel to b
+    kl_left = jnp.maximum(2.0 * delta - c * c / s_safe, 0.0)
+    scale = jnp.sqrt(kl_left / jnp.maximum(across @ fvp(across), TINY))
+    at_the_limit = c / s_safe * w + scale * across
     binds = (nu > 0.0) | ((case == 1) & (multiplier <= TINY))
-    direction = jnp.where(case == 0, nu * w, jnp.where(binds, along_limit, v / multiplier_safe))
+    direction = jnp.where(case == 0, nu * w, jnp.where(binds, at_the_limit, v / multiplier_safe))
     return direction, CPOInfo(case, multiplier, nu, q, r, s)
 
 

@@ -239,6 +239,7 @@ class Constraint(NamedTuple):
     update: Callable[[Any, jax.Array], Any]  # state, estimated episode costs [K] -> state; once per iteration
     weights: Callable[[Any], CostWeights]  # state -> multipliers and margins
     risk_level: float = 0.0  # the limits hold for the mean of the worst share 1 - risk_level of the episodes; 0: of all
+    has_multipliers: bool | None = None  # whether it weighs the costs by them; None: both kinds of algorithms take it
 
     @property
     def num_costs(self) -> int:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
+from mjx_safety.agents.checks import RANGES, SIGNED, UNBOUNDED, is_inside
 from mjx_safety.agents.constraint_settings import SoftplusAdamSettings
 from mjx_safety.runs.errors import INT32_MAX, NUM_SEEDS, UsageError, check_at_least, check_at_most, check_seed
 from mjx_safety.runs.training_options import (
@@ -20,21 +21,7 @@ from mjx_safety.runs.training_options import (
     parse_sweep,
 )
 
-_UNBOUNDED = ("cost_limit", "target_kl", "max_grad_norm", "multiplier_max")  # infinity is a value of these
-_SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # negative numbers are values of these
-
-_RANGES = {  # lowest and highest value of a setting, and the range in words; "above" and "below" leave out its ends
-    "budget_start": (0.0, 1.0, "above 0 and at most 1"),
-    "budget_smoothing": (0.0, 1.0, "above 0 and at most 1"),
-    "tau": (0.0, 1.0, "above 0 and at most 1"),
-    "backtrack_factor": (0.0, 1.0, "above 0 and below 1"),
-    "smoothing": (0.0, 1.0, "at least 0 and below 1"),
-    "least_room": (0.0, math.inf, "above 0"),
-    "sharpness": (0.0, math.inf, "above 0"),
-    "temperature": (0.0, math.inf, "above 0"),
-    "init_temperature": (0.0, math.inf, "above 0"),
-    "updates_per_step": (0.0, math.inf, "above 0"),
-}
+_UNBOUNDED = ("cost_limit", *UNBOUNDED)
 
 
 def advice(options: Options) -> str:
@@ -72,16 +59,18 @@ def check(options: Options) -> None:
     if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
         culprit = f"--algo {run.algo}" if choice.has_budget else "--sweep cost-limit"
         raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
+    sizes = options.algorithm.hidden_sizes
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--hidden-sizes is {sizes}; it must be one or more numbers of units, each at least 1")
     try:
         options.build()
     except ValueError as error:
-        raise UsageError(f"--algo {run.algo} with --cost-limits: {error}") from error
+        culprit = f"--algo {run.algo} with --cost-limits" if run.cost_limits else f"--algo {run.algo}"
+        raise UsageError(f"{culprit}: {error}") from error
     for field in dataclasses.fields(options.algorithm):
         value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
         if field.name.startswith("num_"):
             check_at_least(flag, value, 1)
-        if field.name == "hidden_sizes" and (not value or min(value) < 1):
-            raise UsageError(f"{flag} is {value}; it must be one or more numbers of units, each at least 1")
         if field.name == "random_steps" and value >= run.total_steps:
             raise UsageError(f"{flag} is {value}; it must be below --total-steps {run.total_steps}")
         if field.name == "replay_capacity" and value < samples:
@@ -117,16 +106,13 @@ def _check_ranges(options: Options) -> None:
     for part in PARTS:
         settings = getattr(options, part)
         for field in dataclasses.fields(settings):
-            bounds, value = _RANGES.get(field.name), getattr(settings, field.name)
+            bounds, value = RANGES.get(field.name), getattr(settings, field.name)
             if field.name == "multiplier_init" and isinstance(settings, SoftplusAdamSettings):
                 bounds = 0.0, math.inf, "above 0"
             if bounds is None:
                 continue
-            low, high, words = bounds
-            above = value > low or (value == low and "above" not in words)
-            below = value < high or (value == high and "below" not in words)
-            if not (above and below):
-                raise UsageError(f"--{field.name.replace('_', '-')} is {value}; it must be {words}")
+            if not is_inside(value, bounds):
+                raise UsageError(f"--{field.name.replace('_', '-')} is {value}; it must be {bounds[2]}")
 
 
 def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
@@ -151,7 +137,7 @@ def _check_numbers(options: Options) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 if not (value > 0.0 and field.name in _UNBOUNDED):
                     raise UsageError(f"{flag} is {value}; it must be a finite number")
-            if isinstance(value, float) and field.name not in _SIGNED:
+            if isinstance(value, float) and field.name not in SIGNED:
                 check_at_least(flag, value, 0)
             if isinstance(value, int) and field.name not in ("seed", "total_steps"):
                 check_at_most(flag, value)

@@ -1,14 +1,19 @@
 """What CUP, FOCOPS, IPO and P3O promise of one update."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from mjx_safety.agents.catalogue import ALGORITHMS
+from mjx_safety.agents.first_order import UpdatedPolicy
 from mjx_safety.agents.ipo import slope
 from mjx_safety.agents.on_policy import CostStatus
+from mjx_safety.agents.types import Batch, Gaussian
 
 from .updates import ManySamples, Updates, assert_close, build, updates
 
@@ -95,3 +100,67 @@ def ball(name):
     costs = jnp.tile(Updates.batch.func(held).cost_advantages, (64, 1))
     held.batch = held.batch.replace(cost_advantages=3.0 * costs)
     return held
+
+
+def sample_of_a_moved_policy(seed):
+    """NumPy arrays of 60 samples of two actions and two costs, and the policy before and after a small move."""
+    rng = np.random.default_rng(seed)
+    mean, log_std = rng.normal(size=(60, 2)), 0.2 * rng.normal(size=(60, 2))
+    new_mean = mean + 0.1 * rng.random((60, 1)) * rng.normal(size=(60, 2))
+    new_log_std = log_std + 0.05 * rng.normal(size=(60, 2))
+    action = mean + np.exp(log_std) * rng.normal(size=(60, 2))
+    advantage, costs = rng.normal(size=60), 0.1 * rng.normal(size=(60, 2))
+    return (mean, log_std), (new_mean, new_log_std), action, advantage, costs - costs.mean(axis=0)
+
+
+def log_density(policy, action):
+    mean, log_std = policy
+    return np.sum(-0.5 * ((action - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2.0 * np.pi), axis=1)
+
+
+def divergence(first, second):
+    """KL(first || second) of each sample."""
+    var, other = np.exp(2.0 * first[1]), np.exp(2.0 * second[1])
+    return np.sum(second[1] - first[1] + (var + (first[0] - second[0]) ** 2) / (2.0 * other) - 0.5, axis=1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_losses_are_the_formulas_of_the_papers(seed):
+    """Computed once more in NumPy, from the densities on."""
+    old, new, action, advantage, costs = sample_of_a_moved_policy(seed)
+    ratio = np.exp(log_density(new, action) - log_density(old, action))
+    multipliers, violations, changes, bonus = (
+        np.array([0.3, 0.7]),
+        np.array([0.01, -0.02]),
+        np.array([2e-3, 3e-3]),
+        0.05,
+    )
+    status = CostStatus(jnp.array(multipliers), jnp.array(violations), jnp.float32(3.97))
+    start, dist = (Gaussian(jnp.array(mean), jnp.array(log_std)) for mean, log_std in (old, new))
+    policy = UpdatedPolicy(dist, jnp.array(ratio), start, jnp.float32(bonus), jnp.array(changes))
+    of_old = jnp.array(log_density(old, action))
+    batch = Batch(
+        jnp.zeros((60, 1)), jnp.array(action), of_old, start.mean, start.log_std, jnp.array(advantage),
+        jnp.array(costs), jnp.zeros(60), jnp.zeros((60, 2)),
+    )  # fmt: skip
+
+    def loss(name, stage="_loss"):
+        settings = () if stage == "_project" else (ALGORITHMS[name].config(),)
+        return getattr(importlib.import_module(f"mjx_safety.agents.{name}"), stage)(*settings, status, policy, batch)[0]
+
+    kl, clipped = divergence(new, old), np.clip(ratio, 0.8, 1.2)
+    gain = np.mean(np.minimum(ratio * advantage, clipped * advantage) - advantage) + bonus
+    lost = np.mean(np.maximum(ratio[:, None] * costs, clipped[:, None] * costs) - costs, axis=0)
+
+    def weighed(weights):
+        return -(gain - weights @ lost) / (1.0 + weights.sum())
+
+    mixed = (advantage - costs @ multipliers) / (1.0 + multipliers.sum())
+    focops_loss = np.mean((kl <= 0.02) * (kl - ratio * mixed / 1.5)) - bonus / (1.0 + multipliers.sum())
+    assert 0.0 < np.mean(kl <= 0.02) < 1.0
+    assert_allclose(loss("focops"), focops_loss, rtol=1e-4)
+    assert_allclose(loss("cup", "_project"), kl.mean() + 3.97 * multipliers @ ((ratio - 1.0) @ costs / 60.0), rtol=1e-4)
+    assert_allclose(loss("cup", "_improve"), -gain, rtol=1e-4)
+    assert_allclose(loss("ppo"), weighed(multipliers), rtol=1e-4)
+    assert_allclose(loss("p3o"), weighed(5.0 * (violations + changes > 0.0)), rtol=1e-4)
+    assert_allclose(loss("ipo"), weighed(0.01 / np.maximum(-violations - changes, 1e-3)), rtol=1e-4)

@@ -125,3 +125,20 @@ def test_the_budget_rises_once_it_is_kept(name):
     assert 12.5 < cost[-100:].mean() < 15.2
     assert metrics["episode_return"][-100:].mean() > 9.0
     assert_allclose(metrics["multiplier"], 0.0)
+
+
+def test_rewards_that_are_whole_numbers_can_be_replaced(key):
+    """The unsafe reward is none, so the reward to learn from is a float in every step, the first state included."""
+
+    class Whole(probe_envs.CostlyTarget):
+        def reset(self, key):
+            return super().reset(key).replace(reward=jnp.int32(0))
+
+        def outcome(self, state, action, key):
+            return jnp.int32(2), jnp.float32(1.0)
+
+    worlds = SimmerWorlds(vectorize(Whole(), 2), 4.0, SimmerSettings(unsafe_reward=-0.5, budget_start=0.5))
+    actions = jnp.zeros((4, 2, 1))
+    start = worlds.reset(key)
+    _, rewards = jax.jit(lambda: jax.lax.scan(lambda s, a: ((n := worlds.step(s, a)), n.reward), start, actions))()
+    assert_array_equal(rewards[:, 0], [2.0, -0.5, -0.5, -0.5])

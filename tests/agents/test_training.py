@@ -159,6 +159,14 @@ def test_chunks_compile_once(small, key):
     assert state.num_rollouts == 6 and rows["num_rollouts"][1] == 6
 
 
+def test_a_number_of_steps_may_be_a_float(small, key):
+    """Such as 1e6: all whole iterations run, in chunks whose sizes stay whole numbers to the last."""
+    venv, algorithm, config = small
+    state = jax.jit(partial(init, venv, algorithm))(key)
+    chunks = [len(chunk.rows) for chunk in train(venv, algorithm, config, state, 7.0 * 64 + 1)]
+    assert sum(chunks) == 7
+
+
 def test_an_interrupted_training_continues_bit_for_bit(small, key, tmp_path):
     venv, algorithm, _ = small
     start = partial(init, venv, algorithm)
