@@ -192,3 +192,11 @@ def test_a_limit_is_kept_if_the_interval_of_the_cost_reaches_it():
     assert scores.keeps_limit([seed(26.0, 1.5)], 25.0)
     both = [seed(26.5, 3.0), seed(28.5, 4.0)]  # mean 27.5, half width 5 / 2 of two independent seeds
     assert scores.keeps_limit(both, 25.0) and not scores.keeps_limit(both, 24.9)
+
+
+@pytest.mark.parametrize(("limit", "phrase"), [(25.0, "limit 25"), (float("inf"), "no limit"), (None, "no limit")])
+def test_an_infinite_limit_is_no_limit_in_the_name_of_a_group(limit, phrase):
+    assert scores.limit_phrase(limit) == phrase
+    group = {"env": "SafetyPointGoal1-v0", "algo": "ppo-lag", "cost_limit": limit, "runs": ["a"]}
+    result = {"run": "a", "normalised": {"mean": NormalisedScores(1.0, 0.5, None)._asdict()}}
+    assert list(scores.subset_scores([group], [result], "mean")) == [f"ppo-lag, {phrase}"]
