@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from mjx_safety.viz.plots import known_as, last_tenth
+from mjx_safety.viz.plots import last_tenth, metric_to_show
 
 RESULTS = Path(__file__).parent / "results" / "learning"
 ENDED = "evaluation-end-at-limit.json"
@@ -51,8 +51,10 @@ class Args:
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Means over the last tenth of training (estimates in a short one), cost rate over all of it, and speed."""
     last = [row for row in rows if row["env_steps"] > 0.9 * rows[-1]["env_steps"]]
-    mean = {name: last_tenth(rows, known_as(rows, name)) for name in ("episode_return", "episode_cost", "multiplier")}
-    costs = [row[known_as(rows, "episode_cost")] for row in last]
+    mean = {
+        name: last_tenth(rows, metric_to_show(rows, name)) for name in ("episode_return", "episode_cost", "multiplier")
+    }
+    costs = [row[metric_to_show(rows, "episode_cost")] for row in last]
     cases = {name: float(np.mean([row[name] for row in rows[1:]])) for name in rows[0] if name.startswith("case_")}
     result = {f"last_tenth_{name}": value for name, value in mean.items()}
     result |= {f"{name}_share": value for name, value in cases.items()}  # CPO: numbered in trust_region

@@ -120,7 +120,7 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     """
     if not isinstance(env, (str, *_FAMILIES)):
         raise ValueError(f"make got {env!r}; it takes an environment id or {_SETTINGS}")
-    config = config_of(env, find_factory(env)()) if isinstance(env, str) else env
+    config = find_config(env) if isinstance(env, str) else env
     kind, allowed = type(config).__name__, [field.name for field in dataclasses.fields(config)]
     for name in sorted(set(overrides) - set(allowed)):
         raise ValueError(f"{kind} has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
@@ -143,7 +143,10 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
 
 
 def _read_task(own: type, values: Mapping[str, Any]) -> Any:
-    """Build the task of a mapping: of the class that it names, or that of the environment, or that with its fields."""
+    """Build the task that a mapping describes.
+
+    Its class is the one that it names, else `own` if that has its fields, else the one with just these fields.
+    """
     kinds = {kind.__name__: kind for kind in (*_task_kinds(), own)}
     fields = {name: value for name, value in values.items() if name != "class"}
     if "class" not in values:
@@ -239,8 +242,13 @@ def _put_on(engine: Engine, scenes: Scenes) -> Physics:
     return MjxPhysics.create(scenes)
 
 
-def config_of(env_id: str, made: Any) -> Config:
-    """Return the settings of an id's factory. Raises ValueError if it returns something else."""
+def find_config(env_id: str) -> Config:
+    """Return the settings of an id. Raises ValueError if there is none, or if its factory returns something else."""
+    return check_config(env_id, find_factory(env_id)())
+
+
+def check_config(env_id: str, made: Any) -> Config:
+    """Return what the factory of an id made. Raises ValueError unless it is settings."""
     if not isinstance(made, tuple(_FAMILIES)):
         raise ValueError(f"the factory of {env_id!r} returned {type(made).__name__}; it must return {_SETTINGS}")
     return made
@@ -248,7 +256,7 @@ def config_of(env_id: str, made: Any) -> Config:
 
 def episode_length(env_id: str) -> int:
     """Steps until the episodes of an id are truncated, without building it."""
-    return config_of(env_id, find_factory(env_id)()).episode_length
+    return find_config(env_id).episode_length
 
 
 def find_factory(env_id: str) -> Callable[[], Config]:

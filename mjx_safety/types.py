@@ -119,14 +119,14 @@ class Snapshot:
 class EnvState(Protocol):
     """The part of a state that `vectorize` and the agents rely on."""
 
-    obs: jax.Array
-    reward: jax.Array
-    cost: jax.Array
-    costs: jax.Array
-    goal_met: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    step_count: jax.Array
+    obs: jax.Array  # [O]
+    reward: jax.Array  # []
+    cost: jax.Array  # []
+    costs: jax.Array  # [C], raw
+    goal_met: jax.Array  # [] bool
+    terminated: jax.Array  # [] bool
+    truncated: jax.Array  # [] bool
+    step_count: jax.Array  # [] int32, steps since reset
 
     def replace(self, **changes: Any) -> Any:
         """Return a copy with some fields changed."""
@@ -164,7 +164,7 @@ class Environment(Sizes, Protocol[S]):
     """One world as pure functions. The caller adds `jax.vmap`. All agents train on any world that follows this."""
 
     def reset(self, key: jax.Array) -> S:
-        """Start an episode."""
+        """Start an episode. key: typed PRNG key []."""
         ...
 
     def step(self, state: S, action: jax.Array) -> S:
@@ -211,9 +211,7 @@ class VectorState(Protocol):
     @property
     def episode_length(self) -> jax.Array: ...  # [B] int32
     @property
-    def partial(
-        self,
-    ) -> jax.Array: ...  # [B] bool, a first episode shortened by a staggered start; exclude it from statistics
+    def partial(self) -> jax.Array: ...  # [B] bool, first episode, shortened by a staggered start; not for statistics
 
 
 VS = TypeVar("VS")
@@ -228,7 +226,7 @@ class VectorEnvironment(Sizes, Protocol[VS]):
         ...
 
     def reset(self, key: jax.Array) -> VS:
-        """Start B episodes."""
+        """Start B episodes. key: typed PRNG key []."""
         ...
 
     def step(self, states: VS, actions: jax.Array) -> VS:

@@ -180,7 +180,7 @@ def test_an_id_can_be_registered_only_once(own_ids):
 LEGS = ("hip_1_y", "hip_1_z", "hip_2_y", "hip_2_z", "hip_3_y", "hip_3_z", "hip_4_y", "hip_4_z")
 ANKLES = ("ankle_1", "ankle_2", "ankle_3", "ankle_4")
 TOUCHES = tuple(f"touch_ankle_{leg}{end}" for leg in (1, 2, 3, 4) for end in "ab")
-ORDERS_2019 = {  # sheet 5.5
+ORDERS_2019 = {  # entries of the observation of Safety Gym (2019), sorted by name
     "PointGoal1": "accelerometer goal_lidar gyro hazards_lidar magnetometer vases_lidar velocimeter",
     "CarPush1": "accelerometer ballangvel_rear ballquat_rear box_lidar goal_lidar gyro hazards_lidar magnetometer"
     " pillars_lidar velocimeter",
@@ -232,7 +232,7 @@ def test_the_2019_doggo_is_twice_as_big():
         assert model.geom_size[model.body("robot").geomadr[0], 0] == pytest.approx(torso[prefix])
 
 
-PLACED = {  # after the robot; sheet 4.1, without the goal disc of Button in 1.0.0
+PLACED = {  # after the robot, in the order of the reference, without the goal disc of Button in 1.0.0
     "Safexp-PointGoal1": "goal hazards vases",
     "Safexp-PointPush1": "goal push_box hazards pillars",
     "Safexp-PointButton1": "buttons hazards gremlins",

@@ -95,7 +95,7 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(wheel):
     } <= mine
 
 
-def test_metadata(wheel):
+def test_the_metadata_name_the_package_and_its_licence(wheel):
     archive = zipfile.ZipFile(wheel)
     name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
     metadata = Parser().parsestr(archive.read(name).decode())

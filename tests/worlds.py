@@ -12,6 +12,15 @@ import mjx_safety
 from mjx_safety.world.readings import Readings
 
 B = 8  # worlds side by side in all tests, so that each function is compiled once
+OUTCOMES = (  # fields of `State` that are 0 at the start of an episode
+    *("reward", "cost", "costs", "goal_met", "terminated", "truncated"),
+    *("step_count", "placement_failed", "blew_up"),
+)
+
+
+def built(**settings):
+    """An environment of these settings of `EnvConfig`, on the C engine."""
+    return mjx_safety.make(mjx_safety.EnvConfig(**settings), physics="mujoco")
 
 
 class World:

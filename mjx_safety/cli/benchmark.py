@@ -18,6 +18,7 @@ import tyro
 from mjx_safety.cli import common, side_by_side, throughput
 from mjx_safety.runs import environments, errors, run_folder, training_options
 from mjx_safety.runs.errors import UsageError
+from mjx_safety.sim.model import Accuracy
 from mjx_safety.viz import plots
 
 Row = dict[str, Any]
@@ -31,7 +32,7 @@ class Flags:
     """Environment ids."""
     physics: tuple[training_options.Physics, ...] = ("auto",)
     """Engines: mujoco, mjx, warp; auto takes mjx on an accelerator and mujoco on a CPU."""
-    accuracy: tuple[training_options.Accuracy, ...] = ("fast",)
+    accuracy: tuple[Accuracy, ...] = ("fast",)
     """fast: the solver gets the objects that matter; reference: it always gets all objects."""
     num_envs: tuple[int, ...] = (1024,)
     """Numbers of worlds."""
@@ -96,7 +97,7 @@ def check(flags: Flags) -> None:
         if mode not in throughput.MODES:
             raise UsageError(f"--modes {mode} is unknown; it must be one of: {', '.join(throughput.MODES)}")
     errors.check_counts(flags, "num_steps", "repeats", "jobs")
-    errors.at_most("--num-envs", max(flags.num_envs, default=0))
+    errors.check_at_most("--num-envs", max(flags.num_envs, default=0))
     if min(flags.num_envs, default=0) < 1:
         raise UsageError(f"--num-envs {min(flags.num_envs, default=0)} is too few; it must be at least 1")
     if flags.peer_python and not flags.peer_python.exists():
@@ -113,7 +114,7 @@ class _Case:
 
     env_id: str
     physics: str
-    accuracy: training_options.Accuracy
+    accuracy: Accuracy
     num_envs: int
     mode: str
     num_steps: int

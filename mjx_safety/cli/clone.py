@@ -103,7 +103,7 @@ def _main(argv: Sequence[str]) -> None:
     slices = dict(getattr(env, "obs_slices", {}))
     policy_files.write_npz(Policy(env_id, *sizes, slices, names, agent, origin), flags.out)
     path = shlex.quote(str(flags.out))
-    print(f"Wrote {flags.out}. Evaluate: python -m mjx_safety.evaluate {path}{run_folder.trusting(env_id)}")
+    print(f"Wrote {flags.out}. Evaluate: python -m mjx_safety.evaluate {path}{run_folder.trust_flag(env_id)}")
 
 
 def _check(flags: Flags) -> None:
@@ -120,7 +120,7 @@ def _check(flags: Flags) -> None:
     errors.check_counts(flags, "num_updates", "batch_size")
     if not flags.hidden_sizes or min(flags.hidden_sizes) < 1:
         raise UsageError(f"--hidden-sizes is {flags.hidden_sizes}; it must be numbers of units, each at least 1")
-    errors.at_most("--hidden-sizes", max(flags.hidden_sizes))
+    errors.check_at_most("--hidden-sizes", max(flags.hidden_sizes))
 
 
 def choose(arrays: Mapping[str, Any], flags: Flags) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Shared parts of the command-line programs: flags, environments, JAX settings, a graceful stop."""
+"""Shared parts of the command-line programs: flags, outputs, processes, devices, JAX settings, a graceful stop."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def parse(argv: Sequence[str]) -> Options:
     return Options(parsed.run, parsed.train, parsed.algorithm, parsed.constraint)
 
 
-def given(argv: Sequence[str]) -> set[str]:
-    """Names of the settings that a command line has, such as num_envs. Of a switch also without its no_."""
+def given_settings(argv: Sequence[str]) -> set[str]:
+    """Names of the settings on a command line, such as num_envs. --no-halo gives both no_halo and halo."""
     flags = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
     return flags | {flag.removeprefix("no_") for flag in flags}
 
@@ -152,7 +152,7 @@ def set_up_jax(compilation_cache: bool) -> None:
 
 
 def plain_console(**settings: Any) -> Console:
-    """Return a console that shows the names of users as they are: brackets are no markup, and colons no pictures."""
+    """Return a console that prints names as they are: brackets are not markup, and :words: are not emoji."""
     from rich.console import Console
 
     return Console(markup=False, emoji=False, **settings)
@@ -161,7 +161,7 @@ def plain_console(**settings: Any) -> Console:
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Run a command line. A wrong input or a file that cannot be used ends it with status 2 and one sentence.
 
-    It ends in silence once nobody reads its output any more, as in `... --help | head`.
+    It ends silently if its output is closed, as in `... --help | head`.
     """
     from rich.text import Text
 
@@ -190,7 +190,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -
 
 
 def drop_output() -> None:
-    """Let nobody read the rest of the output: Python writes what is left when it ends."""
+    """Discard the rest of the output, which Python would write at its end into a closed pipe."""
     with contextlib.suppress(OSError, ValueError):  # a test's output has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

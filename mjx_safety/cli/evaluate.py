@@ -74,26 +74,26 @@ def _main(argv: Sequence[str]) -> None:
     evaluator = Evaluator(
         flags.episodes, flags.seed, flags.trust, flags.randomize, flags.end_at_limit, flags.cost_limit
     )
-    news = common.plain_console(stderr=True)
+    stderr = common.plain_console(stderr=True)
     if flags.policy in ACTION_MODES:
-        candidates = [evaluator.load(name, engine) for name in outcomes.without_lost(names, news)]
+        candidates = [evaluator.load(name, engine) for name in outcomes.without_lost(names, stderr)]
     else:
         candidates = [evaluator.load_function(flags.policy, flags.env, engine)]
     machine = run_folder.describe_machine()
     results = []
     for number, candidate in enumerate(candidates, 1):
-        outcomes.tell(news, f"Evaluating {candidate.name} ({number} of {len(candidates)}) ...")
-        compares = flags.physics != "auto" and outcomes.can_compare(candidate.name, candidate.engine, engine, news)
+        outcomes.tell(stderr, f"Evaluating {candidate.name} ({number} of {len(candidates)}) ...")
+        compares = flags.physics != "auto" and outcomes.can_compare(candidate.name, candidate.engine, engine, stderr)
         result = evaluator.judge(candidate, engine, flags.modes, compares)
         result = outcomes.finite(result | {"machine": machine})
         if candidate.path is not None:
-            outcomes.tell_damage(candidate.path, news)
+            outcomes.tell_damage(candidate.path, stderr)
             kinds = [
                 *([] if candidate.engine == engine else [engine]),
                 *(["randomize"] if flags.randomize else []),
                 *(["end-at-limit"] if flags.end_at_limit else []),
             ]
-            outcomes.store(candidate.path, kinds, result, news)
+            outcomes.store(candidate.path, kinds, result, stderr)
         results.append((candidate.settings, result))
     only = [result for _, result in results]
     groups = scores.group_results(results)

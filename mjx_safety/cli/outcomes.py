@@ -15,23 +15,23 @@ from mjx_safety.cli import installed
 from mjx_safety.runs import files, run_folder
 
 
-def store(folder: Path, kinds: Sequence[str], result: dict[str, Any], news: Console) -> None:
+def store(folder: Path, kinds: Sequence[str], result: dict[str, Any], stderr: Console) -> None:
     """Write a result to the run folder, or warn that it cannot be written. kinds: words that its name has."""
     file = folder / f"{'-'.join(['evaluation', *kinds])}.json"
     try:
         files.write(file, json.dumps(result, indent=2, allow_nan=False) + "\n")
     except OSError as error:
-        tell(news, f"warning: the results are not stored: {file} cannot be written: {error.strerror}")
+        tell(stderr, f"warning: the results are not stored: {file} cannot be written: {error.strerror}")
 
 
-def without_lost(names: Sequence[str], news: Console) -> list[str]:
+def without_lost(names: Sequence[str], stderr: Console) -> list[str]:
     """Leave out runs that have diverged before their first checkpoint, unless nothing else is there, and say so."""
     lost = [name for name in names if _left_nothing(Path(name))]
     if len(lost) == len(names):
         return list(names)
     for name in lost:
         reason = run_folder.why_diverged(Path(name))
-        tell(news, f"note: {name} is left out: it has diverged ({reason}) before its first checkpoint")
+        tell(stderr, f"note: {name} is left out: it has diverged ({reason}) before its first checkpoint")
     return [name for name in names if name not in lost]
 
 
@@ -40,27 +40,27 @@ def _left_nothing(path: Path) -> bool:
     return is_run and run_folder.why_diverged(path) != ""
 
 
-def can_compare(name: str, own: str | None, engine: str, news: Console) -> bool:
+def can_compare(name: str, own: str | None, engine: str, stderr: Console) -> bool:
     """Return whether a policy can also be evaluated on another engine, that of its training. Says why not."""
     if own in (engine, None):
         return False
     problem = installed.engine_problem(own)
     if problem:
-        tell(news, f"note: {name} is not compared with {own}, the engine of its training: {problem}")
+        tell(stderr, f"note: {name} is not compared with {own}, the engine of its training: {problem}")
     return not problem
 
 
-def tell_damage(path: Path, news: Console) -> None:
+def tell_damage(path: Path, stderr: Console) -> None:
     """Name the lines of metrics.jsonl that nobody can read, if there are any."""
     damaged = run_folder.damaged_lines(path)
     if damaged:
         which = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"
-        tell(news, f"note: {path / run_folder.METRICS} is damaged in {which}; the numbers are without that")
+        tell(stderr, f"note: {path / run_folder.METRICS} is damaged in {which}; the numbers are without that")
 
 
-def tell(news: Console, text: str) -> None:
+def tell(stderr: Console, text: str) -> None:
     """Print a line as it is, however long."""
-    news.print(text, highlight=False, soft_wrap=True)
+    stderr.print(text, highlight=False, soft_wrap=True)
 
 
 def finite(tree: Any) -> Any:

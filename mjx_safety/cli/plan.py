@@ -140,7 +140,7 @@ def read(argv: Sequence[str]) -> Plan:
     run = dataclasses.replace(options.run, physics=environments.resolve_physics(options.run.physics))
     options = dataclasses.replace(options, run=run)
     if run.resume_or_start is not None:
-        return _resumed_or_started(options, run.resume_or_start, common.given(argv))
+        return _resumed_or_started(options, run.resume_or_start, common.given_settings(argv))
     return _plan(options, run.out or run_folder.default_path(run.env, run.algo, run.seed), resumes=False)
 
 

@@ -21,7 +21,7 @@ from mjx_safety.viz import plots
 from mjx_safety.viz.plots import Curve
 
 SAME = training_options.WITHOUT_EFFECT | {"physics"}  # of RunFlags
-PARTS = ("run", "train", "algorithm", "constraint")  # of config.json
+PARTS = ("run", *training_options.PARTS)  # of config.json
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -45,11 +45,11 @@ def _main(argv: Sequence[str]) -> None:
     if flags.out.suffix not in SUFFIXES:
         raise UsageError(f"--out {flags.out} is of no known kind; its name must end in one of: {', '.join(SUFFIXES)}")
     common.check_outputs(flags.out)
-    news = common.plain_console(stderr=True)
-    paths = without_diverged(find_runs(flags.run), news)
+    stderr = common.plain_console(stderr=True)
+    paths = without_diverged(find_runs(flags.run), stderr)
     curves = read(paths)
     for path in paths:
-        outcomes.tell_damage(path, news)
+        outcomes.tell_damage(path, stderr)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     plots.plot_curves(curves, flags.out, title_of(paths))
     for label in dict.fromkeys(curve.label for curve in curves):
@@ -70,12 +70,12 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-def without_diverged(paths: Sequence[Path], news: Console) -> list[Path]:
+def without_diverged(paths: Sequence[Path], stderr: Console) -> list[Path]:
     """Leave out trainings that have diverged, and name them. If all have, they are drawn."""
     lost = {path: reason for path in paths if (reason := run_folder.why_diverged(path))}
     kept = [path for path in paths if path not in lost]
     for path, reason in lost.items():
-        outcomes.tell(news, f"note: {path} has diverged ({reason}){'; it is left out' if kept else ''}")
+        outcomes.tell(stderr, f"note: {path} has diverged ({reason}){'; it is left out' if kept else ''}")
     return kept or list(paths)
 
 
@@ -126,7 +126,7 @@ def describe(curves: Sequence[Curve]) -> str:
     """
     parts = []
     for name in ("return", "cost"):
-        metrics = [plots.known_as(curve.rows, f"episode_{name}") for curve in curves]
+        metrics = [plots.metric_to_show(curve.rows, f"episode_{name}") for curve in curves]
         values = np.array([plots.last_tenth(curve.rows, m) for curve, m in zip(curves, metrics, strict=True)])
         about = "~" if any(metric.endswith("estimate") for metric in metrics) else ""
         spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""

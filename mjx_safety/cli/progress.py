@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mjx_safety.cli.common import drop_output, plain_console
-
-Row = dict[str, float | None]
+from mjx_safety.viz.plots import Row
 
 
 class Progress:
@@ -91,9 +90,15 @@ class Progress:
 
 
 def describe(
-    row: Row, total_steps: int, cost_limit: float | tuple[float, ...], cost_limits: Mapping[str, float] | None = None
+    row: Row,
+    total_steps: int,
+    cost_limit: float | tuple[float, ...],
+    cost_limits: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
-    """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates."""
+    """Turn a row of metrics into short texts. Before an episode has ended, ~ marks estimates from rates.
+
+    cost_limit: of the whole cost, or that of each of several trainings; cost_limits: by source, instead of it.
+    """
     steps, speed = row["env_steps"] or 0.0, row["steps_per_second"] or 0.0
     each = sorted({cost_limit} if isinstance(cost_limit, int | float) else set(cost_limit))
     limit = f"limit{'s' * (len(each) > 1)} {', '.join(f'{value:g}' for value in each)}"

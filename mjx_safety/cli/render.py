@@ -18,7 +18,7 @@ from mjx_safety.agents import ALGORITHMS, actor
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common
 from mjx_safety.runs import environments, loading, run_folder, sweeps, training_options
-from mjx_safety.runs.errors import UsageError, at_least, at_most, check_counts, check_seed
+from mjx_safety.runs.errors import UsageError, check_at_least, check_at_most, check_counts, check_seed
 from mjx_safety.runs.evaluation import Evaluator, evaluation_key
 from mjx_safety.viz import episodes, film, frames, opengl, replay
 from mjx_safety.viz.episodes import ActFn, Recording
@@ -71,17 +71,17 @@ def _main(argv: Sequence[str]) -> None:
     flags = tyro.cli(Flags, prog="python -m mjx_safety.render", args=list(argv))
     check(flags)
     common.set_up_jax(compilation_cache=True)
-    news = common.plain_console(stderr=True)
-    recording = record(flags, news)
+    stderr = common.plain_console(stderr=True)
+    recording = record(flags, stderr)
     look = film.Look(flags.camera, *flags.size, halo=flags.halo, speed=flags.speed)
     for path in flags.out:
-        news.print(f"Drawing {path} ...", highlight=False, soft_wrap=True)
+        stderr.print(f"Drawing {path} ...", highlight=False, soft_wrap=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if path.suffix == ".html":
                 replay.write_replay(recording, path)
             else:
-                film.write(recording, look, path, moments=flags.moments, watch=lambda steps: _watch(steps, news))
+                film.write(recording, look, path, moments=flags.moments, watch=lambda steps: _watch(steps, stderr))
         except (opengl.NoOpenGLError, film.MissingPackageError, film.EncoderError) as error:
             raise UsageError(f"{path} cannot be drawn: {error}") from error
     for world in range(recording.num_worlds):
@@ -90,9 +90,9 @@ def _main(argv: Sequence[str]) -> None:
     print(f"Wrote {', '.join(map(str, flags.out))}")
 
 
-def _watch(steps: Sequence[int], news: Console) -> Iterable[int]:
+def _watch(steps: Sequence[int], stderr: Console) -> Iterable[int]:
     """Show the number of drawn frames, on a terminal."""
-    return track(steps, "  frames", console=news, transient=True, disable=not news.is_terminal)
+    return track(steps, "  frames", console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def check(flags: Flags) -> None:
@@ -105,13 +105,13 @@ def check(flags: Flags) -> None:
     check_counts(flags, "num_worlds", "steps", "moments")
     if flags.cost_limit is not None and not flags.cost_limit >= 0.0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
-    at_most("--size", max(flags.size), MOST_PIXELS)
+    check_at_most("--size", max(flags.size), MOST_PIXELS)
     if min(flags.size) < 64:
         raise UsageError(f"--size is {flags.size[0]} {flags.size[1]}; width and height must be at least 64 pixels")
     if not 0.0 < flags.speed < math.inf:
         raise UsageError(f"--speed is {flags.speed}; it must be above 0")
-    at_least("--speed", flags.speed, SPEEDS[0])
-    at_most("--speed", flags.speed, SPEEDS[1])
+    check_at_least("--speed", flags.speed, SPEEDS[0])
+    check_at_most("--speed", flags.speed, SPEEDS[1])
     check_seed(flags.seed)
     common.check_outputs(*flags.out)
     try:
@@ -123,7 +123,7 @@ def check(flags: Flags) -> None:
         raise UsageError(f"{error}; --out replay.html needs none of this") from error
 
 
-def record(flags: Flags, news: Console) -> Recording:
+def record(flags: Flags, stderr: Console) -> Recording:
     """Run the episodes to draw."""
     path = Path(flags.target)
     if run_folder.holds_run(path) or loading.find_file(path):
@@ -152,7 +152,7 @@ def record(flags: Flags, news: Console) -> Recording:
         frames.check_camera(env, flags.camera)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
-    news.print(f"Running {title} ...", highlight=False, soft_wrap=True)
+    stderr.print(f"Running {title} ...", highlight=False, soft_wrap=True)
     return episodes.record(
         env,
         act_fn,

@@ -11,8 +11,7 @@ from rich.table import Table
 
 from mjx_safety.agents.evaluate import CVAR_TAILS, QUANTILES
 from mjx_safety.runs import scores
-
-Result = dict[str, Any]  # the content of evaluation.json
+from mjx_safety.runs.evaluation import Result
 
 
 def show_run(console: Console, result: Result) -> None:

@@ -81,7 +81,7 @@ class Job:
 
     def _check(self, where: str) -> None:
         """Refuse a run folder that is of another training."""
-        check_member(self.path, common.parse(self.argv), common.given(self.argv), where)
+        check_member(self.path, common.parse(self.argv), common.given_settings(self.argv), where)
 
     def _options(self) -> Options:
         return run_folder.read_options(self.path / run_folder.CONFIG)
@@ -126,7 +126,7 @@ def _main(argv: Sequence[str]) -> None:
     if failed:
         raise UsageError(f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
     print(f"Group folder: {flags.out}, with the jobs' output in {flags.out / LOGS}")
-    trust = run_folder.trusting(common.parse(rest).run.env)
+    trust = run_folder.trust_flag(common.parse(rest).run.env)
     print(f"Evaluate:     python -m mjx_safety.evaluate {shlex.quote(str(flags.out))}{trust}")
 
 
@@ -199,7 +199,9 @@ def _check(flags: Flags, argv: Sequence[str]) -> tuple[Options, list[Member]]:
     for member in members:
         folder = flags.out / member.name
         if run_folder.holds_run(folder):
-            check_member(folder, member.options, {*common.given(argv), *_names(member)}, f"--out {flags.out}: {folder}")
+            check_member(
+                folder, member.options, {*common.given_settings(argv), *_names(member)}, f"--out {flags.out}: {folder}"
+            )
         run_folder.check_free(folder, "--out")
     return options, members
 

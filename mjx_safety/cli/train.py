@@ -71,21 +71,21 @@ def _main(argv: Sequence[str]) -> None:
         start, iterate_fn = _start_and_iterate(plan, env, mesh if shares_members else None)
         if options.run.init_from and not plan.resumes:
             start = init_from.begin(start, Path(options.run.init_from), options.worlds(env), plan.is_group)
-        where = None
+        placement = None
         if mesh is not None and shares_members:
-            where = sharding.member_shardings(mesh, jax.eval_shape(start))
+            placement = sharding.member_shardings(mesh, jax.eval_shape(start))
         elif mesh is not None:
-            where = sharding.shardings(mesh, jax.eval_shape(start), options.run.num_envs, axis=int(plan.is_group))
+            placement = sharding.shardings(mesh, jax.eval_shape(start), options.run.num_envs, axis=int(plan.is_group))
         writes = jax.process_index() == 0
         with lock.hold([plan.path, *plan.folders] if writes else []):
             plan.check_folder()  # another process may have been faster
             try:
-                state = wait_for(partial(_first_state, plan, start, where), stop)
+                state = wait_for(partial(_first_state, plan, start, placement), stop)
             except Abandoned:
                 print("Stopped before the first iteration; nothing is lost, as nothing was learned.")
                 return
             with _folders(plan, int(np.ravel(state.num_rollouts)[0])) as folders:
-                _loop(plan, folders, make_chunk(iterate_fn, where), state, stop)
+                _loop(plan, folders, make_chunk(iterate_fn, placement), state, stop)
             if folders:
                 _say_where(plan, folders)
 
@@ -98,10 +98,11 @@ def _say_finished(plan: Plan) -> None:
         print(f"{plan.path} is finished, with {steps}; nothing is left to do")
 
 
-def _first_state(plan: Plan, start: Callable[[], TrainState], where: TrainState | None) -> TrainState:
-    """Start a training, or read where it stood. where: placement on devices."""
-    state = jax.device_put(plan.restore(start), where) if plan.resumes else jax.jit(start, out_shardings=where)()
-    return jax.block_until_ready(state)
+def _first_state(plan: Plan, start: Callable[[], TrainState], placement: TrainState | None) -> TrainState:
+    """Start a training, or read its newest checkpoint. placement: of the state's leaves on devices; None: anywhere."""
+    if plan.resumes:
+        return jax.block_until_ready(jax.device_put(plan.restore(start), placement))
+    return jax.block_until_ready(jax.jit(start, out_shardings=placement)())
 
 
 def _start_and_iterate(
@@ -258,7 +259,7 @@ def _save(plan: Plan, folders: list[run_folder.RunFolder], state: TrainState) ->
             continue  # the newest checkpoint is a good one
         saved = checkpoint.save(folder.checkpoints, sweeps.unstack(state, index) if plan.is_group else state)
         if plan.options.run.keep_policies:
-            loading.keep(saved, folder.config)
+            loading.keep_policy(saved, folder.config)
 
 
 def _draw_group(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
@@ -276,7 +277,7 @@ def _say_where(plan: Plan, folders: list[run_folder.RunFolder]) -> None:
     """Tell the user what was saved and what to do next."""
     first = next(folder for folder in folders if not folder.diverged)
     path = shlex.quote(str(plan.path))  # in commands to copy
-    trust = run_folder.trusting(plan.options.run.env)
+    trust = run_folder.trust_flag(plan.options.run.env)
     for folder in folders:
         if folder.diverged:
             print(f"Diverged:       {folder.path.name}, {folder.diverged}; it is not in pareto.json's means")

@@ -15,7 +15,7 @@ FOR_A_BATCH = "for a batch of worlds, use vectorize, or jax.vmap(env.reset) with
 def typed_key(caller: str, key: Any, many: str = FOR_A_BATCH) -> jax.Array:
     """Return a typed key [], also for the two numbers of an old-style one. Raises ValueError for anything else.
 
-    many: what the error says to those who have several keys.
+    many: advice in the error for a caller with several keys.
     """
     is_array = isinstance(key, (jax.Array, np.ndarray))
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
@@ -41,7 +41,7 @@ def typed_keys(caller: str, keys: Any, num: int) -> jax.Array:
     raise ValueError(f"{caller} got {given}; it takes jax.random.split(key, {num})")
 
 
-def whole_number(caller: str, num: Any) -> int:
+def read_num_worlds(caller: str, num: Any) -> int:
     """Return a number of worlds as an int. Raises ValueError unless it is a whole number of at least 1."""
     whole = as_count(num)
     if whole is None:
@@ -59,7 +59,10 @@ def as_count(num: Any) -> int | None:
 
 
 def check_action(action: Any, shape: tuple[int, ...], taker: str) -> None:
-    """Raise ValueError unless the action is an array of the shape. taker: who takes it, and what it means."""
+    """Raise ValueError unless the action is an array of numbers of this shape.
+
+    taker: for the message, who takes which shape, such as "4 worlds take (4, 2)".
+    """
     if not isinstance(action, (jax.Array, np.ndarray)):
         raise ValueError(f"action is a {type(action).__name__}; {taker}: an array such as jnp.zeros({shape})")
     if not any(jnp.issubdtype(action.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):

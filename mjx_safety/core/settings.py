@@ -16,6 +16,7 @@ import numpy as np
 
 T = TypeVar("T")
 Rectangle = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in m, world frame
+Range = tuple[float, float]  # lowest, highest
 LEAF_TYPES = ("float", float, "float | None", float | None)
 
 
@@ -124,7 +125,7 @@ def _plain(value: Any) -> Any:
 
 
 def _settings_of(owner: type, field: str) -> type | None:
-    """Which settings a field may hold; None if it holds none, or any of an abstract class."""
+    """Return the class of settings that a field takes; None if it takes no settings, or those of an abstract class."""
     try:
         hint = typing.get_type_hints(owner)[field]
     except (NameError, TypeError):  # a class of a user's, annotated with names that only its function knows
@@ -157,7 +158,7 @@ def is_at_least(value: Any, minimum: float) -> bool:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Return whether the value is a finite real number of Python's, no bool and no text."""
+    """Return whether the value is a finite real Python number. A bool is no number here."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return abs(typing.cast(float, value)) <= sys.float_info.max  # no float holds larger integers
@@ -167,8 +168,8 @@ def is_range(value: Any, *, infinite: bool = False) -> bool:
     """Return whether the value is (lowest, highest), two finite numbers in this order. infinite: also infinities."""
     if not (isinstance(value, tuple) and len(value) == 2):
         return False
-    known = all(is_finite_number(end) or (infinite and end in (-math.inf, math.inf)) for end in value)
-    return known and value[0] <= value[1]
+    are_numbers = all(is_finite_number(end) or (infinite and end in (-math.inf, math.inf)) for end in value)
+    return are_numbers and value[0] <= value[1]
 
 
 def require_count(owner: Any, field: str, minimum: int = 0) -> None:

@@ -213,11 +213,11 @@ def to_control(env: AbstractEnv, action: jax.Array, noise: jax.Array | float = 0
 
 
 def undo_blow_up(
-    before: PhysicsState, after: PhysicsState, reading: Measurements
+    before: PhysicsState, after: PhysicsState, measured: Measurements
 ) -> tuple[PhysicsState, Measurements, jax.Array]:
     """Return to the state before the step if the physics blew up. Returns also whether it did [] bool."""
-    values = jnp.concatenate([after.qpos, after.qvel, *(value.ravel() for value in jax.tree.leaves(reading))])
+    values = jnp.concatenate([after.qpos, after.qvel, *(value.ravel() for value in jax.tree.leaves(measured))])
     sane = jnp.all(jnp.abs(values) < HUGE)  # False for NaN too
     data = jax.tree.map(lambda old, new: jnp.where(sane, new, old), before, after)
-    reading = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), reading)
-    return data, reading, ~sane
+    measured = jax.tree.map(lambda value: jnp.where(sane, value, 0.0), measured)
+    return data, measured, ~sane

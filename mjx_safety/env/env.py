@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from typing_extensions import override
 
-from mjx_safety.core.arguments import typed_key, whole_number
+from mjx_safety.core.arguments import read_num_worlds, typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
@@ -51,7 +51,7 @@ class Env(AbstractEnv):
     __hash__, __eq__ = object.__hash__, object.__eq__  # so that it may be a static argument of `jax.jit`
 
     def __repr__(self) -> str:
-        """Say what is in it."""
+        """Return robot, task, engine and objects in one line."""
         kinds = [f"{kind.num} {name}" for name, kind in self.config.objects.items()]
         return f"Env({self.config.robot.name}, {self.config.task.name}, {self.physics.name}: {', '.join(kinds)})"
 
@@ -123,7 +123,7 @@ class Env(AbstractEnv):
 
     def reset_many(self, key: jax.Array, num: int) -> State:
         """Start `num` episodes [num]. They share the search for layouts, so none waits for the slowest world."""
-        return self._reset_many(key, whole_number("reset_many", num))
+        return self._reset_many(key, read_num_worlds("reset_many", num))
 
     @functools.partial(jax.jit, static_argnames="num")
     @single_precision
@@ -179,7 +179,7 @@ class Env(AbstractEnv):
             placement_failed=failed,
             blew_up=blew_up,
             data=data,
-            places=self._places(shown),
+            places=self._places_of_world(shown),
             memory=memory,
             key=state.key,
         )
@@ -221,7 +221,7 @@ class Env(AbstractEnv):
         default = self._default_snapshot(yaw_key, xy).replace(dynamics=self._dynamics(next_key))
         complete = snapshots.complete(default, snapshot)
         data, measured = self.physics.forward(self.scene.to_physics(complete))
-        world = self.scene.read(data, measured, self._places_of(complete))
+        world = self.scene.read(data, measured, self._places_of_snapshot(complete))
         memory = self.config.task.from_snapshot(world, snapshot, memory_key)
         return self._first_state(data, world, memory, next_key, failed)
 
@@ -236,7 +236,7 @@ class Env(AbstractEnv):
         snapshot = snapshot.replace(dynamics=self._dynamics(key))
         memory_key = jax.random.fold_in(layout_key, MEMORY)
         data, measured = self.physics.start(self.scene.to_physics(snapshot))
-        world = self.scene.read(data, measured, self._places_of(snapshot))
+        world = self.scene.read(data, measured, self._places_of_snapshot(snapshot))
         return self._first_state(data, world, self.config.task.init(world, memory_key), key, failed)
 
     def _default_snapshot(self, key: jax.Array, xy: jax.Array) -> Snapshot:
@@ -247,14 +247,14 @@ class Env(AbstractEnv):
         """Draw the factors on the constants of the model. key: of the episode."""
         return draw_dynamics(self.config.randomize, self.scene, key)
 
-    def _places_of(self, snapshot: Snapshot) -> Places:
-        """Places that stay for the episode of a snapshot."""
+    def _places_of_snapshot(self, snapshot: Snapshot) -> Places:
+        """Places that stay for the episode that begins with a complete snapshot."""
         remembers = any(name == "vases_displace" for name, _, _ in self._sources)
-        return snapshots.places_of(self.config.objects, snapshot, remembers)
+        return snapshots.places_of_snapshot(self.config.objects, snapshot, remembers)
 
-    def _places(self, shown: Readings) -> Places:
-        """Places that stay for the episode, of a world as shown."""
-        return snapshots.places(self.config.objects, shown.pos, shown.start_pos)
+    def _places_of_world(self, shown: Readings) -> Places:
+        """Places that stay for the episode of a world, as `AbstractTask.view` shows it."""
+        return snapshots.lasting_places(self.config.objects, shown.pos, shown.start_pos)
 
     def _first_state(
         self, data: PhysicsState, world: Readings, memory: Any, key: jax.Array, failed: jax.Array
@@ -273,7 +273,7 @@ class Env(AbstractEnv):
             placement_failed=failed,
             blew_up=jnp.bool_(False),
             data=data,
-            places=self._places(shown),
+            places=self._places_of_world(shown),
             memory=memory,
             key=key,
         )
@@ -327,7 +327,10 @@ class Env(AbstractEnv):
 
 
 def _require_short(what: str, seconds: float, kind: str) -> None:
-    """Raise ValueError for a time that is too long for driven objects, whose places follow from it."""
+    """Raise ValueError for a time that is too long for driven objects, whose places follow from it.
+
+    what: the culprit with its verb, for the message; kind: of the driven objects.
+    """
     if seconds > LONGEST:
         raise ValueError(
             f"{what} {seconds:g} s, but with {kind} it may be at most {LONGEST:g} s: their clock is in single precision"
@@ -335,7 +338,11 @@ def _require_short(what: str, seconds: float, kind: str) -> None:
 
 
 def build_env(config: EnvConfig, physics: Physics) -> Env:
-    """Build the environment. Raises ValueError for an object without room or clock, or two entries of one name."""
+    """Build the environment.
+
+    Raises ValueError for an object without room, for an episode that is too long for driven objects, and for two
+    entries of the observation with one name.
+    """
     if physics.scene.driven_kinds:
         seconds = config.episode_length * config.frameskip * float(physics.scene.model.opt.timestep)
         what = f"EnvConfig.episode_length is {config.episode_length}, which takes"

@@ -57,7 +57,7 @@ def at_rest(config: EnvConfig, scene: Scene, table: PlacementTable, key: jax.Arr
     return scene.default_snapshot(xy[0], root_yaw, places, headings, jax.random.fold_in(root_key, 1))
 
 
-def places(
+def lasting_places(
     objects: Mapping[str, AbstractObject], pos: Mapping[str, jax.Array], start_pos: Mapping[str, jax.Array]
 ) -> Places:
     """Return what stays for an episode among positions of all kinds, now and at reset."""
@@ -67,7 +67,7 @@ def places(
     )
 
 
-def places_of(objects: Mapping[str, AbstractObject], snapshot: Snapshot, remembers_vases: bool) -> Places:
+def places_of_snapshot(objects: Mapping[str, AbstractObject], snapshot: Snapshot, remembers_vases: bool) -> Places:
     """Return what stays for the episode of a complete snapshot.
 
     remembers_vases: whether the places of vases at reset are needed. If they are not given, they are those of now.
@@ -76,7 +76,7 @@ def places_of(objects: Mapping[str, AbstractObject], snapshot: Snapshot, remembe
     if remembers_vases:
         given = snapshot.vases_start_pos
         starts["vases"] = snapshot.vases_pos if given is None else jnp.asarray(given, jnp.float32)
-    return places(objects, pos, starts)
+    return lasting_places(objects, pos, starts)
 
 
 def complete(default: Snapshot, given: Snapshot) -> Snapshot:

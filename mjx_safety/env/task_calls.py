@@ -31,7 +31,10 @@ def view(task: AbstractTask, readings: Readings, memory: Any) -> Readings:
 
 
 def reward(task: AbstractTask, readings: Readings, memory: Any) -> tuple[jax.Array, jax.Array]:
-    """Return the reward for progress [] float32 and whether the goal is met [] bool. Raises ValueError for others."""
+    """Return the reward for progress [] float32 and whether the goal is met [] bool.
+
+    Raises ValueError for results of other types or shapes.
+    """
     outcome = task.reward(readings, memory)
     if not (isinstance(outcome, (tuple, list)) and len(outcome) == 2):
         raise ValueError(f"{_of(task)}.reward returned {_form(outcome)}; it must return a pair: reward, goal_met")
@@ -47,7 +50,10 @@ def reward(task: AbstractTask, readings: Readings, memory: Any) -> tuple[jax.Arr
 
 
 def costs(task: AbstractTask, readings: Readings, memory: Any) -> list[jax.Array]:
-    """Return the raw value [] float32, of at least 0, of each of the task's own costs. Raises ValueError for others."""
+    """Return the raw value [] float32, of at least 0, of each of the task's own costs.
+
+    Raises ValueError for results of other types or shapes.
+    """
     values = []
     for name, cost in task.costs.items():
         value = cost(readings, memory)
@@ -67,7 +73,10 @@ def advance(task: AbstractTask, readings: Readings, memory: Any, moved: jax.Arra
 
 
 def to_snapshot(task: AbstractTask, memory: Any, taken: Iterable[str]) -> Mapping[str, Any]:
-    """Return the memory as fields of `Snapshot`. taken: fields of the world. Raises ValueError for others."""
+    """Return the memory as fields of `Snapshot`. taken: fields that the world fills.
+
+    Raises ValueError for fields that are taken or that `Snapshot` lacks.
+    """
     fields = task.to_snapshot(memory)
     if not isinstance(fields, Mapping):
         raise ValueError(

@@ -148,7 +148,7 @@ class VecEnv(Generic[S]):
     def reset(self, key: jax.Array) -> VecState:
         """Start B episodes on fresh layouts. With `stagger`, their step counters start uniformly in [0, T)."""
         key, reset_key, stagger_key = jax.random.split(typed_key("reset", key), 3)
-        env_state = self._reset_all(reset_key)
+        env_state = _reset_all(self.env, reset_key, self.num_envs)
         partial = jnp.zeros(self.num_envs, bool)
         if self.stagger:
             start = jax.random.randint(stagger_key, (self.num_envs,), 0, self.episode_length, jnp.int32)
@@ -217,9 +217,9 @@ class VecEnv(Generic[S]):
         shape = (self.num_envs, self.action_size)
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
         self._check_states(states, "step")
-        before = states.env_state
         running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
-        stepped = jax.vmap(self.env.step)(states.env_state, actions)
+        before = states.env_state
+        stepped = jax.vmap(self.env.step)(before, actions)
         check_fields(self, stepped, "step")
         if self.autoreset == "next_step":  # worlds that had ended begin here, whatever their action
             states, fresh = self._draw_fresh(states, ~running)
@@ -318,9 +318,6 @@ class VecEnv(Generic[S]):
         """Put worlds at other steps of their episodes. step_count: [B] int32."""
         at_step = getattr(self.env, "at_step", None)  # an environment may observe its step
         return env_state.replace(step_count=step_count) if at_step is None else jax.vmap(at_step)(env_state, step_count)
-
-    def _reset_all(self, key: jax.Array) -> Any:
-        return _reset_all(self.env, key, self.num_envs)
 
 
 class _Refill:

@@ -40,10 +40,12 @@ def check_budget(budget: Any, num_envs: int) -> None:
     """Raise ValueError unless it is None, or a number of at least 0 for all worlds or for each. Traced: its shape."""
     if budget is None:
         return
-    is_array = isinstance(budget, (numbers.Real, np.ndarray, jax.Array))
-    values = budget if isinstance(budget, jax.core.Tracer) else np.asarray(budget if is_array else "")
-    is_number = any(jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer))
-    known = is_number and not isinstance(values, jax.core.Tracer)
-    in_range = not known or bool(np.all(values >= 0))  # False for NaN too
-    if not (is_number and in_range and values.shape in ((), (num_envs,))):
+    is_traced = isinstance(budget, jax.core.Tracer)
+    fits = isinstance(budget, (numbers.Real, np.ndarray, jax.Array))
+    if fits:
+        values = budget if is_traced else np.asarray(budget)
+        is_number = any(jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer))
+        fits = is_number and values.shape in ((), (num_envs,))
+        fits = fits and (is_traced or bool(np.all(values >= 0)))  # False for NaN too
+    if not fits:
         raise ValueError(f"cost_budget is {budget!r}; it must be None, a number of at least 0, or {num_envs} of them")

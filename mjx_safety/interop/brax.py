@@ -165,6 +165,8 @@ class _RawKey:
 
 
 def _pack(tree: Any) -> Any:
+    """Replace typed keys in a state by their raw numbers."""
+
     def pack(leaf: Any) -> Any:
         if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
@@ -174,6 +176,8 @@ def _pack(tree: Any) -> Any:
 
 
 def _unpack(tree: Any) -> Any:
+    """Undo `_pack`."""
+
     def unpack(leaf: Any) -> Any:
         return jax.random.wrap_key_data(leaf.numbers, impl=leaf.impl) if isinstance(leaf, _RawKey) else leaf
 
@@ -181,6 +185,7 @@ def _unpack(tree: Any) -> Any:
 
 
 def _typed(rng: jax.Array) -> jax.Array:
+    """Return typed keys [...] for typed keys, or for raw keys [..., 2]."""
     if not isinstance(rng, (jax.Array, np.ndarray)):
         raise ValueError(
             f"the key of reset is of the type {type(rng).__name__}; it takes a key, such as jax.random.key(0)"

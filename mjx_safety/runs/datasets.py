@@ -21,13 +21,8 @@ MINARI = "minari:"
 ROWS = 4096  # of a chunk of the file
 MATRICES = ("observations", "next_observations", "actions")  # [N, ...]; the other arrays are [N]
 LARGEST = np.finfo(np.float32).max
-ABOUT = {
-    "env": str,
-    "randomize": list,
-    "physics": str,
-    "policies": list,
-    "machine": dict,
-}  # what `clone` takes from a description
+# What `clone` takes from a description: name -> type.
+ABOUT = {"env": str, "randomize": list, "physics": str, "policies": list, "machine": dict}
 
 
 class Writer(Protocol):
@@ -161,10 +156,10 @@ def flatten(episodes: Iterable[Episode]) -> dict[str, np.ndarray]:
 
 
 def read(source: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the arrays of `KEYS` from an .hdf5 file with DSRL's keys, or from minari:NAME, and what `record` says of it.
+    """Read an .hdf5 file with DSRL's keys, or minari:NAME. Returns the arrays of `KEYS`, and the description.
 
-    The second is {} for data of others. Raises ValueError for other sources and for data that no policy can learn from,
-    and ImportError without the library.
+    The description is what `record` writes, {} for data of other programs. Raises ValueError for other sources and for
+    data that no policy can learn from, and ImportError without the library.
     """
     is_minari = source.startswith(MINARI)
     arrays, about = _read_minari(source.removeprefix(MINARI)) if is_minari else _read_hdf5(Path(source))

@@ -8,7 +8,8 @@ from typing import Any
 from mjx_safety import registry
 from mjx_safety.runs import randomizing
 from mjx_safety.runs.errors import UsageError
-from mjx_safety.runs.training_options import Accuracy, Physics
+from mjx_safety.runs.training_options import Physics
+from mjx_safety.sim.model import Accuracy
 
 
 def resolve_physics(physics: Physics) -> str:
@@ -35,7 +36,7 @@ def build_env(env_id: str, physics: str, accuracy: Accuracy = "fast", randomize:
         raise refuse(error) from error
     made = factory()
     try:
-        config = registry.config_of(env_id, made)
+        config = registry.check_config(env_id, made)
         changes = {"randomize": randomizing.read(randomize, config.randomize)} if randomize else {}
         return registry.make(config, physics=physics, accuracy=accuracy, **changes)
     except (KeyError, ValueError, ImportError, AttributeError, TypeError) as error:

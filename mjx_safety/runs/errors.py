@@ -20,13 +20,13 @@ class RunError(UsageError):
     status = 1
 
 
-def at_most(flag: str, value: float, most: float = INT32_MAX) -> None:
+def check_at_most(flag: str, value: float, most: float = INT32_MAX) -> None:
     """Refuse a number that is too large. most: by default the largest integer of JAX."""
     if not value <= most:
         raise UsageError(f"{flag} is {value}; it must be at most {most}")
 
 
-def at_least(flag: str, value: float, least: float) -> None:
+def check_at_least(flag: str, value: float, least: float) -> None:
     """Refuse a number that is too small."""
     if not value >= least:
         raise UsageError(f"{flag} is {value}; it must be at least {least}")
@@ -37,8 +37,8 @@ def check_counts(flags: Any, *names: str, least: int = 1) -> None:
     for name in names:
         value = getattr(flags, name)
         if value is not None:
-            at_least(f"--{name.replace('_', '-')}", value, least)
-            at_most(f"--{name.replace('_', '-')}", value)
+            check_at_least(f"--{name.replace('_', '-')}", value, least)
+            check_at_most(f"--{name.replace('_', '-')}", value)
 
 
 def check_seed(seed: int) -> None:

@@ -26,7 +26,7 @@ from mjx_safety.world.randomize import Randomize
 EVALUATION = 0x6576616C  # "eval"; folded into the seed's key, see `evaluation_key`
 NOT_SETTINGS = training_options.WITHOUT_EFFECT - {"total_steps"}  # of RunFlags
 
-NEEDED = ("env", "algo", "seed", "physics", "cost_limits", "env_steps")  # of what a policy knows of its training
+NEEDED = ("env", "algo", "seed", "physics", "cost_limits", "env_steps")  # what a policy must say of its training
 
 Result = dict[str, Any]  # the content of evaluation.json
 
@@ -49,7 +49,7 @@ class Candidate:
     config: Mapping[str, Any]  # of its training, as in config.json; of a function only `run`, in part
     engine: str | None  # of its training
     env_steps: int | None
-    actor: Any  # `Actor`, or `functions.Function` for a policy of others
+    actor: Any  # `Actor`, or `functions.ExternalPolicy` for a policy of others
     rows: list[run_folder.Row]
     diverged: str = ""  # why its training has diverged; empty if it has not
 
@@ -181,7 +181,7 @@ class Evaluator:
         venv, key = self.worlds(candidate.run_flags, engine), evaluation_key(self.seed)
         limit = float(candidate.run_flags["cost_limit"]) if isinstance(venv, BudgetWorlds) else None
         name = self._worlds_key(candidate.run_flags, engine), limit
-        if isinstance(candidate.actor, functions.Function):
+        if isinstance(candidate.actor, functions.ExternalPolicy):
             act_fn = functions.checked(candidate.actor, venv.num_envs, venv.action_size)
             try:
                 return {mode: jax.device_get(run_episodes_on_host(venv, act_fn, key)) for mode in modes}
@@ -237,7 +237,7 @@ class Evaluator:
         return result
 
     def _check_sizes(
-        self, name: str, loaded: Policy | functions.Function, run_flags: Mapping[str, Any], engine: str
+        self, name: str, loaded: Policy | functions.ExternalPolicy, run_flags: Mapping[str, Any], engine: str
     ) -> None:
         """Refuse a policy of other sizes than its worlds. A function that does not say its sizes passes."""
         venv = self.worlds(run_flags, engine)
@@ -251,7 +251,9 @@ def _trained_on(policy: Policy) -> str:
     """Return the environment of a policy's training. Raises ValueError if its file does not say how it was trained."""
     try:
         known = {**policy.origin, **policy.origin["config"]["run"]}
-        return str({name: known[name] for name in NEEDED}["env"])
+        for name in NEEDED:
+            known[name]  # KeyError if it is missing
+        return str(known["env"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"the policy of {policy.env_id} does not say how it was trained: it lacks {error}") from error
 

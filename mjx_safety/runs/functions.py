@@ -20,8 +20,8 @@ class BadActionError(ValueError):
     """A policy returned what is no action."""
 
 
-class Function(NamedTuple):
-    """A policy, and what is known of it."""
+class ExternalPolicy(NamedTuple):
+    """A function from observations to actions, and what is known of it."""
 
     name: str
     act_fn: ActFn
@@ -31,7 +31,7 @@ class Function(NamedTuple):
     is_code: bool = False  # whether a module of the user says all this, and not a file
 
 
-def find_function(source: str, trust: bool = False) -> Function:
+def find_function(source: str, trust: bool = False) -> ExternalPolicy:
     """Find the policy that a text means: package.module:function, a file, a run folder or a name of `load_policy`.
 
     Raises ValueError if there is none, and ImportError for an .onnx file without the package onnxruntime. trust: see
@@ -41,12 +41,12 @@ def find_function(source: str, trust: bool = False) -> Function:
         return _read_onnx(Path(source))
     if ":" in source and not Path(source).exists():
         function = import_function(source, "policy", "a function of observations that returns actions")
-        return Function(source, function, str(getattr(function, "env_id", "")), is_code=True)
+        return ExternalPolicy(source, function, str(getattr(function, "env_id", "")), is_code=True)
     policy = load_policy(source, trust=trust)
-    return Function(source, policy, policy.env_id, policy.obs_size, policy.action_size)
+    return ExternalPolicy(source, policy, policy.env_id, policy.obs_size, policy.action_size)
 
 
-def checked(function: Function, num_envs: int, action_size: int) -> Callable[[np.ndarray], np.ndarray]:
+def checked(function: ExternalPolicy, num_envs: int, action_size: int) -> Callable[[np.ndarray], np.ndarray]:
     """Wrap the function to clip actions to [-1, 1], and to raise BadActionError unless they are finite and [B, A]."""
 
     def act(obs: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def checked(function: Function, num_envs: int, action_size: int) -> Callable[[np
     return act
 
 
-def _read_onnx(path: Path) -> Function:
+def _read_onnx(path: Path) -> ExternalPolicy:
     """Run a graph whose first input is [N, O] and whose first output is [N, A]."""
     import onnxruntime
 
@@ -83,7 +83,7 @@ def _read_onnx(path: Path) -> Function:
             ) from error
         return np.concatenate(results)
 
-    return Function(str(path), act, _env_of(session, path), _width(first.shape), _width(output.shape))
+    return ExternalPolicy(str(path), act, _env_of(session, path), _width(first.shape), _width(output.shape))
 
 
 def _env_of(session: Any, path: Path) -> str:

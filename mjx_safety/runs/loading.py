@@ -1,4 +1,4 @@
-"""Finds policies: in run folders, in files, and by the names of those that come with the package (host)."""
+"""Finds policies in run folders, in files and by the names of the shipped ones; keeps those of checkpoints (host)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _restore(path: Path, algorithm: Algorithm, sizes: Sizes) -> Any:
         raise ValueError(f"the checkpoint {path} cannot be read: {error}") from error
 
 
-def keep(path: Path, config: dict[str, Any]) -> Path:
+def keep_policy(path: Path, config: dict[str, Any]) -> Path:
     """Keep the policy of a checkpoint in the run folder, as policies/<environment steps>.npz. Returns the file."""
     policy = of_checkpoint(path, config)
     file = path.parent.parent / "policies" / f"{policy.origin['env_steps']:012d}.npz"

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mjx_safety.runs.errors import UsageError
-
-Row = Mapping[str, float | None]  # a row of metrics.jsonl; None: no value yet
+from mjx_safety.viz.plots import Row
 
 PROJECT = "mjx-safety"  # name of the project or experiment, where the user's environment names none
 MOST_METRICS = 1000  # that MLflow takes in one call

@@ -56,5 +56,5 @@ def words_of(origin: Mapping[str, Any]) -> tuple[str, ...]:
 
 def config_for(env_id: str, words: Sequence[str]) -> registry.Config:
     """Return the settings of an id with the words on top. Raises ValueError for wrong words."""
-    config = registry.config_of(env_id, registry.find_factory(env_id)())
+    config = registry.find_config(env_id)
     return dataclasses.replace(config, randomize=read(words, config.randomize)) if words else config

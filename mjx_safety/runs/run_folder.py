@@ -22,14 +22,10 @@ from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.health import Health
 from mjx_safety.runs.training_options import Options, limit_to_draw
 from mjx_safety.viz import plots
-
-Row = dict[str, float | None]
+from mjx_safety.viz.plots import Row
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
-PACKAGES = (
-    *("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"),
-    *("flax", "optax", "numpy"),
-)
+PACKAGES = ("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "flax", "optax", "numpy")
 HISTORY = {"machine": dict, "resumed": list, "diverged": str}  # what config.json has beside settings, if anything
 NEEDS = ("env_steps", "num_rollouts")  # of a row, to continue after it
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
@@ -200,8 +196,8 @@ def check_trust(env_id: str, path: Path | str, trust: bool) -> None:
         )
 
 
-def trusting(env_id: str) -> str:
-    """Return the flag that a command about a run of this environment needs, with a space before it, or nothing."""
+def trust_flag(env_id: str) -> str:
+    """Return " --trust" if a command about a run of this environment needs it, else an empty text."""
     return " --trust" if ":" in env_id else ""
 
 

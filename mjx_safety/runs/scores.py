@@ -250,8 +250,13 @@ def shorten(differences: Sequence[str]) -> str:
 
 
 def limit_text(limit: float | None) -> str:
-    """A cost limit in words. None: infinite, as JSON has it."""
+    """Return a cost limit as its number, or as "no limit". None: infinite, as JSON has it."""
     return "no limit" if limit is None or math.isinf(limit) else f"{limit:g}"
+
+
+def limit_phrase(limit: float | None) -> str:
+    """Return a cost limit as "limit 25" or "no limit". None: infinite, as JSON has it."""
+    return "no limit" if limit is None or math.isinf(limit) else f"limit {limit:g}"
 
 
 def over_seeds(values: Sequence[Any]) -> Any:
@@ -294,8 +299,8 @@ def subset_scores(groups: Sequence[dict[str, Any]], results: Sequence[dict[str, 
 
 
 def _algorithm(group: dict[str, Any]) -> str:
-    limit = group["cost_limit"]  # None: infinite
-    return f"{group['algo']}, {'no limit' if limit is None else f'limit {limit_text(limit)}'}"
+    """Return the algorithm and the limit of a group: `ppo-lag, limit 25`."""
+    return f"{group['algo']}, {limit_phrase(group['cost_limit'])}"
 
 
 def _differences(settings: Sequence[dict[str, Any]]) -> list[list[str]]:

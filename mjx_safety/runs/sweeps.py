@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,10 @@ from jax.sharding import Mesh
 from mjx_safety.agents import Training, TrainState, init_many, sharding
 from mjx_safety.agents.train import iterate_many
 from mjx_safety.runs import files, run_folder, training_options
+from mjx_safety.runs.scores import limit_phrase
 from mjx_safety.runs.training_options import Options
 from mjx_safety.types import Environment
-from mjx_safety.viz.plots import Outcome, Row, known_as, last_tenth
+from mjx_safety.viz.plots import Outcome, Row, last_tenth, metric_to_show
 
 FILE = "group.json"
 
@@ -42,8 +42,7 @@ class Member:
     def label(self) -> str:
         """The label that it shares with members that differ only in the seed."""
         shared = ", ".join(f"{name} {text}" for name, text in self.texts.items())
-        limit = self.options.run.cost_limit
-        return shared or f"{self.options.run.algo}, {'no limit' if math.isinf(limit) else f'limit {limit:g}'}"
+        return shared or f"{self.options.run.algo}, {limit_phrase(self.options.run.cost_limit)}"
 
     @property
     def name(self) -> str:
@@ -132,8 +131,8 @@ def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list
         Outcome(
             label=member.label,
             cost_limit=member.options.run.cost_limit,
-            episode_return=last_tenth(rows, known_as(rows, "episode_return")),
-            episode_cost=last_tenth(rows, known_as(rows, "episode_cost")),
+            episode_return=last_tenth(rows, metric_to_show(rows, "episode_return")),
+            episode_cost=last_tenth(rows, metric_to_show(rows, "episode_cost")),
         )
         for member, rows in zip(members, tables, strict=True)
     ]

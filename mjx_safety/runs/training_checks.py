@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
 from mjx_safety.agents.checks import RANGES, SIGNED, UNBOUNDED, is_inside
 from mjx_safety.agents.constraint_settings import SoftplusAdamSettings
-from mjx_safety.runs.errors import INT32_MAX, NUM_SEEDS, UsageError, at_least, at_most, check_seed
+from mjx_safety.runs.errors import INT32_MAX, NUM_SEEDS, UsageError, check_at_least, check_at_most, check_seed
 from mjx_safety.runs.training_options import (
     PARTS,
     SAMPLES,
@@ -38,11 +38,11 @@ def advice(options: Options) -> str:
 def check(options: Options) -> None:
     """Refuse a training that cannot work, before compilation."""
     run, unroll = options.run, options.train.unroll_length
-    at_least("--num-envs", run.num_envs, 1)
-    at_least("--unroll-length", unroll, 1)
-    at_least("--cost-limit", run.cost_limit, 0)
+    check_at_least("--num-envs", run.num_envs, 1)
+    check_at_least("--unroll-length", unroll, 1)
+    check_at_least("--cost-limit", run.cost_limit, 0)
     _check_seeds(run.seed, run.num_seeds)
-    at_least("--save-every", run.save_every or 0.0, 0)
+    check_at_least("--save-every", run.save_every or 0.0, 0)
     choice = choose_algorithm(run.algo)
     if choice.has_budget and not 0.0 < run.cost_limit < math.inf:
         needs = f"--algo {run.algo} needs a budget of cost, so it must be above 0 and finite"
@@ -70,7 +70,7 @@ def check(options: Options) -> None:
     for field in dataclasses.fields(options.algorithm):
         value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
         if field.name.startswith("num_"):
-            at_least(flag, value, 1)
+            check_at_least(flag, value, 1)
         if field.name == "random_steps" and value >= run.total_steps:
             raise UsageError(f"{flag} is {value}; it must be below --total-steps {run.total_steps}")
         if field.name == "replay_capacity" and value < samples:
@@ -80,7 +80,7 @@ def check(options: Options) -> None:
     for field in dataclasses.fields(options.train):
         value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
         if field.name in ("limit_start", "num_iterations"):
-            at_least(flag, value, 1)
+            check_at_least(flag, value, 1)
         elif isinstance(value, float) and not 0.0 <= value <= 1.0:
             raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
     if options.train.cost_smoothing == 1.0:
@@ -95,7 +95,7 @@ def check(options: Options) -> None:
 def _check_seeds(seed: int, num_seeds: int) -> None:
     """Refuse seeds that JAX does not take."""
     check_seed(seed)
-    at_least("--num-seeds", num_seeds, 1)
+    check_at_least("--num-seeds", num_seeds, 1)
     if seed + num_seeds > NUM_SEEDS:
         most = f"from --seed {seed} on, it must be at most {NUM_SEEDS - seed}, because seeds lie below 2^32"
         raise UsageError(f"--num-seeds is {num_seeds}; {most}")
@@ -138,11 +138,11 @@ def _check_numbers(options: Options) -> None:
                 if not (value > 0.0 and field.name in _UNBOUNDED):
                     raise UsageError(f"{flag} is {value}; it must be a finite number")
             if isinstance(value, float) and field.name not in SIGNED:
-                at_least(flag, value, 0)
+                check_at_least(flag, value, 0)
             if isinstance(value, int) and field.name not in ("seed", "total_steps"):
-                at_most(flag, value)
+                check_at_most(flag, value)
             if part != "run" and isinstance(value, int) and not isinstance(value, bool):
-                at_least(flag, value, 1)
+                check_at_least(flag, value, 1)
     run, unroll = options.run, options.train.unroll_length
     if run.num_envs * unroll > INT32_MAX:
         raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {INT32_MAX}")

@@ -15,11 +15,10 @@ from tyro.constructors import PrimitiveConstructorSpec
 from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
 from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
-from mjx_safety.runs.errors import UsageError, at_least
+from mjx_safety.runs.errors import UsageError, check_at_least
 from mjx_safety.types import Environment, VectorEnvironment
 
 Physics = Literal["auto", "mjx", "warp", "mujoco"]
-Accuracy = Literal["fast", "reference"]
 
 
 def _whole_number(words: list[str]) -> int:
@@ -44,7 +43,7 @@ Steps = Annotated[
 ]
 
 PARTS = ("train", "algorithm", "constraint")  # of Options, beside `run`
-OF_A_PROCESS = (  # flags of `run` that change no result, and the end
+OF_A_PROCESS = (  # flags of `run` that a continued training may change: no result depends on them but its length
     *("total_steps", "save_every", "loggers", "keep_policies", "out", "resume", "resume_or_start", "compilation_cache"),
     *("coordinator", "num_processes", "process_id"),
 )
@@ -57,7 +56,7 @@ MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a
 USUAL_ITERATIONS = 610  # of 1e7 steps
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 # Settings whose defaults follow from --total-steps and the device; a run keeps those of its start.
-FROM_THE_END = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", *_RATES)
+DERIVED_DEFAULTS = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", *_RATES)
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 FEWEST_WORLDS, MOST_WORLDS = 256, 4096  # by default; more than 256 on an accelerator
 USUAL_UNROLL = 16  # steps, at least, by default
@@ -168,19 +167,19 @@ class Options:
         types: tuple[Any, ...] = (choice.train_config, choice.config, choice.constraint)
         return Options(run, *(_typed(kind, config[name]) for name, kind in zip(PARTS, types, strict=True)))
 
-    def difference(self, other: Options, given: Collection[str] = FROM_THE_END) -> str | None:
+    def difference(self, other: Options, given: Collection[str] = DERIVED_DEFAULTS) -> str | None:
         """Return a setting that makes another training of this one, with both values; None if they are the same.
 
-        given: names of the settings that the user chose in `other`. What he left to `FROM_THE_END` does not count.
+        given: names of the settings that the user chose in `other`. The others of `DERIVED_DEFAULTS` do not count.
         """
         for name, mine, its in self._unequal(other):
-            if name not in FROM_THE_END or name in given:
+            if name not in DERIVED_DEFAULTS or name in given:
                 return f"--{name.replace('_', '-')} {mine}, not {its}"
         return None
 
     def kept(self, other: Options, given: Collection[str]) -> list[str]:
-        """Settings of `FROM_THE_END` in words that are others in `other` because the user chose none there."""
-        unequal = [each for each in self._unequal(other) if each[0] in FROM_THE_END and each[0] not in given]
+        """Describe the settings of this run that keep their values although their defaults in `other` differ."""
+        unequal = [each for each in self._unequal(other) if each[0] in DERIVED_DEFAULTS and each[0] not in given]
         return [f"--{name.replace('_', '-')} {mine} (the default is now {its})" for name, mine, its in unequal]
 
     def _unequal(self, other: Options) -> list[tuple[str, Any, Any]]:
@@ -202,7 +201,7 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
         if name in limits:
             raise UsageError(f"--cost-limits has {name} twice; each source must have one limit")
         limits[name] = _number("--cost-limits", text, value)
-        at_least(f"--cost-limits {name}", limits[name], 0)
+        check_at_least(f"--cost-limits {name}", limits[name], 0)
     return limits
 
 

@@ -19,11 +19,10 @@ import numpy as np
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.planar import PlanarRobot
 from mjx_safety.types import Dynamics
+from mjx_safety.world.model_parts import have_affine_forces, part_name
 from mjx_safety.world.randomize import Randomize
 
-_GAIN, _BIAS, _JOINT = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtJoint
-_LINEAR_GAINS = (_GAIN.mjGAIN_FIXED, _GAIN.mjGAIN_AFFINE)
-_LINEAR_BIASES = (_BIAS.mjBIAS_NONE, _BIAS.mjBIAS_AFFINE)
+_JOINT = mujoco.mjtJoint
 SMALLEST = 1e-15  # MuJoCo's own bound of an inverse weight
 
 
@@ -44,14 +43,12 @@ def draw(randomize: Randomize, scene: EngineScene, key: jax.Array) -> Dynamics:
 
 
 def check(randomize: Randomize, model: mujoco.MjModel) -> None:
-    """Raise ValueError if a factor on the force of an actuator is asked for, but its force is not linear."""
-    for index in range(model.nu if randomize.gain != Randomize.gain else 0):
-        gain, bias = _GAIN(model.actuator_gaintype[index]), _BIAS(model.actuator_biastype[index])
-        if gain not in _LINEAR_GAINS or bias not in _LINEAR_BIASES:
-            name = model.actuator(index).name
-            raise ValueError(
-                f"Randomize.gain is {randomize.gain}, but actuator {name!r} is neither a motor nor a servo"
-            )
+    """Raise ValueError if `randomize.gain` scales an actuator whose force is not affine (`have_affine_forces`)."""
+    if randomize.gain == Randomize.gain:
+        return
+    for index in np.flatnonzero(~have_affine_forces(model)):
+        name = part_name(model.actuator(index))
+        raise ValueError(f"Randomize.gain is {randomize.gain}, but actuator {name} is neither a motor nor a servo")
 
 
 def flat(dynamics: Dynamics) -> jax.Array:
@@ -76,22 +73,22 @@ def robot_joints(model: mujoco.MjModel) -> np.ndarray:
 
 
 def varied_fields(scene: EngineScene, base: Any, dynamics: Dynamics, xp: Any) -> dict[str, Any]:
-    """Return fields of a scene's model, with any leading axes of the factors.
+    """Return the fields of a scene's model that the factors scale, with the leading axes of the factors.
 
     base: the model that the factors apply to; xp: numpy or jax.numpy.
     """
     model = scene.model
-    of_body, of_joint = _of_bodies(scene, dynamics, xp), _of_dofs(model, dynamics, xp)
+    mass_factors, damping_factors = _mass_factors(scene, dynamics, xp), _damping_factors(model, dynamics, xp)
     fields = {
-        "body_mass": base.body_mass * of_body,
-        "body_inertia": base.body_inertia * of_body[..., None],
+        "body_mass": base.body_mass * mass_factors,
+        "body_inertia": base.body_inertia * mass_factors[..., None],
         "geom_friction": base.geom_friction * dynamics.friction[..., None, None],
         "pair_friction": base.pair_friction * dynamics.friction[..., None, None],
         "actuator_gainprm": base.actuator_gainprm * dynamics.gain[..., None],
         "actuator_biasprm": base.actuator_biasprm * dynamics.gain[..., None],
         "actuator_forcerange": base.actuator_forcerange * dynamics.gain[..., None],
-        "dof_damping": base.dof_damping * of_joint,
-        "dof_dampingpoly": base.dof_dampingpoly * of_joint[..., None],
+        "dof_damping": base.dof_damping * damping_factors,
+        "dof_dampingpoly": base.dof_dampingpoly * damping_factors[..., None],
     }
     return {name: value for name, value in fields.items() if getattr(model, name).size}
 
@@ -99,7 +96,7 @@ def varied_fields(scene: EngineScene, base: Any, dynamics: Dynamics, xp: Any) ->
 def derived_fields(scene: EngineScene, base: Any, dynamics: Dynamics, body_mass: jax.Array) -> dict[str, jax.Array]:
     """Return the fields of a scene's model that follow from its masses, as `mj_setConst` computes them."""
     model, terms = scene.model, _terms(scene)
-    bodies, num_dofs, factors = robot_bodies(model), scene.robot_nv, _of_bodies(scene, dynamics, jnp)
+    bodies, num_dofs, factors = robot_bodies(model), scene.robot_nv, _mass_factors(scene, dynamics, jnp)
     inverse = inverse_of(terms.mass_matrix(dynamics.mass))
     weights = jnp.einsum("bij,jk,bik->bi", terms.jacobians, inverse, terms.jacobians).reshape(-1, 2, 3).mean(axis=-1)
     of_bodies = (base.body_invweight0 / factors[:, None]).at[bodies].set(jnp.maximum(weights, SMALLEST))
@@ -125,7 +122,7 @@ def varied_planar(robot: PlanarRobot, scene: EngineScene, dynamics: Dynamics) ->
         com=masses @ terms.centres / mass,
         inertia=jnp.diag(terms.mass_matrix(dynamics.mass)),
         damping=robot.damping * dynamics.damping,
-        actuators=tuple(it.scaled(factor) for it, factor in zip(robot.actuators, dynamics.gain, strict=True)),
+        actuators=tuple(each.scaled(factor) for each, factor in zip(robot.actuators, dynamics.gain, strict=True)),
     )
 
 
@@ -223,15 +220,15 @@ def _source(scene: EngineScene) -> np.ndarray:
     return source
 
 
-def _of_bodies(scene: EngineScene, dynamics: Dynamics, xp: Any) -> Any:
-    """Factors on the masses, [..., nbody]."""
+def _mass_factors(scene: EngineScene, dynamics: Dynamics, xp: Any) -> Any:
+    """Factors on the mass of each body, [..., nbody]. xp: numpy or jax.numpy."""
     kinds = [dynamics.objects[name][..., None] for name in scene.moving_kinds]
     factors = [xp.ones_like(dynamics.mass[..., :1]), dynamics.mass, *kinds]
     return xp.concatenate(factors, axis=-1)[..., _source(scene)]
 
 
-def _of_dofs(model: mujoco.MjModel, dynamics: Dynamics, xp: Any) -> Any:
-    """Factors on the damping, [..., nv]."""
+def _damping_factors(model: mujoco.MjModel, dynamics: Dynamics, xp: Any) -> Any:
+    """Factors on the damping of each degree of freedom, [..., nv]. xp: numpy or jax.numpy."""
     source, joints = np.zeros(model.nv, int), list(robot_joints(model))
     for dof, joint in enumerate(model.dof_jntid):
         source[dof] = 1 + joints.index(joint) if joint in joints else 0

@@ -11,7 +11,8 @@ import mujoco
 
 WELD_SOLREF = (0.02, 1.5)  # of the weld: time constant in s, damping ratio
 RISE = 0.1  # m, height of a target above the object's start, so that the object hovers
-NARROWEST, WIDEST, WIDTH = 0.9, 0.95, 0.001  # (1), (1), m: MuJoCo's default solimp; WIDEST also scales solref
+# (1), (1), m: MuJoCo's default solimp. The second number also scales solref.
+LEAST_IMPEDANCE, MOST_IMPEDANCE, WIDTH = 0.9, 0.95, 0.001
 GRAVITY = 9.81  # m/s^2
 
 
@@ -47,7 +48,7 @@ def uses_rk4(model: mujoco.MjModel) -> bool:
 
 def usual_lag(travel: float, dt: float) -> float:
     """Distance in m at which an untouched object follows its target once the start is over, at `travel` m/s."""
-    return travel * WIDEST * 2 * _timeconst(dt) * WELD_SOLREF[1] ** 2
+    return travel * MOST_IMPEDANCE * 2 * _timeconst(dt) * WELD_SOLREF[1] ** 2
 
 
 def _timeconst(dt: float) -> float:
@@ -57,15 +58,17 @@ def _timeconst(dt: float) -> float:
 
 def _acceleration(gap: jax.Array, velocity: jax.Array, dt: float) -> jax.Array:
     """Acceleration [..., 3] m/s^2 of an object at `gap` [..., 3] m from its target."""
-    damping = 2 / (WIDEST * _timeconst(dt))
-    stiffness = 1 / (WIDEST * _timeconst(dt) * WELD_SOLREF[1]) ** 2
+    damping = 2 / (MOST_IMPEDANCE * _timeconst(dt))
+    stiffness = 1 / (MOST_IMPEDANCE * _timeconst(dt) * WELD_SOLREF[1]) ** 2
     impedance = _impedance(jnp.linalg.norm(gap, axis=-1, keepdims=True))
     gravity = jnp.array([0.0, 0.0, -GRAVITY])
     return (1 - impedance) * gravity - impedance * (damping * velocity + stiffness * impedance * gap)
 
 
-def _runge_kutta(acceleration: Callable, dt: float, offset: jax.Array, velocity: jax.Array) -> tuple:
-    """One step of the Runge-Kutta method of order 4. acceleration: of an offset and a velocity."""
+def _runge_kutta(
+    acceleration: Callable[[jax.Array, jax.Array], jax.Array], dt: float, offset: jax.Array, velocity: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Take one step of the Runge-Kutta method of order 4. acceleration: function of offset and velocity."""
     speeds, pulls = [velocity], [acceleration(offset, velocity)]
     for share in (0.5, 0.5, 1.0):
         place = offset + share * dt * speeds[-1]
@@ -78,7 +81,7 @@ def _runge_kutta(acceleration: Callable, dt: float, offset: jax.Array, velocity:
 def _impedance(distance: jax.Array) -> jax.Array:
     """MuJoCo's constraint impedance (1) at a distance in m: two parabolas that meet at half of WIDTH."""
     x = jnp.minimum(distance / WIDTH, 1.0)
-    return NARROWEST + (WIDEST - NARROWEST) * jnp.where(x < 0.5, 2 * x**2, 1 - 2 * (1 - x) ** 2)
+    return LEAST_IMPEDANCE + (MOST_IMPEDANCE - LEAST_IMPEDANCE) * jnp.where(x < 0.5, 2 * x**2, 1 - 2 * (1 - x) ** 2)
 
 
 def undisturbed_offset(travel: float, time: jax.Array, dt: float, is_rk4: bool = False) -> jax.Array:

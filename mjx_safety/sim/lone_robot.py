@@ -14,22 +14,23 @@ from typing import Any
 import mujoco
 
 from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Engine, digest
-from mjx_safety.sim.robot_paths import outside
+from mjx_safety.sim.robot_file import one_line
+from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.locomotion.config import LocomotionConfig
 from mjx_safety.world.locomotion.model_checks import check_model, describe
+from mjx_safety.world.model_parts import MEMORY_LIMITS
 
 STATE = ("qpos", "qvel")  # entries of an observation that every state holds
 FORCES = "forces"  # sensor that makes the engines compute the forces between bodies
-SIZES = ("memory", "nstack", "njmax", "nconmax")  # settings of a model's memory, which engines choose
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoneRobot:
-    """See `engines.base.EngineScene`."""
+    """A robot without objects, as a scene for the engines. `engines.base.EngineScene` explains the members."""
 
     model: mujoco.MjModel
-    fields: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()  # of `mjData` to measure
     name: str = ""  # of the robot, for messages
 
     moving_kinds: tuple[str, ...] = ()
@@ -104,16 +105,16 @@ _SCENES: weakref.WeakValueDictionary[tuple, LoneRobot] = weakref.WeakValueDictio
 def _read(config: LocomotionConfig) -> mujoco.MjSpec:
     """Read and check a robot's file."""
     where, xml = describe(config), Path(config.xml)
-    stray = outside(xml, xml.parent)
+    stray = path_outside(xml, xml.parent)
     if stray is not None:
         raise ValueError(f"{where} asks for {stray!r}, which is outside of its folder")
     try:
         spec = mujoco.MjSpec.from_file(str(xml))
-        for size in SIZES:
+        for size in MEMORY_LIMITS:
             setattr(spec, size, -1)
         model = spec.compile()
     except (ValueError, mujoco.FatalError) as error:
-        raise ValueError(f"{where} cannot be read: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{where} cannot be read: {one_line(error)}") from error
     check_model(config, model)
     own = {model.sensor(index).name for index in range(model.nsensor)}
     taken = next((name for name in _needed_sensors(config) if name in own), None)

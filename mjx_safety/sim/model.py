@@ -60,7 +60,7 @@ import numpy as np
 
 from mjx_safety.core.shapes import add_to
 from mjx_safety.sim.gremlins import WELD_SOLREF
-from mjx_safety.sim.robot_file import fitting, read_robot
+from mjx_safety.sim.robot_file import FIELDS, fitting, read_robot
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.robots.base import Robot
 
@@ -119,8 +119,8 @@ def _add_scene(
     com: bool,
 ) -> None:
     """Put the floor and the objects around the robot."""
-    spec.option.gravity = [0, 0, -9.81]
-    spec.option.magnetic = [0, -0.5, 0]
+    for name, value in FIELDS.items():
+        setattr(spec.option, name, value)
     spec.option.disableflags |= FLAGS[engine]
     floor = spec.worldbody.add_geom(type=_GEOM.mjGEOM_PLANE, size=[3.5, 3.5, 0.1], condim=CONDIM, name="floor")
     geoms = {FLOOR: [floor], ROBOT: list(spec.body("robot").find_all("geom")), FREE: [], FIXED: [], DRIVEN: []}

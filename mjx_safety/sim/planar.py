@@ -1,8 +1,8 @@
 """Physics steps in closed form for a planar robot without inner joints, alone on the floor.
 
 Two slides and a hinge carry one rigid body. There are three equations of motion, and the mass matrix has an explicit
-inverse. The constants come from the compiled model. `why_not` names features of a model that this module does not
-cover. A robot with such features keeps its engine.
+inverse. The constants come from the compiled model. `why_no_closed_form` names features of a model that this module
+does not cover. A robot with such features keeps its engine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.sim.quiet import no_warnings
+from mjx_safety.world.model_parts import have_affine_forces
 
 _JOINT, _TRN, _GAIN, _BIAS = mujoco.mjtJoint, mujoco.mjtTrn, mujoco.mjtGain, mujoco.mjtBias
 _SENSOR, _DISABLE, _INTEGRATOR = mujoco.mjtSensor, mujoco.mjtDisableBit, mujoco.mjtIntegrator
@@ -75,6 +76,15 @@ class _Actuator:
         return dataclasses.replace(self, gain=self.gain * factor, bias=self.bias * factor, force_range=limits)
 
 
+class _Sensor(NamedTuple):
+    """A sensor of the model, body frame."""
+
+    kind: mujoco.mjtSensor
+    joint: int  # index of the joint that it reads: x, y, yaw; -1 if it reads none
+    pos: np.ndarray  # [3] m, from the joints
+    axes: np.ndarray  # [3, 3], its own frame to the body's
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlanarRobot:
     """The equations of motion of one model: Newton-Euler for a body with its centre of mass off its joints.
@@ -92,15 +102,13 @@ class PlanarRobot:
     gravity: float  # m/s^2, downwards
     height: float  # m, of the joints
     actuators: tuple[_Actuator, ...]
-    sensors: tuple[
-        tuple[mujoco.mjtSensor, np.ndarray, np.ndarray], ...
-    ]  # type, position [3] and axes [3, 3] in the body frame
+    sensors: tuple[_Sensor, ...]
     magnetic: np.ndarray  # [3] world frame
 
     @classmethod
     def derive(cls, model: mujoco.MjModel) -> PlanarRobot:
-        """Read the constants from the model of a robot alone on the floor. Raises ValueError if `why_not` objects."""
-        reason = why_not(model)
+        """Read the constants from the model of a robot alone on the floor. Raises ValueError without a closed form."""
+        reason = why_no_closed_form(model)
         if reason:
             raise ValueError(f"the robot cannot be stepped in closed form: {reason}")
         robot = _constants(model)
@@ -150,7 +158,7 @@ class PlanarRobot:
     def max_exact_factor(self, num_substeps: int) -> float:
         """Largest of some factors on the actuators' force, or on 1 / mass, with which so many substeps stay exact."""
         for factor in FACTORS:
-            stronger = dataclasses.replace(self, actuators=tuple(it.scaled(factor) for it in self.actuators))
+            stronger = dataclasses.replace(self, actuators=tuple(each.scaled(factor) for each in self.actuators))
             if stronger.max_exact_substeps() >= num_substeps:
                 return factor
         return 0.0
@@ -163,7 +171,7 @@ class PlanarRobot:
         return xp.stack([value + motion.x * 0 for value in parts]), xp.stack(acceleration)
 
     def _step(self, start: Motion, now: Motion, ctrl: Any, xp: Any) -> Motion:
-        """One physics step. now: with a position relative to `start`."""
+        """Take one physics step from `now`, whose position is relative to that of `start`."""
         h = self.timestep
 
         def slope(at: Motion, implicit: float) -> Motion:
@@ -182,41 +190,43 @@ class PlanarRobot:
         return now.plus(mean, h)
 
     def _accelerate(self, motion: Motion, ctrl: Any, implicit: float, xp: Any) -> tuple[Any, Any, Any]:
-        """Accelerations of x, y and yaw. implicit: s, over which damping is implicit."""
+        """Accelerations of x, y and yaw by Newton-Euler. implicit: s, over which damping is implicit."""
         s, c = xp.sin(motion.yaw), xp.cos(motion.yaw)
+        # kg m, mass times the offset of its centre from the joints, world frame
         px, py = (self.mass * (self.com[0] * c - self.com[1] * s), self.mass * (self.com[0] * s + self.com[1] * c))
         force_x, force_y, torque = self._drive(motion, ctrl, s, c, xp)
         fx = force_x - self.damping[0] * motion.vx + px * motion.rate**2
         fy = force_y - self.damping[1] * motion.vy + py * motion.rate**2
-        fz = torque - self.damping[2] * motion.rate
-        heavy = self.inertia + implicit * self.damping
-        a, b, i = heavy if isinstance(heavy, jax.Array) else map(float, heavy)
-        turning = (fz + py * fx / a - px * fy / b) / (i - py**2 / a - px**2 / b)
-        return (fx + py * turning) / a, (fy - px * turning) / b, turning
+        tz = torque - self.damping[2] * motion.rate
+        diagonal = self.inertia + implicit * self.damping
+        mx, my, iz = diagonal if isinstance(diagonal, jax.Array) else map(float, diagonal)
+        turning = (tz + py * fx / mx - px * fy / my) / (iz - py**2 / mx - px**2 / my)
+        return (fx + py * turning) / mx, (fy - px * turning) / my, turning
 
     def _drive(self, motion: Motion, ctrl: Any, s: Any, c: Any, xp: Any) -> tuple[Any, Any, Any]:
         """Force along the world's x and y, and torque, of all actuators."""
         total_x = total_y = total_z = motion.x * 0
         along, across = motion.vx * c + motion.vy * s, motion.vy * c - motion.vx * s
-        for index, it in enumerate(self.actuators):
-            (bx, by, bz), (wx, wy), (lx, ly, lz) = it.in_body, it.in_world, it.lengths
+        for index, actuator in enumerate(self.actuators):
+            (bx, by, bz), (wx, wy), (lx, ly, lz) = actuator.in_body, actuator.in_world, actuator.lengths
             velocity = bx * along + by * across + bz * motion.rate + wx * motion.vx + wy * motion.vy
             length = lx * motion.x + ly * motion.y + lz * motion.yaw
-            signal = ctrl[index] if it.ctrl_range is None else xp.clip(ctrl[index], *it.ctrl_range)
-            gain = it.gain[0] + it.gain[1] * length + it.gain[2] * velocity
-            force = gain * signal + it.bias[0] + it.bias[1] * length + it.bias[2] * velocity
-            if it.force_range is not None:
-                force = xp.clip(force, *it.force_range)
+            signal = ctrl[index] if actuator.ctrl_range is None else xp.clip(ctrl[index], *actuator.ctrl_range)
+            gain, bias = actuator.gain, actuator.bias
+            factor = gain[0] + gain[1] * length + gain[2] * velocity
+            force = factor * signal + bias[0] + bias[1] * length + bias[2] * velocity
+            if actuator.force_range is not None:
+                force = xp.clip(force, *actuator.force_range)
             total_x = total_x + force * (bx * c - by * s + wx)
             total_y = total_y + force * (bx * s + by * c + wy)
             total_z = total_z + force * bz
         return total_x, total_y, total_z
 
-    def _sense(self, sensor: tuple, motion: Motion, acceleration: tuple, s: Any, c: Any) -> list[Any]:
-        """Entries of one sensor."""
-        kind, place, axes = sensor
+    def _sense(self, sensor: _Sensor, motion: Motion, acceleration: tuple, s: Any, c: Any) -> list[Any]:
+        """Entries of one sensor. acceleration: of x, y and yaw; s, c: sine and cosine of the heading."""
+        kind, joint, pos, axes = sensor
         if kind in _OF_JOINT:
-            return [(motion[:3] if kind == _SENSOR.mjSENS_JOINTPOS else motion[3:])[int(place[0])]]
+            return [(motion[:3] if kind == _SENSOR.mjSENS_JOINTPOS else motion[3:])[joint]]
         if kind == _SENSOR.mjSENS_TOUCH:
             return [0.0]
         if kind == _SENSOR.mjSENS_SUBTREECOM:
@@ -228,20 +238,20 @@ class PlanarRobot:
             vector = _turn_back(self.magnetic, s, c)
         elif kind == _SENSOR.mjSENS_VELOCIMETER:
             along, across, _ = _turn_back((motion.vx, motion.vy, 0.0), s, c)
-            vector = (along - motion.rate * place[1], across + motion.rate * place[0], 0.0)
+            vector = (along - motion.rate * pos[1], across + motion.rate * pos[0], 0.0)
         else:
             along, across, _ = _turn_back((acceleration[0], acceleration[1], 0.0), s, c)
             turning, spin = acceleration[2], motion.rate**2
             vector = (
-                along - turning * place[1] - spin * place[0],
-                across + turning * place[0] - spin * place[1],
+                along - turning * pos[1] - spin * pos[0],
+                across + turning * pos[0] - spin * pos[1],
                 self.gravity,
             )
         return [axes[0, i] * vector[0] + axes[1, i] * vector[1] + axes[2, i] * vector[2] for i in range(3)]
 
 
-def why_not(model: mujoco.MjModel) -> str:
-    """Return what prevents a closed form for the robot of a model, or an empty text."""
+def why_no_closed_form(model: mujoco.MjModel) -> str:
+    """Return why the robot of a model has no closed form, or an empty text."""
     if model.nv != 3 or [_JOINT(kind) for kind in model.jnt_type] != [_JOINT.mjJNT_SLIDE] * 2 + [_JOINT.mjJNT_HINGE]:
         return "its joints are not two slides and a hinge"
     if not np.array_equal(model.jnt_axis, np.eye(3)):
@@ -266,19 +276,20 @@ def why_not(model: mujoco.MjModel) -> str:
 
 
 def _odd_actuator(model: mujoco.MjModel) -> str:
+    """Return what is wrong with an actuator that the equations do not cover, or an empty text."""
+    is_affine = have_affine_forces(model)
     for index in range(model.nactuator):
         transmission = _TRN(model.actuator_trntype[index])
         on_joint = transmission in (_TRN.mjTRN_JOINT, _TRN.mjTRN_JOINTINPARENT)
         on_site = transmission == _TRN.mjTRN_SITE and model.actuator_trnid[index, 1] < 0
-        is_affine = _GAIN(model.actuator_gaintype[index]) in (_GAIN.mjGAIN_FIXED, _GAIN.mjGAIN_AFFINE)
-        is_affine &= _BIAS(model.actuator_biastype[index]) in (_BIAS.mjBIAS_NONE, _BIAS.mjBIAS_AFFINE)
         is_single = model.actuator_ctrlnum[index] == 1 and model.actuator_outnum[index] == 1
-        if not (is_affine and is_single and (on_joint or on_site)):
+        if not (is_affine[index] and is_single and (on_joint or on_site)):
             return f"its actuator {model.actuator(index).name!r} is neither a motor nor a servo at a joint or site"
     return ""
 
 
 def _odd_sensor(model: mujoco.MjModel) -> str:
+    """Return what is wrong with a sensor that the equations do not cover, or an empty text."""
     for index, kind in enumerate(map(_SENSOR, model.sensor_type)):
         of_robot = kind != _SENSOR.mjSENS_SUBTREECOM or model.sensor_objid[index] == model.body("robot").id
         if kind not in _SENSORS or not of_robot:
@@ -298,19 +309,19 @@ def _contact(model: mujoco.MjModel) -> str:
 
 
 def _constants(model: mujoco.MjModel) -> PlanarRobot:
-    """Read the constants of a model that has passed `why_not`."""
+    """Read the constants of a model that has passed `why_no_closed_form`."""
     data, root, mass_matrix = mujoco.MjData(model), model.body("robot").id, np.zeros((3, 3))
     mujoco.mj_forward(model, data)
     mujoco.mj_fullM(model, data, mass_matrix)
     clamps = not model.opt.disableflags & _DISABLE.mjDSBL_CLAMPCTRL
     sensors = []
     for index, kind in enumerate(map(_SENSOR, model.sensor_type)):
-        place, axes, obj = np.zeros(3), np.eye(3), model.sensor_objid[index]
+        joint, pos, axes, obj = -1, np.zeros(3), np.eye(3), int(model.sensor_objid[index])
         if kind in _AT_SITE:
-            place, axes = data.site_xpos[obj] - data.xpos[root], data.site_xmat[obj].reshape(3, 3).copy()
+            pos, axes = data.site_xpos[obj] - data.xpos[root], data.site_xmat[obj].reshape(3, 3).copy()
         elif kind in _OF_JOINT:
-            place = np.array([obj, 0, 0])
-        sensors.append((kind, place, axes))
+            joint = obj
+        sensors.append(_Sensor(kind, joint, pos, axes))
     return PlanarRobot(
         mass=float(model.body_subtreemass[root]),
         com=data.subtree_com[root] - data.xpos[root],

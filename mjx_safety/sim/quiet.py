@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import mujoco
 
-_LOCK, _INSIDE = threading.Lock(), [0]
+_LOCK, _INSIDE = threading.Lock(), [0]  # guards the number of threads that are inside of `no_warnings`
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 A file must meet four conditions. Every state of an episode follows from `PhysicsState`. The robot is where its layout
 puts it. Its sensors do not depend on objects, which the solver may leave out. The file does not change the objects. An
-error names the part that breaks one.
+error names the part that breaks a condition.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from mjx_safety.sim.gremlins import GRAVITY
 from mjx_safety.sim.robot_floor import wrong_on_floor
-from mjx_safety.sim.robot_paths import outside
-from mjx_safety.world.locomotion.model_checks import multiple_controls
+from mjx_safety.sim.robot_paths import path_outside
+from mjx_safety.world.model_parts import MEMORY_LIMITS, part_name, root_joints, wrong_actuators
 from mjx_safety.world.robots.base import Robot
 
-_JOINT, _DYN, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtDyn, mujoco.mjtSensor, mujoco.mjtEq
+_JOINT, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtSensor, mujoco.mjtEq
 _DISABLE, _ENABLE = mujoco.mjtDisableBit, mujoco.mjtEnableBit
 ROOTS = {"planar": (_JOINT.mjJNT_SLIDE, _JOINT.mjJNT_SLIDE, _JOINT.mjJNT_HINGE), "free": (_JOINT.mjJNT_FREE,)}
 ROOT_WORDS = {"planar": "two slides and a hinge", "free": "one free joint"}
+ROOT_NQ = {"planar": 3, "free": 7}  # coordinates of the root in qpos
+FIELDS = {"gravity": (0.0, 0.0, -GRAVITY), "magnetic": (0.0, -0.5, 0.0)}  # of the scene: m/s^2; (1)
 AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])  # of a planar root: slide x, slide y, hinge z
 TIGHT = 1e-6  # of the solver; a looser one without islands stops for all bodies at once
 BEYOND = 1e-6  # rad or m; a joint that starts further outside of its range is pushed back
 DEFAULTS = ("geom", "joint", "equality", "pair")  # kinds of elements that a scene adds
 NOT_VALUES = {"classname", "name", "plugin"}  # attributes of a default class that no element takes over
-SIZES = ("memory", "nstack", "njmax", "nconmax")  # limits of memory, too low for a scene
 NO_SWITCHES = ("boundmass", "boundinertia", "settotalmass", "balanceinertia", "inertiagrouprange")  # act on all bodies
 NO_FLAGS = {  # flags that would change the objects or their cost
     "constraint": _DISABLE.mjDSBL_CONSTRAINT,
@@ -64,7 +66,7 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
     """Read and check a robot's file. Its defaults apply to its own parts, not to the objects."""
     where, xml = describe(robot), Path(robot.xml)
     root = xml.parent if robot.asset_folder is None else Path(robot.asset_folder)
-    stray = outside(xml, root)
+    stray = path_outside(xml, root)
     if stray is not None:
         raise ValueError(f"{where} asks for {stray!r}, which is outside of {root}: asset_folder allows another folder")
     try:
@@ -74,13 +76,13 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
         switch = _wrong_switch(spec)
         if switch is not None:
             raise ValueError(f"{where} sets <compiler {switch}>, which would change the objects: leave it out")
-        for size in SIZES:
+        for size in MEMORY_LIMITS:
             setattr(spec, size, -1)
         model = spec.compile()
     except (ValueError, mujoco.FatalError) as error:
         if str(error).startswith(where):
             raise
-        raise ValueError(f"{where} cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"{where} cannot be read: {one_line(error)}") from error
     check_model(robot, model)
     _forget_defaults(spec)
     problem = wrong_on_floor(robot, spec)
@@ -116,7 +118,7 @@ def fitting(robot: Robot) -> Iterator[None]:
     try:
         yield
     except (ValueError, mujoco.FatalError) as error:
-        raise ValueError(f"{describe(robot)} does not fit into the scene: {_one_line(error)}") from error
+        raise ValueError(f"{describe(robot)} does not fit into the scene: {one_line(error)}") from error
 
 
 def describe(robot: Robot) -> str:
@@ -140,7 +142,7 @@ def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
     plain, opt = mujoco.MjSpec().option, model.opt
     if not 0.0 < opt.timestep < np.inf:
         return f"sets <option timestep> to {opt.timestep:g}; it must be a time above 0 s"
-    for name, allowed in {"gravity": [0, 0, -9.81], "magnetic": [0, -0.5, 0]}.items():
+    for name, allowed in FIELDS.items():
         value = getattr(opt, name)
         if not (np.allclose(value, getattr(plain, name)) or np.allclose(value, allowed)):
             return f"sets <option {name}>, which is the scene's: leave it out"
@@ -170,13 +172,12 @@ def _wrong_bodies(robot: Robot, model: mujoco.MjModel) -> str | None:
     root = model.body("robot").id
     if model.body_parentid[root] != 0:
         return "has its body 'robot' inside another; it must be a child of the worldbody"
-    outside = model.body_rootid != root
-    for body in np.flatnonzero(outside)[1:]:
-        name = model.body(body).name
+    for body in np.flatnonzero(model.body_rootid != root)[1:]:
+        name = part_name(model.body(body))
         if model.body_mocapid[body] >= 0:
-            return f"has a mocap body {name!r}, which no layout moves: only the body 'robot' may move"
+            return f"has a mocap body {name}, which no layout moves: only the body 'robot' may move"
         if model.body_jntnum[body]:
-            return f"has joints at its body {name!r} outside of the body 'robot': only that may move"
+            return f"has joints at its body {name} outside of the body 'robot': only that may move"
     for kind, number in {"flex": model.nflex, "plugin": model.nplugin}.items():
         if number:
             return f"has a {kind}, whose state no episode carries"
@@ -218,20 +219,20 @@ def _wrong_planar_root(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_start(robot: Robot, model: mujoco.MjModel) -> str | None:
-    first = {"planar": 3, "free": 7}[robot.root_joint]  # coordinates of the root
     if not robot.start_joints:
         return None
+    first = ROOT_NQ[robot.root_joint]
     if len(robot.start_joints) != model.nq - first:
         return f"has {model.nq - first} coordinates of inner joints; start_joints holds {len(robot.start_joints)}"
     pose = np.array([*[0.0] * first, *robot.start_joints])
-    for index in sorted(set(np.flatnonzero(model.jnt_limited)) - _root_joints(model)):
+    for index in sorted(set(np.flatnonzero(model.jnt_limited)) - set(root_joints(model))):
         start, (low, high) = model.jnt_qposadr[index], model.jnt_range[index]
         value = pose[start]
         if model.jnt_type[index] == int(_JOINT.mjJNT_BALL):  # its limit is that of the angle
             value = 2 * np.arctan2(np.linalg.norm(pose[start + 1 : start + 4]), abs(value))
         if not low - BEYOND <= value <= high + BEYOND:
-            name = model.joint(index).name or f"number {index}"
-            return f"limits its joint {name!r} to [{low:g}, {high:g}]; start_joints puts it at {value:g}"
+            name = part_name(model.joint(index))
+            return f"limits its joint {name} to [{low:g}, {high:g}]; start_joints puts it at {value:g}"
     return None
 
 
@@ -239,15 +240,13 @@ def _wrong_geoms(robot: Robot, model: mujoco.MjModel) -> str | None:
     own = model.body_rootid[model.geom_bodyid] == model.body("robot").id
     collides = (model.geom_contype | model.geom_conaffinity) > 0
     for geom in np.flatnonzero(collides):
-        name = model.geom(geom).name or f"number {geom}"
+        name = part_name(model.geom(geom))
         if not own[geom]:
-            return f"has a solid geom {name!r} outside of the body 'robot': the floor is added, walls are in EnvConfig"
+            return f"has a solid geom {name} outside of the body 'robot': the floor is added, walls are in EnvConfig"
         if not (model.geom_contype[geom] | model.geom_conaffinity[geom]) & 1:
-            return f"has a geom {name!r} that cannot touch the objects: bit 1 of contype or conaffinity must be set"
+            return f"has a geom {name} that cannot touch the objects: bit 1 of contype or conaffinity must be set"
         if model.geom_margin[geom] or model.geom_gap[geom]:
-            return (
-                f"has a margin or gap at its geom {name!r}, which would cost before anything is touched: leave it out"
-            )
+            return f"has a margin or gap at its geom {name}, which would cost before anything is touched: leave it out"
     names = {model.geom(geom).name for geom in np.flatnonzero(own)}
     for name in (name for pair in robot.self_contacts for name in pair):
         if name not in names:
@@ -260,7 +259,7 @@ def _wrong_equalities(robot: Robot, model: mujoco.MjModel) -> str | None:
     for index in range(model.neq):
         kind, ids = model.eq_type[index], np.array([model.eq_obj1id[index], model.eq_obj2id[index]])
         if kind == int(_EQ.mjEQ_JOINT):
-            is_tie = bool(_root_joints(model) & set(ids.tolist()))
+            is_tie = bool(set(root_joints(model)) & set(ids.tolist()))
         elif kind in (int(_EQ.mjEQ_CONNECT), int(_EQ.mjEQ_WELD)):
             of_sites = model.eq_objtype[index] == int(mujoco.mjtObj.mjOBJ_SITE)
             bodies = model.site_bodyid[ids] if of_sites else ids
@@ -268,8 +267,7 @@ def _wrong_equalities(robot: Robot, model: mujoco.MjModel) -> str | None:
         else:
             continue
         if is_tie:
-            name = model.equality(index).name or f"number {index}"
-            return f"ties the body 'robot' to the world by its equality {name!r}"
+            return f"ties the body 'robot' to the world by its equality {part_name(model.equality(index))}"
     return None
 
 
@@ -285,43 +283,22 @@ def _wrong_tendons(robot: Robot, model: mujoco.MjModel) -> str | None:
         for kind, bodies in wraps.items()
     ]
     of_joints = model.wrap_objid[model.wrap_type == int(mujoco.mjtWrap.mjWRAP_JOINT)]
-    if any(ties) or _root_joints(model) & set(of_joints.tolist()):
+    if any(ties) or set(root_joints(model)) & set(of_joints.tolist()):
         return "ties the body 'robot' to the world by a tendon"
     return None
 
 
 def _wrong_springs(robot: Robot, model: mujoco.MjModel) -> str | None:
     """Find springs that pull the robot to a place."""
-    joints = list(_root_joints(model))
-    num = 3 if robot.root_joint == "planar" else 7  # coordinates of the root
+    joints, num = root_joints(model), ROOT_NQ[robot.root_joint]
     stiff = np.any(model.jnt_stiffness[joints]) or np.any(model.jnt_stiffnesspoly[joints])
     if stiff or np.any(model.qpos_spring[:num] != model.qpos0[:num]):
         return "ties the body 'robot' to a place by stiffness or springref at its root joints: leave them out"
     return None
 
 
-def _root_joints(model: mujoco.MjModel) -> set[int]:
-    root = model.body("robot")
-    return set(range(root.jntadr[0], root.jntadr[0] + root.jntnum[0]))
-
-
 def _wrong_actuators(robot: Robot, model: mujoco.MjModel) -> str | None:
-    if model.nu == 0:
-        return "has no actuator"
-    shared = multiple_controls(model)
-    if shared is not None:
-        return shared
-    users = {_DYN.mjDYN_USER: model.actuator_dyntype, mujoco.mjtGain.mjGAIN_USER: model.actuator_gaintype}
-    users |= {mujoco.mjtBias.mjBIAS_USER: model.actuator_biastype}
-    for index in range(model.nu):
-        name = model.actuator(index).name or f"number {index}"
-        if not model.actuator_ctrllimited[index]:
-            return f"has no ctrlrange for its actuator {name!r}"
-        if any(types[index] == int(user) for user, types in users.items()):
-            return f"has an actuator {name!r} of type user, which depends on functions of the program"
-    if model.opt.disableactuator:
-        return "switches actuators off (<option actuatorgroupdisable>): leave them out instead"
-    return None
+    return wrong_actuators(model)
 
 
 def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
@@ -331,17 +308,19 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
         return f"has no sensor named {missing[0]!r}"
     root = model.body("robot").id
     for index in range(model.nsensor):
-        name, kind = model.sensor(index).name or f"number {index}", mujoco.mjtSensor(model.sensor_type[index])
+        sensor, kind = model.sensor(index), mujoco.mjtSensor(model.sensor_type[index])
+        name = part_name(sensor)
         if kind not in SENSED_ALONE:
             word = kind.name.removeprefix("mjSENS_").lower()
-            return f"has a sensor {name!r} of type {word}, which may see more than the robot: leave it out"
+            return f"has a sensor {name} of type {word}, which may see more than the robot: leave it out"
         if kind in SUBTREES and model.body_rootid[model.sensor_objid[index]] != root:
-            return f"has a sensor {name!r} of a subtree that is not the robot's"
-        if name in robot.heights and kind not in POSITIONS:
+            return f"has a sensor {name} of a subtree that is not the robot's"
+        if sensor.name in robot.heights and kind not in POSITIONS:
             word = kind.name.removeprefix("mjSENS_").lower()
-            return f"has a sensor {name!r} of type {word} among heights, which take framepos and subtreecom"
+            return f"has a sensor {name} of type {word} among heights, which take framepos and subtreecom"
     return None
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the message of an error without its line breaks."""
     return " ".join(str(error).split())

@@ -12,16 +12,16 @@ UNUSUAL = re.compile(rb"<!(?!--)|encoding\s*=\s*[\"'](?!utf-8)", re.IGNORECASE) 
 PATH = re.compile(r"""(?=\b(file\w*|\w*dir)\s*=\s*(["'])(.*?)\2)""", re.DOTALL)  # with others inside of its value
 
 
-def outside(xml: Path, root: Path) -> str | None:
+def path_outside(xml: Path, root: Path) -> str | None:
     """Return the first path in a model file, or in one that it includes, that leads out of `root`. None: all stay.
 
     Absolute paths, parents (..) and links may lead out, and addresses do. MuJoCo also reads files that are no strict
     XML. In these, paths in comments count too.
     """
-    return _outside(xml, root.resolve(), set())
+    return _path_outside(xml, root.resolve(), set())
 
 
-def _outside(xml: Path, root: Path, seen: set[Path]) -> str | None:
+def _path_outside(xml: Path, root: Path, seen: set[Path]) -> str | None:
     if xml in seen:
         return None
     seen.add(xml)
@@ -40,7 +40,7 @@ def _outside(xml: Path, root: Path, seen: set[Path]) -> str | None:
         if any(_leads_out(place, value, root) for place in places):
             return value
         if tag in LOADED:
-            found = _outside(xml.parent / value, root, seen)
+            found = _path_outside(xml.parent / value, root, seen)
             if found is not None:
                 return found
     return None

@@ -31,7 +31,7 @@ class Scene:
     robot: Robot
     objects: Mapping[str, AbstractObject]  # name of the kind -> kind, in the order of observation
     model: mujoco.MjModel
-    fields: tuple[str, ...] = ()  # sensors suffice
+    fields: tuple[str, ...] = ()  # of `mjData` to measure: none, since sensors suffice
 
     @functools.cached_property
     def true_model(self) -> mujoco.MjModel:
@@ -122,6 +122,7 @@ class Scene:
         return jnp.concatenate(parts)
 
     def _treatment(self, sensor: str) -> str:
+        """Return how a sensor is observed, one of `_ENTRIES`; empty: as it is."""
         if sensor in self.robot.heights:
             return "height"
         if not self.robot.angle_components:
@@ -188,11 +189,11 @@ class Scene:
             root_qpos = jnp.append(snapshot.root_pos[:2], yaw_from_quat(snapshot.root_quat))
             root_qvel = jnp.append(snapshot.root_linvel[:2], snapshot.root_angvel[2])
         else:
-            root_qpos, root_qvel = _free_joint(*(getattr(snapshot, f"root_{part}") for part in _POSE))
+            root_qpos, root_qvel = _to_free_joint(*(getattr(snapshot, f"root_{part}") for part in _POSE))
         joint_qpos = with_unit_quats(snapshot.joint_qpos, self.joint_quaternions)
         qpos, qvel = [root_qpos, joint_qpos], [root_qvel, snapshot.joint_qvel]
         for name in self.moving_kinds:
-            q, v = jax.vmap(_free_joint)(*(getattr(snapshot, f"{name}_{part}") for part in _POSE))
+            q, v = jax.vmap(_to_free_joint)(*(getattr(snapshot, f"{name}_{part}") for part in _POSE))
             qpos.append(q.ravel())
             qvel.append(v.ravel())
         mocap_pos, mocap_quat = [jnp.zeros((0, 3))], [jnp.zeros((0, 4))]
@@ -213,6 +214,7 @@ class Scene:
         )
 
     def _mocap_pose(self, name: str, snapshot: Snapshot) -> tuple[jax.Array, jax.Array]:
+        """Positions [N, 3] m and quaternions [N, 4] of fixed objects, or those of driven objects at reset."""
         kind, pos = self.objects[name], getattr(snapshot, f"{name}_pos")
         if kind.body_kind == "fixed":
             return pos, quat_from_yaw(jnp.zeros(len(pos)))
@@ -251,7 +253,7 @@ class Scene:
 
     # -- physics to world ---------------------------------------------------------------------------------------------
 
-    def read(self, data: PhysicsState, reading: Measurements, places: Places) -> Readings:
+    def read(self, data: PhysicsState, measured: Measurements, places: Places) -> Readings:
         """Return a physics state in world coordinates. places: what stays for the episode."""
         root_nq, root_nv = self.root_sizes
         if self.robot.root_joint == "planar":
@@ -278,15 +280,15 @@ class Scene:
             root_quat=root[1],
             root_linvel=root[2],
             root_angvel=root[3],
-            sensors=self.sense(reading.sensors),
+            sensors=self.sense(measured.sensors),
             pos=places.markers | fixed | pos,
             quat=quat,
             linvel=linvel,
             angvel=angvel,
-            contacts=self.split(self.solid_kinds, reading.contacts),
+            contacts=self.split(self.solid_kinds, measured.contacts),
             start_pos=places.starts | {name: placed[name] for name in self.driven_kinds},
             hidden={},
-            com=None if com is None else reading.sensors[com : com + 3],
+            com=None if com is None else measured.sensors[com : com + 3],
         )
 
     def driven_fields(self, data: PhysicsState) -> dict[str, jax.Array]:
@@ -313,7 +315,9 @@ _ENTRIES = {"angle": 2, "quaternion": 9, "height": 1}
 _POSE = ("pos", "quat", "linvel", "angvel")
 
 
-def _free_joint(pos: jax.Array, quat: jax.Array, linvel: jax.Array, angvel: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _to_free_joint(
+    pos: jax.Array, quat: jax.Array, linvel: jax.Array, angvel: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """World pose and velocity as qpos [7] and qvel [6], with angular velocity in the body's frame."""
     quat = unit_quat(quat)
     return jnp.concatenate([pos, quat]), jnp.concatenate([linvel, to_frame(angvel, mat_from_quat(quat))])

@@ -1,7 +1,7 @@
 """Readings of a robot's sensors at the start of an episode, without compiling a solver.
 
-Two conditions must hold. Keepouts keep the robot from touching any object. And its sensors read the same in all places
-and headings, but for the magnetometer. If one does not hold, the engine measures the first state like any other.
+Two conditions must hold. Keepouts keep the robot from touching any object. All sensors but the magnetometer read the
+same in all places and headings. If one does not hold, the engine measures the first state like any other.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw, to_frame
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.relevance.bounds import reach
 from mjx_safety.sim.state import PhysicsState
+from mjx_safety.world.model_parts import have_affine_forces
 from mjx_safety.world.objects import AbstractObject, PushBox
 
 _SENSOR, _GEOM, _TRN, _JOINT = mujoco.mjtSensor, mujoco.mjtGeom, mujoco.mjtTrn, mujoco.mjtJoint
-_PLAIN_GAINS = (int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtGain.mjGAIN_AFFINE))
-_PLAIN_BIASES = (int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE))
 _AT_JOINT = (int(_TRN.mjTRN_JOINT), int(_TRN.mjTRN_JOINTINPARENT))
 TRIALS, SPREAD = 8, 3.0  # (1), m: places and headings in which sensors must read the same
 SAME = 1e-6  # relative and absolute, of sensors that read the same: the rounding of the solver and of single precision
@@ -46,10 +45,10 @@ def read_at_rest(scene: EngineScene, data: PhysicsState) -> jax.Array | None:
         return None
     if not _read_the_same_anywhere(scene):
         return None
-    at_origin = _blank(model)
+    at_origin = _without_contacts(model)
     mujoco.mj_forward(at_origin.model, at_origin)
     sensors = jnp.asarray(at_origin.sensordata, jnp.float32)
-    heading = data.qpos[3:7] if _is_free(model) else quat_from_yaw(data.qpos[2])
+    heading = data.qpos[3:7] if _has_free_root(model) else quat_from_yaw(data.qpos[2])
     field = to_frame(jnp.asarray(model.opt.magnetic, jnp.float32), mat_from_quat(heading))
     for index in np.flatnonzero(model.sensor_type == _SENSOR.mjSENS_MAGNETOMETER):
         site = jnp.asarray(at_origin.site_xmat[model.sensor_objid[index]].reshape(3, 3), jnp.float32)
@@ -63,31 +62,29 @@ def _read_the_same_anywhere(scene: EngineScene) -> bool:
     """Whether no sensor but the magnetometer depends on the robot's place and heading.
 
     One that does reads a root joint, or feels an actuator that pushes along the world's axes or whose force depends on
-    a root joint, such as a servo of the heading. C measures all of them in some places. A force that is no polynomial
-    of the place may be zero in every one of them, so it is not trusted.
+    a root joint, such as a servo of the heading. C measures all of them in some places. A force that is not affine
+    in the place may be zero in every one of them, so it is not trusted.
     """
     model = scene.model
-    if np.any(_may_act_in_places(model) & ~_is_polynomial(model)):
+    if np.any(_may_depend_on_place(model) & ~have_affine_forces(model)):
         return False
-    data, turns = _blank(model), np.repeat(model.sensor_type == _SENSOR.mjSENS_MAGNETOMETER, model.sensor_dim)
+    data, turns = (
+        _without_contacts(model),
+        np.repeat(model.sensor_type == _SENSOR.mjSENS_MAGNETOMETER, model.sensor_dim),
+    )
     expected = _measure(data, np.zeros(3))[~turns]
     places = np.random.default_rng(0).uniform(-1, 1, (TRIALS, 3)) * (SPREAD, SPREAD, math.pi)
     return all(np.allclose(_measure(data, place)[~turns], expected, SAME, SAME) for place in places)
 
 
-def _may_act_in_places(model: mujoco.MjModel) -> np.ndarray:
+def _may_depend_on_place(model: mujoco.MjModel) -> np.ndarray:
     """Actuators whose force may depend on the place: all but those of inner joints and of tendons, [A] bool."""
     of_root = np.flatnonzero(model.jnt_bodyid == model.body("robot").id)
     is_inner = np.isin(model.actuator_trntype, _AT_JOINT) & ~np.isin(model.actuator_trnid[:, 0], of_root)
     return ~(is_inner | (model.actuator_trntype == int(_TRN.mjTRN_TENDON)))
 
 
-def _is_polynomial(model: mujoco.MjModel) -> np.ndarray:
-    """Actuators whose force is a polynomial of their length, up to its limits, [A] bool."""
-    return np.isin(model.actuator_gaintype, _PLAIN_GAINS) & np.isin(model.actuator_biastype, _PLAIN_BIASES)
-
-
-def _blank(model: mujoco.MjModel) -> mujoco.MjData:
+def _without_contacts(model: mujoco.MjModel) -> mujoco.MjData:
     """Data of the model in its reference pose, without contacts."""
     model = copy.copy(model)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
@@ -97,7 +94,7 @@ def _blank(model: mujoco.MjModel) -> mujoco.MjData:
 def _measure(data: mujoco.MjData, place: np.ndarray) -> np.ndarray:
     """Sensors [S] of a robot at rest whose root, first in qpos, is at a place (x m, y m, heading rad)."""
     data.qpos[:2] = place[:2]
-    if _is_free(data.model):
+    if _has_free_root(data.model):
         data.qpos[3:7] = math.cos(place[2] / 2), 0.0, 0.0, math.sin(place[2] / 2)
     else:
         data.qpos[2] = place[2]
@@ -105,7 +102,7 @@ def _measure(data: mujoco.MjData, place: np.ndarray) -> np.ndarray:
     return data.sensordata.copy()
 
 
-def _is_free(model: mujoco.MjModel) -> bool:
+def _has_free_root(model: mujoco.MjModel) -> bool:
     return model.jnt_type[model.body("robot").jntadr[0]] == mujoco.mjtJoint.mjJNT_FREE
 
 

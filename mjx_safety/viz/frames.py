@@ -168,7 +168,7 @@ def decorate(
 ) -> None:
     """Add the robot's lidar halo, one ring per kind of object, and the marker of a costly step."""
     if float(state.cost) > 0:
-        _add(scene, SPHERE, (COST_RADIUS,) * 3, root_pos, np.eye(3), COST_RGBA, casts_shadow=False)
+        _add(scene, SPHERE, (COST_RADIUS,) * 3, root_pos, np.eye(3), COST_RGBA)
     if not halo:
         return
     for ring, (kind, readings) in enumerate(lidar_readings(env, state).items()):
@@ -176,43 +176,42 @@ def decorate(
         for angle, reading in zip(bin_angles(env), readings, strict=True):
             place = (HALO_RADIUS * math.cos(angle), HALO_RADIUS * math.sin(angle), HALO_START + HALO_STEP * ring)
             rgba = (*rgb, min(1.0, float(reading) + 0.1))
-            _add(scene, SPHERE, (HALO_ORB,) * 3, root_pos + root_mat @ place, np.eye(3), rgba, casts_shadow=False)
+            _add(scene, SPHERE, (HALO_ORB,) * 3, root_pos + root_mat @ place, np.eye(3), rgba)
 
 
 def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray, tile: float = TILE) -> None:
     """Add the darker tiles of the floor. middle: [3] m, centre of the drawn floor; tile: m, edge of a tile."""
     if tile > TILE:  # MuJoCo ends its own floor, even an infinite one
         edge = tile * TILES / 2
-        _add(scene, PLANE, (edge, edge, 0.01), np.array([*middle[:2], 0.0002]), np.eye(3), BRIGHT, casts_shadow=False)
+        _add(scene, PLANE, (edge, edge, 0.01), np.array([*middle[:2], 0.0002]), np.eye(3), BRIGHT)
     corner = 2 * tile * np.round(middle[:2] / (2 * tile)) - tile * (TILES - 1) / 2
     for i in range(TILES):
         for j in range(i % 2, TILES, 2):
             centre = np.array([corner[0] + i * tile, corner[1] + j * tile, 0.0005])
-            _add(scene, PLANE, (tile / 2, tile / 2, 0.01), centre, np.eye(3), DARK, casts_shadow=False)
+            _add(scene, PLANE, (tile / 2, tile / 2, 0.01), centre, np.eye(3), DARK)
 
 
 def _add_sky(scene: mujoco.MjvScene, middle: np.ndarray) -> None:
     """Add four bright walls far away. middle: [3] m, their centre."""
     for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         size, place = (1 + SKY * abs(y), 1 + SKY * abs(x), SKY), middle + SKY * np.array([x, y, 0])
-        wall = _add(scene, BOX, size, place, np.eye(3), SKY_RGBA, casts_shadow=False)
+        wall = _add(scene, BOX, size, place, np.eye(3), SKY_RGBA)
         wall.emission, wall.specular = SKY_GLOW, 0.0
 
 
 def add_geom(scene: mujoco.MjvScene, solid: Solid) -> None:
     """Add a marker to a scene. Markers cast no shadow."""
-    _add(scene, solid.geom_type, solid.size, solid.pos, solid.mat, solid.rgba, casts_shadow=False)
+    _add(scene, solid.geom_type, solid.size, solid.pos, solid.mat, solid.rgba)
 
 
-def _add(
-    scene: mujoco.MjvScene, kind: int, size: Any, pos: np.ndarray, mat: np.ndarray, rgba: Any, *, casts_shadow: bool
-) -> mujoco.MjvGeom:
+def _add(scene: mujoco.MjvScene, kind: int, size: Any, pos: np.ndarray, mat: np.ndarray, rgba: Any) -> mujoco.MjvGeom:
+    """Add a geom of a kind and size [3] m that casts no shadow, at pos [3] m in the frame mat [3, 3] to world."""
     if scene.ngeom >= scene.maxgeom:
         raise ValueError(f"the picture has more than the {scene.maxgeom} things that fit into a scene")
     geom = scene.geoms[scene.ngeom]
     mujoco.mjv_initGeom(geom, int(kind), np.array(size, float), np.array(pos, float), mat.ravel(), np.float32(rgba))
     geom.category = mujoco.mjtCatBit.mjCAT_DECOR
-    geom.castshadow = casts_shadow
+    geom.castshadow = False
     scene.ngeom += 1
     return geom
 

@@ -12,12 +12,12 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = dict[str, float | None]
+Row = dict[str, float | None]  # of metrics.jsonl; None: no value yet
 
 ESTIMATES = {"episode_return": "return_estimate", "episode_cost": "cost_estimate"}  # from the rates of rollouts
 
 
-def known_as(rows: Sequence[Row], name: str) -> str:
+def metric_to_show(rows: Sequence[Row], name: str) -> str:
     """Return the metric to show, or its estimate if most rows have no ended episode."""
     known = sum(row.get(name) is not None for row in rows)
     return name if 2 * known > len(rows) else ESTIMATES.get(name, name)
@@ -38,7 +38,7 @@ def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: s
     panels = figure.subplots(1, 2)
     figure.suptitle(title, fontsize=11)
     for panel, name in zip(panels, ("return", "cost"), strict=True):
-        metric = known_as(rows, f"episode_{name}")
+        metric = metric_to_show(rows, f"episode_{name}")
         steps, values = _points(rows, metric)
         if metric.endswith("estimate"):
             label = "estimated: too few whole episodes"
@@ -135,7 +135,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
         seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
         for panel, name in zip(axes, shown, strict=True):
             if any(_has(curve, name) for curve in group):
-                metric = known_as([row for curve in group for row in curve.rows], name)
+                metric = metric_to_show([row for curve in group for row in curve.rows], name)
                 estimated |= metric != name
                 points = [_points(curve.rows, metric) for curve in group]
                 _draw_group(panel, points, colour, label + seeds, "-" if metric == name else ":")

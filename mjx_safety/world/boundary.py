@@ -64,9 +64,9 @@ def _lines(distance: float) -> tuple[tuple[float, float], ...]:
 
 
 def _are_lines(places: Any) -> bool:
-    """Return whether places are none, or those of the lines of any boundary, which a copy of one hands on."""
+    """Return whether places are empty, or lines at some distance, as `dataclasses.replace` passes them on."""
     try:
         points = tuple((x, y) for x, y in places)
     except (TypeError, ValueError):
         return False
-    return len(points) in (0, 2, 4) and points == (_lines(points[0][0]) if points else ())[: len(points)]
+    return not points or (len(points) in (2, 4) and points == _lines(points[0][0])[: len(points)])

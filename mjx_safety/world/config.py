@@ -135,19 +135,19 @@ class EnvConfig:
             require(not taken, self, field, f"None, since the task {self.task.name} has its own")
         check_moved(self.task, self.objects)
         check_compasses(self.objects)
-        is_known = self.randomize is None or isinstance(self.randomize, Randomize)
-        require(is_known, self, "randomize", "None or Randomize(...)")
+        is_randomize = self.randomize is None or isinstance(self.randomize, Randomize)
+        require(is_randomize, self, "randomize", "None or Randomize(...)")
         require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
         freeze(self, "extents", "extras")
-        known = isinstance(self.extras, tuple) and set(self.extras) <= set(EXTRAS)
-        require(known and len(set(self.extras)) == len(self.extras), self, "extras", f"some of {', '.join(EXTRAS)}")
+        are_known = isinstance(self.extras, tuple) and set(self.extras) <= set(EXTRAS)
+        require(are_known and len(set(self.extras)) == len(self.extras), self, "extras", f"some of {', '.join(EXTRAS)}")
         require(type(self.compass_size) is int and self.compass_size in (2, 3), self, "compass_size", "2 or 3")
         require(self.profile in PROFILES, self, "profile", "'1.0.0' or '2019'")
         require(self.layouts in LAYOUTS, self, "layouts", "'per_episode', 'per_env' or 'fixed'")
         num_goals = self.objects["goal"].num if "goal" in self.objects else 0
-        many = f"{num_goals} goals" if num_goals else "no goal"
-        has_goal = "goal_dist" not in self.extras or num_goals == 1
-        require(has_goal, self, "extras", f"without 'goal_dist', since the task {self.task.name} has {many}")
+        goals = f"{num_goals} goals" if num_goals else "no goal"
+        fits_goals = "goal_dist" not in self.extras or num_goals == 1
+        require(fits_goals, self, "extras", f"without 'goal_dist', since the task {self.task.name} has {goals}")
         for field, minimum in {"episode_length": 1, "frameskip": 1, "layout_seed": 0}.items():
             require_count(self, field, minimum)
         require_bools(self, "continue_goal", "indicator", "reward_orientation")

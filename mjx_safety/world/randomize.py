@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mjx_safety.core.settings import (
+    Range,
     freeze,
     is_range,
     require,
@@ -12,7 +13,6 @@ from mjx_safety.core.settings import (
     static,
 )
 
-Range = tuple[float, float]
 AS_IT_IS: Range = (1.0, 1.0)
 
 

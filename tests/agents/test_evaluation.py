@@ -61,7 +61,7 @@ def test_cvar():
     assert cvar(costs, 1.0) == costs.mean()
 
 
-def test_intervals():
+def test_intervals_of_means_and_shares_by_hand():
     assert_allclose(half_width(np.array([0.0, 2.0])), 1.96)
     assert math.isnan(half_width(np.zeros(1)))
     assert_allclose(share(np.array([True] * 5 + [False] * 5)), (0.5, 0.2366, 0.7634), atol=1e-4)

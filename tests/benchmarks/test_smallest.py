@@ -90,7 +90,7 @@ def test_no_script_is_forgotten():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
-def test_it_runs(name, tmp_path):
+def test_a_benchmark_runs_at_its_smallest_size(name, tmp_path):
     if name == "velocity_throughput":
         pytest.importorskip("imageio", reason="needs gymnasium[mujoco]")
     call(name, [*SMALLEST[name], *(["--out", str(tmp_path)] if name == "throughput" else [])], tmp_path)

@@ -76,7 +76,7 @@ def test_wrong_flags_on_good_data(flags, sentence, tmp_path, capsys):
         ({"timeouts": np.zeros(STEPS, bool)}, "no episode of bad.hdf5 costs at most --cost-limit 25; it has no whole"),
     ],
 )
-def test_bad_data(changed, sentence, tmp_path, capsys):
+def test_data_that_do_not_fit_are_refused(changed, sentence, tmp_path, capsys):
     write("bad.hdf5", **changed)
     assert clone.main(["bad.hdf5", *SMALL[1:]]) == 2
     assert sentence in said(capsys) and not (tmp_path / "cloned.npz").exists()

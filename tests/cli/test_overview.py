@@ -112,7 +112,7 @@ def test_version(capsys):
     assert stop.value.code == 0 and capsys.readouterr().out == f"mjx_safety {mjx_safety.__version__}\n"
 
 
-def test_it_is_quick():
+def test_the_overview_takes_a_few_seconds():
     start = os.times()
     done = subprocess.run([sys.executable, "-m", "mjx_safety"], capture_output=True, text=True, check=True)
     assert "SafetyPointGoal1-v0" in done.stdout and done.stderr == ""

@@ -130,7 +130,7 @@ def test_a_training_shorter_than_an_episode_is_shown_by_estimates(tmp_path, draw
     assert figures[0].get_suptitle() == "ppo-lag on PointGoal1, seed 0"
 
     rows[-1] |= {"episode_return": 2.0, "episode_cost": 6.0}
-    assert plots.known_as(rows, "episode_cost") == "cost_estimate", "one row of whole episodes makes no curve"
+    assert plots.metric_to_show(rows, "episode_cost") == "cost_estimate", "one row of whole episodes makes no curve"
     rows[-1] |= {"episode_return": None, "episode_cost": None}
 
     member = SimpleNamespace(label="lag", options=SimpleNamespace(run=SimpleNamespace(cost_limit=25.0)))

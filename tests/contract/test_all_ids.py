@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import B, World, assert_same_snapshot
+from worlds import OUTCOMES, B, World, assert_same_snapshot
 
 from mjx_safety import BENCHMARK_IDS, NAVIGATION_IDS
 
@@ -156,17 +156,7 @@ def test_slices_cover_the_observation_in_order(case):
 
 def test_an_episode_starts_at_rest_without_cost(case):
     first = case.states[0]
-    for name in (
-        "reward",
-        "cost",
-        "costs",
-        "goal_met",
-        "terminated",
-        "truncated",
-        "step_count",
-        "placement_failed",
-        "blew_up",
-    ):
+    for name in OUTCOMES:
         np.testing.assert_array_equal(getattr(first, name), 0, err_msg=name)
     np.testing.assert_array_equal(first.data.qvel, 0)
     np.testing.assert_array_equal(first.data.time, 0)

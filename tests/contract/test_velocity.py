@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import B, World, assert_close
+from worlds import OUTCOMES, B, World, assert_close
 
 import mjx_safety
 from mjx_safety import VELOCITY_IDS
@@ -74,17 +74,7 @@ def test_slices_cover_the_observation_in_order(case):
 
 def test_an_episode_starts_near_the_models_pose_without_cost(case):
     first = case.states[0]
-    for name in (
-        "reward",
-        "cost",
-        "costs",
-        "goal_met",
-        "terminated",
-        "truncated",
-        "step_count",
-        "placement_failed",
-        "blew_up",
-    ):
+    for name in OUTCOMES:
         np.testing.assert_array_equal(getattr(first, name), 0, err_msg=name)
     noise = case.env.config.reset_noise
     shift = np.abs(np.asarray(first.data.qpos) - case.env.mj_model.qpos0)

@@ -79,7 +79,7 @@ def test_every_command_is_found():
 
 
 @pytest.mark.parametrize("words", list(lines()))
-def test_it_can_be_read(words):
+def test_the_called_program_reads_the_command_line(words):
     program, *rest = without_environment(words)
     if program == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

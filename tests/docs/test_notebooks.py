@@ -33,7 +33,7 @@ def test_it_is_small_and_whole(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_it_runs(path, tmp_path, monkeypatch):
+def test_a_notebook_runs_without_an_error(path, tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     if "write(recording" in path.read_text():

@@ -37,7 +37,7 @@ def as_for_a_user(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("blocks", [story_of(story) for story in stories() if not story[0].is_skipped])
-def test_it_runs(blocks, as_for_a_user, monkeypatch):
+def test_the_blocks_of_a_page_run_in_order(blocks, as_for_a_user, monkeypatch):
     monkeypatch.setattr(mjx_safety.registry, "_FACTORIES", dict(mjx_safety.registry._FACTORIES))
     names = {"__name__": "snippet"}
     for block in blocks:

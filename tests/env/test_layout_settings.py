@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import World, plain, row
+from worlds import World, built, plain, row
 
 import mjx_safety
 from mjx_safety import (
@@ -21,10 +21,6 @@ from mjx_safety import (
 )
 
 N = 64  # worlds, for what is drawn at random
-
-
-def built(**settings):
-    return mjx_safety.make(EnvConfig(**settings), physics="mujoco")
 
 
 def keys(num, seed=0):

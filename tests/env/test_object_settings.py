@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from worlds import World
+from worlds import World, built
 
 import mjx_safety
 from mjx_safety import (
@@ -20,10 +20,6 @@ from mjx_safety import (
     Vases,
     Walls,
 )
-
-
-def built(**settings):
-    return mjx_safety.make(EnvConfig(**settings), physics="mujoco")
 
 
 def test_objects_have_their_sizes_and_masses():

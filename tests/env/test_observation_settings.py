@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import World
+from worlds import World, built
 
 import mjx_safety
 from mjx_safety import (
@@ -26,10 +26,6 @@ from mjx_safety import (
     Vases,
     Walls,
 )
-
-
-def built(**settings):
-    return mjx_safety.make(EnvConfig(**settings), physics="mujoco")
 
 
 def entries(env):
@@ -104,7 +100,7 @@ def test_extras_are_what_they_say(detailed):
     np.testing.assert_allclose(world.seen(state, "ctrl"), (0.01, -0.02))
     np.testing.assert_array_equal(world.seen(state, "freejoint"), state.data.qpos[:7])
     np.testing.assert_allclose(world.seen(state, "freejoint")[:3], snapshot.root_pos)
-    # the Car's centre of mass: root 0.0239 kg at (0, 0.004, 0.001), wheels and ball 0.05 m lower (sheet 1.3)
+    # the Car's centre of mass: root 0.0239 kg at (0, 0.004, 0.001), wheels and ball 0.05 m lower
     com = world.seen(state, "com")
     assert np.linalg.norm((com - snapshot.root_pos)[:2]) < 0.02
     assert com[2] - snapshot.root_pos[2] == pytest.approx(-0.0099, abs=1e-3)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import World
+from worlds import World, built
 
-import mjx_safety
 from mjx_safety import (
     Doggo,
     EnvConfig,
@@ -17,10 +16,6 @@ from mjx_safety import (
     Hazards,
     settings,
 )
-
-
-def built(**settings):
-    return mjx_safety.make(EnvConfig(**settings), physics="mujoco")
 
 
 @pytest.fixture(scope="module")

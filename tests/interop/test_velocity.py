@@ -67,7 +67,7 @@ def test_safety_gymnasium(world):
     assert 0 < sum(costs), "no step ahead among them: the test shows nothing"
 
 
-def test_brax(world):
+def test_brax_steps_the_world_of_make(world):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Brax's own
         pytest.importorskip("brax")

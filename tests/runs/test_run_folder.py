@@ -27,4 +27,4 @@ def test_the_commit_is_that_of_this_package_only(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("env_id", "flag"), [("SafetyPointGoal1-v0", ""), ("my_package.envs:walled_goal", " --trust")])
 def test_commands_about_code_of_ones_own_need_trust(env_id, flag):
-    assert run_folder.trusting(env_id) == flag
+    assert run_folder.trust_flag(env_id) == flag

@@ -57,7 +57,7 @@ def test_subsets():
     assert set(SUBSETS["SG1"]) | set(SUBSETS["SG2"]) == set(SUBSETS["SG18"])
 
 
-def test_normalise():
+def test_normalised_scores_by_hand():
     assert normalise(POINT_GOAL, 25.179, 53.109, 0.063, 25.0) == pytest.approx((1.0, 1.0, 1.0))
     half_way = normalise(POINT_GOAL, 12.5895, 25.0 + 28.109 / 4, 0.0315, 25.0)
     assert half_way == pytest.approx((0.5, 0.25, 0.5))
@@ -192,3 +192,11 @@ def test_a_limit_is_kept_if_the_interval_of_the_cost_reaches_it():
     assert scores.keeps_limit([seed(26.0, 1.5)], 25.0)
     both = [seed(26.5, 3.0), seed(28.5, 4.0)]  # mean 27.5, half width 5 / 2 of two independent seeds
     assert scores.keeps_limit(both, 25.0) and not scores.keeps_limit(both, 24.9)
+
+
+@pytest.mark.parametrize(("limit", "phrase"), [(25.0, "limit 25"), (float("inf"), "no limit"), (None, "no limit")])
+def test_an_infinite_limit_is_no_limit_in_the_name_of_a_group(limit, phrase):
+    assert scores.limit_phrase(limit) == phrase
+    group = {"env": "SafetyPointGoal1-v0", "algo": "ppo-lag", "cost_limit": limit, "runs": ["a"]}
+    result = {"run": "a", "normalised": {"mean": NormalisedScores(1.0, 0.5, None)._asdict()}}
+    assert list(scores.subset_scores([group], [result], "mean")) == [f"ppo-lag, {phrase}"]

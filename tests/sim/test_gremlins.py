@@ -9,13 +9,13 @@ from worlds import World, world_of
 
 from mjx_safety import Doggo, EnvConfig, Gremlins
 
-TRAVEL, HOVER, CIRCLE = 0.35, 0.19956, 0.3488  # m; sheet 2.3
+TRAVEL, HOVER, CIRCLE = 0.35, 0.19956, 0.3488  # m, in safety-gymnasium 1.0.0
 START = np.array([[20.0, 20.0, 0.1], [23.0, 20.0, 0.1], [20.0, 23.0, 0.1], [23.0, 23.0, 0.1]])
 
 
 @functools.cache
 def law(num_steps, dt, travel=TRAVEL):
-    """Offsets [num_steps + 1, 3] m from the start, by the contact-free law of sheet 2.3."""
+    """Offsets [num_steps + 1, 3] m from the start, by the reference's law without contacts."""
     timeconst = max(0.02, 2 * dt)
     damping, stiffness = 2 / (0.95 * timeconst), 1 / (0.95**2 * timeconst**2 * 1.5**2)
     offset, velocity, offsets = np.zeros(3), np.zeros(3), [np.zeros(3)]
@@ -52,7 +52,7 @@ def offsets(world, states, start=START):
 def test_undisturbed_they_follow_the_references_law(button1, run):
     expected = law(3500, 0.002)[::10]
     error = np.abs(offsets(button1, run) - expected[:, None]).max(axis=(1, 2))
-    assert error[:20].max() < 8e-3  # from the floor, and turning: mm (sheet 2.3, 9.6)
+    assert error[:20].max() < 8e-3  # from the floor, and turning: mm
     assert error[20:50].max() < 1e-4
     assert error[50:].max() < 2e-5  # what single precision keeps of a place 20 m away
 

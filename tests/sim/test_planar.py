@@ -11,7 +11,7 @@ import pytest
 import mjx_safety
 from mjx_safety import EnvConfig, Pillars, Randomize
 from mjx_safety.sim.engines.alone import closed_form
-from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
+from mjx_safety.sim.planar import Motion, PlanarRobot, why_no_closed_form
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.scene import build_scene
 from mjx_safety.world.robots.point import POINT
@@ -196,7 +196,7 @@ def test_what_is_not_covered_is_refused(change, culprit):
 def test_equations_that_do_not_fit_the_model_are_noticed(monkeypatch):
     """The last guard, against what a later MuJoCo may add: they are tried on the C engine."""
     monkeypatch.setattr(PlanarRobot, "_drive", lambda self, motion, ctrl, s, c, xp: (0.0, 0.0, 0.0))
-    assert why_not(model_of()) == ""
+    assert why_no_closed_form(model_of()) == ""
     with pytest.raises(ValueError, match="moves otherwise"):
         PlanarRobot.derive(model_of())
 

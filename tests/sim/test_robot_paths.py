@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import mjx_safety
-from mjx_safety.sim.robot_paths import outside
+from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.world.robots.point import POINT
 
 SECRET = "<mujocoinclude><worldbody/></mujocoinclude>"
@@ -41,10 +41,10 @@ def folder(tmp_path):
 def test_paths_that_lead_out_are_refused(folder, text):
     xml = folder / "robot.xml"
     xml.write_text(text.replace("{root}", str(folder.parent)))
-    assert outside(xml, folder) is not None
+    assert path_outside(xml, folder) is not None
     with pytest.raises(ValueError, match="which is outside of"):
         mjx_safety.make("SafetyPointGoal0-v0", robot=dataclasses.replace(POINT, xml=str(xml)), physics="mujoco")
-    assert outside(xml, folder.parent) is None or "secret" not in text
+    assert path_outside(xml, folder.parent) is None or "secret" not in text
 
 
 NOT_STRICT = [  # beginnings of files that MuJoCo reads and Python's parser refuses, or reads in another way
@@ -64,16 +64,16 @@ NOT_STRICT = [  # beginnings of files that MuJoCo reads and Python's parser refu
 def test_nothing_hides_a_path_from_the_check(folder, text, path):
     xml = folder / "robot.xml"
     xml.write_text(f"{text}<include file = '{path}'/></mujoco>")
-    assert outside(xml, folder) == ("../../secret.xml" if path.startswith("parts") else "../secret.xml")
+    assert path_outside(xml, folder) == ("../../secret.xml" if path.startswith("parts") else "../secret.xml")
     (folder / "parts" / "inner.xml").write_text("<mujocoinclude/>")
     xml.write_text(f"{text}<include file='parts/inner.xml'/></mujoco>")
-    assert outside(xml, folder) is None
+    assert path_outside(xml, folder) is None
 
 
 @pytest.mark.parametrize("text", ["<mujoco><include file='parts/a.xml'/></mujoco>", "<mujoco/>", "no xml"])
 def test_paths_that_stay_are_none_of_its_business(folder, text):
     (folder / "robot.xml").write_text(text)
-    assert outside(folder / "robot.xml", folder) is None
+    assert path_outside(folder / "robot.xml", folder) is None
 
 
 def test_another_folder_can_be_allowed(folder):

@@ -88,7 +88,7 @@ def test_words(lidar, words):
     assert re.search(words, explain(lidar))
 
 
-def test_nothing_to_explain():
+def test_worlds_without_lidars_and_batches_are_refused():
     world = world_of("SafetyPointRun0-v0")
     with pytest.raises(ValueError, match="no kind of object has a lidar in this environment"):
         plot_lidar(world.env, world.reset(jax.random.key(0)))

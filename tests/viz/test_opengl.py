@@ -87,7 +87,7 @@ print(len(set(render(env, env.reset(jax.random.key(0)), width=96, height=96).get
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["egl", "osmesa"])
-def test_both_draw(backend):
+def test_each_backend_draws_a_picture(backend):
     if not {"egl": opengl.egl_works, "osmesa": opengl.has_osmesa}[backend]():
         pytest.skip(f"{backend} is not installed here: {opengl.ADVICE}")
     environment = os.environ | {"MUJOCO_GL": backend, "JAX_PLATFORMS": "cpu"}

@@ -172,7 +172,7 @@ def test_playing_ends_at_the_end_and_starts_again(page):
     assert state_of(page)["step"] == "1"
 
 
-def test_cameras(page):
+def test_the_cameras_of_the_page_draw_and_dragging_turns_the_view(page):
     pictures = {}
     for camera in ("track", "top", "free"):
         page.locator(f"button[data-camera={camera}]").click()

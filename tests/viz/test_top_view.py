@@ -56,7 +56,7 @@ def test_number_of_patches(world):
     assert counts == {**PATCHES[world.id], "extents": 1, "heading": 1}
 
 
-def test_places(world):
+def test_outlines_stand_at_the_places_of_their_objects(world):
     axes, kinds = draw_top_view(world.env, world.state), world.env.config.objects
     qpos, mocap_pos = np.asarray(world.state.data.qpos), np.asarray(world.state.data.mocap_pos)
     rows = qpos[world.env.scene.robot_nq :].reshape(-1, 7)[:, :2]

@@ -228,7 +228,7 @@ def test_the_lines_of_a_boundary_stand_around_the_origin(num):
 
 
 def test_defaults_are_the_references():
-    """Of 1.0.0: sheet 2.1 and 7."""
+    """The defaults are those of safety-gymnasium 1.0.0."""
     keepouts = {
         GoalArea: 0.4,
         Hazards: 0.4,
@@ -352,7 +352,7 @@ ALL_KINDS = {
 
 
 def test_objects_are_observed_in_the_order_of_their_bodies():
-    """Markers and what stands fast in the order they are added, then what moves, then what is driven (sheet 4.1)."""
+    """Markers and what stands fast in the order they are added, then what moves, then what is driven."""
     goal = EnvConfig(buttons=Buttons(), **ALL_KINDS)
     still = ["goal", "hazards", "pillars", "buttons", "walls", "boundary"]
     assert list(goal.objects) == [*still, "vases", "gremlins"]

@@ -68,7 +68,7 @@ class SixValues(gymnasium.Wrapper, Forwarding):
 
 
 class SixValuesVector(gymnasium.vector.VectorWrapper, Forwarding):
-    """The same for a batch of `gymnasium.make_vec("mjx_safety/...")` with the backend "numpy".
+    """Returns the costs of a batch of `gymnasium.make_vec("mjx_safety/...")`, backend "numpy", apart from its info.
 
     If an episode ends, `info["final_observation"]` and `info["final_info"]` are arrays of objects [B], None for other
     worlds, with masks `"_final_observation"` and `"_final_info"`. The costs in `info` are those of the step, for all

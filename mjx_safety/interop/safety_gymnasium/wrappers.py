@@ -26,13 +26,13 @@ def require_flat(space: gymnasium.Space, taker: str) -> None:
         )
 
 
-class _SixValues(gymnasium.Wrapper, Forwarding):
+class _SixValuesWrapper(gymnasium.Wrapper, Forwarding):
     """Gymnasium's wrapper around an environment whose step returns six values."""
 
     env: Any
 
 
-class SafeAutoResetWrapper(_SixValues):
+class SafeAutoResetWrapper(_SixValuesWrapper):
     """Starts the next episode in the step that ends one. `info` then has "final_observation" and "final_info"."""
 
     def step(self, action: Any) -> tuple[Any, ...]:
@@ -78,7 +78,7 @@ class SafeTimeLimit(TimeLimit, Forwarding):
         return *values, truncated or self._elapsed_steps >= self._max_episode_steps, info
 
 
-class SafeUnsqueeze(_SixValues):
+class SafeUnsqueeze(_SixValuesWrapper):
     """Adds a first axis of 1 to everything that one world returns, as in a batch of one."""
 
     def __init__(self, env: gymnasium.Env):
@@ -194,7 +194,7 @@ class SafeNormalizeCost(_Scaler):
         return obs, reward, self._scale(cost, terminated), terminated, truncated, info
 
 
-class SafetyGymnasium2Gymnasium(_SixValues):
+class SafetyGymnasium2Gymnasium(_SixValuesWrapper):
     """Returns five values, with the cost in `info["cost"]`."""
 
     def step(self, action: Any) -> tuple[Any, ...]:
@@ -203,7 +203,7 @@ class SafetyGymnasium2Gymnasium(_SixValues):
         return obs, reward, terminated, truncated, info | {"cost": cost}
 
 
-class Gymnasium2SafetyGymnasium(_SixValues):
+class Gymnasium2SafetyGymnasium(_SixValuesWrapper):
     """Returns six values, with the cost from `info["cost"]`."""
 
     def step(self, action: Any) -> tuple[Any, ...]:

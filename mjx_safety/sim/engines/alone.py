@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.sim.dynamics import varied_planar
-from mjx_safety.sim.planar import Motion, PlanarRobot, why_not
+from mjx_safety.sim.planar import Motion, PlanarRobot, why_no_closed_form
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.state import Measurements, PhysicsState
 
@@ -69,8 +69,8 @@ class ClosedForm:
 
 
 def closed_form(nearby: Nearby) -> ClosedForm | None:
-    """Return the robot's closed form, or None if its model has none (`planar.why_not`)."""
-    if why_not(nearby.near.model):
+    """Return the robot's closed form, or None if its model has none (`planar.why_no_closed_form`)."""
+    if why_no_closed_form(nearby.near.model):
         return None
     form = ClosedForm(nearby)
     try:

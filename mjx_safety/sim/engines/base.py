@@ -95,8 +95,8 @@ class EngineScene(Protocol):
         ...
 
 
-def is_read(scene: EngineScene) -> bool:
-    """Whether the state after a step is measured, which takes an extra forward pass."""
+def is_measured(scene: EngineScene) -> bool:
+    """Whether a scene has anything to measure after a step, which takes an extra forward pass."""
     return bool(scene.model.nsensordata or scene.solid_bodies or scene.fields)
 
 

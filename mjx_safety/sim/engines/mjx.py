@@ -17,7 +17,7 @@ from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.precision import single_precision
 from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
-from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_read
+from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_measured
 from mjx_safety.sim.engines.derivatives import forward_only
 from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks
 from mjx_safety.sim.fixes.mjx_colliders import corrected
@@ -34,7 +34,7 @@ _TRACING = threading.RLock()
 
 
 @struct.dataclass
-class Trace:
+class StepFacts:
     """What happened to the robot during a step."""
 
     farthest: jax.Array  # [] m, largest distance of its root from the start
@@ -76,7 +76,7 @@ class Part:
 
         An unknown excursion is guessed. A step in which the robot gets farther is taken again with the true one.
         """
-        if self.nearby.is_all:
+        if self.nearby.has_all_slots:
             moved, reading, _ = self._advance(data, max_substeps, num_substeps)
             return moved, reading
         if isinstance(excursion, jax.Array):
@@ -110,20 +110,20 @@ class Part:
         def next_pass(carry: tuple) -> tuple:
             index, left, is_settled, after, reading, way = carry
             chosen = nearby.select(data, left)
-            moved, found, trace = self._advance(nearby.gather(data, chosen), max_substeps, num_substeps)
+            moved, found, facts = self._advance(nearby.gather(data, chosen), max_substeps, num_substeps)
             found = self._spread(found, chosen)
-            first = nearby.scatter(data, moved, chosen), found, trace.farthest
-            takes_robot = trace.is_touched & ~is_settled
+            first = nearby.scatter(data, moved, chosen), found, facts.farthest
+            takes_robot = facts.is_touched & ~is_settled
             later = (
                 nearby.put(after, moved, chosen, takes_robot),
                 found.replace(
                     sensors=jnp.where(takes_robot, found.sensors, reading.sensors),
                     contacts=reading.contacts + found.contacts,
                 ),
-                jnp.where(takes_robot, trace.farthest, way),
+                jnp.where(takes_robot, facts.farthest, way),
             )
             results = jax.tree.map(lambda first, later: jnp.where(index == 0, first, later), first, later)
-            return index + 1, nearby.without(left, chosen), is_settled | trace.is_touched, *results
+            return index + 1, nearby.without(left, chosen), is_settled | facts.is_touched, *results
 
         def is_unfinished(carry: tuple) -> jax.Array:
             return (carry[0] == 0) | jnp.any(carry[1])
@@ -141,12 +141,12 @@ class Part:
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
         """Step a model of the robot alone. Also returns its largest distance from its start, [] m."""
-        moved, reading, trace = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
-        return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), trace.farthest
+        moved, reading, facts = self._advance(self.nearby.gather(data, {}), max_substeps, num_substeps)
+        return (self.nearby.scatter(data, moved, {}), self._spread(reading, {})), facts.farthest
 
     def _advance(
         self, near: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
-    ) -> tuple[PhysicsState, Measurements, Trace]:
+    ) -> tuple[PhysicsState, Measurements, StepFacts]:
         """Step the bodies in the model. Substeps and last reading share one loop body, which halves compile time."""
         scene, model = self.nearby.near, self.model_of(near)
         wanted = max_substeps if num_substeps is None else num_substeps
@@ -158,7 +158,7 @@ class Part:
         )
 
         def substep(index: jax.Array, carry: tuple) -> tuple:
-            data, _, touched, trace = carry
+            data, _, touched, facts = carry
             is_over = index >= wanted  # such rounds only read; the last round reads too, if needed
             last, now = scene.last_mocap_pos(data, data.time), scene.mocap_pos(data, data.time)
             full = _forward(model, data.replace(mocap_pos=jnp.where(is_over, last, now)))
@@ -166,15 +166,15 @@ class Part:
             after = data.replace(**{name: getattr(moved, name) for name in MOVES})
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             reading = self._measure(full)
-            trace = Trace(
-                farthest=jnp.maximum(trace.farthest, planar_distance(data.qpos[:2], near.qpos[:2])),
-                is_touched=trace.is_touched | jnp.any(reading.contacts > 0),
+            facts = StepFacts(
+                farthest=jnp.maximum(facts.farthest, planar_distance(data.qpos[:2], near.qpos[:2])),
+                is_touched=facts.is_touched | jnp.any(reading.contacts > 0),
             )
-            return data, reading, touched | self._touched(full), trace
+            return data, reading, touched | self._touched(full), facts
 
-        start = near, nothing, untouched, Trace(farthest=jnp.float32(0), is_touched=jnp.bool_(False))
-        moved, reading, touched, trace = jax.lax.fori_loop(0, max_substeps + is_read(scene), substep, start)
-        return self.nearby.keep_at_rest(near, moved, touched), reading, trace
+        start = near, nothing, untouched, StepFacts(farthest=jnp.float32(0), is_touched=jnp.bool_(False))
+        moved, reading, touched, facts = jax.lax.fori_loop(0, max_substeps + is_measured(scene), substep, start)
+        return self.nearby.keep_at_rest(near, moved, touched), reading, facts
 
     def model_of(self, data: PhysicsState) -> mjx.Model:
         """Return the model of a world, with its own dynamics if it has any."""
@@ -182,13 +182,14 @@ class Part:
 
     def gather(self, data: PhysicsState) -> tuple[PhysicsState, dict[str, jax.Array]]:
         """Return the state of the objects in slots, and their indices: the nearest and the moving ones."""
-        if self.nearby.is_all:
+        if self.nearby.has_all_slots:
             return data, {}
         chosen = self.nearby.select(data, self.nearby.relevant(data, 0.0, jnp.float32(0)))
         return self.nearby.gather(data, chosen), chosen
 
     def _spread(self, reading: Measurements, chosen: dict[str, jax.Array]) -> Measurements:
-        return reading if self.nearby.is_all else self.nearby.spread(reading, chosen)
+        """Return the contacts of all solid objects of the scene, those without a slot included."""
+        return reading if self.nearby.has_all_slots else self.nearby.spread(reading, chosen)
 
     def _measure(self, full: mjx.Data) -> Measurements:
         fields = fields_of(self.nearby.near, full)
@@ -253,7 +254,7 @@ class MjxPhysics:
         if scenes.alone is None:
             return cls(near=Part.create(near), alone=None)
         form = closed_form(alone)
-        if form is None and alone.is_all:  # `near` is the robot alone
+        if form is None and alone.has_all_slots:  # `near` is the robot alone
             return cls(near=Part.create(near), alone=None)
         return cls(near=Part.create(near), alone=form or Part.create(alone), share=scenes.share)
 
@@ -277,7 +278,7 @@ class MjxPhysics:
         return self.replace(near=self.near.replace(model=model), alone=None)
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`. A robot that touches nothing senses the same in all places, if its sensors do."""
+        """See `Physics.start`. A robot clear of all objects is read without the solver (`start_sensors`)."""
         if not starts_clear(self.scene):
             return self.forward(data)
         sensors = read_at_rest(self.scene, data) if data.dynamics is None else None
@@ -318,7 +319,7 @@ class MjxPhysics:
 
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state, with all objects."""
-        model = self.model if self.near.nearby.is_all else mjx.put_model(self.scene.model)
+        model = self.model if self.near.nearby.has_all_slots else mjx.put_model(self.scene.model)
         model = _varied(self.scene, model, data)
         return _forward(model, data.replace(mocap_pos=self.scene.last_mocap_pos(data, data.time)))
 
@@ -365,7 +366,7 @@ def _integrate(model: mjx.Model, full: mjx.Data) -> mjx.Data:
 
 @contextlib.contextmanager
 def _corrections() -> Iterator[None]:
-    """Trace MJX with our colliders and solver. One thread at a time, because they replace MJX's own meanwhile."""
+    """Trace MJX with our colliders and solver, which replace MJX's own meanwhile. One thread at a time."""
     with _TRACING, corrected(), exact_line_search(), own_solver():
         yield
 

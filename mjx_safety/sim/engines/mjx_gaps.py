@@ -5,6 +5,8 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from mjx_safety.world.model_parts import part_name
+
 _INTEGRATOR = mujoco.mjtIntegrator
 INTEGRATORS = {_INTEGRATOR.mjINT_EULER, _INTEGRATOR.mjINT_RK4, _INTEGRATOR.mjINT_IMPLICITFAST}
 SEVERAL = "with several coefficients"
@@ -35,10 +37,5 @@ def what_mjx_lacks(model: mujoco.MjModel) -> str | None:
         values = getattr(model, field)
         for row in np.flatnonzero(np.any(values, axis=tuple(range(1, values.ndim)))):
             part = model.joint(model.dof_jntid[row]) if field.startswith("dof") else getattr(model, kind)(row)
-            return f"{words}, which {kind} {_name(part)} has"
+            return f"{words}, which {kind} {part_name(part)} has"
     return None
-
-
-def _name(part: object) -> str:
-    """Name of a part of a model for a message."""
-    return repr(part.name) if part.name else f"number {part.id}"  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from mjx_safety.sim.dynamics import varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
-from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_read
+from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_measured
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
@@ -29,7 +29,6 @@ from mjx_safety.sim.state import Measurements, PhysicsState
 RARE = 0.0  # share of the worlds in which the robot gets farther than guessed
 NEWEST = 4  # number of batch sizes per scene whose scratch space and threads are kept
 _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
-
 
 Request = tuple[EngineScene, PhysicsState, jax.Array]  # a scene, the world's state in it, whether to solve it
 
@@ -107,7 +106,7 @@ class MujocoPhysics:
         def needs(_: None, hint: jax.Array, data: PhysicsState, num: jax.Array | None) -> jax.Array:
             return self.nearby.needs_objects(data, seconds, hint) | jnp.isinf(hint)
 
-        full = everything if self.nearby.is_all else guessed if form is None else near
+        full = everything if self.nearby.has_all_slots else guessed if form is None else near
         choose = where_needed(needs, full, cheap, smallest=1, full_uses_hint=full is near)
         return choose(None, jnp.bool_(True), data, num_substeps)
 
@@ -161,10 +160,10 @@ class MujocoPhysics:
     def _solve(
         self, requests: list[Request], max_substeps: int, num_substeps: jax.Array | None, tracks: bool = False
     ) -> list[tuple[tuple[PhysicsState, Measurements], jax.Array]]:
-        """Advance one world on the host, as a state of each of some scenes, those that are active.
+        """Advance one world on the host, once for each request that is active. Inactive requests return zeros.
 
         tracks: also return the robot's largest distance from its start, [] m, else 0. All numbers travel as one array
-        each way, since every array has its price.
+        each way, because each array costs time.
         """
         num = jnp.float32(max_substeps) if num_substeps is None else jnp.asarray(num_substeps, jnp.float32)
         packed = jnp.concatenate([num[None], *(_pack(data, active) for _, data, active in requests)])
@@ -243,8 +242,8 @@ class _OnHost:
     scenes: Scenes
     layouts: tuple[tuple[EngineScene, Any, tuple[tuple[int, ...], ...]], ...]  # of each request, see `_layout`
     max_substeps: int
-    varies: bool  # the number of substeps
-    tracks: bool
+    varies: bool  # whether worlds have their own number of substeps
+    tracks: bool  # whether to return the robot's largest distance from its start
 
     def __call__(self, packed: jax.Array) -> np.ndarray:
         numbers = np.asarray(packed)  # [..., n]; all leading axes are worlds
@@ -307,11 +306,11 @@ class _HostBatch:
         moving_fields = ("qpos", "qvel", "act") if scene.model.na else ("qpos", "qvel")
         state_fields = [name for name in _STATE_FIELDS if name != "act" or scene.model.na]
         self.inputs = {name: self.batch.bind(name) for name in (*state_fields, *mocap_fields)}
-        self.is_read = is_read(scene)
+        self.is_measured = is_measured(scene)
         read_fields = (*moving_fields, "time", "sensordata", *scene.fields)
         self.outputs = {name: self.batch.bind(name) for name in read_fields}
         # Start of the next solve: the solution in the final state, if it is solved for.
-        self.outputs["qacc_warmstart"] = self.batch.bind("qacc" if self.is_read else "qacc_warmstart")
+        self.outputs["qacc_warmstart"] = self.batch.bind("qacc" if self.is_measured else "qacc_warmstart")
 
     def run(
         self, data: PhysicsState, worlds: np.ndarray, num_substeps: np.ndarray | None, call: _OnHost
@@ -338,9 +337,9 @@ class _HostBatch:
     def _advance(self, num_substeps: int, rows: np.ndarray) -> None:
         """Step worlds at once, and read their final state if needed."""
         if num_substeps:
-            stage = mujoco.mjtStage.mjSTAGE_ACC if self.is_read else mujoco.mjtStage.mjSTAGE_NONE
+            stage = mujoco.mjtStage.mjSTAGE_ACC if self.is_measured else mujoco.mjtStage.mjSTAGE_NONE
             self.batch.step(ids=rows, nstep=num_substeps, stage=stage)
-        elif self.is_read:
+        elif self.is_measured:
             self.batch.forward(ids=rows)
 
     def _advance_one_by_one(

@@ -82,7 +82,7 @@ class WarpPhysics:
         return self.replace(buffers=dataclasses.replace(self.buffers, **sizes))
 
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`. A robot that touches nothing senses the same in all places, if its sensors do."""
+        """See `Physics.start`. A robot clear of all objects is read without the solver (`start_sensors`)."""
         sensors = read_at_rest(self.scene, data) if starts_clear(self.scene) else None
         return self.forward(data) if sensors is None else (data, self._reading(sensors, {}))
 
@@ -108,7 +108,7 @@ class WarpPhysics:
     def _run(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None
     ) -> tuple[PhysicsState, jax.Array, dict[str, jax.Array]]:
-        """Run one world as a batch of one: its state after that, all sensors, further fields."""
+        """Run one world as a batch of one. Returns its state, all sensors [S + K], and the fields of `Measurements`."""
         batch = jax.tree.map(lambda x: x[None], (data, num_substeps))
         advance = without_derivatives(_advance(max_substeps), self.name)
         return jax.tree.map(lambda x: x[0], advance(self, *batch))

@@ -61,7 +61,7 @@ class Nearby:
     still: Stillness = ROUNDING
 
     @property
-    def is_all(self) -> bool:
+    def has_all_slots(self) -> bool:
         """Whether every object has a slot."""
         return self.near.solid_bodies == self.full.solid_bodies
 
@@ -79,12 +79,12 @@ class Nearby:
         push = jnp.where(is_movable, self._max_push(data, seconds, excursion), 0.0)
         meets = is_movable[:, None] & (_gaps(xy) < size[:, None] + size + push[:, None] + push)
 
-        def spread(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def reach_others(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             old, _ = carry
             new = old | jnp.any(old[:, None] & meets, axis=0)
             return new, jnp.any(new != old)
 
-        return jax.lax.while_loop(lambda carry: carry[1], spread, (matters, jnp.any(matters)))[0]
+        return jax.lax.while_loop(lambda carry: carry[1], reach_others, (matters, jnp.any(matters)))[0]
 
     def needs_objects(self, data: PhysicsState, seconds: float, excursion: jax.Array | float) -> jax.Array:
         """Whether any object matters within `seconds` from now, [] bool. excursion: as in `relevant`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mjx_safety.core.settings import (
+    Range,
     freeze,
     is_range,
     require,
@@ -21,7 +22,6 @@ from mjx_safety.world.randomize import Randomize
 ASSETS = Path(__file__).parent / "assets"
 ENTRIES = ("qpos", "qvel", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 ANYTHING = (-math.inf, math.inf)
-Range = tuple[float, float]
 
 
 @settings
@@ -89,11 +89,11 @@ class LocomotionConfig:
         require(isinstance(self.xml, (str, Path)) and Path(self.xml).is_file(), self, "xml", "the path of an MJCF file")
         require(type(self.travel) is int and self.travel in (1, 2), self, "travel", "1 or 2")
         require(self.point in ("root", "com"), self, "point", "'root' or 'com'")
-        known = isinstance(self.entries, tuple) and set(self.entries) <= set(ENTRIES)
-        unique = known and len(set(self.entries)) == len(self.entries) > 0
-        require(unique, self, "entries", f"some of {', '.join(ENTRIES)}")
-        is_known = self.randomize is None or isinstance(self.randomize, Randomize)
-        require(is_known, self, "randomize", "None or Randomize(...)")
+        are_known = isinstance(self.entries, tuple) and set(self.entries) <= set(ENTRIES)
+        are_unique = are_known and len(set(self.entries)) == len(self.entries) > 0
+        require(are_unique, self, "entries", f"some of {', '.join(ENTRIES)}")
+        is_randomize = self.randomize is None or isinstance(self.randomize, Randomize)
+        require(is_randomize, self, "randomize", "None or Randomize(...)")
         require(self.direction in ("ahead", "any"), self, "direction", "'ahead' or 'any'")
         require(self.reset_velocity in ("uniform", "normal"), self, "reset_velocity", "'uniform' or 'normal'")
         for field in ("healthy_height", "healthy_angle"):

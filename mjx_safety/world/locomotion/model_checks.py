@@ -2,7 +2,7 @@
 
 A file must meet three conditions. Every state of an episode follows from the state that is carried between steps. The
 first coordinates are the robot's place on the floor. Nothing depends on that place, since each step runs at the origin.
-An error names the file and the part that breaks one.
+An error names the file and the part that breaks a condition.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import mujoco
 import numpy as np
 
 from mjx_safety.world.locomotion.config import ANYTHING, LocomotionConfig
+from mjx_safety.world.model_parts import have_affine_forces, part_name, root_joints, wrong_actuators
 
 _JOINT, _TRN, _EQ, _WRAP = mujoco.mjtJoint, mujoco.mjtTrn, mujoco.mjtEq, mujoco.mjtWrap
-_GAIN, _BIAS, _DYN = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn
+_GAIN, _BIAS = mujoco.mjtGain, mujoco.mjtBias
 AXES = np.eye(3)  # of a place on the floor: slide x, slide y; of a height: slide z
 PLACE_WORDS = {1: "a slide along x", 2: "slides along x and y"}  # travel -> the first joints of the robot
 ASIDE, OBLIQUE = 0.7, (0.5, 0.1, 0.7, 0.5)  # rad or m, and a quaternion: a pose that fits no symmetry
@@ -54,10 +55,11 @@ def _wrong_bodies(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
     if model.body_parentid[root] != 0:
         return "has its body 'robot' inside another; it must be a child of the worldbody"
     for body in np.flatnonzero(model.body_rootid != root)[1:]:
+        name = part_name(model.body(body))
         if model.body_mocapid[body] >= 0:
-            return f"has a mocap body {_name(model.body(body))}, which nothing moves: only the body 'robot' may move"
+            return f"has a mocap body {name}, which nothing moves: only the body 'robot' may move"
         if model.body_jntnum[body]:
-            return f"has joints at its body {_name(model.body(body))} outside of the body 'robot': only that may move"
+            return f"has joints at its body {name} outside of the body 'robot': only that may move"
     return None
 
 
@@ -71,7 +73,7 @@ def _wrong_memory(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
     delays = {"actuator": (model.actuator_history, model.actuator), "sensor": (model.sensor_history, model.sensor)}
     for kind, (samples, get) in delays.items():
         for index in np.flatnonzero(samples[:, 0]):
-            return f"has a delay at its {kind} {_name(get(index))}, whose history no episode carries"
+            return f"has a delay at its {kind} {part_name(get(index))}, whose history no episode carries"
     if model.nplastic:
         return "has a joint or a tendon with springyield, whose rest length no episode carries"
     for name, bit in {"sleep": mujoco.mjtEnableBit.mjENBL_SLEEP, "ipc": mujoco.mjtEnableBit.mjENBL_IPC}.items():
@@ -82,7 +84,7 @@ def _wrong_memory(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
 
 def _wrong_root(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     """Find a root whose first coordinates are not its place on the floor."""
-    joints, axes = _root_joints(model), _world_axes(model)
+    joints, axes = root_joints(model), _world_axes(model)
     if joints and _is(model, joints[0], _JOINT.mjJNT_FREE):
         return None if config.travel == 2 else "has a free joint, whose place on the floor has 2 coordinates: travel=2"
     wanted = f"does not begin with {PLACE_WORDS[config.travel]}, or a free joint, at its body 'robot'"
@@ -90,11 +92,11 @@ def _wrong_root(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
         if index == len(joints):
             return f"{wanted}, as travel={config.travel} says; it has {len(joints)} joints there"
         if not _is(model, joints[index], _JOINT.mjJNT_SLIDE) or not np.allclose(axes[joints[index]], axis, atol=1e-6):
-            name = _name(model.joint(joints[index]))
+            name = part_name(model.joint(joints[index]))
             return f"{wanted}, as travel={config.travel} says: its joint {name} is another"
     for joint in joints[config.travel :]:
         if _is(model, joint, _JOINT.mjJNT_SLIDE) and not np.allclose(np.abs(axes[joint]), AXES[2], atol=1e-6):
-            name = _name(model.joint(joint))
+            name = part_name(model.joint(joint))
             return f"has a slide {name} at its body 'robot' that is neither vertical nor among the first travel slides"
     return None
 
@@ -110,14 +112,14 @@ def _wrong_place(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
         }
         wrong = next((word for word, is_set in problems.items() if is_set), None)
         if wrong is not None:
-            name = _name(model.joint(joint))
+            name = part_name(model.joint(joint))
             return f"has a {wrong} at its joint {name}, which holds the place on the floor, {AT_ORIGIN}"
     return None
 
 
 def _wrong_health(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     """Find healthy ranges of coordinates that the root does not have."""
-    joints, axes = _root_joints(model), _world_axes(model)
+    joints, axes = root_joints(model), _world_axes(model)
     is_free, rest = _is(model, joints[0], _JOINT.mjJNT_FREE), joints[config.travel :]
     lifts = bool(rest) and _is(model, rest[0], _JOINT.mjJNT_SLIDE) and np.allclose(axes[rest[0]], AXES[2], atol=1e-6)
     if config.healthy_height != ANYTHING and not (is_free or lifts):
@@ -130,7 +132,7 @@ def _wrong_health(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
 
 def _wrong_origin(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     """Find joints that move the root's origin besides those of the place and the height, which alone are measured."""
-    joints, needs_height = _root_joints(model), config.healthy_height != ANYTHING
+    joints, needs_height = root_joints(model), config.healthy_height != ANYTHING
     if _is(model, joints[0], _JOINT.mjJNT_FREE):
         return None
     data, root = mujoco.MjData(model), model.body("robot").id
@@ -144,7 +146,7 @@ def _wrong_origin(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
             data.qpos[coordinate] += ASIDE
         mujoco.mj_kinematics(model, data)
         *aside, lifted = np.abs(data.xpos[root] - start) > SMALL
-        moves = f"has a joint {_name(model.joint(joint))} that moves the origin of its body 'robot'"
+        moves = f"has a joint {part_name(model.joint(joint))} that moves the origin of its body 'robot'"
         if needs_height and lifted:
             return f"{moves}, and healthy_height reads the first slide along z alone: put the joint there"
         if config.point == "root" and any(aside):
@@ -168,7 +170,7 @@ def _wrong_solids(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
     solid[model.pair_geom1] = solid[model.pair_geom2] = True
     solid[model.geom("floor").id] = False
     for geom in np.flatnonzero(solid & _outside(model)[model.geom_bodyid]):
-        return f"has a solid geom {_name(model.geom(geom))} in the world besides the plane 'floor', {AT_ORIGIN}"
+        return f"has a solid geom {part_name(model.geom(geom))} in the world besides the plane 'floor', {AT_ORIGIN}"
     return None
 
 
@@ -182,7 +184,7 @@ def _wrong_equalities(config: LocomotionConfig, model: mujoco.MjModel) -> str | 
             is_site = model.eq_objtype[index] == int(mujoco.mjtObj.mjOBJ_SITE)
             ties = np.any(outside[model.site_bodyid[ids] if is_site else ids])
         if ties:
-            return f"ties the body 'robot' to the world by its equality {_name(model.equality(index))}, {AT_ORIGIN}"
+            return f"ties the body 'robot' to the world by its equality {part_name(model.equality(index))}, {AT_ORIGIN}"
     return None
 
 
@@ -199,35 +201,14 @@ def _wrong_tendons(config: LocomotionConfig, model: mujoco.MjModel) -> str | Non
         for wrap in range(start, start + model.tendon_num[tendon]):
             kind = _WRAP(model.wrap_type[wrap])
             if kind in ties and ties[kind][model.wrap_objid[wrap]]:
-                return f"ties the body 'robot' to the world by its tendon {_name(model.tendon(tendon))}, {AT_ORIGIN}"
+                return (
+                    f"ties the body 'robot' to the world by its tendon {part_name(model.tendon(tendon))}, {AT_ORIGIN}"
+                )
     return None
 
 
 def _wrong_actuators(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
-    if model.nu == 0:
-        return "has no actuator"
-    shared = multiple_controls(model)
-    if shared is not None:
-        return shared
-    users = {_DYN.mjDYN_USER: model.actuator_dyntype, _GAIN.mjGAIN_USER: model.actuator_gaintype}
-    users |= {_BIAS.mjBIAS_USER: model.actuator_biastype}
-    for index in range(model.nu):
-        name = _name(model.actuator(index))
-        if not model.actuator_ctrllimited[index]:
-            return f"has no ctrlrange for its actuator {name}"
-        if any(types[index] == int(user) for user, types in users.items()):
-            return f"has an actuator {name} of type user, which depends on functions of the program"
-    if model.opt.disableactuator:
-        return "switches actuators off (<option actuatorgroupdisable>): leave them out instead"
-    return None
-
-
-def multiple_controls(model: mujoco.MjModel) -> str | None:
-    """Find an actuator that takes several controls or none. An action has one number per actuator."""
-    for index in np.flatnonzero(model.actuator_ctrlnum != 1):
-        name, number = _name(model.actuator(index)), model.actuator_ctrlnum[index]
-        return f"has an actuator {name} with {number} controls; each actuator takes one (a single `input`)"
-    return None
+    return wrong_actuators(model)
 
 
 def _wrong_drives(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
@@ -239,7 +220,7 @@ def _wrong_drives(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
         pulls = kind in on_joints and ids[0] in place and _uses_length(model, index)
         reaches = kind in on_sites and np.any(outside[model.site_bodyid[ids[ids >= 0]]])
         if pulls or reaches:
-            return f"has an actuator {_name(model.actuator(index))} whose force depends on the place, {AT_ORIGIN}"
+            return f"has an actuator {part_name(model.actuator(index))} whose force depends on the place, {AT_ORIGIN}"
     return None
 
 
@@ -257,22 +238,15 @@ def _wrong_flags(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
 def _uses_length(model: mujoco.MjModel, actuator: int) -> bool:
     """Whether the force of an actuator depends on its length."""
     gain, bias = _GAIN(model.actuator_gaintype[actuator]), _BIAS(model.actuator_biastype[actuator])
-    plain = gain in (_GAIN.mjGAIN_FIXED, _GAIN.mjGAIN_AFFINE) and bias in (_BIAS.mjBIAS_NONE, _BIAS.mjBIAS_AFFINE)
-    return not plain or bool(
+    return not have_affine_forces(model)[actuator] or bool(
         (gain == _GAIN.mjGAIN_AFFINE and model.actuator_gainprm[actuator, 1])
         or (bias == _BIAS.mjBIAS_AFFINE and model.actuator_biasprm[actuator, 1])
     )
 
 
-def _root_joints(model: mujoco.MjModel) -> list[int]:
-    """Joints of the body 'robot', in order."""
-    root = model.body("robot")
-    return list(range(root.jntadr[0], root.jntadr[0] + root.jntnum[0]))
-
-
 def _place_joints(config: LocomotionConfig, model: mujoco.MjModel) -> list[int]:
     """Joints whose coordinates are the place on the floor."""
-    joints = _root_joints(model)
+    joints = root_joints(model)
     return joints[:1] if _is(model, joints[0], _JOINT.mjJNT_FREE) else joints[: config.travel]
 
 
@@ -290,8 +264,3 @@ def _outside(model: mujoco.MjModel) -> np.ndarray:
 
 def _is(model: mujoco.MjModel, joint: int, kind: mujoco.mjtJoint) -> bool:
     return _JOINT(model.jnt_type[joint]) == kind
-
-
-def _name(part: object) -> str:
-    """Name of a part of a model for a message."""
-    return repr(part.name) if part.name else f"number {part.id}"  # type: ignore[attr-defined]

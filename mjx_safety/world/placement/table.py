@@ -39,11 +39,13 @@ class AbstractPlaced:
         require_count(self, "num")
         require_at_least(self, keepout=0.0)
         placements = self.placements
-        some = isinstance(placements, (tuple, list)) and len(placements) > 0
-        rectangles = placements is None or (some and all(map(is_rectangle, placements)))
-        require(rectangles, self, "placements", "None or at least one rectangle (xmin, ymin, xmax, ymax) in m")
-        pairs = isinstance(self.locations, (tuple, list)) and all(map(_is_point, self.locations))
-        require(pairs and len(self.locations) <= self.num, self, "locations", f"at most {self.num} pairs (x, y) in m")
+        has_some = isinstance(placements, (tuple, list)) and len(placements) > 0
+        are_rectangles = placements is None or (has_some and all(map(is_rectangle, placements)))
+        require(are_rectangles, self, "placements", "None or at least one rectangle (xmin, ymin, xmax, ymax) in m")
+        are_points = isinstance(self.locations, (tuple, list)) and all(map(_is_point, self.locations))
+        require(
+            are_points and len(self.locations) <= self.num, self, "locations", f"at most {self.num} pairs (x, y) in m"
+        )
 
     def __post_init__(self) -> None:
         self.check()

@@ -70,8 +70,8 @@ class Robot(AbstractPlaced):
         super().check()
         freeze(self, "sensors", "self_contacts", "heights", "start_joints")
         require(isinstance(self.name, str) and self.name != "", self, "name", "a name")
-        names = isinstance(self.sensors, tuple) and all(isinstance(name, str) and name for name in self.sensors)
-        require(names, self, "sensors", "a tuple of names of sensors")
+        are_names = isinstance(self.sensors, tuple) and all(isinstance(name, str) and name for name in self.sensors)
+        require(are_names, self, "sensors", "a tuple of names of sensors")
         require(len(set(self.sensors)) == len(self.sensors), self, "sensors", "a tuple of names, each only once")
         are_sensors = isinstance(self.heights, tuple) and all(name in self.sensors for name in self.heights)
         require(are_sensors, self, "heights", "a tuple of names among `sensors`")
@@ -92,8 +92,8 @@ class Robot(AbstractPlaced):
         require_bools(self, "touches_floor", "angle_components")
         if self.floor_points is not None:
             require_count(self, "floor_points", 1)
-        pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
-        require(pairs, self, "self_contacts", "pairs of names of geoms")
+        are_pairs = isinstance(self.self_contacts, tuple) and all(map(_is_pair, self.self_contacts))
+        require(are_pairs, self, "self_contacts", "pairs of names of geoms")
         yaw = self.start_yaw
         require(yaw is None or is_at_least(yaw, -math.inf), self, "start_yaw", "None or an angle in rad")
 

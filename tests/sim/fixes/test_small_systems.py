@@ -40,7 +40,7 @@ def test_a_known_system():
     np.testing.assert_allclose(x, [1.0, 2.0], rtol=1e-6)
 
 
-def test_no_unknowns():
+def test_a_system_without_unknowns_has_an_empty_solution():
     assert solve(jnp.zeros((0, 0)), jnp.zeros(0)).shape == (0,)
 
 

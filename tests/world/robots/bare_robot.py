@@ -1,4 +1,4 @@
-"""A robot alone on the floor, in plain MuJoCo: for tests of models against the reference (spec/environments.md 9)."""
+"""A robot alone on the floor, in plain MuJoCo: for tests of models against safety-gymnasium 1.0.0."""
 
 import json
 from pathlib import Path

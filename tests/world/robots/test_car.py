@@ -1,4 +1,4 @@
-"""The Car's model against the numbers and recordings of the reference (spec/environments.md 1.3, 9.2, 9.6)."""
+"""The Car's model against the numbers and recordings of safety-gymnasium 1.0.0."""
 
 import itertools
 

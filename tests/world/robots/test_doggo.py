@@ -1,4 +1,4 @@
-"""Both Doggos against the numbers and recordings of the reference (spec/environments.md 1.4, 9.3)."""
+"""Both Doggos against the numbers and recordings of safety-gymnasium 1.0.0 and Safety Gym (2019)."""
 
 import itertools
 

@@ -126,7 +126,7 @@ MESSAGES = {
         *in_robot(LIMB),
         *before_sensors('<equality><joint name="gear" joint1="hip" joint2="z"/></equality>'),
     ),
-    "to the world by its equality 'number 0'": before_sensors(
+    "to the world by its equality number 0": before_sensors(
         '<equality><joint joint1="x" joint2="y" active="false"/></equality>'
     ),
     "by a tendon": before_sensors('<tendon><fixed stiffness="1"><joint joint="x" coef="1"/></fixed></tendon>'),

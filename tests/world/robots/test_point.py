@@ -1,4 +1,4 @@
-"""The Point on the C engine against check values of the reference (spec/environments.md 9.1, 9.5)."""
+"""The Point on the C engine against check values of safety-gymnasium 1.0.0."""
 
 import jax
 import jax.numpy as jnp

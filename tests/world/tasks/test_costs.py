@@ -1,4 +1,4 @@
-"""The sources of cost, each by its formula (sheet 3.5), on readings by hand."""
+"""The sources of cost, each by its formula in the reference, on readings by hand."""
 
 import numpy as np
 import pytest

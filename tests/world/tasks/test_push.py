@@ -42,7 +42,7 @@ def test_near_the_box_the_robots_own_progress_does_not_count(null_dist, last, co
 
 @pytest.mark.parametrize("box_height, radius", [(0.2, 0.29732), (0.125, 0.29795)])
 def test_the_goal_is_met_in_space(box_height, radius):
-    """So, with the height of the box, within a smaller circle (sheet 3.3)."""
+    """So, with the height of the box, within a smaller circle, as in the reference."""
     task = Push()
     for distance, met in ((radius - 1e-4, True), (radius + 1e-4, False)):
         readings = world_with(box=(1.0, 0.0, box_height), goal=(1.0 + distance, 0.0, 0.16))

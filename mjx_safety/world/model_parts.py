@@ -1,0 +1,47 @@
+"""Facts of a robot's compiled model that the checks of all robots and the engines share."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+_GAIN, _BIAS, _DYN = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn
+_AFFINE_GAINS = (int(_GAIN.mjGAIN_FIXED), int(_GAIN.mjGAIN_AFFINE))
+_AFFINE_BIASES = (int(_BIAS.mjBIAS_NONE), int(_BIAS.mjBIAS_AFFINE))
+MEMORY_LIMITS = ("memory", "nstack", "njmax", "nconmax")  # of a file's <size>; the engines choose their own
+
+
+def part_name(part: object) -> str:
+    """Return the name of a part of a model for a message: quoted, or its number if it has none."""
+    return repr(part.name) if part.name else f"number {part.id}"  # type: ignore[attr-defined]
+
+
+def root_joints(model: mujoco.MjModel) -> list[int]:
+    """Return the joints of the body 'robot', in order."""
+    root = model.body("robot")
+    return list(range(root.jntadr[0], root.jntadr[0] + root.jntnum[0]))
+
+
+def have_affine_forces(model: mujoco.MjModel) -> np.ndarray:
+    """Return whether the force of each actuator is affine in control, length and velocity, [nactuator] bool."""
+    return np.isin(model.actuator_gaintype, _AFFINE_GAINS) & np.isin(model.actuator_biastype, _AFFINE_BIASES)
+
+
+def wrong_actuators(model: mujoco.MjModel) -> str | None:
+    """Return what prevents actions of one number per actuator in [-1, 1]; None if nothing does."""
+    if model.nu == 0:
+        return "has no actuator"
+    for index in np.flatnonzero(model.actuator_ctrlnum != 1):
+        name, number = part_name(model.actuator(index)), model.actuator_ctrlnum[index]
+        return f"has an actuator {name} with {number} controls; each actuator takes one (a single `input`)"
+    users = {_DYN.mjDYN_USER: model.actuator_dyntype, _GAIN.mjGAIN_USER: model.actuator_gaintype}
+    users |= {_BIAS.mjBIAS_USER: model.actuator_biastype}
+    for index in range(model.nu):
+        name = part_name(model.actuator(index))
+        if not model.actuator_ctrllimited[index]:
+            return f"has no ctrlrange for its actuator {name}"
+        if any(types[index] == int(user) for user, types in users.items()):
+            return f"has an actuator {name} of type user, which depends on functions of the program"
+    if model.opt.disableactuator:
+        return "switches actuators off (<option actuatorgroupdisable>): leave them out instead"
+    return None
