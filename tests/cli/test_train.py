@@ -33,8 +33,7 @@ def test_a_run_from_start_to_evaluation(tmp_path, capsys):
     flags = [*FLAGS, "--num-iterations", "10"]  # schedules follow the whole training, also in its first half
     assert train.main([*flags, "--total-steps", str(10 * BATCH), "--out", str(whole)]) == 0
     said = capsys.readouterr().out
-    for expected in (f"python -m mjx_safety.evaluate {whole}", "Learning curve", "Checkpoint"):
-        assert expected in said
+    assert all(text in said for text in (f"python -m mjx_safety.evaluate {whole}", "Learning curve", "Checkpoint"))
     config = run_folder.read_config(whole)
     assert config["algorithm"]["hidden_sizes"] == [8] and config["machine"]["versions"]["jax"]
     assert (whole / "learning_curve.png").stat().st_size > 1000
