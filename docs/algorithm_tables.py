@@ -21,7 +21,7 @@ from mjx_safety.runs import loading, policy_files, scores, training_options
 ALGORITHM_PAGES = Path(__file__).resolve().parent / "algorithms"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "learning"
 CAMPAIGN = RESULTS.parent / "campaign"  # trained with the defaults by benchmarks/campaign.py
-EARLIER = " (earlier settings)"  # code and defaults of the commit in the file
+OTHER = " (other settings)"  # code and settings of the file, not the present defaults
 MANY = 2  # curves that a page shows; the rest is linked
 
 
@@ -107,7 +107,7 @@ def outcome(shared: str, names: list[str], root: str = "../../") -> list[str]:
         pairs = ((there.episode_return, there.episode_return_std), (there.episode_cost, there.episode_cost_std))
         published = " / ".join(f"{value:.1f} ± {spread:.1f}" for value, spread in pairs)
     return [
-        f"{shared}{EARLIER if trained[0]['folder'] == RESULTS.name else ''} "
+        f"{shared}{OTHER if trained[0]['folder'] == RESULTS.name else ''} "
         + ", ".join(link(name, root) for name in names),
         run["env"],
         f"{run['physics']}, {steps} steps",
@@ -313,7 +313,7 @@ def compared(algo: str) -> list[str]:
     pair = " / ".join(over_seeds(outcomes, f"episode_{what}_mean") for what in ("return", "cost"))
     steps = f"{files[0]['summary']['env_steps']:.2g}".replace("e+0", "e")
     seeds = "1 seed" if len(files) == 1 else f"{len(files)} seeds"
-    return [pair, f"{seeds}, {steps} steps{'' if is_campaign(files[0]) else EARLIER}"]
+    return [pair, f"{seeds}, {steps} steps{'' if is_campaign(files[0]) else OTHER}"]
 
 
 def is_comparable(file: dict[str, Any], algo: str) -> bool:
