@@ -17,7 +17,8 @@ import numpy as np
 from mjx_safety.agents.types import Constraint, OffPolicyTrainConfig
 from mjx_safety.core.arguments import as_count
 
-UNBOUNDED = ("target_kl", "max_grad_norm", "multiplier_max", "num_iterations")  # infinity is a value of these
+# Infinity is a value of these.
+UNBOUNDED = ("target_kl", "max_grad_norm", "multiplier_max", "num_iterations", "final_std")
 SIGNED = ("init_log_std", "target_entropy", "target_kl", "unsafe_reward")  # negative numbers are values of these
 SHARE = (0.0, 1.0, "at least 0 and at most 1")
 POSITIVE = (0.0, math.inf, "above 0")
@@ -28,6 +29,7 @@ RANGES = {  # lowest and highest value of a setting, and the range in words; "ab
     "backtrack_factor": (0.0, 1.0, "above 0 and below 1"),
     "smoothing": (0.0, 1.0, "at least 0 and below 1"),
     "least_room": POSITIVE,
+    "final_std": POSITIVE,
     "sharpness": POSITIVE,
     "temperature": POSITIVE,
     "init_temperature": POSITIVE,

@@ -39,6 +39,8 @@ class FirstOrderConfig(ActorCriticConfig):
     """Step size of Adam, policy."""
     entropy_coef: float = 0.03
     """Weight of the entropy bonus; multipliers scale it like the reward."""
+    final_std: float = float("inf")
+    """Standard deviation of actions, at the end of the training, above which the bonus ends. inf: nowhere."""
     target_kl: float = 0.015
     """Largest KL divergence from the old policy, in nats."""
 
@@ -80,12 +82,13 @@ def first_order(config: FirstOrderConfig, constraint: Constraint, stages: Sequen
         critic_key, *stage_keys = jax.random.split(key, 1 + len(stages))
         policy, opt_states, metrics = state.params.policy, list(state.opt_state.policy), {}
         cost_changes = jnp.zeros_like(status.violations)  # the policy has not moved yet
+        max_log_std = bonus_limit(config, status.progress)
         for number, (stage, stage_key) in enumerate(zip(stages, stage_keys, strict=True)):
             if number > 0:
                 policy = optimize.move_towards(state.params.policy, policy, 1.0 / (1.0 + jnp.sum(status.multipliers)))
             begins_at = None if number == 0 else networks.policy(policy, batch.obs)
             policy, opt_states[number], cost_changes, reported = optimize.fit_until_kl(
-                Descent(_make_loss(config, networks, partial(stage, status)), policy_optimizer),
+                Descent(_make_loss(config, networks, partial(stage, status), max_log_std), policy_optimizer),
                 TrustRegion(partial(mean_kl, networks, batch), config.target_kl * (number + 1) / len(stages)),
                 policy,
                 opt_states[number],
@@ -111,12 +114,26 @@ def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
     return jnp.mean(distributions.kl(Gaussian(batch.mean, batch.log_std), dist))
 
 
+def bonus_limit(config: FirstOrderConfig, progress: jax.Array | float) -> jax.Array:
+    """Logarithm [] of the standard deviation above which the entropy bonus ends, after a share of the training.
+
+    Falls linearly from that of the first policy to that of `final_std`. A constant bonus holds exploration up all the
+    way, which robots in an arena need. A gait needs noise to be found, and then precision.
+    """
+    begin, end = config.init_log_std, jnp.log(config.final_std)
+    return jnp.where(jnp.isfinite(end), begin + progress * (end - begin), jnp.inf)
+
+
 def _make_loss(
     config: FirstOrderConfig,
     networks: Networks,
     policy_loss: Callable[[UpdatedPolicy, Batch], tuple[jax.Array, Metrics]],
+    max_log_std: jax.Array,
 ) -> optimize.PolicyLoss:
-    """Turn the loss of a policy into a loss of its parameters. Its memory is the cost changes [K]."""
+    """Turn the loss of a policy into a loss of its parameters. Its memory is the cost changes [K].
+
+    max_log_std: as returned by `bonus_limit`.
+    """
 
     def loss_fn(policy_params: Any, data: tuple[Batch, Gaussian | None], cost_changes: jax.Array) -> tuple:
         batch, begins_at = data
@@ -125,7 +142,9 @@ def _make_loss(
         entropy = jnp.mean(distributions.entropy(dist))
         here = jax.lax.stop_gradient(surrogates.cost_surrogates(ratio, batch.cost_advantages))
         cost_changes = MEMORY * cost_changes + (1.0 - MEMORY) * here
-        updated = UpdatedPolicy(dist, ratio, begins_at or acted, config.entropy_coef * entropy, cost_changes)
+        paid = distributions.entropy(dist.replace(log_std=jnp.minimum(dist.log_std, max_log_std)))
+        bonus = config.entropy_coef * jnp.mean(paid)
+        updated = UpdatedPolicy(dist, ratio, begins_at or acted, bonus, cost_changes)
         loss, metrics = policy_loss(updated, batch)
         return loss, LossOutput(jnp.mean(distributions.kl(acted, dist)), cost_changes, metrics | {"entropy": entropy})
 

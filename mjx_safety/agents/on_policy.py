@@ -41,12 +41,13 @@ from mjx_safety.types import Sizes, VectorEnvironment
 
 @struct.dataclass
 class CostStatus:
-    """Where the K limited costs stand at the start of an update."""
+    """Where the K limited costs, and the training, stand at the start of an update."""
 
     multipliers: jax.Array  # [K] (1), already moved by the newest estimate
     violations: jax.Array  # [K] (estimated episode cost - limit + margin) / episode length, unit of cost advantages;
     # minus infinity until there is an estimate
     cost_horizon: jax.Array  # [] steps of cost that a mean cost advantage represents
+    progress: jax.Array | float = 0.0  # [] share of the training that is done; 0 if its length is not known
 
 
 MIN_SHARE = 1e-6  # smallest share of a training
@@ -174,6 +175,7 @@ def _learn(
         violations=jnp.where(known, violations, -jnp.inf),
         cost_horizon=(1.0 - config.cost_discount * config.cost_gae_lambda)
         / jnp.maximum(1.0 - config.cost_discount, MIN_HORIZON_RATE),
+        progress=jnp.minimum(state.num_rollouts / config.num_iterations, 1.0),
     )
     state, metrics = update(state, batch, status, key)
     fitness = {

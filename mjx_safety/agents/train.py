@@ -121,7 +121,7 @@ def train(
     """Train until `total_steps` environment steps since `init`. The host receives a Chunk after each call.
 
     total_steps is rounded down to whole iterations. chunk_seconds: target time of one compiled call (s). It changes no
-    result. Limits that fall (`TrainConfig.limit_start`) fall over this length, unless the config names another one.
+    result. Schedules, such as `TrainConfig.limit_start`, take this length, unless the config names another one.
     Raises ValueError for a number of steps that is not whole, or holds no iteration.
     """
     check_worlds(venv)
@@ -142,8 +142,8 @@ def _count_iterations(total_steps: float, steps: int) -> int:
 
 
 def _with_length(config: OffPolicyTrainConfig, num_iterations: int) -> OffPolicyTrainConfig:
-    """Give limits that fall the length of the training, unless the config has one."""
-    if not isinstance(config, TrainConfig) or config.limit_start == 1.0 or math.isfinite(config.num_iterations):
+    """Give schedules the length of the training, unless the config has one."""
+    if not isinstance(config, TrainConfig) or math.isfinite(config.num_iterations):
         return config
     return config.replace(num_iterations=float(num_iterations))
 

@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Read the flags of a new training. Defaults fit the device and the number of worlds."""
+    """Read the flags of a new training. Defaults fit the environment, the device and the number of worlds."""
     import tyro
 
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--algo", default=RunFlags.algo)
+    peek.add_argument("--env", default=RunFlags.env)
     for name in ("num_envs", "total_steps", "unroll_length"):
         peek.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, default="")
     early, _ = peek.parse_known_args(argv)
     chosen = {name: _number_or_none(getattr(early, name)) for name in ("num_envs", "total_steps", "unroll_length")}
-    default = default_options(early.algo, **chosen)
+    default = default_options(early.algo, **chosen, env=early.env)
     flags = dataclasses.make_dataclass(
         "Flags",
         [(field.name, type(getattr(default, field.name))) for field in dataclasses.fields(Options)],

@@ -15,6 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from mjx_safety.agents import ALGORITHMS, Algorithm, AlgorithmChoice, Training
 from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.env.vector import vectorize
+from mjx_safety.registry import VELOCITY_IDS
 from mjx_safety.runs.errors import UsageError, check_at_least
 from mjx_safety.types import Environment, VectorEnvironment
 
@@ -54,9 +55,10 @@ OFF_POLICY_SAMPLES = 4096  # the same of off-policy algorithms
 OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy algorithm
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
+VELOCITY_FINAL_STD = 0.1  # `final_std` for the robots of the Velocity family, whose gaits need precision
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
-# Settings whose defaults follow from --total-steps and the device; a run keeps those of its start.
-DERIVED_DEFAULTS = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", *_RATES)
+# Settings whose defaults follow from --env, --total-steps and the device; a run keeps those of its start.
+DERIVED_DEFAULTS = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", "final_std", *_RATES)
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 FEWEST_WORLDS, MOST_WORLDS = 256, 4096  # by default; more than 256 on an accelerator
 USUAL_UNROLL = 16  # steps, at least, by default
@@ -276,7 +278,11 @@ def _worlds_for(total_steps: int) -> int:
 
 
 def default_options(
-    algo: str, num_envs: int | None = None, total_steps: int | None = None, unroll_length: int | None = None
+    algo: str,
+    num_envs: int | None = None,
+    total_steps: int | None = None,
+    unroll_length: int | None = None,
+    env: str = RunFlags.env,
 ) -> Options:
     """Return the defaults for this device, which fit the other arguments: the user's choices, if any.
 
@@ -285,12 +291,13 @@ def default_options(
 
     Many worlds then have short unrolls, which learn badly. In long trainings they get longer ones, as long as
     `USUAL_ITERATIONS` remain. With more iterations than these, the multipliers follow more slowly, so that the task is
-    learned first. On an accelerator, the number of worlds follows from the length (`_worlds_for`).
+    learned first. On an accelerator, the number of worlds follows from the length (`_worlds_for`). Exploration of the
+    Velocity family falls (`VELOCITY_FINAL_STD`).
     """
     choice = choose_algorithm(algo)
     length = total_steps or (OFF_POLICY_STEPS if choice.is_off_policy else RunFlags.total_steps)
     many = on_accelerator() and not choice.is_off_policy
-    run = RunFlags(algo=algo, num_envs=num_envs or (_worlds_for(length) if many else FEWEST_WORLDS), total_steps=length)
+    run = RunFlags(env, algo, num_envs=num_envs or (_worlds_for(length) if many else FEWEST_WORLDS), total_steps=length)
     steps = OFF_POLICY_SAMPLES if choice.is_off_policy else SAMPLES
     unroll = min(max(steps // run.num_envs, MIN_UNROLL), MAX_UNROLL)
     if not choice.is_off_policy:
@@ -301,6 +308,8 @@ def default_options(
     constraint: Any = choice.constraint()
     if "num_minibatches" in config.__dataclass_fields__:
         config = config.replace(num_minibatches=min(max(samples // MINIBATCH, 1), MOST_MINIBATCHES))
+    if "final_std" in config.__dataclass_fields__ and env in VELOCITY_IDS:
+        config = config.replace(final_std=VELOCITY_FINAL_STD)
     iterations = max(run.total_steps // samples, 1)
     if "num_iterations" in train.__dataclass_fields__:
         train = train.replace(num_iterations=float(iterations))

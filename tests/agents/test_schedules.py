@@ -1,4 +1,4 @@
-"""What changes with the length of a training: limits, and the pace of multipliers."""
+"""What changes with the length of a training: limits, exploration, and the pace of multipliers."""
 
 from functools import partial
 
@@ -9,15 +9,18 @@ import pytest
 
 from mjx_safety.agents import PPOConfig, ppo
 from mjx_safety.agents.constraints import hard_limit, lagrangian, projected_ascent
+from mjx_safety.agents.first_order import FirstOrderConfig, bonus_limit
 from mjx_safety.agents.networks import make_networks
 from mjx_safety.agents.on_policy import leniency, on_policy
 from mjx_safety.agents.train import init, iterate, train
 from mjx_safety.agents.types import TrainConfig
+from mjx_safety.cli.common import parse
 from mjx_safety.env.vector import vectorize
 from mjx_safety.runs import training_options
 from mjx_safety.runs.training_options import default_options
 
 from . import probe_envs
+from .updates import updates
 
 
 @pytest.mark.parametrize(("progress", "factor"), [(0.0, 5.0), (0.25, 3.0), (0.5, 1.0), (1.0, 1.0)])
@@ -117,3 +120,62 @@ def test_an_accelerator_gets_as_many_worlds_as_the_training_is_long(monkeypatch,
 
 def test_off_policy_algorithms_have_no_schedule():
     assert not hasattr(default_options("sac-lag").train, "num_iterations")
+
+
+def test_the_entropy_bonus_ends_at_a_deviation_that_falls():
+    """From that of the first policy to the last one, geometrically. Without a last one, it never ends."""
+    config = FirstOrderConfig(init_log_std=-0.5, final_std=0.1)
+    bounds = [np.exp(bonus_limit(config, progress)) for progress in (0.0, 0.5, 1.0)]
+    assert bounds == pytest.approx([np.exp(-0.5), np.sqrt(0.1 * np.exp(-0.5)), 0.1], rel=1e-5)
+    assert bonus_limit(config.replace(final_std=float("inf")), 0.0) == np.inf
+
+
+def test_no_bonus_is_paid_above_that_deviation():
+    """Half way, 0.25 lies below the first policy's 0.61 and 0.78 above it. The bonus alone moves the policy here."""
+    rises = []
+    for settings in ({"final_std": 0.1}, {"final_std": 1.0}, {}):
+        held = updates("ppo", entropy_coef=1.0, **settings)
+        params, _ = held(advantage=jnp.zeros_like(held.batch.advantage), progress=0.5)
+        rises.append(np.asarray(params.policy["log_std"] - held.state.params.policy["log_std"]))
+    assert (rises[0] == 0.0).all() and (rises[1] > 0.0).all()
+    assert rises[1] == pytest.approx(rises[2])
+
+
+def test_the_length_of_a_training_gives_its_progress():
+    """Rollouts 2 and 10 of 20, the last of 4, and none known."""
+    progress = [told_progress(length, rollouts) for length, rollouts in ((20.0, 2), (20.0, 10), (4.0, 6), (np.inf, 6))]
+    assert progress == pytest.approx([0.1, 0.5, 1.0, 0.0])
+
+
+def told_progress(num_iterations, num_rollouts):
+    """What an update is told of the training's progress after some rollouts."""
+
+    def update(state, batch, status, key):
+        return state, {"told": status.progress}
+
+    venv = vectorize(probe_envs.CostlyTarget(), 32, stagger=True)
+    algorithm = on_policy(make_networks((4,)), hard_limit(5.0), lambda params: (), update)
+    config = TrainConfig(unroll_length=10, num_iterations=num_iterations)
+    step, state = jax.jit(partial(iterate, venv, algorithm, config)), init(venv, algorithm, jax.random.key(0))
+    for _ in range(num_rollouts):
+        state, metrics = step(state)
+    return metrics["told"]
+
+
+@pytest.mark.parametrize(
+    ("algo", "env", "final_std"),
+    [
+        ("ppo-lag", "SafetyAntVelocity-v1", 0.1),
+        ("cup", "SafetyHumanoidVelocity-v0", 0.1),
+        ("ppo-lag", "SafetyPointGoal1-v0", np.inf),
+        ("ppo-lag", "SafetyAntGoal1-v0", np.inf),
+    ],
+)
+def test_exploration_falls_on_robots_of_the_velocity_family(algo, env, final_std):
+    assert parse(["--algo", algo, "--env", env]).algorithm.final_std == final_std
+    assert parse(["--algo", algo, f"--env={env}", "--final-std", "0.3"]).algorithm.final_std == 0.3
+    assert default_options(algo, env=env).run.env == env
+
+
+def test_algorithms_without_a_bonus_take_every_robot():
+    assert not hasattr(parse(["--algo", "trpo-lag", "--env", "SafetyAntVelocity-v1"]).algorithm, "final_std")

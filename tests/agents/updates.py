@@ -61,10 +61,11 @@ class Updates:
             cost_value_targets=jnp.zeros_like(costs),
         )
 
-    def __call__(self, multiplier=0.0, violation=-jnp.inf, **changes):
+    def __call__(self, multiplier=0.0, violation=-jnp.inf, progress=0.0, **changes):
         """The new parameters and the metrics. changes: of the batch."""
         one = jnp.ones(self.constraint.num_costs)
-        status = CostStatus(multipliers=multiplier * one, violations=violation * one, cost_horizon=jnp.float32(3.97))
+        horizon = jnp.float32(3.97)
+        status = CostStatus(multiplier * one, violation * one, cost_horizon=horizon, progress=jnp.float32(progress))
         state, metrics = self.update(self.state, self.batch.replace(**changes), status, jax.random.key(2))
         return state.params, metrics
 
