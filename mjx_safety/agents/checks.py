@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_safety.agents.types import Constraint, OffPolicyTrainConfig
+from mjx_safety.agents.types import Algorithm, Constraint, OffPolicyTrainConfig, TrainState
 from mjx_safety.core.arguments import as_count
 
 # Infinity is a value of these.
@@ -141,6 +142,18 @@ def check_autoreset(venv: Any) -> None:
     autoreset = getattr(inner, "autoreset", "same_step")
     if autoreset != "same_step":
         raise ValueError(f"the worlds have autoreset={autoreset!r}; agents take those with autoreset='same_step'")
+
+
+def check_state(algorithm: Algorithm, venv: Any, state: TrainState) -> None:
+    """Raise ValueError unless `init` of this algorithm, in these worlds, makes such a state."""
+    made = jax.eval_shape(partial(algorithm.init, venv), jax.random.key(0))
+    for name in ("params", "opt_state", "constraint", "normaliser", "replay"):
+        ours, given = (jax.tree.map(jnp.shape, getattr(each, name)) for each in (made, state))
+        if jax.tree.structure(ours) != jax.tree.structure(given) or ours != given:
+            raise ValueError(
+                f"the {name} of the state are not those of this algorithm in these worlds; begin with "
+                "init(venv, algorithm, key), with the same algorithm and settings"
+            )
 
 
 def check_same(before: Any, after: Any) -> None:

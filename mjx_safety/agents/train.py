@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mjx_safety.agents import sharding
-from mjx_safety.agents.checks import check_worlds, number
+from mjx_safety.agents.checks import check_state, check_worlds, number
 from mjx_safety.agents.types import Algorithm, Metrics, OffPolicyTrainConfig, TrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
 from mjx_safety.types import VectorEnvironment
@@ -45,7 +45,11 @@ def init(venv: VectorEnvironment[Any], algorithm: Algorithm, key: jax.Array) -> 
 def iterate(
     venv: VectorEnvironment[Any], algorithm: Algorithm, config: OffPolicyTrainConfig, state: TrainState
 ) -> tuple[TrainState, Metrics]:
-    """Collect and learn once. Pure, so it works under scan and vmap."""
+    """Collect and learn once. Pure, so it works under scan and vmap.
+
+    Raises ValueError for a state that another algorithm began.
+    """
+    check_state(algorithm, venv, state)
     return algorithm.iterate(venv, config, state)
 
 

@@ -213,6 +213,22 @@ def test_the_state_of_other_worlds():
         jax.eval_shape(lambda state: iterate(venv, algorithm, TrainConfig(), state), state)
 
 
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (ppo(PPOConfig(hidden_sizes=(8,)), lagrangian(25.0)), "params"),
+        (ppo(PPOConfig(hidden_sizes=(4,))), "constraint"),
+        (cpo(CPOConfig(hidden_sizes=(4,)), hard_limit(25.0)), "opt_state"),
+    ],
+)
+def test_the_state_of_another_algorithm(other, name):
+    algorithm = ppo(PPOConfig(hidden_sizes=(4,)), lagrangian(25.0))
+    venv = vectorize(probe_envs.CostlyTarget(), 4)
+    state = start(venv, other)
+    with refuses(f"the {name} of the state are not those of this algorithm in these worlds; begin with init"):
+        iterate(venv, algorithm, TrainConfig(unroll_length=16), state)
+
+
 def test_a_state_that_is_used_up():
     """Such as by a cell of a notebook that runs twice: a training donates its state."""
     venv, algorithm = vectorize(probe_envs.Random(), 4), ppo(PPOConfig(**SMALL))
