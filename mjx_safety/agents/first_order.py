@@ -40,7 +40,7 @@ class FirstOrderConfig(ActorCriticConfig):
     entropy_coef: float = 0.03
     """Weight of the entropy bonus; multipliers scale it like the reward."""
     final_std: float = float("inf")
-    """Standard deviation of actions, at the end of the training, above which the bonus ends. inf: nowhere."""
+    """The bonus ends at a standard deviation of actions that falls to this one over the training. inf: it has no end."""
     target_kl: float = 0.015
     """Largest KL divergence from the old policy, in nats."""
 
@@ -117,8 +117,8 @@ def mean_kl(networks: Networks, batch: Batch, policy_params: Any) -> jax.Array:
 def bonus_limit(config: FirstOrderConfig, progress: jax.Array | float) -> jax.Array:
     """Logarithm [] of the standard deviation above which the entropy bonus ends, after a share of the training.
 
-    Falls linearly from that of the first policy to that of `final_std`. A constant bonus holds exploration up all the
-    way, which robots in an arena need. A gait needs noise to be found, and then precision.
+    It falls linearly from that of the first policy to that of `final_std`. Agents in an arena learn faster if the bonus
+    has no end. A gait needs noise to be found, and then precision.
     """
     begin, end = config.init_log_std, jnp.log(config.final_std)
     return jnp.where(jnp.isfinite(end), begin + progress * (end - begin), jnp.inf)
