@@ -163,6 +163,19 @@ def test_limits_and_interfaces():
     assert six.step(np.array([-9.0, 0.0]))[2] == 1.0
 
 
+def test_worlds_of_five_values():
+    """Under the reference's second name, and under the first. The costs are those of six values."""
+    five = safety_gymnasium.gymnasium_make("SafetyPointGoal1Gymnasium-v0", physics="mujoco")
+    same = safety_gymnasium.gymnasium_make("SafetyPointGoal1-v0", physics="mujoco", max_episode_steps=1)
+    six = safety_gymnasium.make("SafetyPointGoal1-v0", physics="mujoco")
+    obs = [env.reset(seed=3)[0] for env in (five, same, six)]
+    np.testing.assert_array_equal(obs[0], obs[2])
+    action = np.array([1.0, 0.2], np.float32)
+    _, reward, terminated, truncated, info = five.step(action)
+    assert (reward, info["cost"], terminated, truncated) == six.step(action)[1:5]
+    assert same.step(action)[3]
+
+
 def test_the_reference_s_arguments_of_make_are_taken():
     env = safety_gymnasium.make("SafetyPointGoal0-v0", None, True, False, True, physics="mujoco")
     assert env.autoreset and safety_gymnasium.make(env.spec.id, physics="mujoco").spec.id == env.spec.id

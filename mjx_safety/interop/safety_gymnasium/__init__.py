@@ -10,6 +10,6 @@ reference, costs are 1 or 0 while the environment's `indicator` is on. Numbers a
 """
 
 from mjx_safety.interop.safety_gymnasium import vector, wrappers
-from mjx_safety.interop.safety_gymnasium.six_values import SixValues, SixValuesVector, make, make_vector
+from mjx_safety.interop.safety_gymnasium.six_values import SixValues, SixValuesVector, gymnasium_make, make, make_vector
 
-__all__ = ["SixValues", "SixValuesVector", "make", "make_vector", "vector", "wrappers"]
+__all__ = ["SixValues", "SixValuesVector", "gymnasium_make", "make", "make_vector", "vector", "wrappers"]

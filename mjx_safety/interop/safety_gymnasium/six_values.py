@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 
 from mjx_safety.interop.safety_gymnasium.forwarding import Forwarding
+from mjx_safety.interop.safety_gymnasium.wrappers import SafetyGymnasium2Gymnasium
 
 PREFIX = "mjx_safety/"  # of Gymnasium's ids, as in `env.spec.id`
 IDS = f"mjx_safety.interop.gymnasium:{PREFIX}"  # the module for Gymnasium to import comes first
@@ -119,6 +120,14 @@ def make(
     name = IDS + id.removeprefix(PREFIX)
     env = gymnasium.make(name, max_episode_steps, disable_env_checker, **without_absent(settings))
     return SixValues(env, autoreset=bool(autoreset))
+
+
+def gymnasium_make(id: str, **settings: Any) -> gymnasium.Env:
+    """Make one world whose step returns Gymnasium's five values, with `info["cost"]`.
+
+    id: such as SafetyPointGoal1Gymnasium-v0, or an id of `make`; settings: those of `make`.
+    """
+    return SafetyGymnasium2Gymnasium(make(id.replace("Gymnasium-v", "-v"), **settings))
 
 
 def make_vector(env_id: str, num_envs: int = 1, asynchronous: bool = True, **settings: Any) -> SixValuesVector:
