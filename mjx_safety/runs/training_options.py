@@ -55,7 +55,9 @@ OFF_POLICY_SAMPLES = 4096  # the same of off-policy algorithms
 OFF_POLICY_STEPS = 1_000_000  # environment steps of a training by an off-policy algorithm
 MINIBATCH, MOST_MINIBATCHES = 1024, 64  # samples of a gradient step; steps of a pass
 USUAL_ITERATIONS = 610  # of 1e7 steps
-VELOCITY_FINAL_STD = 0.1  # `final_std` for the robots of the Velocity family, whose gaits need precision
+GAIT_FINAL_STD = 0.1  # `final_std` for robots whose gaits need precision
+# Those of the Velocity family, but for the Swimmer: its two actuators learn more with steady noise.
+GAIT_IDS = tuple(env for env in VELOCITY_IDS if "Swimmer" not in env)
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 # Settings whose defaults follow from --env, --total-steps and the device; a run keeps those of its start.
 DERIVED_DEFAULTS = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", "final_std", *_RATES)
@@ -291,8 +293,8 @@ def default_options(
 
     Many worlds then have short unrolls, which learn badly. In long trainings they get longer ones, as long as
     `USUAL_ITERATIONS` remain. With more iterations than these, the multipliers follow more slowly, so that the task is
-    learned first. On an accelerator, the number of worlds follows from the length (`_worlds_for`). Exploration of the
-    Velocity family falls (`VELOCITY_FINAL_STD`).
+    learned first. On an accelerator, the number of worlds follows from the length (`_worlds_for`). Exploration falls
+    for robots with a gait (`GAIT_IDS`).
     """
     choice = choose_algorithm(algo)
     length = total_steps or (OFF_POLICY_STEPS if choice.is_off_policy else RunFlags.total_steps)
@@ -308,8 +310,8 @@ def default_options(
     constraint: Any = choice.constraint()
     if "num_minibatches" in config.__dataclass_fields__:
         config = config.replace(num_minibatches=min(max(samples // MINIBATCH, 1), MOST_MINIBATCHES))
-    if "final_std" in config.__dataclass_fields__ and env in VELOCITY_IDS:
-        config = config.replace(final_std=VELOCITY_FINAL_STD)
+    if "final_std" in config.__dataclass_fields__ and env in GAIT_IDS:
+        config = config.replace(final_std=GAIT_FINAL_STD)
     iterations = max(run.total_steps // samples, 1)
     if "num_iterations" in train.__dataclass_fields__:
         train = train.replace(num_iterations=float(iterations))

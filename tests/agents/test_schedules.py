@@ -169,9 +169,10 @@ def told_progress(num_iterations, num_rollouts):
         ("cup", "SafetyHumanoidVelocity-v0", 0.1),
         ("ppo-lag", "SafetyPointGoal1-v0", np.inf),
         ("ppo-lag", "SafetyAntGoal1-v0", np.inf),
+        ("ppo-lag", "SafetySwimmerVelocity-v1", np.inf),
     ],
 )
-def test_exploration_falls_on_robots_of_the_velocity_family(algo, env, final_std):
+def test_exploration_falls_on_robots_with_a_gait(algo, env, final_std):
     assert parse(["--algo", algo, "--env", env]).algorithm.final_std == final_std
     assert parse(["--algo", algo, f"--env={env}", "--final-std", "0.3"]).algorithm.final_std == 0.3
     assert default_options(algo, env=env).run.env == env
