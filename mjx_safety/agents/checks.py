@@ -147,12 +147,12 @@ def check_autoreset(venv: Any) -> None:
 def check_state(algorithm: Algorithm, venv: Any, state: TrainState) -> None:
     """Raise ValueError unless `init` of this algorithm, in these worlds, makes such a state."""
     made = jax.eval_shape(partial(algorithm.init, venv), jax.random.key(0))
-    for name in ("params", "opt_state", "constraint", "normaliser", "replay"):
+    for name in ("params", "opt_state", "constraint", "normaliser", "replay", "recent_costs"):
         ours, given = (jax.tree.map(jnp.shape, getattr(each, name)) for each in (made, state))
         if jax.tree.structure(ours) != jax.tree.structure(given) or ours != given:
             raise ValueError(
-                f"the {name} of the state are not those of this algorithm in these worlds; begin with "
-                "init(venv, algorithm, key), with the same algorithm and settings"
+                f"another algorithm, or the same with other settings, began the state: its {name} differs; "
+                "begin with init(venv, algorithm, key)"
             )
 
 

@@ -225,7 +225,7 @@ def test_the_state_of_another_algorithm(other, name):
     algorithm = ppo(PPOConfig(hidden_sizes=(4,)), lagrangian(25.0))
     venv = vectorize(probe_envs.CostlyTarget(), 4)
     state = start(venv, other)
-    with refuses(f"the {name} of the state are not those of this algorithm in these worlds; begin with init"):
+    with refuses(f"another algorithm, or the same with other settings, began the state: its {name} differs; begin"):
         iterate(venv, algorithm, TrainConfig(unroll_length=16), state)
 
 
