@@ -211,13 +211,20 @@ def make_batch(
     over_costs = jax.vmap(over_worlds, in_axes=(2, 2, 2, None, None, None, None), out_axes=2)
     t = trajectory
     ends = (t.terminated, t.truncated)
+    of_costs = only_time_limits(t) if config.bootstrap_costs_at_ends else t
     advantage, target = over_worlds(t.reward, t.value, t.next_value, *ends, config.discount, config.gae_lambda)
     if risk_level and key is not None:
         target_key = jax.random.fold_in(key, TARGETS_KEY)
-        cost_advantages, cost_targets = quantile_critic.advantages(t, config, risk_level, target_key)
+        cost_advantages, cost_targets = quantile_critic.advantages(of_costs, config, risk_level, target_key)
     else:
         cost_advantages, cost_targets = over_costs(
-            t.costs, t.cost_values, t.next_cost_values, *ends, config.cost_discount, config.cost_gae_lambda
+            t.costs,
+            t.cost_values,
+            t.next_cost_values,
+            of_costs.terminated,
+            of_costs.truncated,
+            config.cost_discount,
+            config.cost_gae_lambda,
         )
     batch = Batch(
         obs=running_stats.normalise(normaliser, t.obs),
@@ -231,6 +238,12 @@ def make_batch(
         cost_value_targets=cost_targets,
     )
     return jax.tree.map(flatten, batch)
+
+
+def only_time_limits(trajectory: Trajectory) -> Trajectory:
+    """Return the trajectory with every end marked as a time limit, at which values bootstrap."""
+    t = trajectory
+    return t.replace(terminated=jnp.zeros_like(t.terminated), truncated=t.terminated | t.truncated)
 
 
 def flatten(leaf: jax.Array) -> jax.Array:

@@ -53,13 +53,14 @@ def one_step_targets(
     next_bonus: [M] added to the value of the next action. The smaller of two reward critics and the mean of two cost
     critics count, because the larger of two cost critics runs away upwards. No cost target is below 0, because a policy
     finds actions that a critic wrongly rates below 0. Only a true end cuts the future off. After the time limit the
-    value of `next_obs` counts.
+    value of `next_obs` counts. With `bootstrap_costs_at_ends` nothing cuts the future costs off.
     """
     next_q = jnp.min(target_critics.rewards(batch.next_obs, next_action), axis=0) + next_bonus
     next_cost_q = jnp.maximum(jnp.mean(target_critics.costs(batch.next_obs, next_action), axis=0), 0.0)
     goes_on = 1.0 - batch.terminated.astype(jnp.float32)
+    costs_go_on = jnp.ones_like(goes_on) if objective.train_config.bootstrap_costs_at_ends else goes_on
     target = batch.reward + objective.train_config.discount * goes_on * next_q
-    return target, batch.costs + objective.train_config.cost_discount * goes_on[:, None] * next_cost_q
+    return target, batch.costs + objective.train_config.cost_discount * costs_go_on[:, None] * next_cost_q
 
 
 def fit_critics(

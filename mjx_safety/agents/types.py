@@ -186,6 +186,8 @@ class OffPolicyTrainConfig:
     """Weight of the past in the smoothed episode cost, below 1."""
     use_completed_episodes: bool = struct.field(pytree_node=False, default=False)
     """Apply the limit to the cost of ended episodes, not to the smoothed rate. This estimate is later and noisier."""
+    bootstrap_costs_at_ends: bool = struct.field(pytree_node=False, default=False)
+    """Bootstrap cost values at true ends too, as at the time limit. Then no robot learns to save cost by falling."""
 
 
 @struct.dataclass

@@ -60,7 +60,10 @@ GAIT_FINAL_STD = 0.1  # `final_std` for robots whose gaits need precision
 GAIT_IDS = tuple(env for env in VELOCITY_IDS if "Swimmer" not in env)
 _RATES = ("multiplier_learning_rate", "integral_gain", "margin_learning_rate")  # of constraints, per iteration
 # Settings whose defaults follow from --env, --total-steps and the device; a run keeps those of its start.
-DERIVED_DEFAULTS = ("num_iterations", "num_envs", "unroll_length", "num_minibatches", "final_std", *_RATES)
+DERIVED_DEFAULTS = (
+    *("num_iterations", "num_envs", "unroll_length", "num_minibatches", "final_std", "bootstrap_costs_at_ends"),
+    *_RATES,
+)
 MIN_UNROLL, MAX_UNROLL = 4, 1024  # steps; shorter unrolls learn badly, longer ones bring nothing
 FEWEST_WORLDS, MOST_WORLDS = 256, 4096  # by default; more than 256 on an accelerator
 USUAL_UNROLL = 16  # steps, at least, by default
@@ -294,7 +297,7 @@ def default_options(
     Many worlds then have short unrolls, which learn badly. In long trainings they get longer ones, as long as
     `USUAL_ITERATIONS` remain. With more iterations than these, the multipliers follow more slowly, so that the task is
     learned first. On an accelerator, the number of worlds follows from the length (`_worlds_for`). Exploration falls
-    for robots with a gait (`GAIT_IDS`).
+    for robots with a gait (`GAIT_IDS`). No robot of the Velocity family learns to save cost by falling.
     """
     choice = choose_algorithm(algo)
     length = total_steps or (OFF_POLICY_STEPS if choice.is_off_policy else RunFlags.total_steps)
@@ -304,7 +307,8 @@ def default_options(
     unroll = min(max(steps // run.num_envs, MIN_UNROLL), MAX_UNROLL)
     if not choice.is_off_policy:
         unroll = max(unroll, min(run.total_steps // (run.num_envs * USUAL_ITERATIONS), LONG_UNROLL))
-    train = choice.train_config(unroll_length=unroll_length or unroll)
+    falls = env in VELOCITY_IDS
+    train = choice.train_config(unroll_length=unroll_length or unroll, bootstrap_costs_at_ends=falls)
     samples = run.num_envs * train.unroll_length
     config: Any = choice.config()
     constraint: Any = choice.constraint()
