@@ -13,7 +13,7 @@ from mjx_safety.core.importing import import_function
 from mjx_safety.runs.errors import last_line
 from mjx_safety.runs.loading import load_policy
 
-ActFn = Callable[[np.ndarray], Any]  # raw observations [B, O] float32 -> actions [B, A]
+PolicyFn = Callable[[np.ndarray], Any]  # raw observations [B, O] float32 -> actions [B, A]
 
 
 class BadActionError(ValueError):
@@ -24,7 +24,7 @@ class ExternalPolicy(NamedTuple):
     """A function from observations to actions, and what is known of it."""
 
     name: str
-    act_fn: ActFn
+    act_fn: PolicyFn
     env_id: str = ""  # empty: it does not say
     obs_size: int | None = None  # None: it does not say
     action_size: int | None = None
