@@ -335,5 +335,5 @@ def shipped() -> str:
 
 
 def is_campaign(file: dict[str, Any]) -> bool:
-    """Whether a result is of benchmarks/campaign.py."""
+    """Whether benchmarks/campaign.py made a result."""
     return file["folder"] == CAMPAIGN.name

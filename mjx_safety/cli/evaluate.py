@@ -18,7 +18,7 @@ from mjx_safety.runs.evaluation import Evaluator
 from mjx_safety.runs.training_options import Physics
 
 ACTION_MODES = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # by the flag --action
-FUNCTION = "function"  # the mode of a policy that is not ours
+FUNCTION = "function"  # the mode of an external policy
 WIDTH = 180  # columns of text without a terminal
 
 

@@ -185,7 +185,7 @@ def find_policy(text: str, trust: bool = False) -> Policy | None:
 
 
 def driver(env: AbstractEnv, policy: Policy | None) -> DriverFn:
-    """Return who acts: the arrow keys, or a policy, which keys that are held overrule if they can drive the robot."""
+    """Return the driver: the arrow keys, or a policy. Held keys overrule a policy if they can drive the robot."""
     if policy is None:
         drive = drive_of(env)
         return lambda obs, forward, left: drive(forward, left)

@@ -49,7 +49,7 @@ class Candidate:
     config: Mapping[str, Any]  # of its training, as in config.json; of a function only `run`, in part
     engine: str | None  # of its training
     env_steps: int | None
-    actor: Actor | functions.ExternalPolicy  # the second for a policy of others
+    actor: Actor | functions.ExternalPolicy  # `ExternalPolicy`: not of this package
     rows: list[run_folder.Row]
     diverged: str = ""  # why its training has diverged; empty if it has not
 
