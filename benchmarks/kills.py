@@ -3,7 +3,7 @@
     python benchmarks/kills.py --json benchmarks/results/kills.json
 
 A third of the kills come at any time, a third while metrics are written, a third while a checkpoint is written. After
-each kill all checkpoints must be whole. In the end the metrics must be those of a training that nobody killed.
+each kill all checkpoints must be whole. In the end the metrics must be those of an uninterrupted training.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def rows_of(run: Path) -> Iterator[dict[str, float]]:
 
 
 def test(args: Args, folder: Path) -> dict[str, Any]:
-    """Kill and resume, then compare with a training that nobody kills. Raises AssertionError if something is lost."""
+    """Kill and resume, then compare with an uninterrupted training. Raises AssertionError if something is lost."""
     run, whole, chance = folder / "killed", folder / "whole", random.Random(args.seed)
     kills = []
     for number in range(args.num_kills):
@@ -119,7 +119,7 @@ def test(args: Args, folder: Path) -> dict[str, Any]:
     mine, its = list(rows_of(run)), list(rows_of(whole))
     assert [row["env_steps"] for row in mine] == [STEPS * (i + 1) for i in range(end // STEPS)], "rows are missing"
     differing = sum(a != b for a, b in zip(mine, its, strict=True))
-    assert not differing, f"{differing} rows differ from those of a training that nobody killed"
+    assert not differing, f"{differing} rows differ from those of an uninterrupted training"
     return {"kills": kills, "rows": len(mine), "rows_that_differ": differing}
 
 

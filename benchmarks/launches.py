@@ -99,13 +99,13 @@ class Loop:
 
 
 def missing_wheels() -> list[str]:
-    """Say what the extra `launches` would bring and is not here."""
+    """Return the packages of the extra `launches` that are missing."""
     return [name for name in WHEELS if not list(importlib.metadata.distributions(name=name))]
 
 
 @contextlib.contextmanager
 def named_gpu() -> Iterator[None]:
-    """Let JAX take "gpu" for "cuda", which it otherwise asks the devices about."""
+    """Let JAX treat "gpu" as "cuda" without asking for devices."""
     known = xla_bridge.canonicalize_platform
     xla_bridge.canonicalize_platform = lambda name: "cuda" if name in ("gpu", "cuda") else known(name)
     try:

@@ -34,7 +34,7 @@ class Args:
 
 def judge(run: Path, words: str) -> dict[str, float]:
     """Evaluate the run in such worlds, in a process of its own. Returns the statistics of the mean action."""
-    command = [sys.executable, "-m", "mjx_safety.evaluate", str(run), "--randomize", words, "--policy", "mean"]
+    command = [sys.executable, "-m", "mjx_safety.evaluate", str(run), "--randomize", words, "--action", "mean"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     result = json.loads((run / "evaluation-randomize.json").read_text())["policies"]["mean"]
     return {name: result[name] for name in KEPT}

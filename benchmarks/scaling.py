@@ -45,7 +45,7 @@ def train(args: Args, num_envs: int, num_seeds: int) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     flags = ["--env", args.env, "--algo", args.algo, "--num-envs", str(num_envs), "--num-seeds", str(num_seeds)]
     programs.call("train", *flags, "--total-steps", str(args.total_steps), "--out", str(folder))
-    programs.call("evaluate", str(folder), "--policy", "mean")
+    programs.call("evaluate", str(folder), "--action", "mean")
     members = sorted(path.parent for path in folder.glob("seed*/evaluation.json"))
     judged = [json.loads((member / "evaluation.json").read_text())["policies"]["mean"] for member in members]
     config = json.loads((members[0] / "config.json").read_text())

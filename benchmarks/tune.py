@@ -69,7 +69,7 @@ def trial(args: Args, env: str, candidate: str) -> dict[str, Any]:
     shutil.rmtree(WORK, ignore_errors=True)
     settings = ["--env", env_id, "--algo", args.algo, "--total-steps", str(args.total_steps)]
     programs.call("train", *settings, "--num-seeds", str(args.num_seeds), "--out", str(WORK), *flags_of(candidate))
-    programs.call("evaluate", str(WORK), "--policy", "mean")
+    programs.call("evaluate", str(WORK), "--action", "mean")
     judged = [json.loads(path.read_text()) for path in sorted(WORK.rglob("evaluation.json"))]
     policies = [member["policies"]["mean"] for member in judged]
     returns, costs = ([policy[f"episode_{name}_mean"] for policy in policies] for name in ("return", "cost"))

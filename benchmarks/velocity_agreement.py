@@ -4,8 +4,8 @@
     python benchmarks/velocity_agreement.py --json benchmarks/results/velocity_agreement.json
 
 Each robot swings its joints by a fixed gait that does not look at the world (`GAITS`), for 1000 steps or until it
-falls. Episodes differ by their start. Given are return, cost and length: mean and 95 % confidence interval on each
-engine, and whether the difference of the means lies within the interval of that difference.
+falls. Episodes differ by their start. The result holds return, cost and length: mean and 95 % confidence interval on
+each engine, and whether the difference of the means lies within the interval of that difference.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ def flag_value(value: Any) -> str:
 
 OUTCOME = ("Result", "Environment", "Engine", "Limit", "End of training", "Mean action", "OmniSafe")
 SEED = re.compile(r"-seed(\d+)$")
+TYPE = re.compile(r"^<!-- type: (.+) -->$", re.MULTILINE)  # in an algorithm's page: how it handles the cost
 
 
 @functools.cache
@@ -224,10 +225,15 @@ def published_only(*algos: str) -> str:
 
 def title_of(page: str) -> str:
     """Return the heading of an algorithm's page."""
+    return page_text(page).splitlines()[0].removeprefix("# ")
+
+
+def page_text(page: str) -> str:
+    """Return an algorithm's page. Raises SystemExit if there is none."""
     path = ALGORITHM_PAGES / f"{page}.md"
     if not path.is_file():
         raise SystemExit(f"docs/algorithms/{page}.md is missing: the catalogue names it as the page of an algorithm")
-    return path.read_text().splitlines()[0].removeprefix("# ")
+    return path.read_text()
 
 
 def catalogue() -> str:
@@ -238,25 +244,6 @@ def catalogue() -> str:
     return table(["`--algo`", "Algorithm", "Page"], rows)
 
 
-TYPES = {  # page of an algorithm -> how it handles the cost
-    "ppo": "no limit",
-    "trpo": "no limit",
-    "lagrangian": "Lagrangian",
-    "pid": "Lagrangian, PID",
-    "early_termination": "early termination",
-    "saute": "budget in the observation",
-    "simmer": "budget in the observation",
-    "cpo": "trust region",
-    "pcpo": "trust region, projection",
-    "focops": "Lagrangian",
-    "cup": "Lagrangian, projection",
-    "p3o": "penalty",
-    "ipo": "barrier",
-    "crpo": "switches between reward and cost",
-    "rcpo": "Lagrangian",
-    "sac": "Lagrangian",
-    "td3": "Lagrangian",
-}
 COMPARED = "SafetyPointGoal1-v0"
 
 
@@ -278,16 +265,15 @@ def which() -> str:
 
 
 def type_of(name: str, choice: AlgorithmChoice) -> str:
-    """Return how an algorithm handles the cost. Raises SystemExit where there is no word for it."""
+    """Return how an algorithm handles the cost. Raises SystemExit if its page does not say it."""
     if not choice.has_limit:
         return "no limit"
     if name.endswith("-pid"):
         return "Lagrangian, PID"
-    if choice.page not in TYPES:
-        raise SystemExit(
-            f"docs/algorithm_tables.py lacks a type for the page {choice.page!r} of {name}: add it to TYPES"
-        )
-    return TYPES[choice.page]
+    found = TYPE.search(page_text(choice.page))
+    if found is None:
+        raise SystemExit(f"docs/algorithms/{choice.page}.md lacks the type of {name}: add a line <!-- type: ... -->")
+    return found[1]
 
 
 def takes_sources(choice: AlgorithmChoice) -> bool:
@@ -349,5 +335,5 @@ def shipped() -> str:
 
 
 def is_campaign(file: dict[str, Any]) -> bool:
-    """Whether a result is of benchmarks/campaign.py."""
+    """Whether benchmarks/campaign.py made a result."""
     return file["folder"] == CAMPAIGN.name

@@ -1,4 +1,4 @@
-"""The comments beside the fields of classes, which is where this package documents them."""
+"""The documentation of the fields of classes: the string below a field, or the comment beside it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def comment_of(first: int, last: int, comments: Mapping[int, str], lines: list[s
 
 
 def string_of(statement: ast.stmt | None) -> str:
-    """Return a string that stands by itself, as below a flag of the command line; empty for anything else."""
+    """Return a string that is a statement of its own, such as one below a flag; empty for anything else."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return str(value.value) if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
 

@@ -37,9 +37,9 @@ def kills() -> str:
     ]
     said = (
         f"After the last resume the run had {result['rows']:,} rows of metrics. "
-        f"{result['rows_that_differ']} of them differed from those of a run that nobody killed."
+        f"{result['rows_that_differ']} of them differed from those of an uninterrupted run."
     )
-    head = ("Moment of the kill", "Kills", "Left a half-written folder aside", "Checkpoints that were not whole")
+    head = ("Moment of the kill", "Kills", "Left a half-written folder", "Damaged checkpoints")
     return f"{table(head, rows)}\n\n{said}"
 
 

@@ -148,7 +148,7 @@ def coordinates(env: LocomotionEnv, *, of_velocity: bool) -> list[tuple[int, str
             found += [(3, "m/s", "velocity of the root, world frame"), (3, "rad/s", "its turning rate, root's frame")]
         elif kind == "free":
             found += [
-                (2, "m", "place on the floor"),
+                (2, "m", "position on the floor"),
                 (1, "m", "height of the root"),
                 (4, "(1)", "its quaternion (w, x, y, z)"),
             ]
@@ -192,10 +192,10 @@ def reward_text(env: LocomotionEnv) -> str:
     point = "root" if config.point == "root" else "centre of mass"
     healthy = f" + {number(config.healthy_reward)}" if config.healthy_reward else ""
     formula = f"{number(config.forward_reward)} * v{healthy} - {number(config.control_cost)} * sum(u^2)"
-    controls = "The clipped actions are u." if high == "1" else f"The clipped actions times {high} are u."
+    scale = "" if high == "1" else f" times {high}"
     where = f"v is the displacement of the {point} along x in a step, divided by the length of the step, in m/s"
     settings = "The settings are `forward_reward`, `healthy_reward` and `control_cost`."
-    return f"```\n{formula}\n```\n\nHere {where}. {controls} {settings}"
+    return f"```\n{formula}\n```\n\nHere {where}. The controls u are the clipped actions{scale}. {settings}"
 
 
 def cost_text(envs: dict[str, LocomotionEnv]) -> str:
@@ -206,8 +206,8 @@ def cost_text(envs: dict[str, LocomotionEnv]) -> str:
     else:
         speed = " ".join(f"In version {env_id[-1]} the speed is {text}." for env_id, text in texts.items())
     return (
-        f"`cost` is 1 if the speed is above the threshold, else 0. {speed} `costs` holds the excess in m/s, of the only"
-        " source `velocity`."
+        f"`cost` is 1 if the speed is above the threshold, else 0. {speed} The only source is"
+        " `velocity`. `costs` holds the excess in m/s."
     )
 
 
@@ -221,10 +221,10 @@ def _speed_text(env: LocomotionEnv) -> str:
 def start_text(env: LocomotionEnv) -> str:
     """Say where episodes start."""
     noise = number(env.config.reset_noise)
-    rates = {"uniform": f"uniform in +-{noise}", "normal": f"normal, with a standard deviation of {noise}"}
+    rates = {"uniform": f"uniform in ±{noise}", "normal": f"normal, with a standard deviation of {noise}"}
     return (
         "At reset the robot is in the model's own pose, with noise. The noise on coordinates is uniform in"
-        f" +-{noise}. The noise on velocities is {rates[env.config.reset_velocity]}."
+        f" ±{noise}. The noise on velocities is {rates[env.config.reset_velocity]}."
     )
 
 
@@ -237,7 +237,7 @@ def end_text(env: LocomotionEnv) -> str:
     if config.healthy_angle != ANYTHING:
         conditions.append(f"the tilt leaves {interval(config.healthy_angle)} rad")
     if math.isfinite(config.healthy_state):
-        conditions.append(f"another coordinate or velocity leaves +-{number(config.healthy_state)}")
+        conditions.append(f"another coordinate or velocity leaves ±{number(config.healthy_state)}")
     conditions.append(f"the physics blows up (reward {number(config.reward_exception)}, cost 1)")
     ends = ", or ".join(conditions)
     return f"An episode is `truncated` after {env.episode_length} steps. It is `terminated` if {ends}."

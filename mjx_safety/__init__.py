@@ -68,7 +68,7 @@ def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     source: a run folder, an .npz file of `python -m mjx_safety.export`, or a name such as
       `SafetyPointGoal1-v0/ppo-lag`; `python -m mjx_safety` lists the names.
     trust: import the environment of a run that names package.module:factory, which is code.
-    Raises ValueError for a folder that is no run or has no checkpoint, for another version, and for an unknown name.
+    Raises ValueError for a folder that is not a run or has no checkpoint, for another version, and for an unknown name.
     """
     from mjx_safety.runs.loading import load_policy as load  # loads the agents
 

@@ -23,7 +23,7 @@ from mjx_safety.env.base import AbstractEnv
 from mjx_safety.env.env import Env, build_env
 from mjx_safety.env.locomotion import LocomotionEnv
 from mjx_safety.sim import dynamics
-from mjx_safety.sim.engines.base import Physics, Scenes
+from mjx_safety.sim.engines.base import AbstractPhysics, Scenes
 from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
 from mjx_safety.sim.relevance.slots import expected_share
@@ -226,7 +226,7 @@ _FAMILIES: dict[type, Callable[[Any, Engine, Accuracy], AbstractEnv]] = {  # set
 _SETTINGS = "an EnvConfig or a LocomotionConfig"
 
 
-def _put_on(engine: Engine, scenes: Scenes) -> Physics:
+def _put_on(engine: Engine, scenes: Scenes) -> AbstractPhysics:
     """Build the physics of the scenes on an engine."""
     if engine == "mujoco":
         from mjx_safety.sim.engines.mujoco import physics_of

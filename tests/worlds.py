@@ -75,7 +75,46 @@ class World:
         return np.asarray(state.obs[..., self.env.obs_slices[name]])
 
 
+class Batch:
+    """B worlds of one id: states after reset and after each of some random steps, snapshots, restored states."""
+
+    def __init__(self, env_id, num_steps):
+        self.world, self.num_steps = World(env_id), num_steps
+        self.env = self.world.env
+
+    @functools.cached_property
+    def states(self):
+        states = [self.world.resets(keys(0))]
+        for actions in self.world.actions(self.num_steps, B):
+            states.append(self.world.steps(states[-1], actions))
+        return states
+
+    @functools.cached_property
+    def last(self):
+        return self.world.snapshots(self.states[-1])
+
+    @functools.cached_property
+    def restored(self):
+        return self.world.restores(self.last, keys(1))
+
+    def assert_same_forms(self):
+        """All states have the structure, shapes and types of the first one."""
+        first = self.states[0]
+        for state in (first, self.states[1], self.states[-1], self.restored):
+            assert jax.tree.structure(state) == jax.tree.structure(first)
+            leaves = jax.tree_util.tree_leaves_with_path(state)
+            for (path, leaf), expected in zip(leaves, jax.tree.leaves(first), strict=True):
+                name = jax.tree_util.keystr(path)
+                assert not getattr(leaf, "weak_type", False), f"{name} has a weak type"
+                assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype), name
+
+
 world_of = functools.cache(World)  # by id: shared by the tests that run in one process
+
+
+def keys(seed):
+    """Keys of B worlds."""
+    return jax.random.split(jax.random.key(seed), B)
 
 
 def batch_of(tree, num=B):

@@ -64,7 +64,7 @@ def given_settings(argv: Sequence[str]) -> set[str]:
 
 
 def check_lists(argv: Sequence[str], flags: type) -> None:
-    """Refuse a flag for several values that has none, which would mean its absence. flags: a dataclass with hints."""
+    """Refuse a flag for several values without a value: it would count as left out. flags: a dataclass with hints."""
     lists = {f"--{name.replace('_', '-')}" for name, hint in get_type_hints(flags).items() if _is_list(hint)}
     for word, following in itertools.pairwise([*argv, "--"]):
         flag = word.replace("_", "-")

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,8 +17,8 @@ from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.evaluation import Evaluator
 from mjx_safety.runs.training_options import Physics
 
-ACTION_MODES = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # by the flag --policy
-FUNCTION = "function"  # the mode of a policy that is not ours
+ACTION_MODES = {"both": ("mean", "sampled"), "mean": ("mean",), "sampled": ("sampled",)}  # by the flag --action
+FUNCTION = "function"  # the mode of an external policy
 WIDTH = 180  # columns of text without a terminal
 
 
@@ -41,8 +41,10 @@ class Flags:
     """Dynamics of the worlds, on top of those of the training, such as mass=0.5,1.5; none: the model as it is."""
     end_at_limit: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """End episodes once their cost reaches the cost limit, as in training of ppo-early and in its published results."""
-    policy: str = "both"
-    """Mean action, sampled actions, or both. Or, in place of runs, a package.module:function or .onnx file to judge."""
+    action: Literal["both", "mean", "sampled"] = "both"
+    """Act by the mean of the policy, by sampling as in training, or evaluate both."""
+    policy: str = ""
+    """In place of runs: a package.module:function or an .onnx file to evaluate."""
     env: str = ""
     """Environment of a function or a file that does not name its own."""
     cost_limit: float | None = None
@@ -57,7 +59,7 @@ class Flags:
     @property
     def modes(self) -> tuple[str, ...]:
         """The requested modes of acting."""
-        return ACTION_MODES.get(self.policy, (FUNCTION,))
+        return (FUNCTION,) if self.policy else ACTION_MODES[self.action]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
     common.check_lists(argv, Flags)
     flags = tyro.cli(Flags, prog="python -m mjx_safety.evaluate", args=list(argv))
+    if flags.policy in ACTION_MODES:  # the name of --action in earlier versions
+        flags = dataclasses.replace(flags, action=flags.policy, policy="")
     names = _check(flags)
     engine = environments.resolve_physics(flags.physics)
     common.set_up_jax(compilation_cache=True)
@@ -75,10 +79,10 @@ def _main(argv: Sequence[str]) -> None:
         flags.episodes, flags.seed, flags.trust, flags.randomize, flags.end_at_limit, flags.cost_limit
     )
     stderr = common.plain_console(stderr=True)
-    if flags.policy in ACTION_MODES:
-        candidates = [evaluator.load(name, engine) for name in outcomes.without_lost(names, stderr)]
-    else:
+    if flags.policy:
         candidates = [evaluator.load_function(flags.policy, flags.env, engine)]
+    else:
+        candidates = [evaluator.load(name, engine) for name in outcomes.without_lost(names, stderr)]
     machine = run_folder.describe_machine()
     results = []
     for number, candidate in enumerate(candidates, 1):
@@ -117,15 +121,16 @@ def _main(argv: Sequence[str]) -> None:
 
 def _check(flags: Flags) -> list[str]:
     """Refuse wrong input. Returns the policies, with the run folders inside groups."""
-    is_function = flags.policy not in ACTION_MODES
-    if is_function and flags.run:
+    if flags.policy and flags.run:
         raise UsageError(
             f"--policy {flags.policy} is none of {', '.join(ACTION_MODES)}; a function or a file is judged alone, "
             f"without {flags.run[0]}"
         )
-    if not is_function and not flags.run:
+    if flags.policy and flags.action != "both":
+        raise UsageError(f"--action {flags.action} is for runs; a function or a file chooses its own actions")
+    if not flags.policy and not flags.run:
         raise UsageError("no run folder is given; name one or more, such as runs/my-run")
-    if not is_function and flags.env:
+    if not flags.policy and flags.env:
         raise UsageError(f"--env {flags.env} is for --policy package.module:function; a run has its own environment")
     errors.check_counts(flags, "episodes")
     if flags.cost_limit is not None and not flags.cost_limit >= 0:

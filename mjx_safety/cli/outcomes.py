@@ -1,4 +1,4 @@
-"""What becomes of an evaluation: the file in the run folder, and what is told of runs that are not whole (host)."""
+"""Stores the result of an evaluation in the run folder, and warns about damaged and lost runs (host)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def can_compare(name: str, own: str | None, engine: str, stderr: Console) -> boo
 
 
 def tell_damage(path: Path, stderr: Console) -> None:
-    """Name the lines of metrics.jsonl that nobody can read, if there are any."""
+    """Warn about lines of metrics.jsonl that cannot be read, if there are any."""
     damaged = run_folder.damaged_lines(path)
     if damaged:
         which = f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))}"

@@ -98,7 +98,7 @@ def velocity() -> Table:
 
 
 def other_environments() -> list[RenderableType]:
-    """Environments by other names, of other packages, and of one's own."""
+    """The environments of 2019, those of other packages, and how to use your own."""
     from mjx_safety import registry
 
     notes = [f"As in 2019: Safexp-<Robot><Task><Level>-v0, {len(registry.ENV_IDS_2019)} of them."]

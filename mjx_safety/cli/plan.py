@@ -45,13 +45,16 @@ class Plan:
 
     @property
     def newest(self) -> str | None:
-        """Name of the newest checkpoint that all members have which did not diverge; None if there is none."""
+        """Name of the newest checkpoint that all members have, except those that diverged; None if there is none."""
         saved = list(map(set, self._saved.values()))
         return max(set.intersection(*saved) if saved else (), key=int, default=None)
 
     @property
     def has_begun(self) -> bool:
-        """Whether more is saved than the first checkpoints of some members, which a group that is killed leaves."""
+        """Whether all members have a checkpoint, or one has more than its first.
+
+        A group that is killed at its start leaves only first checkpoints, of some members.
+        """
         saved = self._saved.values()
         return bool(saved) and (all(saved) or any(len(names) > 1 for names in saved))
 
@@ -192,7 +195,7 @@ def _resumed(argv: Sequence[str]) -> Plan:
 
 
 def _resumed_or_started(options: Options, path: Path, given: Collection[str]) -> Plan:
-    """Continue the run of a folder if it is of these options and has a checkpoint. Otherwise start one there."""
+    """Continue the run of a folder if it has these options and a checkpoint. Otherwise start one there."""
     if options.run.out is not None:
         raise UsageError(f"--out {options.run.out} has no use beside --resume-or-start {path}; leave one of them out")
     if not holds_training(path):

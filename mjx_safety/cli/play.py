@@ -36,7 +36,7 @@ CLOSING = 5.0  # s that the window may take to close
 HELP = "arrow keys: drive\nEnter: a new layout\nEsc: the end"
 
 DriveFn = Callable[[float, float], np.ndarray]  # forward, left in [-1, 1] -> action [A]
-ActFn = Callable[[np.ndarray, float, float], np.ndarray]  # obs [O], forward, left -> action [A]
+DriverFn = Callable[[np.ndarray, float, float], np.ndarray]  # obs [O], forward, left -> action [A]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +184,8 @@ def find_policy(text: str, trust: bool = False) -> Policy | None:
         raise UsageError(str(error)) from error
 
 
-def driver(env: AbstractEnv, policy: Policy | None) -> ActFn:
-    """Return who acts: the arrow keys, or a policy, which keys that are held overrule if they can drive the robot."""
+def driver(env: AbstractEnv, policy: Policy | None) -> DriverFn:
+    """Return the driver: the arrow keys, or a policy. Held keys overrule a policy if they can drive the robot."""
     if policy is None:
         drive = drive_of(env)
         return lambda obs, forward, left: drive(forward, left)
@@ -233,7 +233,7 @@ def _can_open_windows() -> bool:
         return bool(glfw.init())
 
 
-def _play(window: Any, stage: Stage, act: ActFn, keys: Keys, seed: int) -> None:
+def _play(window: Any, stage: Stage, act: DriverFn, keys: Keys, seed: int) -> None:
     """Step the world in real time until the window closes."""
     env = stage.env
     reset, step = jax.jit(env.reset), jax.jit(env.step)

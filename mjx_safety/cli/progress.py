@@ -18,7 +18,7 @@ from mjx_safety.viz.plots import Row
 class Progress:
     """Shows the newest metrics. Use it as a context manager.
 
-    If nobody reads any more (a closed pipe or terminal), it sets `is_unheard` and says nothing more.
+    If the output is closed (a pipe or a terminal), it sets `is_unheard` and prints nothing more.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Progress:
             self._tell(self.console.print, text, highlight=False, soft_wrap=True)
 
     def _tell(self, call: Callable[..., object], *args: Any, **settings: Any) -> None:
-        """Write to the console, unless nobody reads it. For a closed pipe, rich raises SystemExit."""
+        """Write to the console, unless it is closed. For a closed pipe, rich raises SystemExit."""
         if self.is_unheard:
             return
         try:

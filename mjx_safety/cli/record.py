@@ -214,7 +214,7 @@ def _outcome(episode: Episode) -> tuple[float, float]:
 
 
 def _speed(times: Sequence[float], num_episodes: int) -> str:
-    """Episodes a minute, without the first batch, which compiles, if there are more. times: s, start and batches."""
+    """Episodes per minute, without the first of several batches, which compiles. times: s, of start and batches."""
     batches = len(times) - 1
     if batches == 1:
         return f"{60 * num_episodes / (times[1] - times[0]):,.0f} a minute with compiling"

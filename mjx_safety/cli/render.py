@@ -44,7 +44,7 @@ class Flags:
     """Number of worlds side by side, each on a layout that no training has seen."""
     steps: int | None = None
     """Largest number of steps; by default the whole episode."""
-    policy: Literal["mean", "sampled"] = "mean"
+    action: Annotated[Literal["mean", "sampled"], tyro.conf.arg(aliases=("--policy",))] = "mean"
     """Act by the mean of the policy, or by sampling as in training."""
     seed: int = 1000
     """Seed of all random numbers."""
@@ -133,7 +133,7 @@ def record(flags: Flags, stderr: Console) -> Recording:
         if run["algo"] in ALGORITHMS and ALGORITHMS[run["algo"]].sees_budget:
             raise UsageError(f"{path} cannot be drawn: the policy of {run['algo']} observes its cost budget")
         env: Any = evaluator.venv(run, ENGINE).env
-        act_fn = policy_of(trained.actor, env.action_size if flags.policy == "sampled" else None)
+        act_fn = policy_of(trained.actor, env.action_size if flags.action == "sampled" else None)
         limit = training_options.limit_to_draw(run)
         title = f"{run['algo']} on {run['env']}, seed {run['seed']}, after {trained.env_steps:,} steps"
     elif path.is_dir():

@@ -18,7 +18,7 @@ Measure = Callable[[T, Callable[[], None]], Any]  # measures a case; calls the f
 
 
 def measure(function: Measure[T], cases: Sequence[T], jobs: int, limit: float = float("inf")) -> Iterator[Any]:
-    """Yield what `function` returns for each case, in order; an exception where its process gave no result.
+    """Yield what `function` returns for each case, in order, or an exception if its process gave no result.
 
     The timing of the first case begins when all have compiled, or after `limit` seconds; cases that are not ready then
     are stopped. jobs: number of processes that compile at a time.
@@ -38,7 +38,7 @@ def measure(function: Measure[T], cases: Sequence[T], jobs: int, limit: float = 
 def _start(function: Measure[T], cases: Sequence[T], jobs: int, deadline: float) -> list[tuple[Any, Connection, bool]]:
     """Start the cases' processes in order, `jobs` at a time, until all have compiled or ended, or until the deadline.
 
-    Returns of each process: itself, our end of its pipe, and whether it has something to say.
+    Returns for each process: the process, our end of its pipe, and whether it has sent a message.
     """
     context = multiprocessing.get_context("spawn")
     processes: dict[Connection, Any] = {}

@@ -80,7 +80,7 @@ class Job:
         return train.main([*self.argv, "--out", str(self.path)])
 
     def _check(self, where: str) -> None:
-        """Refuse a run folder that is of another training."""
+        """Refuse the run folder of another training."""
         check_member(self.path, common.parse(self.argv), common.given_settings(self.argv), where)
 
     def _options(self) -> Options:

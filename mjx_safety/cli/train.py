@@ -136,7 +136,7 @@ def _folders(plan: Plan, done: int) -> Iterator[list[run_folder.RunFolder]]:
 
 
 def _close(plan: Plan, folders: list[run_folder.RunFolder], quietly: bool = False) -> None:
-    """Finish files and draw. quietly: an error is on its way, and is worth more than one of this."""
+    """Finish files and draw. quietly: hide errors of the disk, because another error is being raised."""
     with contextlib.suppress(OSError) if quietly else contextlib.nullcontext():
         for folder in folders:
             folder.close()

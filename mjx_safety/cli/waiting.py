@@ -1,7 +1,7 @@
 """Waits for slow calls, so that a signal ends the program within seconds, also while it compiles (host).
 
 Python handles a signal only between two of its instructions in the main thread. A compilation is one long call. It
-therefore runs in another thread, which nobody can end. The main thread gives up the waiting instead.
+therefore runs in another thread, which cannot be ended from outside. The main thread gives up the waiting instead.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def wait_for(call: Callable[[], T], stop: GracefulStop) -> T:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process. Calls that nobody waits for end with it, whatever they do."""
+    """End the process, and with it the calls that `wait_for` has abandoned."""
     if any(thread.name == NAME for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()

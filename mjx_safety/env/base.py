@@ -31,7 +31,7 @@ class AbstractEnv(abc.ABC):
     """
 
     config: Any  # the settings, whose floats are leaves
-    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+    physics: Any  # an `AbstractPhysics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
     @property
     def keeps_layout(self) -> bool:

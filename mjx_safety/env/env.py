@@ -19,7 +19,7 @@ from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.observation import observation_sizes, observe, refuse_shared_names, with_step_count
 from mjx_safety.env.randomness import draw_dynamics
-from mjx_safety.sim.engines.base import Physics
+from mjx_safety.sim.engines.base import AbstractPhysics
 from mjx_safety.sim.scene import Scene
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.types import Dynamics, Places, Snapshot, State
@@ -46,7 +46,7 @@ class Env(AbstractEnv):
 
     config: EnvConfig
     placement: PlacementTable
-    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+    physics: Any  # an `AbstractPhysics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
     __hash__, __eq__ = object.__hash__, object.__eq__  # so that it may be a static argument of `jax.jit`
 
@@ -337,7 +337,7 @@ def _require_short(what: str, seconds: float, kind: str) -> None:
         )
 
 
-def build_env(config: EnvConfig, physics: Physics) -> Env:
+def build_env(config: EnvConfig, physics: AbstractPhysics) -> Env:
     """Build the environment.
 
     Raises ValueError for an object without room, for an episode that is too long for driven objects, and for two

@@ -33,7 +33,7 @@ class LocomotionEnv(AbstractEnv):
     """
 
     config: LocomotionConfig
-    physics: Any  # a `Physics`: a subtree on `mjx` and `warp`, static on `mujoco`
+    physics: Any  # an `AbstractPhysics`: a subtree on `mjx` and `warp`, static on `mujoco`
 
     __hash__, __eq__ = object.__hash__, object.__eq__  # so that it may be a static argument of `jax.jit`
 

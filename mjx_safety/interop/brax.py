@@ -24,6 +24,7 @@ from flax import struct
 import mjx_safety
 from mjx_safety import AbstractEnv, VecState
 from mjx_safety.interop.arguments import require_world
+from mjx_safety.interop.named_costs import costs_by_name
 
 
 class BraxEnv(AbstractBraxEnv):
@@ -99,7 +100,7 @@ class FreshLayouts(Wrapper):
     def _to_brax(self, states: VecState, info: dict[str, Any], metrics: dict[str, Any]) -> BraxState:
         world, done = self.unwrapped.world, states.done.astype(jnp.float32)
         length = states.episode_length.astype(jnp.float32)
-        sums = {f"cost_{name}": states.episode_costs[:, index] for index, name in enumerate(world.cost_names)}
+        sums = costs_by_name(world, states.episode_costs)
         sums |= {"cost": states.episode_cost, "goals": states.episode_goals.astype(jnp.float32)}
         sums |= {"sum_reward": states.episode_return, "length": length}
         own = {"steps": length, "episode_done": done, "episode_metrics": sums}
@@ -145,8 +146,7 @@ def wrap_for_training(
 
 def step_metrics(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
     """Return the metrics that Brax sums over an episode. state: of one world or of a batch."""
-    sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
-    return {"cost": state.cost, **sources, "goals": state.goal_met.astype(jnp.float32)}
+    return {"cost": state.cost, **costs_by_name(env, state.costs), "goals": state.goal_met.astype(jnp.float32)}
 
 
 def step_info(state: Any) -> dict[str, jax.Array]:

@@ -15,6 +15,7 @@ from gymnasium import spaces
 import mjx_safety
 from mjx_safety import AbstractEnv, EnvConfig, LocomotionConfig, registry
 from mjx_safety.interop.arguments import require_world
+from mjx_safety.interop.named_costs import costs_by_name
 
 Settings = EnvConfig | LocomotionConfig
 OBSERVATIONS = ("flat", "dict")
@@ -91,6 +92,6 @@ def read_seeds(seeds: Any, num_envs: int) -> list[int | None]:
 
 def step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
     """Return the info of a step or a reset. state: of one world or of a batch."""
-    sources = {f"cost_{name}": state.costs[..., index] for index, name in enumerate(env.cost_names)}
     failed = getattr(state, "placement_failed", jnp.zeros_like(state.terminated))
-    return {"cost": state.cost, **sources, "goal_met": state.goal_met, "placement_failed": failed}
+    named = {"goal_met": state.goal_met, "placement_failed": failed}
+    return {"cost": state.cost, **costs_by_name(env, state.costs), **named}

@@ -83,7 +83,7 @@ class HDF5Writer:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn the errors of HDF5, which know no file, into an OSError that names it."""
+    """Turn HDF5's errors, which do not name the file, into an OSError that does."""
     try:
         yield
     except (OSError, RuntimeError) as error:

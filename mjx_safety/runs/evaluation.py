@@ -49,7 +49,7 @@ class Candidate:
     config: Mapping[str, Any]  # of its training, as in config.json; of a function only `run`, in part
     engine: str | None  # of its training
     env_steps: int | None
-    actor: Any  # `Actor`, or `functions.ExternalPolicy` for a policy of others
+    actor: Any  # `Actor`, or `functions.ExternalPolicy` for a policy from outside this package
     rows: list[run_folder.Row]
     diverged: str = ""  # why its training has diverged; empty if it has not
 

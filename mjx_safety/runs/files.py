@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-ABANDONED = 3600.0  # s; a temporary file that is older than its successor by this is of a process that was killed
+ABANDONED = 3600.0  # s; a temporary file that is older than its successor by this was left by a killed process
 WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}  # numbers that JSON lacks
 
 

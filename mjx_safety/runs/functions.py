@@ -13,26 +13,26 @@ from mjx_safety.core.importing import import_function
 from mjx_safety.runs.errors import last_line
 from mjx_safety.runs.loading import load_policy
 
-ActFn = Callable[[np.ndarray], Any]  # raw observations [B, O] float32 -> actions [B, A]
+PolicyFn = Callable[[np.ndarray], Any]  # raw observations [B, O] float32 -> actions [B, A]
 
 
 class BadActionError(ValueError):
-    """A policy returned what is no action."""
+    """A policy returned something that is not an action."""
 
 
 class ExternalPolicy(NamedTuple):
     """A function from observations to actions, and what is known of it."""
 
     name: str
-    act_fn: ActFn
+    act_fn: PolicyFn
     env_id: str = ""  # empty: it does not say
     obs_size: int | None = None  # None: it does not say
     action_size: int | None = None
-    is_code: bool = False  # whether a module of the user says all this, and not a file
+    is_code: bool = False  # whether it is a function of the user's module, not a file
 
 
 def find_function(source: str, trust: bool = False) -> ExternalPolicy:
-    """Find the policy that a text means: package.module:function, a file, a run folder or a name of `load_policy`.
+    """Find a policy by package.module:function, a file, a run folder or a name of `load_policy`.
 
     Raises ValueError if there is none, and ImportError for an .onnx file without the package onnxruntime. trust: see
     `load_policy`.

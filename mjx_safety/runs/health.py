@@ -37,5 +37,5 @@ class Health:
 
 
 def _skipped(row: Mapping[str, float]) -> list[str]:
-    """Names of the gradients of which an iteration took no step."""
+    """Names of the gradients whose steps an iteration skipped, all of them."""
     return [name for name in SKIPPED if row.get(name, 0.0) >= 1.0]

@@ -25,10 +25,10 @@ def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     """Read a policy from a run folder (its newest checkpoint), from an .npz file of `mjx_safety.export`, or by name.
 
     Names such as `SafetyPointGoal1-v0/ppo-lag` are files that come with the package (`shipped_policies`). A path may
-    leave out the .npz, so a folder of such files works in the same way. A run folder of exactly that path goes before
-    both. Compiles nothing. trust: import the environment of a run that names package.module:factory; nothing else in a
-    run folder is code. Raises ValueError for a folder that is no run or has no checkpoint, for another version, and for
-    an unknown name.
+    leave out the .npz, so a folder of such files works in the same way. A run folder of exactly that path takes
+    precedence over both. Compiles nothing. trust: import the environment of a run that names package.module:factory;
+    nothing else in a run folder is code. Raises ValueError for a folder that is not a run or has no checkpoint, for
+    another version, and for an unknown name.
     """
     if file := find_file(source):
         return policy_files.read_npz(file)

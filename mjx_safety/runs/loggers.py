@@ -34,7 +34,8 @@ class Logger(Protocol):
 class TensorBoard:
     """Writes event files as rows come, without a thread that a full disk could leave waiting.
 
-    Events are a view of metrics.jsonl. If the disk refuses them, they end, and the metrics tell of it.
+    Events are a view of metrics.jsonl. If the disk refuses them, they are lost, and writing metrics.jsonl reports the
+    error.
     """
 
     def __init__(self, path: Path, first_step: int):

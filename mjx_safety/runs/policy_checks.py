@@ -1,4 +1,4 @@
-"""Whether what a policy file holds is a policy: its arrays, its network, its training (host)."""
+"""Checks that a file holds a policy: its arrays, its network, its training (host)."""
 
 from __future__ import annotations
 

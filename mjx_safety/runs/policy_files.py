@@ -1,7 +1,8 @@
 """Files of a policy for programs without this package: .npz for NumPy, .onnx for ONNX runtimes (host).
 
-An .npz has the arrays `obs_mean`, `obs_std`, `weight_0`, `bias_0`, ..., with a policy whose spread does not depend on
-the observation `log_std`, and the text `about`: JSON with the observation, the action, the network and the training.
+An .npz has the arrays `obs_mean`, `obs_std`, `weight_0`, `bias_0`, ... and the text `about`: JSON with the observation,
+the action, the network and the training. It also has `log_std` if the policy's spread does not depend on the
+observation.
 """
 
 from __future__ import annotations

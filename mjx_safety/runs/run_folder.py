@@ -154,7 +154,7 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read config.json of a run. Raises UsageError if it is no mapping in JSON, or if its history is of other types."""
+    """Read config.json of a run. Raises UsageError if it is not a mapping in JSON, or its history has wrong types."""
     config = read_json(path / CONFIG)
     for name, kind in HISTORY.items():
         if not isinstance(config.get(name, kind()), kind):
@@ -202,12 +202,12 @@ def trust_flag(env_id: str) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read metrics.jsonl of a run, without lines that no one can read (`damaged_lines`)."""
+    """Read metrics.jsonl of a run, without its `damaged_lines`."""
     return [row for _, row in _lines(path) if row is not None]
 
 
 def damaged_lines(path: Path) -> list[int]:
-    """Numbers, from 1 on, of lines in metrics.jsonl that are no row. The last line may be: a crash cuts it short."""
+    """Numbers, from 1 on, of broken lines in metrics.jsonl, without the last line, which a crash may cut short."""
     return [number for number, row in _lines(path)[:-1] if row is None]
 
 
@@ -225,7 +225,7 @@ def check_rows(path: Path) -> None:
 
 
 def _lines(path: Path) -> list[tuple[int, Row | None]]:
-    """The lines of metrics.jsonl that are not blank, with their numbers; None for one that is no row."""
+    """The lines of metrics.jsonl that are not blank, with their numbers; None for one that is not a row."""
     file = path / METRICS
     text = file.read_text(errors="replace") if file.exists() else ""
     return [(number, _row(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

@@ -79,7 +79,7 @@ def published_scores() -> dict[str, Any]:
 def task_of(env_id: str) -> str | None:
     """Name of a benchmark task without prefix and version: `SafetyPointGoal1-v0`, `Safexp-PointGoal1-v0`.
 
-    Of the Velocity family, papers report version 1.
+    Papers report version 1 of the Velocity family.
     """
     navigation, velocity = r"(?:Safety|Safexp-)((?:Point|Car|Doggo)[A-Z][a-z]+\d)-v0", r"Safety(\w+Velocity)-v1"
     match = re.fullmatch(navigation, env_id) or re.fullmatch(velocity, env_id)

@@ -36,7 +36,7 @@ class Member:
 
     values: dict[str, float]  # swept settings by name
     options: Options
-    texts: dict[str, str]  # the values as label and name have them, which tell all values of a sweep apart
+    texts: dict[str, str]  # the values as text, for label and name; they differ within a sweep
 
     @property
     def label(self) -> str:

@@ -175,7 +175,7 @@ class Options:
         return Options(run, *(_typed(kind, config[name]) for name, kind in zip(PARTS, types, strict=True)))
 
     def difference(self, other: Options, given: Collection[str] = DERIVED_DEFAULTS) -> str | None:
-        """Return a setting that makes another training of this one, with both values; None if they are the same.
+        """Return a setting in which two trainings differ, with both values; None if there is none.
 
         given: names of the settings that the user chose in `other`. The others of `DERIVED_DEFAULTS` do not count.
         """

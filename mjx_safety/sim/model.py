@@ -32,7 +32,7 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
   Doggo's time step it would tremble faster than the speed at which a vase costs.
 - * In a batch, the robot is stepped alone first, in closed form if it has one. The solver then takes the worlds in
   which objects matter (`relevance.where_needed`).
-- * Of each pair of shape types, MJX examines the `MAX_GEOM_PAIRS` nearest pairs of geoms. The solver gets the deepest
+- * MJX examines only the `MAX_GEOM_PAIRS` nearest pairs of geoms per pair of shape types. The solver gets the deepest
   contact points: as many as bodies can have on the floor (`Robot.floor_points`), and `SPARE_CONTACTS` more.
 - Some of MJX's contact points differ from those in C. `fixes.mjx_colliders` computes those of C: for tilted capsules,
   cylinders and boxes on the floor, and for two boxes.

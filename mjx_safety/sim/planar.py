@@ -137,8 +137,8 @@ class PlanarRobot:
     def max_exact_substeps(self) -> float:
         """Largest number of substeps in which rounding of the start's speeds moves the robot by at most 3e-7 m.
 
-        Rounding is that to single precision. A servo that is unstable at its timestep amplifies it. Of random starts,
-        99.9 % count. Returns infinity if 100 substeps stay that exact.
+        Rounding is that to single precision. A servo that is unstable at its timestep amplifies it. The number
+        holds for 99.9 % of random starts. Returns infinity if 100 substeps stay that exact.
         """
         rng = np.random.default_rng(0)
         exact = rng.normal(size=(ROUNDING_TRIALS, 6)) * SCALE

@@ -17,7 +17,7 @@ import numpy as np
 from mjx_safety.sim.gremlins import GRAVITY
 from mjx_safety.sim.robot_floor import wrong_on_floor
 from mjx_safety.sim.robot_paths import path_outside
-from mjx_safety.world.model_parts import MEMORY_LIMITS, part_name, root_joints, wrong_actuators
+from mjx_safety.world.model_parts import MEMORY_LIMITS, part_name, root_joints, wrong_actuators, wrong_bodies
 from mjx_safety.world.robots.base import Robot
 
 _JOINT, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtSensor, mujoco.mjtEq
@@ -169,15 +169,8 @@ def _wrong_flags(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_bodies(robot: Robot, model: mujoco.MjModel) -> str | None:
-    root = model.body("robot").id
-    if model.body_parentid[root] != 0:
-        return "has its body 'robot' inside another; it must be a child of the worldbody"
-    for body in np.flatnonzero(model.body_rootid != root)[1:]:
-        name = part_name(model.body(body))
-        if model.body_mocapid[body] >= 0:
-            return f"has a mocap body {name}, which no layout moves: only the body 'robot' may move"
-        if model.body_jntnum[body]:
-            return f"has joints at its body {name} outside of the body 'robot': only that may move"
+    if (wrong := wrong_bodies(model, no_mover="no layout")) is not None:
+        return wrong
     for kind, number in {"flex": model.nflex, "plugin": model.nplugin}.items():
         if number:
             return f"has a {kind}, whose state no episode carries"

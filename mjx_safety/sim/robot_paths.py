@@ -47,7 +47,7 @@ def _path_outside(xml: Path, root: Path, seen: set[Path]) -> str | None:
 
 
 def _attributes(content: bytes) -> list[tuple[str, str, str]]:
-    """Element, name and value of each attribute. Of a file that is no strict XML, only those that may be paths."""
+    """Element, name and value of each attribute. If a file is not strict XML: only those that may be paths."""
     try:
         if not UNUSUAL.search(content):
             tree = ElementTree.fromstring(content)

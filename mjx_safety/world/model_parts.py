@@ -27,6 +27,20 @@ def have_affine_forces(model: mujoco.MjModel) -> np.ndarray:
     return np.isin(model.actuator_gaintype, _AFFINE_GAINS) & np.isin(model.actuator_biastype, _AFFINE_BIASES)
 
 
+def wrong_bodies(model: mujoco.MjModel, no_mover: str) -> str | None:
+    """Return which body besides 'robot' could move; None if none does. no_mover: what moves no mocap body, in words."""
+    root = model.body("robot").id
+    if model.body_parentid[root] != 0:
+        return "has its body 'robot' inside another; it must be a child of the worldbody"
+    for body in np.flatnonzero(model.body_rootid != root)[1:]:
+        name = part_name(model.body(body))
+        if model.body_mocapid[body] >= 0:
+            return f"has a mocap body {name}, which {no_mover} moves: only the body 'robot' may move"
+        if model.body_jntnum[body]:
+            return f"has joints at its body {name} outside of the body 'robot': only that may move"
+    return None
+
+
 def wrong_actuators(model: mujoco.MjModel) -> str | None:
     """Return what prevents actions of one number per actuator in [-1, 1]; None if nothing does."""
     if model.nu == 0:

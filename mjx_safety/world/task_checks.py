@@ -63,7 +63,7 @@ def check_compasses(objects: Mapping[str, AbstractObject]) -> None:
 
 
 def _check_unplaced(task: AbstractTask) -> None:
-    """Refuse names of no object, and solid objects, which `view` cannot place."""
+    """Refuse names that no object has, and solid objects, which `view` cannot place."""
     unplaced, objects = task.unplaced, task.objects
     if not isinstance(unplaced, (set, frozenset, tuple, list)):
         _refuse(task, f"whose unplaced is {unplaced!r}", "it must be a set of names among its objects")
@@ -76,7 +76,7 @@ def _check_unplaced(task: AbstractTask) -> None:
 
 
 def _check_costs(task: AbstractTask) -> None:
-    """Refuse costs that are no functions, or whose names are none of their own."""
+    """Refuse costs that are not functions, and names that are taken."""
     costs = task.costs
     if not isinstance(costs, Mapping):
         _refuse(task, f"whose costs are a {type(costs).__name__}", "they must be a mapping: {'name': function}")

@@ -228,7 +228,7 @@ def test_both_policies_beside_training_and_published_numbers(lag, build, capsys)
 
 
 def test_one_policy_and_the_seed(lag, build, capsys):
-    first, again, other = (ask(capsys, lag, "--policy", "mean", "--seed", seed) for seed in (1, 1, 2))
+    first, again, other = (ask(capsys, lag, "--action", "mean", "--seed", seed) for seed in (1, 1, 2))
     assert set(first["policies"]) == {"mean"} and first["evaluation_seed"] == 1
     assert first == again
     assert first["policies"]["mean"]["episode_return_mean"] != other["policies"]["mean"]["episode_return_mean"]

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mjx_safety.agents import checkpoint, episode_cost, rollout
 from mjx_safety.agents.constraints import hard_limit, lagrangian, projected_ascent, unconstrained
 from mjx_safety.agents.cpo import CPOConfig, cpo
+from mjx_safety.agents.critics import make_actor_critic
 from mjx_safety.agents.evaluate import evaluate, summarise
 from mjx_safety.agents.ppo import PPOConfig, ppo
 from mjx_safety.agents.train import Training, init, init_many, iterate, iterate_many, make_chunk, train
@@ -32,8 +33,9 @@ def run(venv, algorithm, config, num_iterations, seed=0):
     return state, {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def networks_of(algorithm):
-    return algorithm.iterate.args[0]
+def networks_of(config):
+    """The networks of a policy without a limit."""
+    return make_actor_critic(config, unconstrained())[0]
 
 
 def test_ppo_learns_to_act_on_the_observation():
@@ -59,9 +61,9 @@ def test_a_first_state_that_was_not_compiled_can_be_donated():
 def test_values_see_through_the_time_limit():
     """Constant reward 1 and discount 0.99: V is 100, although episodes last 50 steps."""
     venv = vectorize(probe_envs.ConstantReward(episode_length=50), 16, stagger=True)
-    algorithm = ppo(PPOConfig(**NET, critic_learning_rate=3e-2, max_grad_norm=100.0, num_passes=1))
-    state, _ = run(venv, algorithm, TrainConfig(unroll_length=16), 250)
-    value = networks_of(algorithm).value(state.params.value, jnp.zeros((1, 3)))
+    config = PPOConfig(**NET, critic_learning_rate=3e-2, max_grad_norm=100.0, num_passes=1)
+    state, _ = run(venv, ppo(config), TrainConfig(unroll_length=16), 250)
+    value = networks_of(config).value(state.params.value, jnp.zeros((1, 3)))
     assert_allclose(value, 100.0, rtol=0.03)
 
 
@@ -70,7 +72,7 @@ def test_no_cost_is_accounted_twice_or_lost(key):
     venv = vectorize(probe_envs.TwoCosts(episode_length=7), 8)
     algorithm = ppo(PPOConfig(**NET))
     state = jax.jit(partial(init, venv, algorithm))(key)
-    collect = partial(rollout.collect, venv, networks_of(algorithm), ("seldom", "often"), unroll_length=100)
+    collect = partial(rollout.collect, venv, networks_of(PPOConfig(**NET)), ("seldom", "often"), unroll_length=100)
     env_state, trajectory, sums = jax.jit(collect)(state, key)
     assert sums.num_completed == 8 * (100 // 7)
     open_cost = jnp.sum(jnp.where(env_state.done, 0.0, env_state.episode_cost))
@@ -90,7 +92,7 @@ def test_shortened_first_episodes_are_left_out(key):
     venv = vectorize(probe_envs.CostlyTarget(), 32, stagger=True)
     algorithm = ppo(PPOConfig(**NET))
     state = jax.jit(partial(init, venv, algorithm))(key)
-    collect = jax.jit(partial(rollout.collect, venv, networks_of(algorithm), ()), static_argnums=2)
+    collect = jax.jit(partial(rollout.collect, venv, networks_of(PPOConfig(**NET)), ()), static_argnums=2)
     env_state, _, first = collect(state, key, 19)
     assert first.num_completed == 0
     estimate = episode_cost.update(episode_cost.init(20, 1), first, 0.8, 19)

@@ -2,13 +2,14 @@
 
 import functools
 from functools import partial
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from mjx_safety.agents import distributions
+from mjx_safety.agents import distributions, first_order, second_order
 from mjx_safety.agents.catalogue import ALGORITHMS
 from mjx_safety.agents.first_order import FirstOrderConfig
 from mjx_safety.agents.on_policy import CostStatus
@@ -28,12 +29,23 @@ def build(name, limit=25.0, **settings):
     return choice.build(config.replace(**settings), choice.constraint(), limit)
 
 
+def update_of(name, limit=25.0, **settings):
+    """Networks of an on-policy algorithm, and its update on one batch: what its file hands to `on_policy`."""
+
+    def parts(networks, constraint, init_optimizers, update):
+        return networks, update
+
+    with mock.patch.object(first_order, "on_policy", parts), mock.patch.object(second_order, "on_policy", parts):
+        return build(name, limit, **settings)
+
+
 class Updates:
     """One update of an algorithm on one batch of 256 samples, compiled once for all standings and advantages."""
 
     def __init__(self, name, limit=25.0, **settings):
         self.algorithm = build(name, limit, **settings)
-        self.networks, self.constraint, update = self.algorithm.iterate.args
+        self.constraint = self.algorithm.constraint
+        self.networks, update = update_of(name, limit, **settings)
         sizes = probe_envs.Target(obs_size=3, action_size=2)
         self.state = self.algorithm.init(sizes, jax.random.key(0))
         self.update = jax.jit(update)

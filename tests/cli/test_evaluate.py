@@ -69,7 +69,9 @@ def test_a_function_a_file_and_onnx_get_the_same_statistics(tmp_path, capsys):
     policy_files.write_npz(linear(0.5), tmp_path / "linear.npz")
     assert export.main(["linear.npz", "--out", "linear.onnx"]) == 0
     capsys.readouterr()
-    ours = ask(capsys, "linear.npz", "--policy", "mean")
+    ours = ask(capsys, "linear.npz", "--action", "mean")
+    older = ask(capsys, "linear.npz", "--policy", "mean")  # the name of the flag in earlier versions
+    assert older["policies"] == ours["policies"]
     for source in ("users_policy:act", "linear.onnx", "linear.npz"):
         result = ask(capsys, "--policy", source, "--cost-limit", "7")
         assert result["policies"]["function"] == pytest.approx(ours["policies"]["mean"], rel=1e-5)
@@ -183,6 +185,7 @@ def write_graphs(folder):
         (["--policy", "text.onnx"], "text.onnx is no ONNX model that onnxruntime can run"),
         (["--policy", "both"], "no run folder is given"),
         (["--policy", "maen"], "maen is no run folder, no .npz file and no shipped policy"),
+        (["--policy", "users_policy:act", "--action", "mean"], "--action mean is for runs; a function or a file"),
         (["runs/a", "--policy", "users_policy:act"], "a function or a file is judged alone, without runs/a"),
         (["linear.npz", "--env", ENV], "is for --policy package.module:function; a run has its own environment"),
         (["linear.npz", "--cost-limit", "-1"], "--cost-limit is -1.0; it must be at least 0"),

@@ -146,7 +146,7 @@ def test_a_run_from_training_to_replay(tmp_path):
     small = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
     flags = ["--env", "SafetyPointGoal1-v0", *small, "--total-steps", "256", "--physics", "mujoco", "--out", str(run)]
     assert train.main([*flags, "--no-compilation-cache"]) == 0
-    for policy in ("mean", "sampled"):
-        out = tmp_path / f"{policy}.html"
-        assert render.main([str(run), "--policy", policy, "--steps", "20", "--out", str(out)]) == 0
+    for action in ("mean", "sampled"):
+        out = tmp_path / f"{action}.html"
+        assert render.main([str(run), "--action", action, "--steps", "20", "--out", str(out)]) == 0
         assert "ppo-lag on SafetyPointGoal1-v0, seed 0, after 256 steps" in out.read_text()

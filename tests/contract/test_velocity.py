@@ -1,12 +1,10 @@
 """What every velocity environment promises, checked for all ids. One batch of each id serves all its tests."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import OUTCOMES, B, World, assert_close
+from worlds import OUTCOMES, B, Batch, assert_close
 
 import mjx_safety
 from mjx_safety import VELOCITY_IDS
@@ -23,32 +21,10 @@ FACTS = {  # entries of the observation, actions, s per step, nq, nv, threshold
 }
 
 
-class Case:
-    """One id with its batch: states after reset and after each of T random steps, snapshots, restored states."""
-
+class Case(Batch):
     def __init__(self, env_id):
+        super().__init__(env_id, T)
         self.robot, _, self.version = env_id.removeprefix("Safety").partition("Velocity-")
-        self.world = World(env_id)
-        self.env = self.world.env
-
-    @functools.cached_property
-    def states(self):
-        states = [self.world.resets(keys(0))]
-        for actions in self.world.actions(T, B):
-            states.append(self.world.steps(states[-1], actions))
-        return states
-
-    @functools.cached_property
-    def last(self):
-        return self.world.snapshots(self.states[-1])
-
-    @functools.cached_property
-    def restored(self):
-        return self.world.restores(self.last, keys(1))
-
-
-def keys(seed):
-    return jax.random.split(jax.random.key(seed), B)
 
 
 @pytest.fixture(scope="module", params=VELOCITY_IDS)
@@ -100,13 +76,7 @@ def test_random_steps_cost_what_their_speed_exceeds(case):
 
 def test_states_keep_their_shapes_and_types(case):
     first = case.states[0]
-    for state in (first, case.states[1], case.states[-1], case.restored):
-        assert jax.tree.structure(state) == jax.tree.structure(first)
-        leaves = jax.tree_util.tree_leaves_with_path(state)
-        for (path, leaf), expected in zip(leaves, jax.tree.leaves(first), strict=True):
-            name = jax.tree_util.keystr(path)
-            assert not getattr(leaf, "weak_type", False), f"{name} has a weak type"
-            assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype), name
+    case.assert_same_forms()
     assert first.obs.dtype == first.reward.dtype == first.costs.dtype == jnp.float32
     assert (first.costs.shape, first.terminated.dtype.name) == ((B, 1), "bool")
 

@@ -39,12 +39,18 @@ def test_a_missing_text_is_an_error(generate):
         pages.look_up(pages.words.TASKS, "Chess", "task")
 
 
-def test_an_algorithm_without_a_page_or_a_type_is_an_error(generate):
+def test_an_algorithm_without_a_page_or_a_type_is_an_error(generate, monkeypatch, tmp_path):
     tables = generate.algorithm_tables
-    with pytest.raises(SystemExit, match=r"^docs/algorithms/chess\.md is missing"):
-        tables.title_of("chess")
-    with pytest.raises(SystemExit, match=r"lacks a type for the page 'chess' of ppo-chess: add it to TYPES"):
-        tables.type_of("ppo-chess", agents.ALGORITHMS["p3o"]._replace(page="chess"))
+    chess = agents.ALGORITHMS["p3o"]._replace(page="chess")
+    monkeypatch.setattr(tables, "ALGORITHM_PAGES", tmp_path)
+    for ask in (lambda: tables.title_of("chess"), lambda: tables.type_of("ppo-chess", chess)):
+        with pytest.raises(SystemExit, match=r"^docs/algorithms/chess\.md is missing"):
+            ask()
+    (tmp_path / "chess.md").write_text("# Chess\n")
+    with pytest.raises(SystemExit, match=r"chess\.md lacks the type of ppo-chess: add a line <!-- type: \.\.\. -->"):
+        tables.type_of("ppo-chess", chess)
+    (tmp_path / "chess.md").write_text("# Chess\n\n<!-- type: board game -->\n")
+    assert tables.type_of("ppo-chess", chess) == "board game"
 
 
 def test_an_unknown_table_is_an_error(generate):

@@ -81,7 +81,7 @@ def test_one_world_at_one_time():
     assert state.step_count == 2 and state.reward.shape == () and state.obs.shape == (1,)
 
 
-def test_what_a_world_costs_at_its_start_is_nobodys():
+def test_the_cost_of_the_first_state_counts_in_no_episode():
     states = CountState(*[None] * 10).replace(cost=np.ones((3, 1)), reward=np.zeros((3, 1)))
     recording = Recording(SimpleNamespace(dt=0.1), states, "", 25.0)
     np.testing.assert_array_equal(recording.cumulative_cost[:, 0], [0, 1, 2])

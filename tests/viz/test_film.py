@@ -129,7 +129,7 @@ def test_mp4_has_all_frames(tmp_path):
 
 
 @needs_opengl
-def test_whoever_watches_sees_every_frame_pass(tmp_path):
+def test_the_progress_callback_sees_every_frame(tmp_path):
     seen = []
 
     def watch(steps):

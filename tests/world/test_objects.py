@@ -157,7 +157,7 @@ def test_a_gremlin_costs_while_touched_and_pushes_back(world):
     np.testing.assert_allclose(xs(states)[:first], free[:first], atol=1e-5)
 
 
-def test_the_boundary_costs_outside_and_stops_nobody(world):
+def test_the_boundary_costs_outside_and_stops_nothing(world):
     states = drive(world, root_pos=(2.9, 0, 0.1), num_steps=40)
     x = xs(states)
     assert x[0] < 3 < x[-1]

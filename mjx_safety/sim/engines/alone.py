@@ -30,7 +30,7 @@ class ClosedForm:
 
     @functools.cached_property
     def max_exact_substeps(self) -> float:
-        """See `PlanarRobot.max_exact_substeps`."""
+        """Largest number of substeps that is exact enough (`PlanarRobot.max_exact_substeps`)."""
         return self.robot.max_exact_substeps()
 
     def is_coarse(self, data: PhysicsState, max_substeps: int) -> jax.Array:
@@ -50,7 +50,7 @@ class ClosedForm:
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[tuple[PhysicsState, Measurements], jax.Array]:
-        """See `Physics.step`. Also returns the robot's largest distance from its start, [] m."""
+        """Take a step (`AbstractPhysics.step`). Also returns the robot's largest distance from its start, [] m."""
         start, robot = Motion(*data.qpos[:3], *data.qvel[:3]), self.robot
         if data.dynamics is not None:
             robot = varied_planar(robot, self.nearby.near, data.dynamics)

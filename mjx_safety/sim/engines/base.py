@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import mujoco
@@ -121,31 +122,25 @@ class Scenes(NamedTuple):
     share: float = 1.0  # of worlds in which an object matters, expected
 
 
-class Physics(Protocol):
+class AbstractPhysics(abc.ABC):
     """An engine for one scene. All methods are pure and vmappable. State and reading always belong together.
 
     `mujoco.mj_step` and `mjx.step` return sensors and contacts of the state before the last substep. Every method here
     ends with a forward pass, so its reading belongs to the final state.
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the engine."""
-        ...
+    name: ClassVar[str]  # of the engine
+    scene: Any  # the `EngineScene` with this engine's model
 
-    @property
-    def scene(self) -> EngineScene:
-        """The scene with this engine's model."""
-        ...
-
+    @abc.abstractmethod
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """Read the first state of an episode: all bodies at rest."""
-        ...
 
+    @abc.abstractmethod
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
         """Read any state."""
-        ...
 
+    @abc.abstractmethod
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, Measurements]:
@@ -153,8 +148,7 @@ class Physics(Protocol):
 
         The targets of driven objects move before each physics step.
         """
-        ...
 
+    @abc.abstractmethod
     def data(self, data: PhysicsState) -> Any:
         """Return the engine's own complete data of a state, if it has them in JAX."""
-        ...

@@ -12,12 +12,13 @@ import mujoco
 import numpy as np
 from flax import struct
 from mujoco import mjx
+from typing_extensions import override
 
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.precision import single_precision
 from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
-from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, fields_of, is_measured
+from mjx_safety.sim.engines.base import AbstractPhysics, EngineScene, Scenes, field_sizes, fields_of, is_measured
 from mjx_safety.sim.engines.derivatives import forward_only
 from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks
 from mjx_safety.sim.fixes.mjx_colliders import corrected
@@ -72,7 +73,7 @@ class Part:
     def step(
         self, data: PhysicsState, max_substeps: int, num_substeps: jax.Array | None, excursion: jax.Array | np.floating
     ) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.step`. excursion: [] m, see `Nearby.relevant`, or `UNKNOWN`, which is no JAX array.
+        """Take a step (`AbstractPhysics.step`). excursion: [] m, as in `Nearby.relevant`, or `UNKNOWN`, no JAX array.
 
         An unknown excursion is guessed. A step in which the robot gets farther is taken again with the true one.
         """
@@ -231,7 +232,7 @@ class Part:
 
 
 @struct.dataclass
-class MjxPhysics:
+class MjxPhysics(AbstractPhysics):
     """MJX on one scene. Models are subtrees of leaves: vmap over `near.model` to randomise masses, frictions, gains.
 
     A state carries only positions, velocities, warm start and time: 0.1 KiB per world for Goal1, while `mjx.Data` takes
@@ -259,6 +260,7 @@ class MjxPhysics:
         return cls(near=Part.create(near), alone=form or Part.create(alone), share=scenes.share)
 
     @property
+    @override
     def scene(self) -> EngineScene:
         """The whole scene."""
         return self.near.nearby.full
@@ -277,8 +279,9 @@ class MjxPhysics:
         """Return this engine with another model of the robot and the objects near it, for all steps."""
         return self.replace(near=self.near.replace(model=model), alone=None)
 
+    @override
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`. A robot clear of all objects is read without the solver (`start_sensors`)."""
+        """Read the first state of an episode. If the robot is clear of all objects, this takes no solver."""
         if not starts_clear(self.scene):
             return self.forward(data)
         sensors = read_at_rest(self.scene, data) if data.dynamics is None else None
@@ -287,14 +290,14 @@ class MjxPhysics:
             sensors = _forward(_without_contacts(self.near.model_of(near)), near).sensordata
         return data, Measurements(sensors=sensors, contacts=jnp.zeros(len(self.scene.solid_bodies)))
 
+    @override
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.forward`."""
         return data, self.near.forward(data)
 
+    @override
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.step`."""
         data, alone = data.replace(ctrl=ctrl), self.alone
 
         def full(parts: tuple, data: PhysicsState, num: jax.Array | None) -> tuple[PhysicsState, Measurements]:
@@ -317,6 +320,7 @@ class MjxPhysics:
         step = forward_only(lambda parts, data, num: choose(parts, jnp.bool_(True), data, num), full)
         return step((self.near, alone), data, num_substeps)
 
+    @override
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state, with all objects."""
         model = self.model if self.near.nearby.has_all_slots else mjx.put_model(self.scene.model)

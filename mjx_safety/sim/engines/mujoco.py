@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from mjx_safety.sim.dynamics import varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
-from mjx_safety.sim.engines.base import EngineScene, Scenes, field_sizes, is_measured
+from mjx_safety.sim.engines.base import AbstractPhysics, EngineScene, Scenes, field_sizes, is_measured
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
@@ -33,7 +33,7 @@ _STATE_FIELDS = ("qpos", "qvel", "act", "qacc_warmstart", "time", "ctrl")
 Request = tuple[EngineScene, PhysicsState, jax.Array]  # a scene, the world's state in it, whether to solve it
 
 
-class MujocoPhysics:
+class MujocoPhysics(AbstractPhysics):
     """MuJoCo's own solver in double precision. Between steps, states are JAX arrays in single precision.
 
     Under `jax.vmap` the worlds of a batch are sorted (`relevance.where_needed`). In worlds without relevant objects the
@@ -55,22 +55,21 @@ class MujocoPhysics:
         different = {scenes.full, scenes.near, scenes.alone} - {None}
         self._solvers = {scene: _Solver(scene) for scene in different}
 
+    @override
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`."""
         return self.forward(data)
 
+    @override
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.forward`."""
-
         def forward(data: PhysicsState) -> tuple[PhysicsState, Measurements]:
             return self._solve([(self.scene, data, jnp.bool_(True))], 0, None)[0][0]
 
         return without_derivatives(forward, self.name)(data)
 
+    @override
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.step`."""
         step = without_derivatives(functools.partial(self._step, max_substeps), self.name)
         return step(data.replace(ctrl=ctrl), num_substeps)
 
@@ -110,6 +109,7 @@ class MujocoPhysics:
         choose = where_needed(needs, full, cheap, smallest=1, full_uses_hint=full is near)
         return choose(None, jnp.bool_(True), data, num_substeps)
 
+    @override
     def data(self, data: PhysicsState) -> Any:
         """Raise ValueError, because this engine has no complete data in JAX."""
         raise ValueError(

@@ -20,6 +20,7 @@ import numpy as np
 import warp
 from flax import struct
 from jax.custom_batching import custom_vmap
+from typing_extensions import override
 
 if warp.config.log_level == warp.LOG_INFO:  # Warp's default; set before mujoco.mjx starts Warp
     warp.config.log_level = warp.LOG_ERROR
@@ -27,7 +28,7 @@ if warp.config.log_level == warp.LOG_INFO:  # Warp's default; set before mujoco.
 from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
-from mjx_safety.sim.engines.base import EngineScene, fields_of
+from mjx_safety.sim.engines.base import AbstractPhysics, EngineScene, fields_of
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.fixes.warp_colliders import correct_colliders
 from mjx_safety.sim.model import SPARE_CONTACTS
@@ -53,7 +54,7 @@ class Buffers:
 
 
 @struct.dataclass
-class WarpPhysics:
+class WarpPhysics(AbstractPhysics):
     """MJX-Warp on one scene: all objects in the solver, contacts from MuJoCo's contact sensors.
 
     The model is a subtree of leaves. Vmap over those fields that should differ between worlds.
@@ -81,22 +82,24 @@ class WarpPhysics:
         """Change some sizes of `Buffers`: `env.replace(physics=env.physics.with_buffers(rows=800))`."""
         return self.replace(buffers=dataclasses.replace(self.buffers, **sizes))
 
+    @override
     def start(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.start`. A robot clear of all objects is read without the solver (`start_sensors`)."""
+        """Read the first state of an episode. If the robot is clear of all objects, this takes no solver."""
         sensors = read_at_rest(self.scene, data) if starts_clear(self.scene) else None
         return self.forward(data) if sensors is None else (data, self._reading(sensors, {}))
 
+    @override
     def forward(self, data: PhysicsState) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.forward`."""
         return data, self._reading(*self._run(data, 0, None)[1:])
 
+    @override
     def step(
         self, data: PhysicsState, ctrl: jax.Array, max_substeps: int, num_substeps: jax.Array | None = None
     ) -> tuple[PhysicsState, Measurements]:
-        """See `Physics.step`."""
         after, sensors, fields = self._run(data.replace(ctrl=ctrl), max_substeps, num_substeps)
         return after, self._reading(sensors, fields)
 
+    @override
     def data(self, data: PhysicsState) -> mjx.Data:
         """Return the complete and current `mjx.Data` of a state.
 

@@ -8,7 +8,7 @@ KNOWN = ("3.17",)  # of mujoco-mjx; tests/sim/fixes/test_patched_places.py says 
 
 
 def require_known() -> None:
-    """Raise ImportError for a version of mujoco-mjx that nobody has compared with the corrections."""
+    """Raise ImportError for a version of mujoco-mjx for which the corrections have not been checked."""
     found = version("mujoco-mjx")
     if ".".join(found.split(".")[:2]) not in KNOWN:
         raise ImportError(

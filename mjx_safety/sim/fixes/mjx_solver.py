@@ -41,7 +41,7 @@ def newton(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     MJX 3.17 evaluates both guesses and the better one again, and ends with a Hessian that no step follows. Here all
     guesses are evaluated together, and a Hessian is made where a step is taken. After `USUAL` steps, one whose gain is
     within rounding is the last: under `vmap` all worlds wait for the slowest, and one of thousands would follow noise.
-    Elliptic cones, friction loss and the conjugate gradient method, which no robot of ours has, keep MJX's solver.
+    MJX's solver stays for elliptic cones, friction loss and the conjugate gradient method. No robot here has them.
     """
     has_friction_loss = model._impl.dof_hasfrictionloss.any() or model._impl.tendon_hasfrictionloss.any()
     is_plain = model.opt.cone == mjx.ConeType.PYRAMIDAL and model.opt.solver == mjx.SolverType.NEWTON

@@ -15,7 +15,7 @@ UNROLLED = 12  # unknowns of the largest system that is written out whole; n^3 /
 def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """Solve matrix @ x = vector. matrix: [n, n] symmetric, positive definite; vector: [n]. Returns x [n].
 
-    A CPU, where a call costs nothing and written-out systems compile for long, takes the library.
+    On a CPU it calls the library, because calls are cheap there and written-out systems take long to compile.
     """
     return jax.lax.platform_dependent(matrix, vector, cpu=solve_by_library, default=solve_by_blocks)
 

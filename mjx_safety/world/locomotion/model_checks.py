@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.world.locomotion.config import ANYTHING, LocomotionConfig
-from mjx_safety.world.model_parts import have_affine_forces, part_name, root_joints, wrong_actuators
+from mjx_safety.world.model_parts import have_affine_forces, part_name, root_joints, wrong_actuators, wrong_bodies
 
 _JOINT, _TRN, _EQ, _WRAP = mujoco.mjtJoint, mujoco.mjtTrn, mujoco.mjtEq, mujoco.mjtWrap
 _GAIN, _BIAS = mujoco.mjtGain, mujoco.mjtBias
@@ -51,16 +51,7 @@ def _wrong_names(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_bodies(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
-    root = model.body("robot").id
-    if model.body_parentid[root] != 0:
-        return "has its body 'robot' inside another; it must be a child of the worldbody"
-    for body in np.flatnonzero(model.body_rootid != root)[1:]:
-        name = part_name(model.body(body))
-        if model.body_mocapid[body] >= 0:
-            return f"has a mocap body {name}, which nothing moves: only the body 'robot' may move"
-        if model.body_jntnum[body]:
-            return f"has joints at its body {name} outside of the body 'robot': only that may move"
-    return None
+    return wrong_bodies(model, no_mover="nothing")
 
 
 def _wrong_memory(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:

@@ -79,7 +79,7 @@ def test_beyond_the_lines_each_step_costs(level, sides):
     assert world.cost(corner, "out_of_boundary") == 1
 
 
-def test_nobody_collides_with_the_lines(circle2):
+def test_nothing_collides_with_the_lines(circle2):
     states = circle2.go(circle2.scene(root_pos=(0, 0, 0.1), root_quat=(1, 0, 0, 0)), (1, 0), 80)
     x = np.array([state.data.qpos[0] for state in states])
     assert x[-1] > 1.3

@@ -1,4 +1,4 @@
-"""The class that SafePO imports. JAX and MuJoCo use all cores, so worlds need no own processes."""
+"""The class that SafePO imports. JAX and MuJoCo use all cores, so worlds need no processes of their own."""
 
 from __future__ import annotations
 

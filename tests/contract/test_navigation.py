@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import OUTCOMES, B, World, assert_same_snapshot
+from worlds import OUTCOMES, B, Batch, assert_same_snapshot, keys
 
 from mjx_safety import BENCHMARK_IDS, NAVIGATION_IDS
 
@@ -85,42 +85,20 @@ EXTENTS = {  # m, half of the square where things are placed
 }
 
 
-class Case:
-    """One id with its batch: states after reset and after each of T random steps, snapshots, restored states."""
-
+class Case(Batch):
     def __init__(self, env_id):
+        super().__init__(env_id, T)
         self.env_id = env_id
         self.robot, self.level = re.fullmatch("Safety(Point|Car|Doggo|Ant)(.*)-v0", env_id).groups()
-        self.world = World(env_id)
-        self.env = self.world.env
-
-    @functools.cached_property
-    def states(self):
-        states = [self.world.resets(keys(0))]
-        for actions in self.world.actions(T, B):
-            states.append(self.world.steps(states[-1], actions))
-        return states
 
     @functools.cached_property
     def first(self):
         return self.world.snapshots(self.states[0])
 
-    @functools.cached_property
-    def last(self):
-        return self.world.snapshots(self.states[-1])
-
-    @functools.cached_property
-    def restored(self):
-        return self.world.restores(self.last, keys(1))
-
     def places(self, snapshot, kind):
         """Centres [B, N, 2] m."""
         field = "root" if kind == "robot" else kind
         return np.asarray(getattr(snapshot, f"{field}_pos")).reshape(B, -1, 3)[..., :2]
-
-
-def keys(seed):
-    return jax.random.split(jax.random.key(seed), B)
 
 
 @pytest.fixture(scope="module", params=NAVIGATION_IDS)
@@ -214,13 +192,7 @@ def test_states_keep_their_shapes_and_types(case):
     for name, (shape, dtype) in shapes.items():
         value = getattr(first, name)
         assert (value.shape, value.dtype.name) == (shape, dtype), name
-    for state in (first, case.states[1], case.states[-1], case.restored):
-        assert jax.tree.structure(state) == jax.tree.structure(first)
-        leaves = jax.tree_util.tree_leaves_with_path(state)
-        for (path, leaf), expected in zip(leaves, jax.tree.leaves(first), strict=True):
-            name = jax.tree_util.keystr(path)
-            assert not getattr(leaf, "weak_type", False), f"{name} has a weak type"
-            assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype), name
+    case.assert_same_forms()
 
 
 def test_snapshots_survive_a_restore(case):
