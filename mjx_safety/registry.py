@@ -31,6 +31,7 @@ from mjx_safety.sim.scene import build_scene
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.locomotion.config import LocomotionConfig
 from mjx_safety.world.locomotion.robots import presets as velocity_presets
+from mjx_safety.world.placement.room import refuse_crowd
 from mjx_safety.world.robots.ant import ANT
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.car import CAR
@@ -201,6 +202,7 @@ def _require_warp() -> None:
 
 
 def _build_arena(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Env:
+    refuse_crowd({"robot": config.robot, **config.placed}, config.extents)
     com = "com" in config.extras
     build = functools.partial(build_scene, config.robot, engine=engine, accuracy=accuracy, com=com)
     scene = build(config.objects)

@@ -39,6 +39,7 @@ _MUST_BE_ABSENT = ("na", "neq", "ntendon", "nplugin", "nflex", "nmocap", "nhisto
 HEADINGS = 16  # headings at which a robot must touch nothing
 CHECK_TRIALS, CHECK_STEPS, CHECK_TOLERANCE = 8, 10, 1e-9  # against the C engine; m and m/s
 ROUNDING_TRIALS, ROUNDING_MAX_SUBSTEPS, ROUNDING_MAX_ERROR = 4096, 100, 3e-7  # of `max_exact_substeps`; m
+MAX_LEVER = 4.0  # inertia about the joints, as a multiple of that about the centre of mass
 FACTORS = (5.0, 3.0, 2.0, 1.5, 1.25, 1.0)  # on the force of all actuators
 SCALE = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 5.0])  # of coordinates and speeds in trials
 
@@ -272,7 +273,7 @@ def why_no_closed_form(model: mujoco.MjModel) -> str:
     switched = model.opt.enableflags or model.opt.disableactuator
     if switched or model.opt.disableflags & ~_HARMLESS:
         return "its options switch something on or off"
-    return _odd_actuator(model) or _odd_sensor(model) or _contact(model)
+    return _odd_actuator(model) or _odd_sensor(model) or _contact(model) or _far_mass(model)
 
 
 def _odd_actuator(model: mujoco.MjModel) -> str:
@@ -306,6 +307,15 @@ def _contact(model: mujoco.MjModel) -> str:
         if data.nefc:
             return "it presses on the floor or on itself"
     return ""
+
+
+def _far_mass(model: mujoco.MjModel) -> str:
+    """Find a mass so far off the joints that single precision loses what inertia it has about its own centre."""
+    data, matrix = mujoco.MjData(model), np.zeros((3, 3))
+    mujoco.mj_forward(model, data)
+    mujoco.mj_fullM(model, data, matrix)
+    inertia = matrix[2, 2] - (matrix[0, 2] ** 2 + matrix[1, 2] ** 2) / min(matrix[0, 0], matrix[1, 1])
+    return "its centre of mass is too far off its joints" if matrix[2, 2] > MAX_LEVER * inertia else ""
 
 
 def _constants(model: mujoco.MjModel) -> PlanarRobot:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw, to_frame
 from mjx_safety.sim.engines.base import EngineScene
-from mjx_safety.sim.relevance.bounds import reach
+from mjx_safety.sim.relevance.bounds import ranged_slides, reach
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.model_parts import have_affine_forces
 from mjx_safety.world.objects import AbstractObject, PushBox
@@ -133,8 +133,9 @@ def _radius(kind: AbstractObject) -> float:
 def _start_radius(scene: EngineScene) -> float:
     """Bound on the horizontal distance of the robot's solid geoms from its root at reset, m, for any noise."""
     model, robot = scene.model, scene.robot
+    most = np.inf if len(ranged_slides(scene)[0]) else reach(scene)  # noise brings a slide beyond its range
     if isinstance(robot.joint_noise, jax.Array):  # several values at once
-        return reach(scene)
+        return most
     data, root = mujoco.MjData(model), model.body("robot").id
     if robot.start_joints:
         data.qpos[scene.robot_nq - len(robot.start_joints) : scene.robot_nq] = robot.start_joints
@@ -142,7 +143,7 @@ def _start_radius(scene: EngineScene) -> float:
     own = (model.body_rootid[model.geom_bodyid] == root) & ((model.geom_contype | model.geom_conaffinity) > 0)
     sways = _sways(scene, float(robot.joint_noise))[model.geom_bodyid]
     outer = [_planar_radius(data, geom, data.xpos[root]) + sways[geom] for geom in np.flatnonzero(own).tolist()]
-    return min(max(outer, default=0.0), reach(scene))
+    return min(max(outer, default=0.0), most)
 
 
 def _sways(scene: EngineScene, noise: float) -> np.ndarray:

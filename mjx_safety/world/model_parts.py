@@ -54,6 +54,8 @@ def wrong_actuators(model: mujoco.MjModel) -> str | None:
         name = part_name(model.actuator(index))
         if not model.actuator_ctrllimited[index]:
             return f"has no ctrlrange for its actuator {name}"
+        if np.abs(model.actuator_ctrlrange[index]).max() > mujoco.mjMAXVAL:
+            return f"has a ctrlrange beyond {mujoco.mjMAXVAL:g} at its actuator {name}, which MuJoCo never applies"
         if any(types[index] == int(user) for user, types in users.items()):
             return f"has an actuator {name} of type user, which depends on functions of the program"
     if model.opt.disableactuator:

@@ -41,6 +41,10 @@ def heavy(spec):
     spec.geom("pointarrow").pos = [0.13, 0.04, 0.01]
 
 
+def far_mass(spec):
+    spec.geom("pointarrow").density, spec.geom("pointarrow").pos = 2000, [0.4, 0.3, 0.01]
+
+
 def damped(spec):
     for joint, damping in zip(spec.joints, (0.03, 0.07, 0.02), strict=True):
         joint.damping[0] = damping
@@ -184,6 +188,7 @@ def test_every_change_matters():
         (other_option(disableflags=int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)), "switch"),
         (lambda spec: spec.actuators[0].__setattr__("dyntype", mujoco.mjtDyn.mjDYN_FILTER), "na is not zero"),
         (arm, "two slides"),
+        (far_mass, "too far off"),
         (lambda spec: spec.sensors[0].__setattr__("cutoff", 1.0), "sensor_cutoff"),
     ],
 )
@@ -223,7 +228,7 @@ def test_where_rounding_shows_the_c_engine_steps():
     """Its unstable servo amplifies rounding 1500 times in 20 steps. Far away, single precision resolves too little."""
     config = EnvConfig(hazards=None, vases=None, pillars=Pillars(num=1, locations=((3.0, 3.0),)))
 
-    def gap(frameskip, away):
+    def gap(frameskip, away, yaw=0.0):
         """Largest difference of the positions of 256 worlds from the reference's, m."""
         envs = [
             mjx_safety.make(dataclasses.replace(config, frameskip=frameskip), physics="mujoco", accuracy=accuracy)
@@ -231,7 +236,7 @@ def test_where_rounding_shows_the_c_engine_steps():
         ]
         state = jax.jit(jax.vmap(envs[0].reset))(jax.random.split(jax.random.key(0), 256))
         speed = 2 * jax.random.normal(jax.random.key(1), (256, 3))
-        qpos = state.data.qpos.at[:, :2].add(away)
+        qpos = state.data.qpos.at[:, :3].add(jnp.array([away, away, yaw]))
         state = state.replace(data=state.data.replace(qpos=qpos, qvel=state.data.qvel.at[:, :3].set(speed)))
         actions = jax.random.uniform(jax.random.key(2), (256, 2), minval=-1.0, maxval=1.0)
         fast, reference = (jax.jit(jax.vmap(env.step))(state, actions).data.qpos[:, :2] for env in envs)
@@ -241,6 +246,7 @@ def test_where_rounding_shows_the_c_engine_steps():
     assert gap(20, 0.0) == 0.0  # m: the same solver
     assert gap(10, 0.0) < 1e-6
     assert gap(10, 200.0) == 0.0
+    assert gap(10, 0.0, yaw=5000.0) == 0.0
 
 
 def test_worlds_that_are_driven_too_hard_for_single_precision_step_in_c():

@@ -1,6 +1,7 @@
 """The first reading of an episode on MJX, which takes no solver where keepouts and sensors allow it."""
 
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -114,3 +115,12 @@ def test_an_arm_and_its_noise_count():
     assert starts_clear(build_scene(ant, far, engine="mjx"))
     still = mjx_safety.Ant(keepout=0.0, joint_noise=0.0)
     assert starts_clear(build_scene(still, near, engine="mjx"))
+
+
+def test_noise_brings_a_slide_beyond_its_range(ball):
+    """The arm's range ends 0.01 m ahead, inside of the body. Noise of 0.5 m brings it out."""
+    slide = ball(ARM_SERVO, POSITION.format("arm"), keepout=0.1, joint_noise=0.5)
+    text = Path(slide.xml).read_text()
+    Path(slide.xml).write_text(text.replace('name="arm" range="-1 1"', 'name="arm" type="slide" range="-0.01 0.01"'))
+    pillars = {"pillars": Pillars(num=1, size=0.1, keepout=0.25)}
+    assert not starts_clear(build_scene(slide, pillars, engine="mjx"))

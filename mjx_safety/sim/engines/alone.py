@@ -14,6 +14,7 @@ from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.state import Measurements, PhysicsState
 
 FAR = 32.0  # m
+WOUND = 256.0  # rad
 
 
 @jax.tree_util.register_static
@@ -36,12 +37,12 @@ class ClosedForm:
     def is_coarse(self, data: PhysicsState, max_substeps: int) -> jax.Array:
         """Whether single precision is too coarse for this world, [] bool.
 
-        The robot may get so far away that positions are resolved only to 4 um, or may be driven harder than the
-        substeps allow (`PlanarRobot.max_exact_factor`).
+        The robot may get so far away that positions are resolved only to 4 um, or turn so often that its heading is
+        resolved only to 30 urad, or be driven harder than the substeps allow (`PlanarRobot.max_exact_factor`).
         """
         qpos, qvel = jax.lax.optimization_barrier((data.qpos, data.qvel))  # the step itself compiles as without this
         place, speed = jnp.max(jnp.abs(qpos[:2])), jnp.max(jnp.abs(qvel[:2]))
-        is_far = place + max_substeps * self.robot.timestep * speed > FAR
+        is_far = (place + max_substeps * self.robot.timestep * speed > FAR) | (jnp.abs(qpos[2]) > WOUND)
         if data.dynamics is None:
             return is_far
         drive = jnp.max(data.dynamics.gain, initial=1.0) / jnp.min(data.dynamics.mass)

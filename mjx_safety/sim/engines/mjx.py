@@ -14,7 +14,6 @@ from flax import struct
 from mujoco import mjx
 from typing_extensions import override
 
-from mjx_safety.core.geometry import planar_distance
 from mjx_safety.core.precision import single_precision
 from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
@@ -24,6 +23,7 @@ from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.fixes.mjx_solver import own_solver
+from mjx_safety.sim.relevance.bounds import farther
 from mjx_safety.sim.relevance.slots import Nearby
 from mjx_safety.sim.relevance.where_needed import UNKNOWN, where_needed
 from mjx_safety.sim.start_sensors import read_at_rest, starts_clear
@@ -38,7 +38,7 @@ _TRACING = threading.RLock()
 class StepFacts:
     """What happened to the robot during a step."""
 
-    farthest: jax.Array  # [] m, largest distance of its root from the start
+    farthest: jax.Array  # [] m, its largest excursion (`Nearby.excursion`)
     is_touched: jax.Array  # [] bool, it touched an object
 
 
@@ -168,12 +168,13 @@ class Part:
             data = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), data, after)
             reading = self._measure(full)
             facts = StepFacts(
-                farthest=jnp.maximum(facts.farthest, planar_distance(data.qpos[:2], near.qpos[:2])),
+                farthest=jnp.maximum(facts.farthest, self.nearby.excursion(near, data)),
                 is_touched=facts.is_touched | jnp.any(reading.contacts > 0),
             )
             return data, reading, touched | self._touched(full), facts
 
-        start = near, nothing, untouched, StepFacts(farthest=jnp.float32(0), is_touched=jnp.bool_(False))
+        begin = StepFacts(farthest=farther(scene, jnp.float32(0), near.qpos), is_touched=jnp.bool_(False))
+        start = near, nothing, untouched, begin
         moved, reading, touched, facts = jax.lax.fori_loop(0, max_substeps + is_measured(scene), substep, start)
         return self.nearby.keep_at_rest(near, moved, touched), reading, facts
 
@@ -185,7 +186,8 @@ class Part:
         """Return the state of the objects in slots, and their indices: the nearest and the moving ones."""
         if self.nearby.has_all_slots:
             return data, {}
-        chosen = self.nearby.select(data, self.nearby.relevant(data, 0.0, jnp.float32(0)))
+        excursion = farther(self.nearby.full, jnp.float32(0), data.qpos)
+        chosen = self.nearby.select(data, self.nearby.relevant(data, 0.0, excursion))
         return self.nearby.gather(data, chosen), chosen
 
     def _spread(self, reading: Measurements, chosen: dict[str, jax.Array]) -> Measurements:

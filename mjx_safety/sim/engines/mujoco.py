@@ -22,6 +22,7 @@ from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import AbstractPhysics, EngineScene, Scenes, field_sizes, is_measured
 from mjx_safety.sim.engines.derivatives import without_derivatives
 from mjx_safety.sim.quiet import no_warnings
+from mjx_safety.sim.relevance.bounds import farther
 from mjx_safety.sim.relevance.slots import EXACT, Nearby
 from mjx_safety.sim.relevance.where_needed import vary_like, where_needed
 from mjx_safety.sim.state import Measurements, PhysicsState
@@ -347,16 +348,17 @@ class _HostBatch:
     ) -> np.ndarray:
         """Step worlds, each its own number of times, with new targets before each step. Read their final state.
 
-        Returns the largest distance of each robot from its start, [W] m.
+        Returns the largest excursion of each robot, [W] m (`Nearby.excursion`).
         """
-        farthest, qpos, time = np.zeros(len(rows)), self.inputs["qpos"], self.inputs["time"].reshape(-1)
-        place = qpos[rows, :2].copy()
+        qpos, time = self.inputs["qpos"], self.inputs["time"].reshape(-1)
+        place, farthest = qpos[rows, :2].copy(), farther(self.scene, np.zeros(len(rows)), qpos[rows])
         for index in range(max_substeps):
             running = rows if num_substeps is None else rows[index < num_substeps]
             if len(running):
                 self._set_targets(start, time[rows], running)
                 self.batch.step(ids=running, stage=mujoco.mjtStage.mjSTAGE_NONE)
-                farthest = np.maximum(farthest, np.linalg.norm(qpos[rows, :2] - place, axis=-1))
+                ways = np.linalg.norm(qpos[rows, :2] - place, axis=-1)
+                farthest = np.maximum(farthest, farther(self.scene, ways, qpos[rows]))
         self._advance(0, rows)
         return farthest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,10 @@ def _upright_axes(kind: AbstractObject) -> list[int]:
 
 @functools.cache
 def reach(scene: EngineScene) -> float:
-    """Largest distance of any part of the robot from its root's origin, m, over all joint positions."""
+    """Largest distance of any part of the robot from its root's origin, m, over all joint positions in their ranges.
+
+    Ranges of slides are soft: `farther` adds what they are exceeded by.
+    """
     model = scene.model
     root, far = model.body("robot").id, np.zeros(model.nbody)
     for body in range(root, model.nbody):  # parents come before children
@@ -99,3 +102,26 @@ def _slides(model: mujoco.MjModel, joint: int) -> float:
         return 0.0
     shifts = np.abs(model.jnt_range[joint] - model.qpos0[model.jnt_qposadr[joint]])
     return float(shifts.max()) if model.jnt_limited[joint] else np.inf
+
+
+def farther(scene: EngineScene, way: Any, qpos: Any) -> Any:
+    """Add to a way [...] m how far the robot's inner slides are beyond their ranges. qpos: [..., n], NumPy or JAX.
+
+    A strong motor, a servo or a start brings a slide beyond its range, which is soft.
+    """
+    index, low, high = ranged_slides(scene)
+    if not len(index):
+        return way
+    xp, slides = (np if isinstance(qpos, np.ndarray) else jnp), qpos[..., index]
+    return way + xp.sum(xp.maximum(xp.maximum(low - slides, slides - high), 0.0), axis=-1)
+
+
+@functools.cache
+def ranged_slides(scene: EngineScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates of the robot's inner slides that have a range, and its ends in m, each [S]."""
+    model = scene.model
+    root = model.body("robot").id
+    inner = (model.body_rootid[model.jnt_bodyid] == root) & (model.jnt_bodyid != root)
+    slides = np.flatnonzero(inner & (model.jnt_type == int(mujoco.mjtJoint.mjJNT_SLIDE)) & (model.jnt_limited > 0))
+    low, high = model.jnt_range[slides].astype(np.float32).T
+    return model.jnt_qposadr[slides], low, high

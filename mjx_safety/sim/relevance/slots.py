@@ -24,7 +24,7 @@ import numpy as np
 from mjx_safety.core.geometry import planar_distance
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.gremlins import target_offset, undisturbed_step, uses_rk4, usual_lag
-from mjx_safety.sim.relevance.bounds import LIFTED, SUNKEN, lies_flat, reach, settle
+from mjx_safety.sim.relevance.bounds import LIFTED, SUNKEN, farther, lies_flat, reach, settle
 from mjx_safety.sim.state import Measurements, PhysicsState
 from mjx_safety.world.objects import AbstractObject
 
@@ -68,7 +68,8 @@ class Nearby:
     def relevant(self, data: PhysicsState, seconds: float, excursion: jax.Array) -> jax.Array:
         """Find the objects that matter within `seconds` from now, [K] bool.
 
-        excursion: [] m, largest distance of the robot's root from its place in that time, if it touches nothing.
+        excursion: [] m, how much farther the robot reaches in that time if it touches nothing: the largest distance of
+        its root from its place, and what its slides exceed their ranges by.
         """
         matters = self._first_to_matter(data, seconds, excursion)
         xy = self._positions(self._parts(data))
@@ -90,9 +91,14 @@ class Nearby:
         """Whether any object matters within `seconds` from now, [] bool. excursion: as in `relevant`."""
         return jnp.any(self._first_to_matter(data, seconds, excursion))
 
+    def excursion(self, start: PhysicsState, data: PhysicsState) -> jax.Array:
+        """How much farther the robot reaches than its joints' ranges allow at its place in `start`, [] m."""
+        return farther(self.full, planar_distance(data.qpos[:2], start.qpos[:2]), data.qpos)
+
     def guess_excursion(self, data: PhysicsState, seconds: float) -> jax.Array:
         """Estimate how far the robot gets in `seconds`, [] m, without stepping it alone."""
         guess = 1.5 * jnp.linalg.norm(data.qvel[:2]) * seconds + 10.0 * seconds**2
+        guess = farther(self.full, guess, data.qpos)
         if data.dynamics is None:
             return guess
         return guess * jnp.maximum(1.0, jnp.max(data.dynamics.gain, initial=1.0) / jnp.min(data.dynamics.mass))

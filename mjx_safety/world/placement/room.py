@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import jax
 import numpy as np
 
+from mjx_safety.core.settings import Rectangle
+from mjx_safety.world.objects import AbstractPlaced
 from mjx_safety.world.placement.layout import TRIES_PER_OBJECT
 from mjx_safety.world.placement.table import PlacementTable
 
+MANY = 1000  # objects of a kind; more are counted against their area before anything is built
 ROUNDS = (8, 56, 448, 512)  # layouts tried side by side; most environments need only the first round
 
 
@@ -21,6 +27,24 @@ def require_room(table: PlacementTable) -> None:
         if placed.shape[1] > deepest:
             deepest, xy = placed.shape[1], placed
     raise ValueError(things.describe(deepest, xy))
+
+
+def refuse_crowd(kinds: Mapping[str, AbstractPlaced], extents: Rectangle) -> None:
+    """Raise a ValueError that names a kind of many objects whose circles alone cover more than their area.
+
+    To build such a scene and to try its layouts takes hours. kinds: name -> kind; extents: m.
+    """
+    for name, kind in kinds.items():
+        if kind.num <= MANY or isinstance(kind.keepout, jax.core.Tracer):
+            continue
+        within = np.array([extents] if kind.placements is None else kind.placements, float)
+        area = np.sum((within[:, 2] - within[:, 0]) * (within[:, 3] - within[:, 1]))
+        fit = area / (np.pi * float(kind.keepout) ** 2) if kind.keepout > 0 else np.inf
+        if kind.num - len(kind.locations) > fit:
+            raise ValueError(
+                f"no room for {kind.num} {name} (keepout {kind.keepout:g} m) within {np.round(within, 3).tolist()} m:"
+                f" their circles fill it with {int(fit)} of them; take fewer, a smaller keepout, or larger extents"
+            )
 
 
 class _Things:

@@ -174,3 +174,47 @@ def test_an_arm_whose_coordinate_begins_at_its_ref_meets_what_it_reaches(tmp_pat
     start = Snapshot(root_quat=jnp.array([1.0, 0.0, 0.0, 0.0]), pillars_pos=pillars((-1.9, 0.0)))
     *_, costs = assert_equal_steps(config, start, (-1.0,), 3)
     assert costs[-1] > 0
+
+
+BEYOND = """<mujoco>
+  <option><flag limit="{limit}"/></option>
+  <worldbody>
+    <body name="robot" pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0" damping="0.01"/>
+      <joint name="y" type="slide" axis="0 1 0" damping="0.01"/>
+      <joint name="z" type="hinge" axis="0 0 1" damping="0.005"/>
+      <geom type="sphere" size="0.1" mass="5"/>
+      <site name="s"/>
+      <body>
+        <joint name="arm" type="slide" axis="1 0 0" range="-0.1 0.1" limited="true" damping="1" {soft}/>
+        <geom type="sphere" size="0.05" mass="0.2"/>
+      </body>
+    </body>
+  </worldbody>
+  <sensor><velocimeter name="velocimeter" site="s"/></sensor>
+  <actuator>{drive}</actuator>
+</mujoco>"""
+MOTOR, SERVO = (f'<{kind} joint="arm" ctrlrange="-2 2"/>' for kind in ('motor gear="15"', 'position kp="300"'))
+
+
+@pytest.mark.parametrize(
+    ("limit", "soft", "drive"),
+    [
+        ("enable", 'solreflimit="0.5 1" solimplimit="0.1 0.2 0.5"', MOTOR),
+        ("disable", "", MOTOR),
+        ("enable", "", SERVO),
+    ],
+    ids=["soft limit", "no limit", "strong servo"],
+)
+@pytest.mark.parametrize("engine", ["mujoco", pytest.param("mjx", marks=pytest.mark.thorough)])
+def test_an_arm_beyond_its_range_meets_what_it_reaches(limit, soft, drive, engine, tmp_path):
+    """The arm's range ends 0.25 m ahead of the robot. A pillar stands beyond."""
+    file = tmp_path / "arm.xml"
+    file.write_text(BEYOND.format(limit=limit, soft=soft, drive=drive))
+    settings = {"root_joint": "planar", "touches_floor": False, "sensors": ("velocimeter",), "keepout": 0.2}
+    robot = Robot(name="Arm", xml=str(file), start_yaw=0.0, locations=((0, 0),), **settings)
+    pillar = Pillars(num=1, keepout=0.2, locations=((-3.0, 0.0),))
+    config = EnvConfig(robot=robot, task=FAR, pillars=pillar, extents=EXTENTS)
+    start = Snapshot(root_quat=jnp.array([1.0, 0.0, 0.0, 0.0]), pillars_pos=pillars((0.5, 0.0)))
+    *_, costs = assert_equal_steps(config, start, (1.0,), 6, engine)
+    assert np.sum(costs) > 0 and costs[0] == 0

@@ -40,6 +40,13 @@ def test_a_crowd_is_refused_by_name(message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("kind", [Hazards(num=10**7), Gremlins(num=5000, placements=((0.0, 0.0, 1.0, 1.0),))])
+def test_millions_are_refused_before_anything_is_built(kind):
+    name = type(kind).__name__.lower()
+    with pytest.raises(ValueError, match=rf"no room for {kind.num} {name} \(keepout .* of them; take fewer"):
+        mjx_safety.make(EnvConfig(**{name: kind}), physics="mujoco")
+
+
 def test_many_small_ones_have_room():
     require(EnvConfig(hazards=Hazards(num=60, keepout=0.1), extents=(-4.0, -4.0, 4.0, 4.0)))
 

@@ -147,6 +147,7 @@ MESSAGES = {
         '<motor name="turn" joint="z" gear="0.01" ctrlrange="-1 1"/>',
         "",
     ),
+    "a ctrlrange beyond 1e+10 at its actuator 'forward'": ('ctrlrange="-1 1"/>\n', 'ctrlrange="0 1e30"/>\n'),
     "actuator 'forward' of type user": ("<motor", '<general dyntype="user" actdim="1"'),
     "an actuator 'forward' with 2 controls; each": (
         '<motor name="forward" site="s" gear="0.01 0 0 0 0 0" ctrlrange="-1 1"/>',
