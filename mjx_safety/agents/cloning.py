@@ -16,10 +16,14 @@ from mjx_safety.agents.types import Actor
 class CloningConfig:
     """Settings of behaviour cloning."""
 
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))  # units per layer
-    num_updates: int = struct.field(pytree_node=False, default=20_000)  # gradient steps
-    batch_size: int = struct.field(pytree_node=False, default=512)  # steps per gradient step
-    learning_rate: float = 1e-3  # step size of Adam at the start; it falls to 0 along a cosine
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
+    """Units per layer."""
+    num_updates: int = struct.field(pytree_node=False, default=20_000)
+    """Gradient steps."""
+    batch_size: int = struct.field(pytree_node=False, default=512)
+    """Recorded steps per gradient step."""
+    learning_rate: float = 1e-3
+    """Step size of Adam at the start; it falls to 0 along a cosine."""
 
 
 def clone(config: CloningConfig, obs: jax.Array, action: jax.Array, key: jax.Array) -> tuple[Actor, jax.Array]:

@@ -43,6 +43,8 @@ def _improve(config: CUPConfig, status: CostStatus, policy: UpdatedPolicy, batch
 
 
 def _project(status: CostStatus, policy: UpdatedPolicy, batch: Batch) -> tuple[jax.Array, Metrics]:
+    """Lower the weighed costs. If there are none, stay: Adam would take whole steps along a rounding error."""
     distance = jnp.mean(distributions.kl(policy.dist, policy.start))
     cost = status.multipliers @ surrogates.cost_surrogates(policy.ratio, batch.cost_advantages)
-    return distance + status.cost_horizon * cost, {}
+    is_weighed = jnp.any(status.multipliers * batch.cost_advantages != 0.0)
+    return jnp.where(is_weighed, distance + status.cost_horizon * cost, 0.0), {}

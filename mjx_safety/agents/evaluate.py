@@ -60,7 +60,10 @@ def evaluate(
 def run_episodes(
     venv: VectorEnvironment[Any], act_fn: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array
 ) -> Episodes:
-    """The same for any policy in JAX. act_fn: raw observations [B, O], normal noise [B, A] -> actions [B, A]."""
+    """Run one episode per world with any policy in JAX.
+
+    act_fn: raw observations [B, O], normal noise [B, A] -> actions [B, A].
+    """
     progress = _begin(venv, key)
     with jax.default_matmul_precision("highest"):
         return jax.lax.while_loop(
@@ -73,7 +76,10 @@ def run_episodes(
 def run_episodes_on_host(
     venv: VectorEnvironment[Any], act_fn: Callable[[np.ndarray], np.ndarray], key: jax.Array
 ) -> Episodes:
-    """The same for any function on the host: raw observations [B, O] float32 -> actions [B, A]. Compiles the step."""
+    """Run one episode per world with a policy on the host. Compiles the step.
+
+    act_fn: raw observations [B, O] float32 -> actions [B, A].
+    """
     begin = jax.jit(lambda key: _begin(venv, key))
     advance = jax.jit(lambda progress, actions: _advance(venv, progress, actions, progress.noise_key))
     progress = begin(key)

@@ -102,7 +102,7 @@ def shuffled_indices(key: jax.Array, num: int) -> jax.Array:
 
 
 def start(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """Return the optimiser's first state for any pytree of parameters; optax's own types admit no struct like `Net`."""
+    """Return the optimiser's first state. optax's type hints do not accept a struct such as `Net`, so this one does."""
     return optimizer.init(params)
 
 

@@ -50,7 +50,7 @@ def add(replay: Replay, steps: Any) -> Replay:
 
 
 def sample(replay: Replay, key: jax.Array, num_samples: int) -> Any:
-    """Draw steps with replacement, as many of each part, there each with the same probability.
+    """Draw steps with replacement, the same number from each part, uniformly within a part.
 
     num_samples: a multiple of the number of parts. Returns a pytree of arrays [num_samples, ...].
     """

@@ -32,9 +32,9 @@ FAST = {  # multipliers here need some 1 to 2; the defaults are for thousands of
     "focops": {"multiplier_learning_rate": 0.3},
     "cup": {"multiplier_learning_rate": 0.3},
     "ppo-lag-adam": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
-    "ppo-lag-softplus": {"multiplier_learning_rate": 0.05, "multiplier_init": 1.5},
+    "ppo-lag-softplus": {"multiplier_learning_rate": 0.02, "multiplier_init": 1.5},
     "ppo-pid": {"integral_gain": 0.3, "proportional_gain": 2.0, "smoothing": 0.5},
-    "trpo-pid": {"integral_gain": 0.1, "proportional_gain": 1.0, "smoothing": 0.5},
+    "trpo-pid": {"integral_gain": 0.1, "proportional_gain": 4.0, "smoothing": 0.5},
 }
 
 

@@ -144,7 +144,7 @@ def test_constrained_optimum(name):
     """
     limit = cvar_of_gamble(0.0)
     assert 29.0 < limit < 30.0
-    slow = {"multiplier_learning_rate": 0.01, "multiplier_init": 1.3} if name == "ppo-lag-adam" else {}
+    slow = {"multiplier_learning_rate": 0.004, "multiplier_init": 1.3} if name == "ppo-lag-adam" else {}
     num_iterations = 1000 if name in ("ppo-lag-adam", "trpo-pid") else 600
     venv = vectorize(probe_envs.Gamble(), 64, stagger=True)
     metrics, action = trained(venv, learner(name, limit, 0.9, **slow), num_iterations)
