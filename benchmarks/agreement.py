@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import record
+import result_file
 import tyro
 from gaits import CONTROLLERS
 
@@ -101,7 +101,7 @@ def compare(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict
 
 def main(args: Args) -> None:
     """Run all environments on both engines and print the results."""
-    results = record.read(args.json).get("envs", {}) if args.json else {}
+    results = result_file.read(args.json).get("envs", {}) if args.json else {}
     for env_id in args.envs:
         begun, sums = time.perf_counter(), []
         for engine in args.engines:
@@ -115,7 +115,7 @@ def main(args: Args) -> None:
         settings = {"num_episodes": args.num_episodes, "num_steps": args.num_steps, "seed": args.seed}
         results[env_id] = {**settings, "engines": args.engines, "rows": rows}
         if args.json:
-            record.write(args.json, {"envs": results})
+            result_file.write(args.json, {"envs": results})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import record
+import result_file
 import tyro
 from mujoco import mjx
 
@@ -194,7 +194,7 @@ def main(args: Args) -> None:
     for name, part in result.items():
         print(name, part)
     if args.json:
-        record.write(args.json, result)
+        result_file.write(args.json, result)
 
 
 if __name__ == "__main__":

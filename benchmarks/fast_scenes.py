@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import mujoco
 import numpy as np
-import record
+import result_file
 import tyro
 from mujoco import mjx
 
@@ -132,7 +132,7 @@ def main(args: Args) -> None:
         print(f"{name:36} {row['times_the_first_row']:7.1f} x", row, flush=True)
     if args.json:
         settings = {name: getattr(args, name) for name in ("env", "num_envs", "num_steps")}
-        record.write(
+        result_file.write(
             args.json,
             {**settings, "worlds_that_need_objects": float(share_with_objects(env, states.data)), "rows": rows},
         )

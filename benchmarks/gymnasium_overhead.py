@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
-import record
+import result_file
 import tyro
 
 import mjx_safety
@@ -123,7 +123,7 @@ def main(args: Args) -> None:
     for name, part in result.items():
         print(name, part)
     if args.json:
-        record.write(args.json, result)
+        result_file.write(args.json, result)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import record
+import result_file
 import tyro
 
 STEPS = 32  # environment steps of an iteration
@@ -131,7 +131,7 @@ def main(args: Args) -> None:
         result = test(args, Path(folder))
     print(f"{args.num_kills} kills, {result['rows']} rows, none missing, doubled or different")
     if args.json:
-        record.write(args.json, {**dataclasses.asdict(args), "json": str(args.json), **result})
+        result_file.write(args.json, {**dataclasses.asdict(args), "json": str(args.json), **result})
 
 
 if __name__ == "__main__":

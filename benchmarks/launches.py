@@ -26,7 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import record
+import result_file
 import tyro
 from jax._src import xla_bridge
 from jax.experimental import topologies
@@ -262,10 +262,12 @@ def main(args: Args) -> None:
         rows[env_id] = measure(env_id, args.num_envs)
         print(env_id, rows[env_id], flush=True)
         if args.json:
-            older = record.read(args.before) if args.before else record.read(args.json).get("before", {})
+            older = result_file.read(args.before) if args.before else result_file.read(args.json).get("before", {})
             before = {"before": {name: older[name] for name in ("git_commit", "rows") if name in older}}
             assumptions = {"solver_iterations": SOLVER_ITERATIONS, "launches_of_a_library_call": LAUNCHES_OF_LIBRARY}
-            record.write(args.json, {"num_envs": args.num_envs, "assumptions": assumptions, "rows": rows, **before})
+            result_file.write(
+                args.json, {"num_envs": args.num_envs, "assumptions": assumptions, "rows": rows, **before}
+            )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import record
+import result_file
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -112,7 +112,7 @@ def main(args: Args) -> None:
             )
     Console().print(columns)
     if args.json:
-        record.write(args.json, {"layouts": result})
+        result_file.write(args.json, {"layouts": result})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import record
+import result_file
 import tyro
 
 import mjx_safety
@@ -89,7 +89,7 @@ def main(args: Args) -> None:
         rows[env_id] = measure(env_id, args)
         print(env_id, rows[env_id], flush=True)
     if args.json:
-        record.write(args.json, {"num_envs": args.num_envs, "rows": rows})
+        result_file.write(args.json, {"num_envs": args.num_envs, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import record
+import result_file
 import tyro
 from flax import struct
 
@@ -195,7 +195,7 @@ def main(args: Args) -> None:
     result = run(args)
     print({name: value for name, value in result.items() if name != "samples"})
     if args.json:
-        record.write(args.json, {**dataclasses.asdict(args), "json": str(args.json), **result})
+        result_file.write(args.json, {**dataclasses.asdict(args), "json": str(args.json), **result})
     assert (
         result["normaliser_count"]
         == result["env_steps"]

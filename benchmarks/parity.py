@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import record
+import result_file
 import tyro
 import velocity_parity
 from contacts import CHANGED, Contacts
@@ -354,9 +354,9 @@ def main_velocity(args: Args) -> None:
     misses = [f"{key} {miss}" for key, row in rows.items() for miss in velocity_parity.missed(row, *key.split())]
     print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
     if args.json:
-        rows = record.read(args.json).get("rows", {}) | rows
+        rows = result_file.read(args.json).get("rows", {}) | rows
         bars = {"bars": velocity_parity.BARS, "costs": velocity_parity.COSTS}
-        record.write(args.json, bars | {"rows": rows, "missed": misses})
+        result_file.write(args.json, bars | {"rows": rows, "missed": misses})
 
 
 def main_navigation(args: Args) -> None:
@@ -374,8 +374,8 @@ def main_navigation(args: Args) -> None:
     misses = missed_by(rows)
     print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
     if args.json:
-        rows = record.read(args.json).get("rows", {}) | rows
-        record.write(args.json, {"bars": BARS, "shares": SHARES, "rows": rows, "missed": missed_by(rows)})
+        rows = result_file.read(args.json).get("rows", {}) | rows
+        result_file.write(args.json, {"bars": BARS, "shares": SHARES, "rows": rows, "missed": missed_by(rows)})
 
 
 def missed_by(rows: dict[str, dict[str, Any]]) -> list[str]:

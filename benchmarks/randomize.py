@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import record
+import result_file
 import tyro
 
 KEPT = ("num_episodes", "episode_return_mean", "episode_return_std", "episode_cost_mean", "episode_cost_std")
@@ -48,7 +48,7 @@ def main(args: Args) -> None:
         print(words, rows[words], flush=True)
     if args.json:
         config = json.loads((args.run / "config.json").read_text())
-        record.write(args.json, {"env": config["run"]["env"], "run": str(args.run), "results": rows})
+        result_file.write(args.json, {"env": config["run"]["env"], "run": str(args.run), "results": rows})
 
 
 if __name__ == "__main__":

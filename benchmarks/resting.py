@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import record
+import result_file
 import tyro
 
 import mjx_safety
@@ -60,7 +60,7 @@ def main(args: Args) -> None:
             rows[f"{robot} {engine}"] = idle(mjx_safety.make(f"Safety{robot}Goal2-v0", physics=engine), args)
             print(robot, engine, rows[f"{robot} {engine}"], flush=True)
     if args.json:
-        record.write(args.json, {"num_steps": args.num_steps, "num_envs": args.num_envs, "rows": rows})
+        result_file.write(args.json, {"num_steps": args.num_steps, "num_envs": args.num_envs, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import programs
-import record
+import result_file
 import tyro
 
 WORK = Path("runs") / "scaling"
@@ -66,7 +66,7 @@ def main(args: Args) -> None:
         print(rows[-1], flush=True)
         if args.json:
             about = {"env": args.env, "algo": args.algo, "total_steps": args.total_steps}
-            record.write(args.json, about | {"rows": rows})
+            result_file.write(args.json, about | {"rows": rows})
 
 
 if __name__ == "__main__":

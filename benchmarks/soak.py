@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import record
+import result_file
 import tyro
 
 import mjx_safety
@@ -95,7 +95,7 @@ def main(args: Args) -> None:
     print(f"{sum(row['steps'] for row in rows.values()):g} steps, {wrong:g} faults, deepest overlap {deepest:.2g} m")
     if args.json:
         settings = {"physics": args.physics, "num_envs": args.num_envs, "seed": args.seed}
-        record.write(args.json, {**settings, "faults": wrong, "rows": rows})
+        result_file.write(args.json, {**settings, "faults": wrong, "rows": rows})
 
 
 if __name__ == "__main__":

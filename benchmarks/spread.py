@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import record
+import result_file
 import tyro
 
 RESULTS = Path(__file__).parent / "results" / "learning"
@@ -82,7 +82,7 @@ def main(args: Args) -> None:
             text = ", ".join(f"{v:.1f}" if isinstance(v, float) else v for v in np.atleast_1d(value).tolist() if v)
             print(f"  {name:41} {text}")
     if args.json:
-        record.write(args.json, {"env": args.env, "algos": rows})
+        result_file.write(args.json, {"env": args.env, "algos": rows})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import record
+import result_file
 import tyro
 
 from mjx_safety.agents import init, iterate
@@ -85,7 +85,9 @@ def main(args: Args) -> None:
         rows[algo] = measure(algo, args)
         print(algo, rows[algo], flush=True)
     if args.json:
-        record.write(args.json, {"env": args.env, "physics": environments.resolve_physics(args.physics), "rows": rows})
+        result_file.write(
+            args.json, {"env": args.env, "physics": environments.resolve_physics(args.physics), "rows": rows}
+        )
 
 
 if __name__ == "__main__":

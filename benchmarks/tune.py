@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import programs
-import record
+import result_file
 import tyro
 
 from mjx_safety.agents import ALGORITHMS
@@ -117,14 +117,14 @@ def main(args: Args) -> None:
     """Try what the log lacks, then rank."""
     for env in args.envs:
         score(f"Safety{env}-v0", 0.0, 0.0, 1.0, True)  # names a task without a reference before any training
-    trials = record.read(args.log).get("trials", [])
+    trials = result_file.read(args.log).get("trials", [])
     known = {tuple(row[key] for key in KEYS) for row in trials}
     for env in args.envs:
         for candidate in args.candidates:
             if args.table or (args.algo, env, candidate, args.total_steps, args.num_seeds) in known:
                 continue
             trials.append(trial(args, env, candidate))
-            record.write(args.log, {"trials": trials})
+            result_file.write(args.log, {"trials": trials})
             print(f"{env} {candidate}: {trials[-1]['scores']}", flush=True)
     print("\n".join(table(trials)))
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import record
+import result_file
 import tyro
 from agreement import compare
 
@@ -84,7 +84,7 @@ def run(env: LocomotionEnv, args: Args) -> dict[str, np.ndarray]:
 
 def main(args: Args) -> None:
     """Run all robots on both engines and print the results."""
-    results: dict[str, Any] = record.read(args.json).get("robots", {}) if args.json else {}
+    results: dict[str, Any] = result_file.read(args.json).get("robots", {}) if args.json else {}
     for robot in args.robots:
         sums = []
         for engine in args.engines:
@@ -105,7 +105,7 @@ def main(args: Args) -> None:
             "rows": rows,
         }
         if args.json:
-            record.write(args.json, {"robots": results})
+            result_file.write(args.json, {"robots": results})
 
 
 if __name__ == "__main__":

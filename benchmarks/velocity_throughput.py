@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
-import record
+import result_file
 import tyro
 
 import mjx_safety
@@ -118,7 +118,7 @@ def measure(robot: str, args: Args) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Measure all robots and print the results."""
-    results: dict[str, Any] = record.read(args.json).get("robots", {}) if args.json else {}
+    results: dict[str, Any] = result_file.read(args.json).get("robots", {}) if args.json else {}
     for robot in args.robots:
         row = measure(robot, args)
         best = ", ".join(f"{kind} {x:,.0f}/s" for kind, x in row["best"].items())
@@ -126,7 +126,7 @@ def main(args: Args) -> None:
         print("  CPU us of a step: " + ", ".join(f"{kind} {x:.0f}" for kind, x in row["cpu_us"].items()), flush=True)
         results[robot] = {"physics": args.physics, **row}
         if args.json:
-            record.write(args.json, {"robots": results})
+            result_file.write(args.json, {"robots": results})
 
 
 if __name__ == "__main__":

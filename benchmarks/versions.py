@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import record
+import result_file
 import tyro
+
+from mjx_safety.runs.run_folder import describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = "gym,brax,viz,warp,onnx,data"
@@ -94,7 +96,7 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
 
 def origin() -> dict[str, Any]:
     """Commit and machine of a case."""
-    return {name: value for name, value in record.describe_machine().items() if name in ("git_commit", "device")}
+    return {name: value for name, value in describe_machine().items() if name in ("git_commit", "device")}
 
 
 def counts(report: Path) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def main(args: Args) -> None:
     """Run all cases, one after the other, and write each as soon as it is done."""
     if shutil.which("uv") is None:
         sys.exit("uv is missing: pip install uv")
-    kept = record.read(args.json).get("cases", []) if args.json else []
+    kept = result_file.read(args.json).get("cases", []) if args.json else []
     cases = {(case["python"], case["resolution"]): case for case in kept}
     failed = False
     for key in itertools.product(args.pythons, args.resolutions):
@@ -132,7 +134,7 @@ def main(args: Args) -> None:
         failed |= bool(cases[key].get("problem") or cases[key].get("failed"))
         print(json.dumps(cases[key]), flush=True)
         if args.json:
-            record.write(args.json, {"cases": [cases[each] for each in sorted(cases)]})
+            result_file.write(args.json, {"cases": [cases[each] for each in sorted(cases)]})
     sys.exit(failed)
 
 

@@ -73,7 +73,7 @@ ELSEWHERE = {  # script: why it is not run here
     "scaling": "it trains for minutes",
     "versions": "it builds whole environments",
 }
-PARTS = {"contacts", "gaits", "programs", "record", "velocity_parity"}  # modules that the scripts import
+PARTS = {"contacts", "gaits", "programs", "result_file", "velocity_parity"}  # modules that the scripts import
 
 
 def call(name, flags, folder):
