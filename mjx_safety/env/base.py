@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,16 @@ class AbstractEnv(abc.ABC):
     @abc.abstractmethod
     def restore(self, snapshot: Snapshot, key: jax.Array | None = None) -> State:
         """Build the state of a snapshot at the start of a new episode, with reward 0."""
+
+    def reset_many(self, key: jax.Array, num: int) -> State:
+        """Start `num` episodes [num], as in a batch of `vectorize`."""
+        return self._reset_many(key, arguments.read_num_worlds("reset_many", num))
+
+    @functools.partial(jax.jit, static_argnames="num")
+    @single_precision
+    def _reset_many(self, key: jax.Array, num: int) -> State:
+        """One by one; a subclass may have a faster way."""
+        return jax.vmap(self.reset)(jax.random.split(arguments.typed_key("reset_many", key), num))
 
     def at_step(self, state: State, step_count: jax.Array) -> State:
         """Return the same world at another step of its episode. step_count: [] int32."""

@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from typing_extensions import override
 
-from mjx_safety.core.arguments import read_num_worlds, typed_key
+from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.precision import single_precision
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
@@ -121,13 +121,10 @@ class Env(AbstractEnv):
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
-    def reset_many(self, key: jax.Array, num: int) -> State:
-        """Start `num` episodes [num]. They share the search for layouts, so none waits for the slowest world."""
-        return self._reset_many(key, read_num_worlds("reset_many", num))
-
     @functools.partial(jax.jit, static_argnames="num")
     @single_precision
     def _reset_many(self, key: jax.Array, num: int) -> State:
+        """The episodes share the search for layouts, so none waits for the slowest world."""
         layout_key, key = self._layout_key(typed_key("reset_many", key))
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":

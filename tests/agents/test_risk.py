@@ -141,10 +141,11 @@ def test_constrained_optimum(name):
     """A limit on the CVaR of `Gamble` that action 0 meets, at a mean cost of 10, a third of it.
 
     The estimate lags by 128 episodes. Adam's steps do not shrink near the limit, so a fast one would circle around it.
+    So it starts near the multiplier it ends at, 0.9, and takes small steps.
     """
     limit = cvar_of_gamble(0.0)
     assert 29.0 < limit < 30.0
-    slow = {"multiplier_learning_rate": 0.004, "multiplier_init": 1.3} if name == "ppo-lag-adam" else {}
+    slow = {"multiplier_learning_rate": 0.001, "multiplier_init": 0.8} if name == "ppo-lag-adam" else {}
     num_iterations = 1000 if name in ("ppo-lag-adam", "trpo-pid") else 600
     venv = vectorize(probe_envs.Gamble(), 64, stagger=True)
     metrics, action = trained(venv, learner(name, limit, 0.9, **slow), num_iterations)
