@@ -30,21 +30,23 @@ from mjx_safety.types import Sizes, VectorEnvironment
 class OffPolicyConfig:
     """Shared settings of all off-policy algorithms. A step of a world costs updates_per_step * batch_size samples."""
 
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(256, 256))
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
     """Units per layer of each network."""
-    replay_capacity: int = struct.field(pytree_node=False, default=1_000_000)
+    replay_capacity: int = struct.field(pytree_node=False, default=300_000)
     """Steps of all worlds together that the replay keeps."""
     batch_size: int = struct.field(pytree_node=False, default=256)
     """Samples per gradient step."""
-    updates_per_step: float = 0.03125
+    updates_per_step: float = 0.25
     """Gradient steps per environment step, whatever the number of worlds."""
+    num_target_steps: int = struct.field(pytree_node=False, default=4)
+    """n of the critics' n-step targets: steps whose rewards and costs are added before a critic estimates the rest."""
     policy_delay: int = struct.field(pytree_node=False, default=2)
     """Gradient steps of the critics per gradient step of the policy."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """Step size of Adam, policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: float = 3e-4
     """Step size of Adam, critics of reward and cost."""
-    tau: float = 0.01
+    tau: float = 0.005
     """Soft-update rate of the target networks, per gradient step."""
     random_steps: float = 10_000
     """First steps of all worlds together, with actions uniform in [-1, 1]."""
@@ -52,14 +54,15 @@ class OffPolicyConfig:
 
 @struct.dataclass
 class Step:
-    """One step of one world. In the replay buffer and in batches the fields have a leading axis."""
+    """One step of one world, or n in a row. In the replay buffer and in batches the fields have a leading axis."""
 
     obs: jax.Array  # [O] raw in the replay, normalised in a batch
-    action: jax.Array  # [A] in [-1, 1]
-    reward: jax.Array  # []
-    costs: jax.Array  # [K]
-    next_obs: jax.Array  # [O] as obs; after the step, before any reset
+    action: jax.Array  # [A] in [-1, 1], the first one
+    reward: jax.Array  # [] discounted sum of the n steps
+    costs: jax.Array  # [K] discounted sums
+    next_obs: jax.Array  # [O] as obs; after the last step, before any reset
     terminated: jax.Array  # [] bool, a true end, not the time limit
+    num_steps: jax.Array | float = 1.0  # [] n
 
 
 class Objective(NamedTuple):
@@ -117,7 +120,7 @@ def off_policy(config: OffPolicyConfig, constraint: Constraint, learner: Learner
 def empty_step(sizes: Sizes, num_costs: int) -> Step:
     """A step of zeros. num_costs: K."""
     obs, action = jnp.zeros(sizes.obs_size), jnp.zeros(sizes.action_size)
-    return Step(obs, action, jnp.float32(0.0), jnp.zeros(num_costs), obs, jnp.bool_(False))
+    return Step(obs, action, jnp.float32(0.0), jnp.zeros(num_costs), obs, jnp.bool_(False), jnp.float32(1.0))
 
 
 def count_updates(per_rollout: jax.Array, num_rollouts: jax.Array) -> jax.Array:
@@ -142,7 +145,7 @@ def _iterate(
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     num_steps = jnp.float32(train_config.unroll_length * venv.num_envs)
     acts_at_random = state.num_rollouts * num_steps < config.random_steps
-    env_state, steps, sums = _collect(
+    env_state, steps, done, sums = _collect(
         venv, learner, constraint.sources, state, acts_at_random, rollout_key, train_config.unroll_length
     )
     num_rollouts = state.num_rollouts + 1
@@ -150,7 +153,7 @@ def _iterate(
     estimate = episode_cost.update(state.episode_cost, sums, train_config.cost_smoothing, world_steps)
     costs = episode_cost.from_completed(estimate) if train_config.use_completed_episodes else estimate.rate_costs
     limited_costs = episode_cost.limited(costs, constraint.sources, venv.cost_names)
-    kept = replay.add(state.replay, steps)
+    kept = replay.add(state.replay, _flatten(add_ahead(steps, done, config, train_config), state.replay.num_parts))
     learns = (num_rollouts * num_steps >= config.random_steps) & (kept.size >= config.batch_size)
     moved = constraint.update(state.constraint, limited_costs)
     state = state.replace(
@@ -180,10 +183,10 @@ def _collect(
     acts_at_random: jax.Array,
     key: jax.Array,
     unroll_length: int,
-) -> tuple[Any, Step, EpisodeSums]:
+) -> tuple[Any, Step, jax.Array, EpisodeSums]:
     """Act for T = unroll_length steps, uniformly in [-1, 1] if acts_at_random.
 
-    Returns the new B worlds, the steps [T * B, ...] part after part, and their sums.
+    Returns the new B worlds, the steps [T, B, ...], which of them ended an episode [T, B], and their sums.
     """
     noise_key, uniform_key = jax.random.split(key)
     shape = (unroll_length, venv.num_envs, venv.action_size)
@@ -206,14 +209,46 @@ def _collect(
         costs=episode_cost.limited(outcome["costs"], sources, venv.cost_names),
         next_obs=outcome["final_obs"],
         terminated=outcome["terminated"],
+        num_steps=jnp.ones_like(outcome["reward"]),
     )
-    num_parts = state.replay.num_parts
+    return env_state, steps, outcome["done"], rollout.sum_episodes(outcome)
+
+
+def add_ahead(steps: Step, done: jax.Array, config: OffPolicyConfig, train_config: OffPolicyTrainConfig) -> Step:
+    """Add to each step [T, B, ...] those that follow it, up to `num_target_steps` in all.
+
+    A sum ends with the episode or the unroll. The steps keep the actions that were taken, so the targets are not those
+    of the present policy; n-step targets without correction are usual (Rainbow, D4PG). done: [T, B], an episode's end.
+    """
+    total, goes_on = steps, ~done
+    for n in range(1, min(config.num_target_steps, len(done))):
+        last, ended = jax.tree.map(lambda leaf, n=n: jnp.roll(leaf, -n, axis=0), (steps, done))
+        goes_on = goes_on & (jnp.arange(len(done)) < len(done) - n)[:, None]
+        longer = last.replace(
+            obs=steps.obs,
+            action=steps.action,
+            reward=total.reward + train_config.discount**n * last.reward,
+            costs=total.costs + train_config.cost_discount**n * last.costs,
+            num_steps=total.num_steps + 1.0,
+        )
+        total, goes_on = jax.tree.map(partial(_choose_steps, goes_on), longer, total), goes_on & ~ended
+    return total
+
+
+def _choose_steps(condition: jax.Array, if_true: jax.Array, if_false: jax.Array) -> jax.Array:
+    """Choose between two arrays [T, B, ...]. condition: [T, B] bool."""
+    return jnp.where(condition.reshape(*condition.shape, *[1] * (if_true.ndim - 2)), if_true, if_false)
+
+
+def _flatten(steps: Step, num_parts: int) -> Step:
+    """Turn [T, B, ...] into [T * B, ...], part after part."""
 
     def flatten(leaf: jax.Array) -> jax.Array:
-        parts = leaf.reshape(unroll_length, num_parts, venv.num_envs // num_parts, *leaf.shape[2:]).swapaxes(0, 1)
-        return parts.reshape(unroll_length * venv.num_envs, *leaf.shape[2:])
+        length, num_envs, *rest = leaf.shape
+        parts = leaf.reshape(length, num_parts, num_envs // num_parts, *rest).swapaxes(0, 1)
+        return parts.reshape(length * num_envs, *rest)
 
-    return env_state, jax.tree.map(flatten, steps), rollout.sum_episodes(outcome)
+    return jax.tree.map(flatten, steps)
 
 
 def _learn(

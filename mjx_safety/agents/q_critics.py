@@ -45,7 +45,7 @@ def init_critics(config: OffPolicyConfig, sizes: Sizes, num_costs: int, key: jax
     return Critics(q=(first, second), cost_q=(of_cost[0], of_cost[1]))
 
 
-def one_step_targets(
+def n_step_targets(
     objective: Objective, target_critics: Critics, batch: Step, next_action: jax.Array, next_bonus: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
     """Targets of the critics for a batch [M, ...]: of reward [M] and of costs [M, K].
@@ -59,8 +59,10 @@ def one_step_targets(
     next_cost_q = jnp.maximum(jnp.mean(target_critics.costs(batch.next_obs, next_action), axis=0), 0.0)
     goes_on = 1.0 - batch.terminated.astype(jnp.float32)
     costs_go_on = jnp.ones_like(goes_on) if objective.train_config.bootstrap_costs_at_ends else goes_on
-    target = batch.reward + objective.train_config.discount * goes_on * next_q
-    return target, batch.costs + objective.train_config.cost_discount * costs_go_on[:, None] * next_cost_q
+    config = objective.train_config
+    target = batch.reward + config.discount**batch.num_steps * goes_on * next_q
+    cost_rest = (config.cost_discount**batch.num_steps * costs_go_on)[:, None] * next_cost_q
+    return target, batch.costs + cost_rest
 
 
 def fit_critics(

@@ -24,7 +24,7 @@ from mjx_safety.agents.q_critics import (
     critic_optimizer,
     fit_critics,
     init_critics,
-    one_step_targets,
+    n_step_targets,
 )
 from mjx_safety.agents.types import Actor, Algorithm, Constraint, Gaussian, Metrics, RunningStats
 from mjx_safety.types import Sizes
@@ -48,7 +48,7 @@ class SACConfig(OffPolicyConfig):
 class OffPolicyMultiplierSettings(ProjectedAscentSettings):
     """Settings of the multiplier for off-policy algorithms, where it is a price in raw reward per raw cost."""
 
-    multiplier_learning_rate: float = 0.003
+    multiplier_learning_rate: float = 0.006
     """Multiplier per relative violation (cost / limit - 1) and iteration."""
 
 
@@ -56,11 +56,11 @@ class OffPolicyMultiplierSettings(ProjectedAscentSettings):
 class OffPolicyPIDGains(PIDGains):
     """A PID controller for off-policy algorithms, where the multiplier is a price in raw reward per raw cost."""
 
-    proportional_gain: float = 0.03
+    proportional_gain: float = 0.06
     """Multiplier per smoothed relative violation."""
-    integral_gain: float = 0.002
+    integral_gain: float = 0.004
     """Multiplier per relative violation and iteration."""
-    derivative_gain: float = 0.03
+    derivative_gain: float = 0.06
     """Multiplier per relative rise in smoothed cost."""
     smoothing: float = 0.9
     """Weight of the past in the proportional and derivative parts, (1)."""
@@ -166,7 +166,7 @@ def make_targets(
     dist = distribution(params.policy, batch.next_obs)
     action, log_prob = squash(dist, jax.random.normal(key, dist.mean.shape))
     bonus = -jnp.exp(params.log_temperature) * log_prob
-    return one_step_targets(objective, params.target_critics, batch, action, bonus), -jnp.mean(log_prob)
+    return n_step_targets(objective, params.target_critics, batch, action, bonus), -jnp.mean(log_prob)
 
 
 def _actor(params: SACParams, normaliser: RunningStats) -> Actor:

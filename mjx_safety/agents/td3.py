@@ -22,7 +22,7 @@ from mjx_safety.agents.q_critics import (
     critic_optimizer,
     fit_critics,
     init_critics,
-    one_step_targets,
+    n_step_targets,
 )
 from mjx_safety.agents.types import Actor, Algorithm, Constraint, Metrics, RunningStats
 from mjx_safety.types import Sizes
@@ -132,7 +132,7 @@ def make_targets(
     noise = config.target_noise * jax.random.normal(key, batch.action.shape)
     noise = jnp.clip(noise, -config.target_noise_max, config.target_noise_max)
     action = jnp.clip(jnp.tanh(params.target_policy(batch.next_obs)) + noise, -1.0, 1.0)
-    return one_step_targets(objective, params.target_critics, batch, action, 0.0)
+    return n_step_targets(objective, params.target_critics, batch, action, 0.0)
 
 
 def _improve_policy(

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mjx_safety.agents.off_policy import Objective, Step
-from mjx_safety.agents.q_critics import init_critics, one_step_targets
+from mjx_safety.agents.q_critics import init_critics, n_step_targets
 from mjx_safety.agents.sac import SACConfig
 from mjx_safety.agents.types import OffPolicyTrainConfig
 from mjx_safety.cli.common import parse
@@ -47,7 +47,7 @@ def test_off_policy_targets_follow_the_same_setting(bootstraps, key):
     obs, action = jax.random.normal(key, (2, 3)), jnp.zeros((2, 1))
     batch = Step(obs, action, jnp.full(2, 2.0), jnp.full((2, 1), 3.0), obs, jnp.array([False, True]))
     config = OffPolicyTrainConfig(bootstrap_costs_at_ends=bootstraps, discount=0.9, cost_discount=0.8)
-    target, cost_target = one_step_targets(Objective(config, jnp.zeros(1)), critics, batch, action, 0.0)
+    target, cost_target = n_step_targets(Objective(config, jnp.zeros(1)), critics, batch, action, 0.0)
     rest = 0.9 * np.min(critics.rewards(obs, action), axis=0)
     cost_rest = 0.8 * np.maximum(np.mean(critics.costs(obs, action), axis=0), 0.0)
     assert_allclose(target, 2.0 + rest * np.array([1.0, 0.0]), rtol=1e-5)
