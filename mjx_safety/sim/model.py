@@ -60,7 +60,8 @@ import numpy as np
 
 from mjx_safety.core.shapes import add_to
 from mjx_safety.sim.gremlins import WELD_SOLREF
-from mjx_safety.sim.robot_file import FIELDS, fitting, read_robot
+from mjx_safety.sim.robot_file import FIELDS, describe, fitting, read_robot
+from mjx_safety.sim.robot_solver import wrong_solver
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.robots.base import Robot
 
@@ -105,6 +106,10 @@ def build_model(
 ) -> mujoco.MjModel:
     """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
     spec = read_robot(robot)
+    if any(kind.body_kind != "fixed" for _, kind in _solid_bodies(objects)):
+        problem = wrong_solver(spec.option)
+        if problem is not None:
+            raise ValueError(f"{describe(robot)} {problem}")
     with fitting(robot):
         _add_scene(spec, robot, objects, engine, accuracy, com)
         return spec.compile()
