@@ -186,7 +186,10 @@ def check_snapshot(snapshot: Any, quaternions: Mapping[str, Sequence[int]] | Non
 def _as_array(name: str, value: Any) -> np.ndarray:
     """Return a field of a snapshot as float64 of its shape. Raises ValueError if it holds something else."""
     try:
-        return np.asarray(value, float)
+        array = np.asarray(value)
+        if np.iscomplexobj(array):
+            raise TypeError
+        return np.asarray(array, float)
     except (TypeError, ValueError):
         raise ValueError(f"snapshot.{name} is {reprlib.repr(value)}; restore takes an array of numbers") from None
 

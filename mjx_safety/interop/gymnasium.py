@@ -11,7 +11,6 @@ each source (`State.costs`). `info["goal_met"]` says whether this step met the g
 from __future__ import annotations
 
 import functools
-import operator
 from typing import Any
 
 import gymnasium
@@ -28,7 +27,9 @@ from mjx_safety.interop.gymnasium_spaces import (
     draw_key,
     observation_space,
     parts_of,
+    read_actions,
     read_options,
+    read_seed,
     refuse_fork,
     step_info,
 )
@@ -127,7 +128,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on a fresh layout. The seed decides the layout. options: {"snapshot": `Snapshot`}."""
         refuse_fork()
-        super().reset(seed=None if seed is None else operator.index(seed))
+        super().reset(seed=read_seed(seed))
         snapshot = read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
         if snapshot is None:
@@ -143,7 +144,7 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         if self.state is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step")
         refuse_fork()
-        self.state, outcome = self._step(self.state, np.asarray(action, np.float32))
+        self.state, outcome = self._step(self.state, read_actions(action))
         obs, reward, terminated, truncated, info = jax.device_get(outcome)
         truncated = bool(truncated) and self._own_limit
         return self._observation(obs), float(reward), bool(terminated), truncated, _plain(info)

@@ -79,12 +79,37 @@ def read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict
     return options or {}
 
 
+def read_seed(seed: Any) -> int | None:
+    """Read one seed. Raises ValueError unless it is a whole number of at least 0, or None."""
+    try:
+        number = None if seed is None else operator.index(seed)
+    except TypeError:
+        number = -1
+    if number is not None and number < 0:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0, or None")
+    return number
+
+
+def read_actions(actions: Any) -> np.ndarray:
+    """Return actions as a float32 array. Raises ValueError unless they are real numbers."""
+    try:
+        array = np.asarray(actions)
+    except ValueError:  # rows of different lengths
+        raise ValueError(
+            f"action is a {type(actions).__name__} without a shape; it must be an array of real numbers"
+        ) from None
+    if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):  # bfloat16 is floating
+        raise ValueError(f"action has dtype {array.dtype}; it must be an array of real numbers")
+    return np.asarray(array, np.float32)
+
+
 def read_seeds(seeds: Any, num_envs: int) -> list[int | None]:
     """Read a list of seeds [B]. Raises ValueError for another type or length."""
     try:
         numbers = [None if seed is None else operator.index(seed) for seed in seeds]
     except TypeError:
         raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None") from None
+    numbers = [read_seed(number) for number in numbers]
     if len(numbers) != num_envs:
         raise ValueError(f"there are {len(numbers)} seeds for {num_envs} worlds; give one seed, or one for each")
     return numbers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,9 @@ from mjx_safety.interop.gymnasium_spaces import (
     draw_key,
     observation_space,
     parts_of,
+    read_actions,
     read_options,
+    read_seed,
     read_seeds,
     refuse_fork,
     step_info,
@@ -131,7 +132,7 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         if mask is not None and self.states is None:
             raise gymnasium.error.ResetNeeded("call reset without a reset_mask first")
         if seed is None or isinstance(seed, (int, np.integer)):
-            super().reset(seed=None if seed is None else operator.index(seed))
+            super().reset(seed=read_seed(seed))
             begun = self._reset(draw_key(self.np_random))
         else:
             seeds = read_seeds(seed, self.num_envs)
@@ -262,7 +263,7 @@ def _with_objects(last: dict[str, Any]) -> dict[str, Any]:
 def _converters(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return functions that convert actions to JAX, and a tree of results back."""
     if backend == "numpy":
-        return lambda actions: np.asarray(actions, np.float32), _to_numpy
+        return read_actions, _to_numpy
     if backend == "jax":
         return jax.numpy.asarray, lambda tree: tree
     torch = importlib.import_module("torch")

@@ -21,9 +21,10 @@ listed below. `make(..., accuracy="reference")` leaves out the items marked *, s
   driven objects with the floor, above which they hover;
   driven objects with each other and with fixed objects, if their keepouts keep them apart.
 - MJX cannot collide cylinders with boxes. A pillar becomes an upright capsule that reaches into the floor down to its
-  middle. Its surface is the same for all bodies lower than the pillar. A cylinder of the robot keeps its contact with
-  the floor. Against everything else a stand-in inside the cylinder takes its place: a capsule of the same radius and
-  length, or thin bars across the tread if the cylinder is flat like a wheel.
+  middle. Its surface is the same for all bodies lower than the pillar. Pillars that are lower than the robot's root are
+  refused. A cylinder of the robot keeps its contact with the floor. Against everything else a stand-in inside the
+  cylinder takes its place: a capsule of the same radius and length, or thin bars across the tread if the cylinder is
+  flat like a wheel.
 - * The solver gets only objects that matter, as above, and a fixed number of each kind (`AbstractObject.slots`). If
   more matter, the step is solved again with the others. The robot's motion comes from the first of these passes in
   which it touches an object. Objects of different passes do not meet in that step. The remaining objects stay in place
@@ -60,7 +61,8 @@ import numpy as np
 
 from mjx_safety.core.shapes import add_to
 from mjx_safety.sim.gremlins import WELD_SOLREF
-from mjx_safety.sim.robot_file import FIELDS, fitting, read_robot
+from mjx_safety.sim.robot_file import FIELDS, describe, fitting, read_robot
+from mjx_safety.sim.robot_solver import wrong_solver
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.robots.base import Robot
 
@@ -69,6 +71,7 @@ Accuracy = Literal["fast", "reference"]  # with all of the above, or without the
 
 COM = "com"  # sensor of the robot's centre of mass
 CONDIM = 6  # of all solid bodies: sliding, torsional and rolling friction
+ABOVE_FLOOR = 1e-6  # m; a cylinder that begins higher does not stand on the floor
 BARS = 12  # number of bars along the tread of a wheel's stand-in on MJX
 BAR = 0.1  # radius of a bar, in radii of the wheel
 MAX_GEOM_PAIRS = 16  # geom pairs per pair of shape types that MJX examines
@@ -105,6 +108,12 @@ def build_model(
 ) -> mujoco.MjModel:
     """Compile the model that an engine gets (see above). com: measure the robot's centre of mass."""
     spec = read_robot(robot)
+    if any(kind.body_kind != "fixed" for _, kind in _solid_bodies(objects)):
+        problem = wrong_solver(spec.option)
+        if problem is not None:
+            raise ValueError(f"{describe(robot)} {problem}")
+    if engine == "mjx":
+        _check_cylinders(robot, objects)
     with fitting(robot):
         _add_scene(spec, robot, objects, engine, accuracy, com)
         return spec.compile()
@@ -203,6 +212,24 @@ def _touches(objects: Mapping[str, AbstractObject]) -> dict[int, int]:
     return touches
 
 
+def _check_cylinders(robot: Robot, objects: Mapping[str, AbstractObject]) -> None:
+    """Raise ValueError for a fixed cylinder that the capsule in its place does not equal, since MJX has no other."""
+    fixed = [(name, kind) for name, kind in _solid_bodies(objects) if kind.body_kind == "fixed"]
+    cylinders = [(name, kind, shape) for name, kind in fixed for shape in kind.shapes if shape.kind == "cylinder"]
+    for name, kind, shape in cylinders:
+        centre, half_height = kind.height + shape.pos[2], shape.size[1]
+        if centre - half_height > ABOVE_FLOOR:
+            raise ValueError(
+                f"{name} has a cylinder {centre - half_height:.2g} m above the floor, and mjx collides only cylinders"
+                " that stand on it; use physics='mujoco'"
+            )
+        if centre + half_height < robot.start_height - ABOVE_FLOOR:
+            raise ValueError(
+                f"{name} has a cylinder that is {centre + half_height:.2g} m high, and mjx collides only cylinders at"
+                f" least as high as the root of robot {robot.name}, {robot.start_height:.2g} m; use physics='mujoco'"
+            )
+
+
 def _adapt_to_mjx(
     spec: mujoco.MjSpec, robot: Robot, geoms: dict[int, list[mujoco.MjsGeom]], touches: dict[int, int]
 ) -> None:
@@ -216,7 +243,7 @@ def _adapt_to_mjx(
             geom.type, geom.size, geom.pos = (
                 _GEOM.mjGEOM_CAPSULE,
                 [radius, 2 * half_height, 0],
-                [0, 0, -half_height],
+                [*geom.pos[:2], geom.pos[2] - half_height],
             )
     cylinders = [g for g in geoms[ROBOT] if g.type == _GEOM.mjGEOM_CYLINDER and (g.contype or g.conaffinity)]
     geoms[ROBOT] = [geom for geom in geoms[ROBOT] if geom not in cylinders]

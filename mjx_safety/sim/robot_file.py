@@ -59,6 +59,10 @@ SENSED_ALONE = {  # sensors that depend on the robot alone
     *(_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SUBTREEANGMOM, _SENS.mjSENS_CLOCK),
 }
 POSITIONS = (_SENS.mjSENS_FRAMEPOS, _SENS.mjSENS_SUBTREECOM)  # sensors [3] m, the last of which is a height
+AT_SITES = (  # sensors of a site, or of the forces on its body
+    *(_SENS.mjSENS_TOUCH, _SENS.mjSENS_ACCELEROMETER, _SENS.mjSENS_VELOCIMETER, _SENS.mjSENS_GYRO, _SENS.mjSENS_FORCE),
+    *(_SENS.mjSENS_TORQUE, _SENS.mjSENS_MAGNETOMETER),
+)
 SUBTREES = (_SENS.mjSENS_SUBTREECOM, _SENS.mjSENS_SUBTREELINVEL, _SENS.mjSENS_SUBTREEANGMOM)
 
 
@@ -79,6 +83,8 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
         for size in MEMORY_LIMITS:
             setattr(spec, size, -1)
         model = spec.compile()
+        if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "robot") < 0:  # as of a URDF's root
+            raise ValueError(f"{where} has a body 'robot' without joints, which MuJoCo fuses with the world")
     except (ValueError, mujoco.FatalError) as error:
         if str(error).startswith(where):
             raise
@@ -306,6 +312,8 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
         if kind not in SENSED_ALONE:
             word = kind.name.removeprefix("mjSENS_").lower()
             return f"has a sensor {name} of type {word}, which may see more than the robot: leave it out"
+        if kind in AT_SITES and model.body_rootid[model.site_bodyid[model.sensor_objid[index]]] != root:
+            return f"has a sensor {name} at a site outside of the body 'robot', which does not sense the robot"
         if kind in SUBTREES and model.body_rootid[model.sensor_objid[index]] != root:
             return f"has a sensor {name} of a subtree that is not the robot's"
         if sensor.name in robot.heights and kind not in POSITIONS:

@@ -135,6 +135,7 @@ BAD = [
     ({"qpos": np.zeros(3)}, r"snapshot.qpos has shape \(3,\)"),
     ({"qpos": [0.0] * 15}, "snapshot.qpos holds a quaternion of length 0"),
     ({"qpos": [[1.0], [2.0, 3.0]]}, "snapshot.qpos is .*; restore takes an array of numbers"),
+    ({"qvel": np.zeros(14, complex)}, "snapshot.qvel is .*; restore takes an array of numbers"),
     ({"qvel": "fast"}, "snapshot.qvel is 'fast'; restore takes an array of numbers"),
 ]
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from viz.recordings import needs_opengl
@@ -146,6 +147,27 @@ def test_misuse_is_named():
     envs.reset()
     with pytest.raises(ValueError, match=r"actions have shape \(2,\); 2 worlds take \(2, 2\)"):
         envs.step(np.zeros(2))
+
+
+@pytest.mark.parametrize("wrong", [None, 1j, "left", "none"])
+def test_actions_are_real_numbers(wrong):
+    """Others would be cut to their real part, or stop all actuators as numbers that are not finite."""
+    env, envs = SafetyEnv(Toy()), SafetyVectorEnv(Toy(), 2)
+    env.reset()
+    envs.reset()
+    action = np.array([wrong, wrong])
+    for take in (lambda: env.step(action), lambda: envs.step(np.stack([action, action]))):
+        with pytest.raises(ValueError, match=r"action has dtype .*; it must be an array of real numbers"):
+            take()
+
+
+def test_actions_may_be_lists_and_of_any_width():
+    env = SafetyEnv(Toy())
+    env.reset()
+    for action in ([0.5, 1], np.array([1, 0]), np.array([True, False]), jnp.zeros(2, jnp.bfloat16)):
+        env.step(action)
+    with pytest.raises(ValueError, match="action is a list without a shape; it must be an array of real numbers"):
+        env.step([[0.0], [0.0, 1.0]])
 
 
 @needs_opengl

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,19 @@ def test_a_list_of_seeds_gives_the_worlds_of_these_seeds():
         envs.reset(seed=[1, 2])
     for wrong in (1.5, "seed", [1.5, 2, 3]):
         with pytest.raises(ValueError, match="it must be a whole number, or a list of them or of None"):
+            envs.reset(seed=wrong)
+
+
+@pytest.mark.parametrize("wrong", [1.5, -1, "seed", [1]])
+def test_a_seed_of_one_world_is_one_whole_number(wrong):
+    with pytest.raises(ValueError, match=rf"seed is {re.escape(repr(wrong))}; it must be a whole number of at least 0"):
+        SafetyEnv(Toy()).reset(seed=wrong)
+
+
+def test_no_seed_of_a_batch_is_negative():
+    envs = SafetyVectorEnv(Toy(), 2)
+    for wrong in (-1, [0, -1]):
+        with pytest.raises(ValueError, match="seed is -1; it must be a whole number of at least 0, or None"):
             envs.reset(seed=wrong)
 
 

@@ -107,6 +107,7 @@ MESSAGES = {
         *after('<contact><pair geom1="ghost" geom2="box"/></contact>'),
     ),
     "a geom 'floor' that is no plane": ('type="plane" size="5 5 1"', 'type="box" size="5 5 1" pos="0 0 -1"'),
+    "starts 0.1 m in the floor: raise its body 'robot'": ('pos="0 0 1"', 'pos="0 0 0"'),
     "a geom 'floor' that is not level": ('type="plane"', 'type="plane" euler="0 5 0"'),
     "equality 'rope'": after('<equality><connect name="rope" body1="robot" anchor="0 0 0"/></equality>'),
     "equality 'weld'": after('<equality><weld name="weld" body1="arm" body2="world"/></equality>'),

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 
+from mjx_safety.interop.gymnasium_spaces import read_actions, read_seed
 from mjx_safety.interop.safety_gymnasium.forwarding import Forwarding
 from mjx_safety.interop.safety_gymnasium.wrappers import SafetyGymnasium2Gymnasium
 
@@ -41,7 +42,7 @@ class SixValues(gymnasium.Wrapper, Forwarding):
 
     def set_seed(self, seed: int | None = None) -> None:
         """Seed the next episodes."""
-        self.unwrapped.np_random = seeding.np_random(seed)[0]
+        self.unwrapped.np_random = seeding.np_random(read_seed(seed))[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on a fresh layout. The seed decides the layout."""
@@ -58,7 +59,7 @@ class SixValues(gymnasium.Wrapper, Forwarding):
         """Advance by one step. Raises ResetNeeded after the end of an episode."""
         if self.done:
             raise gymnasium.error.ResetNeeded("Environment must be reset before stepping.")
-        obs, reward, terminated, truncated, info = self.env.step(np.asarray(action, np.float32))
+        obs, reward, terminated, truncated, info = self.env.step(read_actions(action))
         cost, info = info["cost"], self._named(info)
         self.done = terminated or truncated
         if self.done and self.autoreset:
@@ -91,7 +92,7 @@ class SixValuesVector(gymnasium.vector.VectorWrapper, Forwarding):
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance all worlds by one step, then replace the ended ones. actions: [B, A]."""
-        obs, reward, terminated, truncated, step_info = self.env.step(np.asarray(actions, np.float32))
+        obs, reward, terminated, truncated, step_info = self.env.step(read_actions(actions))
         info = self._named(step_info)
         if "final_obs" in step_info:
             ended = step_info["_final_obs"]

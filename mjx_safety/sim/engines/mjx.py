@@ -19,7 +19,7 @@ from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import AbstractPhysics, EngineScene, Scenes, field_sizes, fields_of, is_measured
 from mjx_safety.sim.engines.derivatives import forward_only
-from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks
+from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks, without_idle_touch, without_touch
 from mjx_safety.sim.fixes.mjx_colliders import corrected
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.fixes.mjx_solver import own_solver
@@ -53,11 +53,11 @@ class Part:
     @single_precision
     def create(cls, nearby: Nearby) -> Part:
         """Put the model on the device."""
-        name, lacking = nearby.full.robot.name, what_mjx_lacks(nearby.near.model)
+        name, lacking = nearby.full.robot.name, what_mjx_lacks(nearby.near.model, nearby.full.fields)
         if lacking is not None:
             raise ValueError(f"robot {name} cannot run on mjx: MJX lacks {lacking}; use physics='mujoco'")
         try:
-            model = mjx.put_model(nearby.near.model)
+            model = without_idle_touch(mjx.put_model(nearby.near.model))
             if model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC:
                 mjx.make_data(model)  # refuses contacts without friction
             return cls(model=model, nearby=nearby)
@@ -378,11 +378,9 @@ def _corrections() -> Iterator[None]:
 
 
 def _without_contacts(model: mjx.Model) -> mjx.Model:
-    """Switch off contacts, and touch sensors, which MJX 3.17 cannot evaluate without contacts. They read 0."""
-    is_touch = model.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH
-    stages = np.where(is_touch, int(mujoco.mjtStage.mjSTAGE_NONE), model.sensor_needstage)
+    """Switch off contacts, and touch sensors."""
     flags = model.opt.disableflags | mjx.DisableBit.CONTACT
-    return model.replace(opt=model.opt.replace(disableflags=flags), sensor_needstage=stages)
+    return without_touch(model).replace(opt=model.opt.replace(disableflags=flags))
 
 
 @jax.jit  # traces MJX once for all batches and loops

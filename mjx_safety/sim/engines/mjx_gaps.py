@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
+from mujoco import mjx
 
 from mjx_safety.world.model_parts import part_name
 
@@ -26,8 +29,15 @@ GAPS = {  # field of a model -> the kind of element that sets it, and the words 
 IN_FLUIDS = {"geom_fluid": ("geom", "fluidshape")}
 
 
-def what_mjx_lacks(model: mujoco.MjModel) -> str | None:
-    """Name a feature that MJX lacks, and the element that asks for it. None: MJX moves the model as C does."""
+FORCES = (mujoco.mjtSensor.mjSENS_FORCE, mujoco.mjtSensor.mjSENS_TORQUE)
+SPATIAL = (mujoco.mjtWrap.mjWRAP_SITE, mujoco.mjtWrap.mjWRAP_SPHERE, mujoco.mjtWrap.mjWRAP_CYLINDER)
+
+
+def what_mjx_lacks(model: mujoco.MjModel, fields: Sequence[str] = ()) -> str | None:
+    """Name a feature that MJX lacks, and the element that asks for it. None: MJX moves the model as C does.
+
+    fields: of `mjData` that are measured.
+    """
     if model.opt.integrator not in INTEGRATORS:
         return f"the integrator {_INTEGRATOR(model.opt.integrator).name.removeprefix('mjINT_').lower()}"
     if model.opt.noslip_iterations:
@@ -38,4 +48,23 @@ def what_mjx_lacks(model: mujoco.MjModel) -> str | None:
         for row in np.flatnonzero(np.any(values, axis=tuple(range(1, values.ndim)))):
             part = model.joint(model.dof_jntid[row]) if field.startswith("dof") else getattr(model, kind)(row)
             return f"{words}, which {kind} {part_name(part)} has"
+    senses_forces = "cfrc_ext" in fields or np.any(np.isin(model.sensor_type, FORCES))
+    if senses_forces and np.any(np.isin(model.wrap_type, SPATIAL)):
+        what = "cfrc_ext" if "cfrc_ext" in fields else "sensors of type force and torque"
+        return f"the forces of spatial tendons in {what}"
     return None
+
+
+def without_touch(model: mjx.Model) -> mjx.Model:
+    """Switch off touch sensors, which MJX 3.17 cannot evaluate without contacts. They read 0."""
+    is_touch = model.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH
+    stages = np.where(is_touch, int(mujoco.mjtStage.mjSTAGE_NONE), model.sensor_needstage)
+    return model.replace(sensor_needstage=stages)
+
+
+def without_idle_touch(model: mjx.Model) -> mjx.Model:
+    """Switch off touch sensors in a model in which nothing can touch."""
+    if mujoco.mjtSensor.mjSENS_TOUCH not in model.sensor_type:
+        return model
+    can_touch = mjx.make_data(model)._impl.contact.dim.size > 0  # type: ignore[union-attr]
+    return model if can_touch else without_touch(model)

@@ -21,6 +21,7 @@ AXES = np.eye(3)  # of a place on the floor: slide x, slide y; of a height: slid
 PLACE_WORDS = {1: "a slide along x", 2: "slides along x and y"}  # travel -> the first joints of the robot
 ASIDE, OBLIQUE = 0.7, (0.5, 0.1, 0.7, 0.5)  # rad or m, and a quaternion: a pose that fits no symmetry
 SMALL = 1e-5  # m
+SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
 AT_ORIGIN = "and each step runs at the origin: leave it out"
 
 
@@ -34,7 +35,7 @@ def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
     checks: tuple[Callable[[LocomotionConfig, mujoco.MjModel], str | None], ...] = (
         *(_wrong_names, _wrong_bodies, _wrong_memory, _wrong_root, _wrong_place, _wrong_health, _wrong_origin),
         *(_wrong_floor, _wrong_solids, _wrong_equalities, _wrong_tendons),
-        *(_wrong_actuators, _wrong_drives, _wrong_flags),
+        *(_wrong_actuators, _wrong_drives, _wrong_flags, _wrong_start),
     )
     for check in checks:
         problem = check(config, model)
@@ -224,6 +225,14 @@ def _wrong_flags(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     if off & mujoco.mjtDisableBit.mjDSBL_SENSOR and needs_sensors:
         return "sets <flag sensor>, but point='com' and the entry 'cfrc_ext' need sensors: leave it out"
     return None
+
+
+def _wrong_start(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
+    """Find a robot that starts in the floor, which throws it out."""
+    data, floor = mujoco.MjData(model), model.geom("floor").id
+    mujoco.mj_fwdPosition(model, data)
+    deep = max((-contact.dist for contact in data.contact if floor in contact.geom), default=0.0)
+    return f"starts {deep:.2g} m in the floor: raise its body 'robot'" if deep > SUNK else None
 
 
 def _uses_length(model: mujoco.MjModel, actuator: int) -> bool:

@@ -1,11 +1,14 @@
 """What MJX would leave out of a robot without a word is refused when its environment is made."""
 
+import jax
+import mujoco
+import numpy as np
 import pytest
 from mujoco import mjx
 
 import mjx_safety
 from mjx_safety import EnvConfig, LocomotionConfig, Robot, Vases
-from mjx_safety.sim.engines.mjx_gaps import GAPS, what_mjx_lacks
+from mjx_safety.sim.engines.mjx_gaps import GAPS, what_mjx_lacks, without_idle_touch
 
 XML = """<mujoco><option timestep="0.002"/><worldbody>FLOOR<body name="robot" pos="0 0 0.1">
 <joint name="x" type="slide" axis="1 0 0"/><joint name="y" type="slide" axis="0 1 0"/>
@@ -39,6 +42,14 @@ CASES = {
         '<contact><pair name="own" geom1="ball" geom2="leg" adhesion="1"/></contact>'
     ),
 }
+ROPE = after(
+    '<tendon><spatial name="rope"><site site="hook"/><site site="tip"/></spatial></tendon>'
+    '<sensor><force name="pull" site="tip"/></sensor>'
+)
+SITES = (
+    *('<geom name="ball"', '<site name="hook" pos="0 0.1 0"/><geom name="ball"'),
+    *('<geom name="leg"', '<site name="tip" pos="0.2 0 0.1"/><geom name="leg"'),
+)
 ALONE = {  # what only robots without objects may have
     "the integrator discrete": ("<option", '<option integrator="discrete"'),
     "noslip_iterations": ("<option", '<option noslip_iterations="3"'),
@@ -105,3 +116,26 @@ def test_mjx_still_has_no_place_for_some_of_them():
     """Once it has, the gap may go."""
     missing = {"actuator_armature", "actuator_damping", "actuator_dampingpoly", "geom_surfacevel", "geom_adhesion"}
     assert missing <= set(GAPS) and not missing & set(mjx.Model.__dataclass_fields__)
+
+
+def test_forces_between_bodies_lack_those_of_spatial_tendons(config):
+    """C adds them. A robot without objects has no sensors, so it lacks them only in `cfrc_ext`."""
+    refused(config(*SITES, *ROPE), "the forces of spatial tendons in sensors of type force and torque")
+    settings = config(*SITES, *ROPE, alone=True)
+    mjx_safety.make(settings, physics="mjx")
+    with pytest.raises(ValueError, match=r"robot Ball cannot run on mjx: MJX lacks the forces .* in cfrc_ext; use"):
+        mjx_safety.make(settings, physics="mjx", entries=("qpos", "cfrc_ext"))
+
+
+@pytest.mark.parametrize("floor", ["", FLOOR.replace('contype="0"', "")])
+def test_touch_is_0_where_nothing_can_touch(floor):
+    """MJX fails in the first step of such a model: it joins the forces of no contacts."""
+    text = XML.replace("FLOOR", floor).replace('<geom name="ball"', '<site name="skin" size="0.2"/><geom name="ball"')
+    text = text.replace("</mujoco>", '<sensor><touch name="felt" site="skin"/></sensor></mujoco>')
+    text = text.replace('name="leg"', 'name="leg" contype="0" conaffinity="0"')
+    model = mujoco.MjModel.from_xml_string(text)
+    put = without_idle_touch(mjx.put_model(model))
+    felt = jax.jit(mjx.forward)(put, mjx.make_data(put)).sensordata
+    np.testing.assert_array_equal(felt, 0.0)
+    can_touch = put.sensor_needstage[0] == int(mujoco.mjtStage.mjSTAGE_ACC)
+    assert can_touch == bool(floor)

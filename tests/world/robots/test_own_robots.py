@@ -42,6 +42,14 @@ def test_a_robot_without_a_body_named_robot_is_refused(model):
         build(Point(xml=xml))
 
 
+def test_a_root_that_mujoco_fuses_with_the_world_is_refused(tmp_path):
+    """As that of a URDF is, which has no joint of its own."""
+    path = tmp_path / "thing.urdf"
+    path.write_text("<robot name='thing'><link name='robot'/></robot>")
+    with pytest.raises(ValueError, match=r"thing\.urdf of robot Point has a body 'robot' without joints, which MuJoCo"):
+        build(Point(xml=str(path)))
+
+
 @pytest.mark.parametrize("robot", [Car(root_joint="planar"), Point(root_joint="free")])
 def test_a_robot_without_the_root_joint_it_names_is_refused(robot):
     with pytest.raises(ValueError, match=f"(?i)robot {robot.name}.*{robot.root_joint}"):
@@ -160,6 +168,14 @@ MESSAGES = {
     "with a delay": ("<motor", '<motor delay="0.01" nsample="8"'),
     "'eye' of type rangefinder": ("</sensor>", '<rangefinder name="eye" site="s"/></sensor>'),
     "'energy' of type e_kinetic": ("</sensor>", '<e_kinetic name="energy"/></sensor>'),
+    "'far' at a site outside of the body 'robot', which does not": (
+        *with_body('<site name="post" pos="1 0 0" size="2"/>'),
+        *("</sensor>", '<touch name="far" site="post"/></sensor>'),
+    ),
+    "'north' at a site outside of": (
+        *with_body('<site name="post"/>'),
+        *("</sensor>", '<magnetometer name="north" site="post"/></sensor>'),
+    ),
     "'all' of a subtree": ("</sensor>", '<subtreecom name="all" body="world"/></sensor>'),
     # options
     "<option timestep> to 0; it must be": ('timestep="0.002"/>', 'timestep="0"/>'),
