@@ -282,7 +282,7 @@ def test_the_work_per_step_is_the_same_for_any_number_of_worlds(num_envs, unroll
 def test_what_the_replay_keeps_belongs_together():
     """The reward is the first observation, the cost the second one's sign; the actions are still uniform."""
     venv = vectorize(probe_envs.Random(), 40, stagger=True)
-    state, _ = run(venv, sac(SMALL.replace(random_steps=1e6), lagrangian()), 20)
+    state, _ = run(venv, sac(SMALL.replace(random_steps=1e6, num_target_steps=1), lagrangian()), 20)
     steps = jax.tree.map(lambda leaf: np.asarray(leaf[:3200]).reshape(80, 40, *leaf.shape[1:]), state.replay.steps)
     assert_array_equal(steps.reward, steps.obs[..., 0])
     assert_array_equal(steps.costs[..., 0], steps.obs[..., 1] > 0.0)
