@@ -230,7 +230,7 @@ class TwoCosts(probe_envs.ProbeEnv):
 def test_every_limited_source_has_a_critic_and_a_multiplier():
     venv = vectorize(TwoCosts(cost_names=("a", "b")), 16, stagger=True)
     constraint = lagrangian({"b": 5.0, "a": 5.0}, projected_ascent(learning_rate=0.05))
-    config = SMALL.replace(random_steps=0.0, updates_per_step=0.5)
+    config = SMALL.replace(random_steps=0.0, updates_per_step=0.5, num_target_steps=1)
     state, metrics = run(venv, sac(config, constraint), 40, CONFIG.replace(unroll_length=8))
     assert_allclose(state.replay.steps.costs[0], [0.0, 1.0])  # steps with cost, in the order of the limits
     assert metrics["multiplier_b"][-1] == 0.0 and metrics["multiplier_a"][-1] > 1.0
