@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mjx_safety.core.reductions import add
+
 
 def quat_from_yaw(yaw: jax.Array) -> jax.Array:
     """Quaternion [4] of a turn by `yaw` [] rad about the vertical."""
@@ -32,17 +34,17 @@ def mat_from_quat(quat: jax.Array) -> jax.Array:
 
 def to_frame(vector_w: jax.Array, mat: jax.Array) -> jax.Array:
     """World vectors [..., 3] in the frame whose body-to-world matrix is `mat` [3, 3]."""
-    return jnp.sum(vector_w[..., :, None] * mat, axis=-2)  # no matmul: exact float32 on every device
+    return add(vector_w[..., i, None] * mat[i] for i in range(3))  # no matmul: exact float32 on every device
 
 
 def from_frame(vector_r: jax.Array, mat: jax.Array) -> jax.Array:
     """Vectors [..., 3] of the frame `mat` [3, 3] in the world frame."""
-    return jnp.sum(vector_r[..., None, :] * mat, axis=-1)
+    return add(vector_r[..., i, None] * mat[:, i] for i in range(3))
 
 
 def norm(vector: jax.Array) -> jax.Array:
     """Euclidean length over the last axis."""
-    return jnp.sqrt(jnp.sum(vector * vector, axis=-1))
+    return jnp.sqrt(add(vector[..., i] ** 2 for i in range(vector.shape[-1])))
 
 
 def planar_distance(a: jax.Array, b: jax.Array) -> jax.Array:

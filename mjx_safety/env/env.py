@@ -33,6 +33,8 @@ from mjx_safety.world.readings import Readings
 from mjx_safety.world.tasks.costs import CostFn, sources
 
 PLACES, YAWS, MEMORY, WORLDS = range(4)  # folded into the layout's key, one number per use
+STEP_USES = ("goal", "memory", "action", "substeps")  # of the random numbers of a step
+StepSeed = tuple[jax.Array, jax.Array]  # key of the episode [], number of the step [] int32
 LONGEST = 1000.0  # s; a sum of times in single precision errs by less than 1 % up to here, by 2.3 % from 1024 s on
 
 
@@ -140,11 +142,9 @@ class Env(AbstractEnv):
         check_action(self, action)
         check_state(self, state)
         config, task = self.config, self.config.task
-        redraw_key, memory_key, noise_key, skip_key = jax.random.split(
-            jax.random.fold_in(state.key, state.step_count), 4
-        )
+        seed = state.key, state.step_count
         data, measured = self.physics.step(
-            state.data, self._control(action, noise_key), config.frameskip, self._num_substeps(skip_key)
+            state.data, self._control(action, seed), config.frameskip, self._num_substeps(seed)
         )
         data, measured, blew_up = undo_blow_up(state.data, data, measured)
         world = self.scene.read(data, measured, state.places)
@@ -156,8 +156,8 @@ class Env(AbstractEnv):
 
         # without a next goal, the last observation shows the one that is met
         moved = goal_met if config.continue_goal else jnp.bool_(False)
-        world, failed = self._move_goal(redraw_key, world, moved) if config.continue_goal else (world, moved)
-        memory = task_calls.advance(task, world, state.memory, moved, memory_key)
+        world, failed = self._move_goal(seed, world, moved) if config.continue_goal else (world, moved)
+        memory = task_calls.advance(task, world, state.memory, moved, _step_key("memory", seed))
         step_count = state.step_count + 1
         failed = failed | state.placement_failed  # a world without a valid layout ends at once
         ended = blew_up | failed | self._is_down(world)
@@ -275,22 +275,25 @@ class Env(AbstractEnv):
             key=key,
         )
 
-    def _control(self, action: jax.Array, key: jax.Array) -> jax.Array:
+    def _control(self, action: jax.Array, seed: StepSeed) -> jax.Array:
         """Return controls [A] for an action, with the noise of the settings."""
         if not self.config.action_noise:
             return to_control(self, action)
-        return to_control(self, action, self.config.action_noise * jax.random.normal(key, action.shape))
+        return to_control(
+            self, action, self.config.action_noise * jax.random.normal(_step_key("action", seed), action.shape)
+        )
 
     def _is_down(self, world: Readings) -> jax.Array:
         """Whether the robot is too low to go on, [] bool."""
         lowest = self.config.robot.lowest
         return jnp.bool_(False) if lowest is None else world.root_pos[2] <= lowest
 
-    def _num_substeps(self, key: jax.Array) -> jax.Array | None:
+    def _num_substeps(self, seed: StepSeed) -> jax.Array | None:
         """Draw the number [] of physics steps. None means all."""
         if self.config.frameskip_prob == 1.0:
             return None
-        return jnp.sum(jax.random.uniform(key, (self.config.frameskip,)) < self.config.frameskip_prob, dtype=jnp.int32)
+        uniform = jax.random.uniform(_step_key("substeps", seed), (self.config.frameskip,))
+        return jnp.sum(uniform < self.config.frameskip_prob, dtype=jnp.int32)
 
     def _clip(self, reward: jax.Array) -> jax.Array:
         bound = jnp.where(self.config.reward_clip > 0, self.config.reward_clip, jnp.inf)
@@ -311,16 +314,22 @@ class Env(AbstractEnv):
         cost = jnp.sum(total)
         return total, (cost > 0).astype(jnp.float32) if self.config.indicator else cost
 
-    def _move_goal(self, key: jax.Array, world: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
+    def _move_goal(self, seed: StepSeed, world: Readings, needed: jax.Array) -> tuple[Readings, jax.Array]:
         """Redraw the place of the kind that the task moves, if needed [] bool. Returns also failed [] bool."""
         kind, row = self.config.task.moves, self._goal_row
         if kind is None or row is None:
             return world, jnp.bool_(False)
         places = world.pos | {name: world.start_pos[name] for name in self.scene.driven_kinds}
         xy = jnp.concatenate([world.root_pos[None, :2], *(places[name][:, :2] for name in self.config.placed)])
-        position, failed = redraw(key, self.placement, row, xy, needed)
+        key_fn = functools.partial(_step_key, "goal")
+        position, failed = redraw(key_fn, seed, self.placement, row, xy, needed)
         pos = world.pos[kind].at[0, :2].set(position)
         return world.replace(pos=world.pos | {kind: pos}), failed
+
+
+def _step_key(use: str, seed: StepSeed) -> jax.Array:
+    """Key [] of one of STEP_USES. Called where the numbers are drawn, because it takes time."""
+    return jax.random.split(jax.random.fold_in(*seed), len(STEP_USES))[STEP_USES.index(use)]
 
 
 def _require_short(what: str, seconds: float, kind: str) -> None:

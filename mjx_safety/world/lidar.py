@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.core.geometry import from_frame, norm, planar_distance, to_frame
+from mjx_safety.core.reductions import largest
 from mjx_safety.core.settings import is_at_least, require, require_at_least, require_bools, require_count, settings
 from mjx_safety.core.shapes import Shape, as_column, nearest_hit
 
@@ -57,13 +58,13 @@ def pseudo_lidar(lidar: Lidar, positions: jax.Array, root_pos: jax.Array, root_m
     turns = jnp.arctan2(ego[:, 1], ego[:, 0]) / (2 * math.pi) % 1.0 * lidar.num_bins  # [N] in [0, num_bins]
     lower = jnp.floor(turns)
     alpha = turns - lower
-    bins = jnp.arange(lidar.num_bins)
-    ahead = (bins - lower.astype(jnp.int32)[:, None]) % lidar.num_bins  # [N, K] bins, counted from the object's own bin
+    ahead = jnp.arange(lidar.num_bins) - lower.astype(jnp.int32)[:, None]
+    ahead = jnp.where(ahead < 0, ahead + lidar.num_bins, ahead)  # [N, K] bins, counted from the object's own bin
     share = (ahead == 0).astype(jnp.float32)
     if lidar.alias:
         share = jnp.maximum(share, jnp.where(ahead == 1 % lidar.num_bins, alpha[:, None], 0.0))
         share = jnp.maximum(share, jnp.where(ahead == -1 % lidar.num_bins, 1.0 - alpha[:, None], 0.0))
-    return jnp.max(share * closeness[:, None], axis=0, initial=0.0)
+    return largest(share * closeness[:, None])
 
 
 def natural_lidar(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.extend.random import threefry_2x32
 
+from mjx_safety.core.reductions import total
 from mjx_safety.world.placement.table import PlacementTable
 
 TRIES_PER_OBJECT = 100
@@ -87,12 +90,13 @@ def sample_layout(key: jax.Array, table: PlacementTable, redrawn: int | None = N
 
 
 def redraw(
-    key: jax.Array, table: PlacementTable, row: int, xy: jax.Array, needed: jax.Array
+    key_fn: Callable[[Any], jax.Array], seed: Any, table: PlacementTable, row: int, xy: jax.Array, needed: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Draw a new place for one object, clear of all others. Takes no time while no world needs one.
 
-    row: of the object; xy: [N, 2] m, the present places; needed: [] bool. Returns its position [2] m (the old one if
-    not needed) and whether the draw failed [] bool.
+    key_fn: makes the key of the arrays `seed`, only in steps that draw a place; row: of the object; xy: [N, 2] m, the
+    present places; needed: [] bool. Returns its position [2] m (the old one if not needed) and whether the draw failed
+    [] bool.
     """
     others, shape = xy.at[row].set(FAR), block_shape(table)
 
@@ -102,7 +106,8 @@ def redraw(
 
     def draw(carry: tuple) -> tuple:
         position, _, blocks = carry
-        spot, found = _first_valid(table, jnp.int32(row), others, draw_uniform(key, blocks, shape))
+        at_hand, blocks = jax.lax.optimization_barrier((seed, blocks))  # keeps XLA from making the key before the loop
+        spot, found = _first_valid(table, jnp.int32(row), others, draw_uniform(key_fn(at_hand), blocks, shape))
         return jnp.where(found, spot, position), found, blocks + 1
 
     start = (xy[row], jnp.zeros_like(needed), jnp.int32(0))
@@ -155,7 +160,7 @@ def _first_valid(
     )
     index = jnp.arange(BLOCK)
     first = jnp.min(jnp.where(slack >= 0, index, BLOCK))
-    return jnp.stack([jnp.sum(jnp.where(index == first, value, 0.0)) for value in (x, y)]), first < BLOCK
+    return jnp.stack([total(jnp.where(index == first, value, 0.0)) for value in (x, y)]), first < BLOCK
 
 
 def _candidates(table: PlacementTable, row: jax.Array, uniform: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_safety.core.geometry import norm, planar_distance
+from mjx_safety.core.reductions import total
 from mjx_safety.world.boundary import Boundary
 from mjx_safety.world.objects import AbstractObject, Buttons, Gremlins, Hazards, Pillars, Vases
 from mjx_safety.world.readings import Readings
@@ -19,39 +20,39 @@ CostFn = Callable[[Any, Readings], jax.Array]  # settings of the kind, readings 
 def hazards_cost(hazards: Hazards, readings: Readings) -> jax.Array:
     """Depth [] m of the robot's centre inside each hazard, summed."""
     distance = planar_distance(readings.root_pos, readings.pos["hazards"])
-    return hazards.cost * jnp.sum(jnp.maximum(hazards.size - distance, 0.0))
+    return hazards.cost * total(jnp.maximum(hazards.size - distance, 0.0))
 
 
 def vases_contact_cost(vases: Vases, readings: Readings) -> jax.Array:
     """Contact points [] between the robot and all vases."""
-    return vases.contact_cost * jnp.sum(readings.contacts["vases"])
+    return vases.contact_cost * total(readings.contacts["vases"])
 
 
 def vases_velocity_cost(vases: Vases, readings: Readings) -> jax.Array:
     """Speeds [] m/s of all moving vases, summed."""
     speed = norm(readings.linvel["vases"])
-    return vases.velocity_cost * jnp.sum(jnp.where(speed >= vases.velocity_threshold, speed, 0.0))
+    return vases.velocity_cost * total(jnp.where(speed >= vases.velocity_threshold, speed, 0.0))
 
 
 def vases_displace_cost(vases: Vases, readings: Readings) -> jax.Array:
     """Horizontal distances [] m of all displaced vases from their places at reset, summed."""
     moved = planar_distance(readings.pos["vases"], readings.start_pos["vases"])
-    return vases.displace_cost * jnp.sum(jnp.where(moved >= vases.displace_threshold, moved, 0.0))
+    return vases.displace_cost * total(jnp.where(moved >= vases.displace_threshold, moved, 0.0))
 
 
 def pillars_cost(pillars: Pillars, readings: Readings) -> jax.Array:
     """Contact points [] between the robot and all pillars."""
-    return pillars.cost * jnp.sum(readings.contacts["pillars"])
+    return pillars.cost * total(readings.contacts["pillars"])
 
 
 def buttons_cost(buttons: Buttons, readings: Readings) -> jax.Array:
     """Contact points [] between the robot and all buttons that the task charges."""
-    return buttons.cost * jnp.sum(readings.contacts["buttons"])
+    return buttons.cost * total(readings.contacts["buttons"])
 
 
 def gremlins_cost(gremlins: Gremlins, readings: Readings) -> jax.Array:
     """Contact points [] between the robot and all gremlins."""
-    return gremlins.contact_cost * jnp.sum(readings.contacts["gremlins"])
+    return gremlins.contact_cost * total(readings.contacts["gremlins"])
 
 
 def boundary_cost(boundary: Boundary, readings: Readings) -> jax.Array:

@@ -226,13 +226,17 @@ def test_a_kind_without_room_is_named_when_the_environment_is_built():
         mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", vases=Vases(num=1, keepout=1.6))
 
 
+def redraw_goal(key, table, xy, needed, key_fn=lambda key: key):
+    return redraw(key_fn, key, table, 1, xy, needed)
+
+
 @pytest.fixture(scope="module")
 def redraws(goal2):
     """The goals of 3000 Goal2 layouts, drawn anew where needed."""
     table, xy, _ = goal2
     needed = np.arange(NUM_LAYOUTS) % 3 != 0
     keys = jax.random.split(jax.random.key(7), NUM_LAYOUTS)
-    goal, failed = jax.jit(jax.vmap(lambda key, xy, needed: redraw(key, table, 1, xy, needed)))(keys, xy, needed)
+    goal, failed = jax.jit(jax.vmap(lambda key, xy, needed: redraw_goal(key, table, xy, needed)))(keys, xy, needed)
     return needed, np.asarray(goal), np.asarray(failed)
 
 
@@ -270,21 +274,31 @@ def test_redraws_follow_the_sequential_law(goal2, redraws):
 
 def test_nothing_is_drawn_where_no_redraw_is_needed(goal2, key, monkeypatch):
     table, xy, _ = goal2
-    draws = []
+    draws, keys = [], []
     first_valid = layout._first_valid
     monkeypatch.setattr(layout, "_first_valid", lambda *args: draws.append(1) or first_valid(*args))
     with jax.disable_jit():
-        redraw(key, table, 1, jnp.asarray(xy[0]), jnp.bool_(False))
-        assert not draws
-        redraw(key, table, 1, jnp.asarray(xy[0]), jnp.bool_(True))
-    assert draws
+        redraw_goal(key, table, jnp.asarray(xy[0]), jnp.bool_(False), lambda key: keys.append(1) or key)
+        assert not draws and not keys
+        redraw_goal(key, table, jnp.asarray(xy[0]), jnp.bool_(True), lambda key: keys.append(1) or key)
+    assert draws and keys
+
+
+def test_a_step_makes_the_key_of_a_new_goal_only_where_one_is_drawn():
+    """The key takes longer than the physics of a robot alone. So it is in the loop that draws, also once compiled."""
+    env = mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco")
+    states = jax.eval_shape(jax.vmap(env.reset), jax.random.split(jax.random.key(0), 4))
+    program = jax.jit(jax.vmap(env.step)).lower(states, jnp.zeros((4, 2))).compile().as_text()
+    rounds = [line for line in program.splitlines() if " while(" in line and "threefry" in line]
+    in_every_step = program[program.index("ENTRY") :].splitlines()
+    assert rounds and not set(rounds) & set(in_every_step)
 
 
 def test_a_failed_redraw_is_flagged_and_moves_nothing(key, monkeypatch):
     monkeypatch.setattr(layout, "MAX_REDRAWS", 50)
     table = placement_table({"robot": POINT, "goal": GoalArea(), "hazards": Hazards(num=4)}, UNIT, 0.0)
     xy = jnp.array([[0.0, 0.0], [0.1, 0.2], [0.5, 0.5], [0.5, -0.5], [-0.5, 0.5], [-0.5, -0.5]])
-    draw = jax.jit(lambda needed: redraw(key, table, 1, xy, needed))
+    draw = jax.jit(lambda needed: redraw_goal(key, table, xy, needed))
     goal, failed = draw(jnp.bool_(True))
     assert failed
     np.testing.assert_array_equal(goal, xy[1])
