@@ -122,9 +122,9 @@ class EnvConfig:
     """Reward of a step whose physics blows up; the episode terminates."""
 
     def __post_init__(self) -> None:
-        parts = {"robot": Robot, "task": AbstractTask, "lidar": Lidar}
-        for field, kind in parts.items():
-            require(isinstance(getattr(self, field), kind), self, field, f"a {kind.__name__.removeprefix('Abstract')}")
+        require(isinstance(self.robot, Robot), self, "robot", "a Robot, such as Car()")
+        require(isinstance(self.task, AbstractTask), self, "task", "a Task, such as Goal()")
+        require(isinstance(self.lidar, Lidar), self, "lidar", "a Lidar, such as Lidar(num_bins=16)")
         check_task(self.task, OWN_KINDS)
         for field, kind in KINDS.items():
             value = getattr(self, field)
