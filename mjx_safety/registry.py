@@ -49,7 +49,7 @@ Config = EnvConfig | LocomotionConfig  # one type per family of environments
 
 ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
-_OTHER_NAMES = dict.fromkeys(("num_steps", "max_steps", "max_episode_steps", "horizon"), "episode_length")
+_OTHER_NAMES: dict[str, str] = dict.fromkeys(("num_steps", "max_steps", "max_episode_steps"), "episode_length")
 ACCURACIES: tuple[Accuracy, ...] = ("fast", "reference")
 
 
