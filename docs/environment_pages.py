@@ -166,7 +166,7 @@ def lidar_text(levels: Levels) -> str:
     lidar = env.config.lidar
     if lidar.kind != "pseudo" or lidar.max_dist is None:
         raise SystemExit("docs/generate.py has no words for lidars other than pseudo lidars with max_dist")
-    shared = " The two neighbouring sectors share a reading." if lidar.alias else ""
+    shared = " An object also raises the readings of the two neighbouring sectors." if lidar.alias else ""
     return (
         f"Lidars have {lidar.num_bins} sectors of {number(360 / lidar.num_bins)} degrees, counter-clockwise from the"
         f" robot's +x axis. They measure to centres. A reading is 1 at the robot and falls linearly to 0 at"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mjx_safety.core.settings import settings
 from mjx_safety.env.base import AbstractEnv
@@ -11,7 +11,7 @@ from mjx_safety.env.env import Env
 from mjx_safety.env.locomotion import LocomotionEnv
 from mjx_safety.env.vector import VecEnv, VecState, vectorize
 from mjx_safety.registry import BENCHMARK_IDS, ENV_IDS, ENV_IDS_2019, NAVIGATION_IDS, VELOCITY_IDS, make, register
-from mjx_safety.types import Dynamics, Snapshot, State
+from mjx_safety.types import Dynamics, Snapshot, State, VectorEnvironment
 from mjx_safety.world.boundary import Boundary
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.lidar import Lidar
@@ -43,6 +43,7 @@ from mjx_safety.world.tasks.run import Run
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from mjx_safety.agents.types import Algorithm, TrainState
     from mjx_safety.runs.policy import Policy
 
 __version__ = "0.1.0"
@@ -73,6 +74,38 @@ def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
     from mjx_safety.runs.loading import load_policy as load  # loads the agents
 
     return load(source, trust=trust)
+
+
+def make_policy(
+    venv: VectorEnvironment[Any],
+    algorithm: Algorithm,
+    state: TrainState,
+    *,
+    env_id: str,
+    algo: str = "own",
+    seed: int = 0,
+) -> Policy:
+    """Return the policy of a training in Python, as `load_policy` returns that of a run folder.
+
+    venv, algorithm, state: of the training; the newest state is `chunk.state`. The policy is a copy, so the training
+      may go on.
+    env_id: where the command line finds the environment: an id, or package.module:factory.
+    algo, seed: names of the algorithm and of the training in reports.
+    Raises ValueError for a state that a later call has used up, and for one of several trainings.
+    """
+    from mjx_safety.runs.policy import of_training  # loads the agents
+
+    return of_training(venv, algorithm, state, env_id, algo, seed)
+
+
+def save_policy(policy: Policy, path: str | Path) -> None:
+    """Write a policy to a file: .npz for NumPy, `load_policy` and the command line; .onnx for ONNX runtimes.
+
+    An .onnx file has the mean action only, and needs the extra `onnx`. Raises ValueError for another suffix.
+    """
+    from mjx_safety.runs.policy_files import write
+
+    write(policy, Path(path))
 
 
 __all__ = [
@@ -117,8 +150,10 @@ __all__ = [
     "Walls",
     "load_policy",
     "make",
+    "make_policy",
     "register",
     "render",
+    "save_policy",
     "settings",
     "vectorize",
 ]

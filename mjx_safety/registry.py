@@ -49,6 +49,7 @@ Config = EnvConfig | LocomotionConfig  # one type per family of environments
 
 ENGINES: tuple[Engine, ...] = ("mjx", "warp", "mujoco")
 PHYSICS = (*ENGINES, "auto")
+_OTHER_NAMES: dict[str, str] = dict.fromkeys(("num_steps", "max_steps", "max_episode_steps"), "episode_length")
 ACCURACIES: tuple[Accuracy, ...] = ("fast", "reference")
 
 
@@ -124,7 +125,8 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
     config = find_config(env) if isinstance(env, str) else env
     kind, allowed = type(config).__name__, [field.name for field in dataclasses.fields(config)]
     for name in sorted(set(overrides) - set(allowed)):
-        raise ValueError(f"{kind} has no field {name!r}{_did_you_mean(name, allowed)}; fields: {', '.join(allowed)}")
+        hint = _did_you_mean(_OTHER_NAMES.get(name, name), [*allowed, "physics", "accuracy"])
+        raise ValueError(f"{kind} has no field {name!r}{hint}; fields: {', '.join(allowed)}")
     if accuracy not in ACCURACIES:
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     if isinstance(overrides.get("task"), Mapping) and dataclasses.is_dataclass(config.task):

@@ -14,9 +14,9 @@ from flax import struct
 
 @struct.dataclass
 class Places:
-    """Positions that stay for an episode, outside the physics: kind -> [N, 3] m, world frame."""
+    """Positions outside the physics: kind -> [N, 3] m, world frame."""
 
-    markers: dict[str, jax.Array]  # of kinds without a body
+    markers: dict[str, jax.Array]  # of kinds without a body, such as hazards and the goal
     starts: dict[str, jax.Array]  # at reset, of kinds whose displacement costs
 
 
@@ -48,7 +48,7 @@ class State:
     step_count: jax.Array  # [] int32, steps since reset
     placement_failed: jax.Array  # [] bool, the search for a layout or a goal ran out of tries
     data: Any  # physics state; fields in `sim.state.PhysicsState`
-    places: Places  # positions that stay for the episode, outside the physics
+    places: Places  # positions outside the physics
     memory: Any  # the task's memory
     key: jax.Array  # [] typed PRNG key for the rest of the episode
     # [] bool, the physics of this step was not finite; the world is as before it, and terminated

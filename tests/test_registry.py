@@ -92,6 +92,12 @@ def test_an_unknown_field_suggests_the_near_one_and_lists_all():
         assert field.name in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "near"), [("physic", "physics"), ("max_episode_steps", "episode_length")])
+def test_an_unknown_field_may_be_an_argument_or_have_another_name(name, near):
+    with pytest.raises(ValueError, match=rf"no field {name!r} \(did you mean {near}"):
+        made("SafetyPointGoal1-v0", **{name: 3})
+
+
 def test_an_unknown_engine_suggests_the_near_one_and_lists_all():
     with pytest.raises(ValueError, match=r"unknown physics 'mujuco' \(did you mean mujoco.*mjx, warp, mujoco, auto"):
         mjx_safety.make("SafetyPointGoal1-v0", physics="mujuco")

@@ -54,11 +54,8 @@ def _main(argv: Sequence[str]) -> None:
 
 
 def _write(policy: policy_files.Policy, path: Path) -> None:
-    if path.suffix == ".npz":
-        policy_files.write_npz(policy, path)
-        return
     try:
-        policy_files.write_onnx(policy, path)
+        policy_files.write(policy, path)
     except ImportError as error:
         if error.name != "onnx":
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -183,6 +184,7 @@ def _resumed(argv: Sequence[str]) -> Plan:
         del coordinator, num_processes, process_id  # `join_processes` has read them
         return resume, total_steps, trust, compilation_cache
 
+    _refuse_settings(argv, inspect.signature(flags).parameters)
     path, total_steps, trust, cache = tyro.cli(flags, prog="python -m mjx_safety.train", args=list(argv))
     if not holds_training(path):
         raise UsageError(
@@ -192,6 +194,18 @@ def _resumed(argv: Sequence[str]) -> Plan:
     run_folder.check_trust(options.run.env, path, trust)
     run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
     return _plan(dataclasses.replace(options, run=run), path, resumes=True)
+
+
+def _refuse_settings(argv: Sequence[str], allowed: Collection[str]) -> None:
+    """Refuse settings of a new training beside --resume. allowed: names of the flags that it takes."""
+    defaults = training_options.default_options(training_options.RunFlags.algo)
+    parts = [getattr(defaults, part) for part in ("run", *training_options.PARTS)]
+    known = {field.name for part in parts for field in dataclasses.fields(part)} - set(allowed)
+    for name in sorted(common.given_settings(argv) & known):
+        raise UsageError(
+            f"--{name.replace('_', '-')} has no use beside --resume: a run keeps its settings, and only --total-steps "
+            "can change; --init-from starts a new run with the networks of another"
+        )
 
 
 def _resumed_or_started(options: Options, path: Path, given: Collection[str]) -> Plan:

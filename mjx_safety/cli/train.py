@@ -64,7 +64,8 @@ def _main(argv: Sequence[str]) -> None:
         num_devices = common.check_devices(options.run)
         env = environments.build_env(options.run.env, options.run.physics, randomize=options.run.randomize)
         training_checks.check_sources(options, env.cost_names)
-        if (advice := training_checks.advice(options)) and not plan.resumes and jax.process_index() == 0:
+        advice = training_checks.advice(options, env.cost_names)
+        if advice and not plan.resumes and jax.process_index() == 0:
             print(advice, file=sys.stderr)
         mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
         shares_members = plan.is_group and len(plan.members) % num_devices == 0

@@ -33,7 +33,10 @@ def settings(cls: type[T]) -> type[T]:
     subtrees. `__post_init__` runs at construction, but not when JAX rebuilds the tree. Before it, values of NumPy
     and JAX become Python values, and a mapping becomes the settings of its field: `lidar={"num_bins": 8}`. An array in
     a float field stays, as one value per world for `jax.vmap`.
+
+    Raises TypeError for an attribute that has the name of an inherited field but no type, and would not change it.
     """
+    _refuse_untyped(cls)
     has_own_check = "__post_init__" in cls.__dict__
     extends_settings = any("__settings__" in base.__dict__ for base in cls.__mro__)
     if has_own_check or not extends_settings:  # otherwise it inherits one that is wrapped already
@@ -65,6 +68,35 @@ def settings(cls: type[T]) -> type[T]:
     return cls
 
 
+def _refuse_untyped(cls: type) -> None:
+    """Raise TypeError for an attribute that does not change the inherited field of its name, because it has no type."""
+    inherited = {name: field for base in cls.__mro__[:0:-1] for name, field in _fields_of(base).items()}
+    for name, value in vars(cls).items():
+        if name in inherited and name not in inspect.get_annotations(cls) and not isinstance(value, property):
+            kind = inherited[name].type
+            typed = f"{name}: {getattr(kind, '__name__', kind)} = {value!r}"
+            raise TypeError(f"{cls.__name__}.{name} has no type, so it does not change the field; write {typed}")
+
+
+def refuse_undecorated(cls: type) -> None:
+    """Raise TypeError for a class without the decorator `settings` that declares fields of its own."""
+    for base in cls.__mro__:
+        if "__settings__" in vars(base):
+            return
+        _refuse_untyped(base)
+        for name, kind in inspect.get_annotations(base).items():
+            is_class_variable = "ClassVar" in (kind if isinstance(kind, str) else str(typing.get_origin(kind) or kind))
+            if not is_class_variable:
+                raise TypeError(
+                    f"{base.__name__}.{name} is no field without the decorator @settings of {base.__name__}"
+                )
+
+
+def _fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields of a class of settings: name -> field; of any other class none."""
+    return {field.name: field for field in dataclasses.fields(cls)} if "__settings__" in vars(cls) else {}
+
+
 def _is_leaf(field: dataclasses.Field[Any]) -> bool:
     """Return whether a field may be swept: a float that is not fixed at build time."""
     return field.type in LEAF_TYPES and not field.metadata.get("static")
@@ -87,6 +119,7 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
     """Make the `__post_init__` of a class of settings: values are made plain, then checked."""
 
     def post_init(owner: Any) -> None:
+        refuse_undecorated(type(owner))
         for field in dataclasses.fields(owner):
             value = getattr(owner, field.name)
             may_be_array = _is_leaf(field)

@@ -356,6 +356,8 @@ def vectorize(
 ) -> VecEnv[S]:
     """Run `num_envs` worlds side by side with auto-reset to fresh layouts.
 
+    Returns a `VecEnv`: `reset(key)` starts a `VecState`, and `step(states, actions)` advances it. Both are pure.
+
     stagger: start the worlds at different times of their first episode, so that each batch of steps has all phases of
       an episode. `partial` marks these shortened first episodes.
     cost_budget: terminate an episode once its cost reaches this (early termination, arXiv 2107.04200).

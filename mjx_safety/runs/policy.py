@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.agents import actor
-from mjx_safety.agents.types import Actor
+from mjx_safety.agents.types import Actor, Algorithm, TrainState
 from mjx_safety.core.arguments import typed_key
+
+USUAL_LIMIT = 25.0  # on the cost of an episode, where a training has none of its own
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared and hashed by identity, so it may be a static argument
@@ -81,3 +83,42 @@ class Policy:
         if not shape or shape[-1] != self.obs_size:
             raise ValueError(f"obs has shape {shape}; the policy of {self.env_id} takes [..., {self.obs_size}]")
         return shape
+
+
+def of_training(venv: Any, algorithm: Algorithm, state: TrainState, env_id: str, algo: str, seed: int) -> Policy:
+    """Copy the policy of a training in Python. See `mjx_safety.make_policy`."""
+    _check_training(state, env_id)
+    env = getattr(venv, "env", None)
+    constraint, model, counts = algorithm.constraint, getattr(env, "mj_model", None), state.normaliser
+    limits = np.asarray(constraint.limits, float).tolist()
+    run = {
+        "env": env_id,
+        "algo": algo,
+        "seed": seed,
+        "physics": getattr(getattr(env, "physics", None), "name", "auto"),
+        "cost_limit": USUAL_LIMIT if constraint.sources or not np.isfinite(limits[0]) else limits[0],
+        "cost_limits": [f"{name}={limit:g}" for name, limit in zip(constraint.sources, limits, strict=False)],
+    }
+    return Policy(
+        env_id=env_id,
+        obs_size=venv.obs_size,
+        action_size=venv.action_size,
+        obs_slices=dict(getattr(env, "obs_slices", {})),
+        action_names=() if model is None else tuple(model.actuator(i).name for i in range(model.nu)),
+        actor=jax.tree.map(jnp.copy, algorithm.actor(state.params, state.normaliser)),  # `train` donates the state
+        origin={"config": {"run": run}, "env_steps": int(counts.count_high) * 2**32 + int(counts.count_low)},
+    )
+
+
+def _check_training(state: Any, env_id: Any) -> None:
+    """Raise ValueError unless it is the present state of one training, and the id is a text."""
+    if not (isinstance(env_id, str) and env_id):
+        raise ValueError(f"env_id is {env_id!r}; it must be an environment id, or package.module:factory")
+    if not isinstance(state, TrainState):
+        raise ValueError(f"make_policy got a {type(state).__name__} as its state; it takes a TrainState: chunk.state")
+    if getattr(state.num_rollouts, "is_deleted", lambda: False)():
+        raise ValueError("the state was used up by a later call of the training; take the newest chunk.state")
+    if np.ndim(state.num_rollouts):
+        raise ValueError(
+            f"the state holds {len(state.num_rollouts)} trainings; choose one with jax.tree.map(lambda x: x[0], state)"
+        )

@@ -49,6 +49,13 @@ def about(policy: Policy) -> dict[str, Any]:
     }
 
 
+def write(policy: Policy, path: Path) -> None:
+    """Write the policy as its suffix says. Raises ValueError for a suffix that is none of `SUFFIXES`."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} is of no known kind; it must end in: {', '.join(SUFFIXES)}")
+    (write_npz if path.suffix == ".npz" else write_onnx)(policy, path)
+
+
 def write_npz(policy: Policy, path: Path) -> None:
     """Write the policy as NumPy arrays."""
     arrays = {"obs_mean": policy.actor.obs_mean, "obs_std": policy.actor.obs_std}

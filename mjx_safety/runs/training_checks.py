@@ -24,8 +24,10 @@ from mjx_safety.runs.training_options import (
 _UNBOUNDED = ("cost_limit", *UNBOUNDED)
 
 
-def advice(options: Options) -> str:
-    """What a user may want to change before a long training, or nothing."""
+def advice(options: Options, cost_names: Sequence[str] | None = None) -> str:
+    """What a user may want to change before a long training, or nothing. cost_names: of the environment, if known."""
+    if cost_names is not None and not cost_names and choose_algorithm(options.run.algo).has_limit:
+        return f"Note: {options.run.env} has no source of cost, so the limit of --algo {options.run.algo} has no effect"
     worlds, unroll = options.run.num_envs, options.train.unroll_length
     most = SAMPLES // USUAL_UNROLL
     if choose_algorithm(options.run.algo).is_off_policy or worlds <= most or unroll >= USUAL_UNROLL:

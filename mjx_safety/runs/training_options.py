@@ -265,7 +265,8 @@ def _number(flag: str, text: str, value: str) -> float:
 def choose_algorithm(name: str) -> AlgorithmChoice:
     """Look an algorithm up."""
     if name not in ALGORITHMS:
-        near = difflib.get_close_matches(name, ALGORITHMS, n=1)
+        usual = name.lower().replace("_", "-").replace("lagrangian", "lag")  # OmniSafe's PPOLag, and similar ones
+        near = difflib.get_close_matches(usual, ALGORITHMS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UsageError(f"--algo {name} is unknown{hint}; it must be one of: {', '.join(ALGORITHMS)}")
     return ALGORITHMS[name]

@@ -304,7 +304,7 @@ def _wrong_sensors(robot: Robot, model: mujoco.MjModel) -> str | None:
     known = {model.sensor(index).name for index in range(model.nsensor)}
     missing = sorted(set(robot.sensors) - known)
     if missing:
-        return f"has no sensor named {missing[0]!r}"
+        return f"has no sensor named {missing[0]!r}; Robot.sensors is {robot.sensors}: name sensors of the file"
     root = model.body("robot").id
     for index in range(model.nsensor):
         sensor, kind = model.sensor(index), mujoco.mjtSensor(model.sensor_type[index])

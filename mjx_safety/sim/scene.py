@@ -280,6 +280,7 @@ class Scene:
             root_quat=root[1],
             root_linvel=root[2],
             root_angvel=root[3],
+            ctrl=data.ctrl,
             sensors=self.sense(measured.sensors),
             pos=places.markers | fixed | pos,
             quat=quat,

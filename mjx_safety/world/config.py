@@ -84,14 +84,14 @@ class EnvConfig:
     compass_size: Literal[2, 3] = 2
     """Components of each object's compass."""
     extras: tuple[str, ...] = ()
-    """Further entries of the observation, from `EXTRAS`."""
+    """Further entries of the observation: goal_dist, remaining, qpos, qvel, ctrl, freejoint, com."""
     profile: Literal["1.0.0", "2019"] = "1.0.0"
-    """Sets the order of placement and observation, and the names."""
+    """Order of placement, order and names of observation entries: as in safety-gymnasium 1.0.0 or Safety Gym (2019)."""
 
     extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)
     """The area for placement: smallest x and y, largest x and y, in m."""
     margin: float = static(default=0.0)
-    """Added to every sum of two keepouts, in m."""
+    """Room between any two keepout circles, in m."""
     layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"
     """per_episode: a new layout each episode; per_env: each world keeps its own; fixed: all share one."""
     layout_seed: int = 0
@@ -104,7 +104,7 @@ class EnvConfig:
     frameskip: int = 10
     """Largest number of physics steps in one environment step."""
     frameskip_prob: float = static(default=1.0)
-    """Probability of each of them: their number is binomial."""
+    """Probability that each of them is taken; below 1 their number is random (binomial)."""
     action_noise: float = static(default=0.0)
     """Standard deviation of the noise on each action."""
     randomize: Randomize | None = None
@@ -115,16 +115,16 @@ class EnvConfig:
     reward_clip: float = 10.0
     """Symmetric bound of the reward for progress; 0: none."""
     reward_orientation: bool = False
-    """Reward for being upright."""
+    """Add a reward for being upright: the scale times the cosine of the tilt."""
     reward_orientation_scale: float = 0.002
     """Scale of the reward for being upright."""
     reward_exception: float = -10.0
     """Reward of a step whose physics blows up; the episode terminates."""
 
     def __post_init__(self) -> None:
-        parts = {"robot": Robot, "task": AbstractTask, "lidar": Lidar}
-        for field, kind in parts.items():
-            require(isinstance(getattr(self, field), kind), self, field, f"a {kind.__name__.removeprefix('Abstract')}")
+        require(isinstance(self.robot, Robot), self, "robot", "a Robot, such as Car()")
+        require(isinstance(self.task, AbstractTask), self, "task", "a Task, such as Goal()")
+        require(isinstance(self.lidar, Lidar), self, "lidar", "a Lidar, such as Lidar(num_bins=16)")
         check_task(self.task, OWN_KINDS)
         for field, kind in KINDS.items():
             value = getattr(self, field)

@@ -32,7 +32,7 @@ class Lidar:
     exp_gain: float = 1.0
     """Pseudo, in 1/m, if max_dist is None: readings are exp(-exp_gain distance)."""
     alias: bool = True
-    """Pseudo: share a reading with both neighbouring bins, by the object's closeness to them."""
+    """Pseudo: an object also raises the readings of both neighbouring bins, by its closeness to them."""
     kind: Literal["pseudo", "natural"] = "pseudo"
     """pseudo: from the positions of objects; natural: rays that meet shapes."""
     see_markers: bool = True

@@ -14,6 +14,7 @@ class Readings:
     root_quat: jax.Array  # [4]
     root_linvel: jax.Array  # [3] m/s, at the root's origin
     root_angvel: jax.Array  # [3] rad/s
+    ctrl: jax.Array  # [A] controls of the step, in the units of the actuators; 0 after a reset
     sensors: jax.Array  # [S] the observed sensors, in the robot's order
     pos: dict[str, jax.Array]  # kind -> [N, 3] m
     quat: dict[str, jax.Array]  # kinds that move -> [N, 4]

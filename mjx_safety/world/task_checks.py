@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mjx_safety.core.settings import refuse_undecorated
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.tasks.base import AbstractTask
 from mjx_safety.world.tasks.costs import SOURCE_NAMES
@@ -13,7 +14,11 @@ Kinds = Mapping[str, type[AbstractObject]]  # name -> the kind that it stands fo
 
 
 def check_task(task: AbstractTask, known: Kinds) -> None:
-    """Raise ValueError unless the task has a name, and objects that a snapshot, a cost and the physics know."""
+    """Raise ValueError unless the task has a name, and objects that a snapshot, a cost and the physics know.
+
+    Raises TypeError for fields without the decorator `settings`.
+    """
+    refuse_undecorated(type(task))
     if not (isinstance(task.name, str) and task.name):
         raise ValueError(f"{type(task).__name__}.name is {task.name!r}; it must be a name")
     objects = task.objects

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,19 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety import EnvConfig, Goal, GoalArea, Hazards, Lidar, Point, Push, PushBox, Randomize
+from mjx_safety import (
+    AbstractTask,
+    EnvConfig,
+    Goal,
+    GoalArea,
+    Hazards,
+    Lidar,
+    Point,
+    Push,
+    PushBox,
+    Randomize,
+    settings,
+)
 from mjx_safety.world.locomotion.robots import HOPPER
 
 
@@ -112,3 +125,46 @@ def test_what_shapes_the_model_cannot_be_traced():
         jax.jit(lambda high: Randomize(mass=(1.0, high)).sensor_noise)(2.0)
     with pytest.raises(ValueError, match=r"Hazards\.locations is .*; it must be a number that is known when"):
         jax.jit(lambda x: Hazards(num=1, locations=((x, 0.0),)).size)(0.5)
+
+
+def test_an_attribute_without_a_type_would_not_change_the_field():
+    with pytest.raises(TypeError, match=r"Far\.reward_goal has no type.*write reward_goal: float = 5\.0"):
+
+        @settings
+        class Far(Goal):
+            reward_goal = 5.0
+
+
+def test_a_typed_attribute_changes_the_field():
+    @settings
+    class Far(Goal):
+        reward_goal: float = 5.0
+
+    assert Far().reward_goal == 5.0
+
+
+def test_fields_need_the_decorator():
+    class Slow(Goal):
+        max_speed: float = 0.5
+
+    class Wide(Hazards):
+        size = 0.5
+
+    class Mine(Goal):
+        name: ClassVar[str] = "Mine"
+        moves: "ClassVar[str | None]" = "goal"
+
+    with pytest.raises(TypeError, match=r"Slow\.max_speed is no field without the decorator @settings of Slow"):
+        Slow()
+    with pytest.raises(TypeError, match=r"Wide\.size has no type"):
+        Wide()
+    assert EnvConfig(task=Mine()).task.name == "Mine"
+
+
+def test_fields_of_a_task_of_its_own_need_the_decorator():
+    class Still(AbstractTask):
+        weight: float = 1.0
+        objects = init = reward = advance = None
+
+    with pytest.raises(TypeError, match=r"Still\.weight is no field without the decorator"):
+        EnvConfig(task=Still())

@@ -9,6 +9,7 @@ import pytest
 from worlds import World, built
 
 from mjx_safety import (
+    Car,
     Doggo,
     EnvConfig,
     Goal,
@@ -121,6 +122,23 @@ def test_a_task_may_have_costs_of_its_own():
     left = jnp.linalg.norm(world.snapshot(after).root_linvel[:2]) - 0.5
     np.testing.assert_allclose(after.costs[1], left, atol=1e-5)
     assert 0.2 < left < 0.4 and float(after.cost) == 1
+
+
+@settings
+class ThriftyGoal(Goal):
+    """Goal, where effort costs."""
+
+    @property
+    def costs(self):
+        return {"effort": lambda readings, memory: jnp.sum(readings.ctrl**2)}
+
+
+def test_a_task_may_charge_the_controls_of_the_step():
+    env = World(EnvConfig(task=ThriftyGoal(), robot=Car())).env
+    state = env.reset(jax.random.key(0))
+    assert float(state.cost) == 0
+    _, most = env.mj_model.actuator_ctrlrange[0]
+    np.testing.assert_allclose(env.step(state, jnp.array([0.5, -2.0])).costs, [1.25 * most**2], rtol=1e-5)
 
 
 def test_unknown_options_of_a_task_are_refused():
