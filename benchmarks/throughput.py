@@ -74,6 +74,8 @@ def plan_of(args: Args) -> list[Flags]:
         common = Flags(envs=ids(*ENVS), num_envs=(256,), num_steps=10, peer_python=args.peer_python)
         cpu, mjx = {"physics": ("mujoco",), "accuracy": ("fast", "reference")}, {"physics": ("mujoco", "mjx")}
         plan = [dataclasses.replace(common, **(cpu if args.table == "cpu" else mjx))]
+        if args.table == "cpu":
+            plan += [dataclasses.replace(common, physics=("mujoco",), num_envs=(1024,), peer_python=None)]
     else:
         common = Flags(num_envs=(4096,), num_steps=16, physics=("mjx",), repeats=3, rollout=False)
         common = dataclasses.replace(common, jobs=os.cpu_count() or 1, compile_limit=args.compile_limit)
