@@ -5,6 +5,7 @@ algorithm = cpo(CPOConfig(), hard_limit(cost_limit=25.0))   # or ppo(PPOConfig()
 config = TrainConfig()
 state = init(venv, algorithm, jax.random.key(0))
 for chunk in train(venv, algorithm, config, state, total_steps=1_000_000):
+    state = chunk.state  # `train` uses up the one before
     print(chunk.rows[-1])
 """
 

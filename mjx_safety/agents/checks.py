@@ -27,6 +27,7 @@ RANGES = {  # lowest and highest value of a setting, and the range in words; "ab
     "budget_start": (0.0, 1.0, "above 0 and at most 1"),
     "budget_smoothing": (0.0, 1.0, "above 0 and at most 1"),
     "tau": (0.0, 1.0, "above 0 and at most 1"),
+    "average_share": SHARE,
     "backtrack_factor": (0.0, 1.0, "above 0 and below 1"),
     "smoothing": (0.0, 1.0, "at least 0 and below 1"),
     "least_room": POSITIVE,

@@ -101,10 +101,15 @@ def limited(costs: Costs, sources: tuple[str, ...], cost_names: tuple[str, ...])
 
     cost_names: the environment's C sources. Raises ValueError for a source that is not one of them.
     """
+    check_sources(sources, cost_names)
+    if not sources:
+        return costs.total[..., None]
+    return costs.sources[..., jnp.array([cost_names.index(name) for name in sources])]
+
+
+def check_sources(sources: tuple[str, ...], cost_names: tuple[str, ...]) -> None:
+    """Raise ValueError for a limited source that is not one of the environment's C sources."""
     unknown = [name for name in sources if name not in cost_names]
     if unknown:
         allowed = ", ".join(cost_names) or "none, as this environment has no costs"
         raise ValueError(f"cost limit for {unknown[0]}: there is no such source of cost; it must be one of: {allowed}")
-    if not sources:
-        return costs.total[..., None]
-    return costs.sources[..., jnp.array([cost_names.index(name) for name in sources])]

@@ -40,7 +40,7 @@ class FirstOrderConfig(ActorCriticConfig):
     entropy_coef: float = 0.03
     """Weight of the entropy bonus; multipliers scale it like the reward."""
     final_std: float = float("inf")
-    """The bonus ends at a standard deviation of actions that falls to this one over the training. inf: no end."""
+    """The bonus stops at a standard deviation of actions that falls to this value in training. inf: it never stops."""
     target_kl: float = 0.015
     """Largest KL divergence from the old policy, in nats."""
 

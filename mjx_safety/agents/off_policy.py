@@ -48,6 +48,8 @@ class OffPolicyConfig:
     """Step size of Adam, critics of reward and cost."""
     tau: float = 0.005
     """Soft-update rate of the target networks, per gradient step."""
+    average_share: float = 0.1
+    """Share of the gradient steps so far, up to the newest, whose policies a trained policy averages; 0: the newest."""
     random_steps: float = 10_000
     """First steps of all worlds together, with actions uniform in [-1, 1]."""
 
@@ -73,18 +75,24 @@ class Objective(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """The part of an off-policy algorithm that differs from the others. Observations are normalised, [..., O]."""
+    """The part of an off-policy algorithm that differs from the others. Observations are normalised, [..., O].
+
+    Its parameters have the fields `policy`, which acts in training, and `average_policy`, which acts afterwards.
+    """
 
     init: Callable[[Sizes, int, jax.Array], tuple[Any, Any]]  # sizes, K, key -> parameters, optimiser states
-    act: Callable[[Any, jax.Array, jax.Array | None], jax.Array]  # parameters, obs, noise [..., A] or None -> [..., A]
+    act: Callable[[Any, jax.Array, jax.Array | None], jax.Array]  # policy, obs, noise [..., A] or None -> [..., A]
     # objective, parameters, optimiser states, batch [M, ...], number of the gradient step [] int32, key -> the new ones
     update: Callable[[Objective, Any, Any, Step, jax.Array, jax.Array], tuple[Any, Any, Metrics]]
-    actor: Callable[[Any, RunningStats], Actor]  # parameters, moments of raw observations
+    actor: Callable[[Any, RunningStats], Actor]  # policy, moments of raw observations
     report: Callable[[Any], Metrics] = lambda _: {}  # parameters -> more metrics of an iteration
 
 
 def off_policy(config: OffPolicyConfig, constraint: Constraint, learner: Learner) -> Algorithm:
     """Act in the worlds, store every step, and learn from random batches of stored steps.
+
+    The newest policy acts in training. A trained policy has the average of its weights over the last gradient steps
+    (Polyak-Ruppert averaging, SIAM J. Control Optim. 30(4), 1992), because single policies differ much from each other.
 
     The multipliers follow the same estimate of the episode cost as on-policy algorithms, once per iteration and before
     the gradient steps. Critics of cost only say which actions cost. Raises ValueError for a replay below one batch, and
@@ -114,7 +122,13 @@ def off_policy(config: OffPolicyConfig, constraint: Constraint, learner: Learner
             replay=replay.init(config.replay_capacity, empty_step(sizes, constraint.num_costs), num_parts),
         )
 
-    return Algorithm(constraint, init, partial(_iterate, config, learner, constraint), learner.act, learner.actor)
+    def act(params: Any, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
+        return learner.act(params.average_policy, obs, noise)
+
+    def actor(params: Any, normaliser: RunningStats) -> Actor:
+        return learner.actor(params.average_policy, normaliser)
+
+    return Algorithm(constraint, init, partial(_iterate, config, learner, constraint), act, actor)
 
 
 def empty_step(sizes: Sizes, num_costs: int) -> Step:
@@ -195,7 +209,7 @@ def _collect(
     def step(env_state: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple]:
         noise, uniform = inputs
         obs = env_state.obs
-        chosen = learner.act(state.params, running_stats.normalise(state.normaliser, obs), noise)
+        chosen = learner.act(state.params.policy, running_stats.normalise(state.normaliser, obs), noise)
         action = jnp.where(acts_at_random, uniform, chosen)
         env_state = rollout.step_worlds(venv, env_state, action)
         return env_state, (obs, action, rollout.outcome_of(env_state))
@@ -271,7 +285,10 @@ def _learn(
             obs=running_stats.normalise(state.normaliser, batch.obs),
             next_obs=running_stats.normalise(state.normaliser, batch.next_obs),
         )
-        return learner.update(objective, *carry, batch, number, update_key)
+        params, opt_state, metrics = learner.update(objective, *carry, batch, number, update_key)
+        rate = 1.0 / (1.0 + config.average_share * number)
+        average = optimize.move_towards(params.average_policy, params.policy, rate)
+        return params.replace(average_policy=average), opt_state, metrics
 
     def add_up(number: jax.Array, carry: tuple) -> tuple:
         params, opt_state, metrics = update(number, carry[:2])

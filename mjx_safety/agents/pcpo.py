@@ -22,7 +22,7 @@ class PCPOConfig(LineSearchConfig):
 
 
 def pcpo(config: PCPOConfig, constraint: Constraint | None = None) -> Algorithm:
-    """Take the projected step, shortened until KL and cost surrogate agree. It supports one limit.
+    """Take the projected step, shortened until the KL and the cost surrogate allow it. It supports one limit.
 
     The gradient of the cost in one batch is mostly noise, so a step lowers the cost by far less than it predicts. The
     command line therefore adds a margin to the violation, as for `cpo`, up to ten limits.

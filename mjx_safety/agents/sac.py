@@ -71,6 +71,7 @@ class SACParams:
     """Parameters of SAC."""
 
     policy: Net  # observation -> mean and log standard deviation before the tanh, [2 A]
+    average_policy: Net  # of its last weights
     critics: Critics  # of reward and entropy, and of costs
     target_critics: Critics  # their target networks
     log_temperature: jax.Array  # []
@@ -114,10 +115,13 @@ def squash(dist: Gaussian, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _init(config: SACConfig, sizes: Sizes, num_costs: int, key: jax.Array) -> tuple[SACParams, SACOptState]:
     policy_key, critic_key = jax.random.split(key)
     critics = init_critics(config, sizes, num_costs, critic_key)
+    policy = relu_net(policy_key, sizes.obs_size, config.hidden_sizes, 2 * sizes.action_size)
+    average_policy, target_critics = jax.tree.map(jnp.copy, (policy, critics))  # copies, so that all can be donated
     params = SACParams(
-        policy=relu_net(policy_key, sizes.obs_size, config.hidden_sizes, 2 * sizes.action_size),
+        policy=policy,
+        average_policy=average_policy,
         critics=critics,
-        target_critics=jax.tree.map(jnp.copy, critics),  # copies, so that all buffers can be donated
+        target_critics=target_critics,
         log_temperature=jnp.log(jnp.asarray(config.init_temperature, jnp.float32)),
     )
     opt_state = SACOptState(
@@ -128,8 +132,8 @@ def _init(config: SACConfig, sizes: Sizes, num_costs: int, key: jax.Array) -> tu
     return params, opt_state
 
 
-def _act(params: SACParams, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
-    dist = distribution(params.policy, obs)
+def _act(policy: Net, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
+    dist = distribution(policy, obs)
     return jnp.tanh(dist.mean if noise is None else distributions.sample(dist, noise))
 
 
@@ -169,9 +173,9 @@ def make_targets(
     return n_step_targets(objective, params.target_critics, batch, action, bonus), -jnp.mean(log_prob)
 
 
-def _actor(params: SACParams, normaliser: RunningStats) -> Actor:
+def _actor(policy: Net, normaliser: RunningStats) -> Actor:
     choices = {"activation": "relu", "squash": "tanh", "log_std_range": (MIN_LOG_STD, MAX_LOG_STD)}
-    return make_actor(normaliser, params.policy.params["params"], None, **choices)
+    return make_actor(normaliser, policy.params["params"], None, **choices)
 
 
 def _report(params: SACParams) -> Metrics:

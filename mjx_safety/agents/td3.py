@@ -47,6 +47,7 @@ class TD3Params:
     """Parameters of TD3."""
 
     policy: Net  # observation -> action before the tanh [A]
+    average_policy: Net  # of its last weights
     target_policy: Net  # its target network
     critics: Critics
     target_critics: Critics  # their target networks
@@ -76,20 +77,20 @@ def _init(config: TD3Config, sizes: Sizes, num_costs: int, key: jax.Array) -> tu
     policy_key, critic_key = jax.random.split(key)
     policy = relu_net(policy_key, sizes.obs_size, config.hidden_sizes, sizes.action_size)
     critics = init_critics(config, sizes, num_costs, critic_key)
-    target_policy, target_critics = jax.tree.map(jnp.copy, (policy, critics))  # copies, so that all can be donated
-    params = TD3Params(policy, target_policy, critics, target_critics)
+    average, target, target_critics = jax.tree.map(jnp.copy, (policy, policy, critics))  # so that all can be donated
+    params = TD3Params(policy, average, target, critics, target_critics)
     return params, TD3OptState(
         optimize.start(_optimizer(config), policy), optimize.start(critic_optimizer(config), critics)
     )
 
 
-def _act(config: TD3Config, params: TD3Params, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
-    action = params.policy(obs)
+def _act(config: TD3Config, policy: Net, obs: jax.Array, noise: jax.Array | None) -> jax.Array:
+    action = policy(obs)
     return jnp.tanh(action if noise is None else action + config.exploration_noise * noise)
 
 
-def _actor(config: TD3Config, params: TD3Params, normaliser: RunningStats) -> Actor:
-    network = params.policy.params["params"]
+def _actor(config: TD3Config, policy: Net, normaliser: RunningStats) -> Actor:
+    network = policy.params["params"]
     log_std = jnp.full_like(network["output"]["bias"], jnp.log(config.exploration_noise))
     choices = {"activation": "relu", "squash": "tanh", "log_std_range": LOG_STD_RANGE}
     return make_actor(normaliser, network, log_std, **choices)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mjx_safety.agents import sharding
+from mjx_safety.agents import episode_cost, sharding
 from mjx_safety.agents.checks import check_state, check_worlds, number
 from mjx_safety.agents.types import Algorithm, Metrics, OffPolicyTrainConfig, TrainConfig, TrainState
 from mjx_safety.core.precision import single_precision
@@ -35,7 +35,11 @@ class Chunk(NamedTuple):
 
 @single_precision
 def init(venv: VectorEnvironment[Any], algorithm: Algorithm, key: jax.Array) -> TrainState:
-    """Start the worlds and the networks. Pure."""
+    """Start the worlds and the networks. Pure.
+
+    Raises ValueError for a limit on a source of cost that the worlds do not have.
+    """
+    episode_cost.check_sources(algorithm.constraint.sources, venv.cost_names)
     env_key, agent_key = jax.random.split(key)
     state = algorithm.init(venv, agent_key).replace(env_state=venv.reset(env_key))
     return jax.tree.map(_own, state)

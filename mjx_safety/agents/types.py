@@ -192,7 +192,7 @@ class OffPolicyTrainConfig:
 
 @struct.dataclass
 class TrainConfig(OffPolicyTrainConfig):
-    """The same with the settings of advantages, for on-policy algorithms."""
+    """Settings of on-policy training: those of all algorithms, advantages, and a limit that falls."""
 
     unroll_length: int = struct.field(pytree_node=False, default=64)
     """T, steps per world and iteration."""
@@ -201,11 +201,11 @@ class TrainConfig(OffPolicyTrainConfig):
     cost_gae_lambda: float = 0.97
     """GAE lambda of cost advantages; higher, because costs are harder to predict."""
     limit_start: float = 1.0
-    """Factor on the limits at the start, for tasks that a multiplier would keep from being learned. 1: no change."""
+    """The limits start at this multiple and fall to their values, so that a policy learns the task first. 1: none."""
     limit_fall: float = 0.5
-    """Share of the training over which this factor falls to 1."""
+    """Share of the training over which they fall."""
     num_iterations: float = float("inf")
-    """Iterations of the whole training, for schedules. inf: those of `train`; without it, no schedule."""
+    """Length of the training, for schedules. inf: that of `train`; outside of `train`, no schedule."""
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
