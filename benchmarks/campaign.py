@@ -103,13 +103,14 @@ def planned(args: Args) -> Iterator[Run]:
 def train(run: Run, total_steps: int) -> dict[str, Any]:
     """Train one run, or go on with it, then judge and keep it. Returns its evaluation by the mean action."""
     folder = WORK / run.name
-    if (folder / "checkpoints").exists():
-        flags = ["--resume", str(folder)]
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-        flags = ["--env", run.env_id, "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
-        flags += ["--total-steps", str(total_steps)]
-    programs.call("train", *flags)
+    if not is_whole(folder, total_steps):
+        if (folder / "checkpoints").exists():
+            flags = ["--resume", str(folder)]
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            flags = ["--env", run.env_id, "--algo", run.algo, "--seed", str(run.seed), "--out", str(folder)]
+            flags += ["--total-steps", str(total_steps)]
+        programs.call("train", *flags)
     refuse_stopped(folder, total_steps)
     programs.call("evaluate", str(folder))
     if run.algo.endswith("-early"):
@@ -119,11 +120,17 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
     return kept["evaluation"]["policies"]["mean"]
 
 
+def is_whole(folder: Path, total_steps: int) -> bool:
+    """Whether a run folder holds a training of so many steps, which may not be judged yet."""
+    rows = run_folder.read_rows(folder) if (folder / run_folder.METRICS).exists() else []
+    return bool(rows) and total_steps - rows[-1]["env_steps"] < rows[0]["env_steps"]
+
+
 def refuse_stopped(folder: Path, total_steps: int) -> None:
     """End this script if a signal stopped the training, so that only whole trainings are judged."""
-    rows = run_folder.read_rows(folder)
-    if total_steps - rows[-1]["env_steps"] >= rows[0]["env_steps"]:
-        raise SystemExit(f"{folder} was stopped at {rows[-1]['env_steps']:,} steps; the same command goes on with it")
+    if not is_whole(folder, total_steps):
+        steps = run_folder.read_rows(folder)[-1]["env_steps"]
+        raise SystemExit(f"{folder} was stopped at {steps:,} steps; the same command goes on with it")
 
 
 def main(args: Args) -> None:

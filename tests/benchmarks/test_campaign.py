@@ -20,3 +20,22 @@ def test_a_stopped_training_is_not_judged(last, is_whole, tmp_path):
         return
     with pytest.raises(SystemExit, match="stopped at 64 steps; the same command goes on with it"):
         campaign.refuse_stopped(tmp_path, 100)
+
+
+def test_a_whole_training_without_a_result_is_judged_and_not_trained_again(tmp_path, monkeypatch):
+    """A kill during the evaluation leaves such a folder. `train --resume` would refuse it."""
+    calls = []
+    run = campaign.Run("PointGoal1", "ppo-lag", 0)
+    folder = tmp_path / run.name
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps({"env_steps": steps}) + "\n" for steps in (32, 64, 96)))
+    monkeypatch.setattr(campaign, "WORK", tmp_path)
+    monkeypatch.setattr(campaign.programs, "call", lambda *words: calls.append(words))
+    monkeypatch.setattr(campaign.leaderboard, "draw", lambda env: None)
+    kept = {"evaluation": {"policies": {"mean": {"episode_return_mean": 1.0}}}}
+    monkeypatch.setattr(campaign.learning, "keep", lambda *_: kept)
+    assert campaign.train(run, 100) == {"episode_return_mean": 1.0}
+    assert calls == [("evaluate", str(folder))]
+    with pytest.raises(SystemExit):  # nothing was trained here
+        campaign.train(run, 200)
+    assert calls[1][:2] == ("train", "--resume")
