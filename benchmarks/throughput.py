@@ -36,8 +36,8 @@ class Args:
     """The table to measure."""
 
     table: tyro.conf.Positional[Literal["cpu", "mjx", "size", "gpu"]]
-    """cpu: mujoco, bare rollout, safety-gymnasium; mjx: the same and mjx; size: mujoco and mjx, 16 to 4096 worlds;
-    gpu: mjx and warp, 4096 to 65536 worlds."""
+    """cpu: mujoco with 256 and 1024 worlds, bare rollout, safety-gymnasium; mjx: mujoco, mjx and the others;
+    size: mujoco and mjx, 16 to 4096 worlds; gpu: mjx and warp, 4096 to 65536 worlds."""
     peer_python: Path | None = None
     """Interpreter with safety-gymnasium."""
     tiny: bool = False
@@ -70,12 +70,16 @@ def plan_of(args: Args) -> list[Flags]:
             dataclasses.replace(common, physics=("mujoco",), num_envs=(16, 64, 256, 1024, 4096)),
             dataclasses.replace(common, physics=("mjx",), num_envs=(16, 64, 256, 1024, 4096), rollout=False),
         ]
-    elif args.table != "gpu":
-        common = Flags(envs=ids(*ENVS), num_envs=(256,), num_steps=10, peer_python=args.peer_python)
-        cpu, mjx = {"physics": ("mujoco",), "accuracy": ("fast", "reference")}, {"physics": ("mujoco", "mjx")}
-        plan = [dataclasses.replace(common, **(cpu if args.table == "cpu" else mjx))]
-        if args.table == "cpu":
-            plan += [dataclasses.replace(common, physics=("mujoco",), num_envs=(1024,), peer_python=None)]
+    elif args.table == "mjx":
+        common = Flags(envs=ids(*ENVS), physics=("mujoco", "mjx"), num_envs=(256,), num_steps=10)
+        plan = [dataclasses.replace(common, peer_python=args.peer_python)]
+    elif args.table == "cpu":
+        plan = []
+        for name in ENVS:  # each environment in one go, because the machine may become faster or slower
+            common = Flags(envs=ids(name), physics=("mujoco",), num_envs=(256,), num_steps=40)
+            both = ("fast", "reference")
+            plan.append(dataclasses.replace(common, accuracy=both, peer_python=args.peer_python))
+            plan.append(dataclasses.replace(common, num_envs=(1024,), num_steps=20, rollout=False))
     else:
         common = Flags(num_envs=(4096,), num_steps=16, physics=("mjx",), repeats=3, rollout=False)
         common = dataclasses.replace(common, jobs=os.cpu_count() or 1, compile_limit=args.compile_limit)
