@@ -257,10 +257,12 @@ def test_every_algorithm_takes_several_limits(name):
 
 def test_a_limit_on_an_unknown_source_is_refused_before_training():
     venv, algorithm = vectorize(probe_envs.TwoCosts(), 4), build("ppo-lag", {"walls": 5.0})
-    state = jax.eval_shape(partial(init, venv, algorithm), jax.random.key(0))
-    with pytest.raises(
-        ValueError, match="cost limit for walls: there is no such source of cost; it must be one of: often"
-    ):
+    sentence = "cost limit for walls: there is no such source of cost; it must be one of: often"
+    with pytest.raises(ValueError, match=sentence):
+        init(venv, algorithm, jax.random.key(0))
+    allowed = build("ppo-lag", {"often": 5.0})
+    state = jax.eval_shape(partial(init, venv, allowed), jax.random.key(0))
+    with pytest.raises(ValueError, match=sentence):
         jax.eval_shape(partial(iterate, venv, algorithm, TrainConfig(unroll_length=4)), state)
 
 
