@@ -361,8 +361,8 @@ def notes(results: Sequence[dict[str, Any]]) -> list[str]:
             limits = ", ".join(f"{name} {limit_text(limit)}" for name, limit in result["cost_limits"].items())
             mark = limit_text(result["cost_limit"])
             lines.append(
-                f"The training had limits for sources of cost, in costly steps: {limits}. It counts as within the limit "
-                f"where all of them hold. It had no limit for the whole cost; {mark} only serves for comparison."
+                f"The training had limits for sources of cost, in costly steps: {limits}. It counts as within the "
+                f"limit where all of them hold. It had no limit for the whole cost; {mark} only serves for comparison."
             )
         for name, title in (("omnisafe", "OmniSafe"), ("safety_gym_ppo", "Safety Gym PPO")):
             if result["references"][name]:
