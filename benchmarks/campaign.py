@@ -23,6 +23,7 @@ import learning
 import programs
 import tyro
 
+from mjx_safety.agents import checkpoint
 from mjx_safety.runs import run_folder
 
 WORK = Path("runs") / "campaign"
@@ -121,16 +122,16 @@ def train(run: Run, total_steps: int) -> dict[str, Any]:
 
 
 def is_whole(folder: Path, total_steps: int) -> bool:
-    """Whether a run folder holds a training of so many steps, which may not be judged yet."""
-    rows = run_folder.read_rows(folder) if (folder / run_folder.METRICS).exists() else []
-    return bool(rows) and total_steps - rows[-1]["env_steps"] < rows[0]["env_steps"]
+    """Whether the newest checkpoint of a run folder is the end of so many steps. The metrics may be ahead of it."""
+    newest = checkpoint.latest(folder / "checkpoints")
+    return newest is not None and int(newest.name) == total_steps // run_folder.read_rows(folder)[0]["env_steps"]
 
 
 def refuse_stopped(folder: Path, total_steps: int) -> None:
     """End this script if a signal stopped the training, so that only whole trainings are judged."""
-    if not is_whole(folder, total_steps):
-        steps = run_folder.read_rows(folder)[-1]["env_steps"]
-        raise SystemExit(f"{folder} was stopped at {steps:,} steps; the same command goes on with it")
+    rows = run_folder.read_rows(folder)
+    if total_steps - rows[-1]["env_steps"] >= rows[0]["env_steps"]:
+        raise SystemExit(f"{folder} was stopped at {rows[-1]['env_steps']:,} steps; the same command goes on with it")
 
 
 def main(args: Args) -> None:

@@ -1,7 +1,7 @@
 """Sums and maxima of a few numbers in each world, which XLA fuses with what surrounds them.
 
-On a CPU it hands `jnp.sum` and `jnp.max` over floats to a library. With a few numbers per world, the library's calls
-take several times as long as all arithmetic around them.
+On a CPU it hands `jnp.sum` and `jnp.max` over floats to a library. With a few numbers per world, such a call takes
+longer than the arithmetic around it.
 """
 
 from __future__ import annotations
