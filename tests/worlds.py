@@ -1,6 +1,7 @@
 """For tests: environments on the C engine compiled once per process, scenes by hand, readings by hand, comparisons."""
 
 import collections
+import contextlib
 import functools
 
 import chex
@@ -191,3 +192,19 @@ def by_hand(root_pos=(0.0, 0.0, 0.1), root_linvel=(0.0, 0.0, 0.0), linvel=None, 
         com=None,
         hidden={},
     )
+
+
+@contextlib.contextmanager
+def counted_programs():
+    """Yield a list that fills with the names of the functions that are compiled meanwhile."""
+    names = []
+
+    def listen(event, _, fun_name="", **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

@@ -16,6 +16,7 @@ import numpy as np
 
 from mjx_safety.core import arguments
 from mjx_safety.core.precision import single_precision
+from mjx_safety.core.programs import compiled
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.sim.scene import SHORTEST
 from mjx_safety.sim.state import Measurements, PhysicsState
@@ -89,7 +90,7 @@ class AbstractEnv(abc.ABC):
         """Start `num` episodes [num], as in a batch of `vectorize`."""
         return self._reset_many(key, arguments.read_num_worlds("reset_many", num))
 
-    @functools.partial(jax.jit, static_argnames="num")
+    @functools.partial(compiled, static_argnames="num")
     @single_precision
     def _reset_many(self, key: jax.Array, num: int) -> State:
         """One by one; a subclass may have a faster way."""
@@ -144,7 +145,7 @@ class AbstractEnv(abc.ABC):
         """Steps until `truncated`."""
         return self.config.episode_length
 
-    @jax.jit
+    @compiled
     @single_precision
     def mjx_data(self, state: State) -> Any:
         """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""

@@ -10,7 +10,7 @@ each source (`State.costs`). `info["goal_met"]` says whether this step met the g
 
 from __future__ import annotations
 
-import functools
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -37,6 +37,7 @@ from mjx_safety.interop.gymnasium_spec import SettingsSpec, WorldSpec
 from mjx_safety.interop.gymnasium_vector import SafetyVectorEnv
 
 NAMESPACE = "mjx_safety"
+SEEN = ("obs", "reward", "cost", "costs", "goal_met", "terminated", "truncated", "placement_failed")  # of a state
 __all__ = ["SafetyEnv", "SafetyVectorEnv", "action_space", "draw_key", "observation_space", "register"]
 
 
@@ -86,12 +87,10 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         self._compile()
 
     def _compile(self) -> None:
-        """Choose the compiled functions: equal environments of this package share theirs."""
-        if isinstance(self.world, AbstractEnv):
-            self._reset, self._step = functools.partial(_reset, self.world), functools.partial(_step, self.world)
-        else:
-            self._reset = jax.jit(functools.partial(_first, self.world))
-            self._step = jax.jit(functools.partial(_advance, self.world))
+        """Compile an environment of the user's own. Those of this package compile themselves, equal ones once."""
+        functions: tuple[Any, Any] = (self.world.reset, self.world.step)
+        is_ours = isinstance(self.world, AbstractEnv)
+        self._reset, self._step = functions if is_ours else map(jax.jit, functions)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is compiled, and the renderer."""
@@ -131,23 +130,19 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         super().reset(seed=read_seed(seed))
         snapshot = read_options(options, ("snapshot",)).get("snapshot")
         key = draw_key(self.np_random)
-        if snapshot is None:
-            state, info = self._reset(key)
-        else:
-            state = self.world.restore(snapshot, key)
-            info = step_info(self.world, state)
-        self.state = state
-        return self._observation(state.obs), _plain(info)
+        state = self._reset(key) if snapshot is None else self.world.restore(snapshot, key)
+        self.state, seen = state, _to_host(state)
+        return self._observation(seen.obs), self._info(seen)
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one step. action: [A] in [-1, 1]."""
         if self.state is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step")
         refuse_fork()
-        self.state, outcome = self._step(self.state, read_actions(action))
-        obs, reward, terminated, truncated, info = jax.device_get(outcome)
-        truncated = bool(truncated) and self._own_limit
-        return self._observation(obs), float(reward), bool(terminated), truncated, _plain(info)
+        state = self._step(self.state, read_actions(action))
+        self.state, seen = state, _to_host(state)
+        truncated = bool(seen.truncated) and self._own_limit
+        return self._observation(seen.obs), float(seen.reward), bool(seen.terminated), truncated, self._info(seen)
 
     def render(self) -> np.ndarray | None:
         """Draw the state, [height, width, 3] uint8; None without a `render_mode`."""
@@ -178,6 +173,9 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         check_camera(self.world, self._camera)
         check_size(*self._size)
 
+    def _info(self, seen: SimpleNamespace) -> dict[str, Any]:
+        return {name: value.item() for name, value in step_info(self.world, seen).items()}
+
     def _observation(self, obs: Any) -> Any:
         obs = np.array(obs)  # a copy that the user may write to
         return obs if self._parts is None else {name: obs[part] for name, part in self._parts.items()}
@@ -188,21 +186,9 @@ def _frames_per_second(world: AbstractEnv) -> int:
     return max(round(1 / world.dt), 1) if world.dt > 0 else SafetyEnv.metadata["render_fps"]
 
 
-def _first(world: Any, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-    state = world.reset(key)
-    return state, step_info(world, state)
-
-
-def _advance(world: Any, state: State, action: jax.Array) -> tuple[State, tuple]:
-    state = world.step(state, action)
-    return state, (state.obs, state.reward, state.terminated, state.truncated, step_info(world, state))
-
-
-_reset, _step = jax.jit(_first), jax.jit(_advance)  # for environments that are pytrees
-
-
-def _plain(info: dict[str, jax.Array]) -> dict[str, Any]:
-    return {name: value.item() for name, value in jax.device_get(info).items()}
+def _to_host(state: State) -> SimpleNamespace:
+    """Copy what a step returns from the device, all in one go. An environment of the user's own may lack some of it."""
+    return SimpleNamespace(**jax.device_get({name: getattr(state, name) for name in SEEN if hasattr(state, name)}))
 
 
 def register(*env_ids: str) -> None:

@@ -117,6 +117,6 @@ def read_seeds(seeds: Any, num_envs: int) -> list[int | None]:
 
 def step_info(env: AbstractEnv, state: Any) -> dict[str, jax.Array]:
     """Return the info of a step or a reset. state: of one world or of a batch."""
-    failed = getattr(state, "placement_failed", jnp.zeros_like(state.terminated))
+    failed = state.placement_failed if hasattr(state, "placement_failed") else state.terminated & False
     named = {"goal_met": state.goal_met, "placement_failed": failed}
     return {"cost": state.cost, **costs_by_name(env, state.costs), **named}

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from mjx_safety.core.programs import KEPT
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.planar import PlanarRobot
 from mjx_safety.types import Dynamics
@@ -155,7 +156,7 @@ class _Terms:
         return jnp.asarray(self.armature, jnp.float32) + jnp.einsum("b,bij->ij", factors, self.per_body)
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def _terms(scene: EngineScene) -> _Terms:
     model, num_dofs = scene.model, scene.robot_nv
     data, bodies = mujoco.MjData(model), robot_bodies(model)
@@ -197,7 +198,7 @@ def _averages(model: mujoco.MjModel, num_dofs: int) -> np.ndarray:
     return averages
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def _subtrees(scene: EngineScene) -> np.ndarray:
     """Which bodies lie in the subtree of each body, [nbody, nbody] of 0 and 1."""
     model = scene.model
@@ -207,7 +208,7 @@ def _subtrees(scene: EngineScene) -> np.ndarray:
     return subtrees
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def _source(scene: EngineScene) -> np.ndarray:
     """Index of each body's factor in (1, the robot's bodies, kinds that move), [nbody] int."""
     model = scene.model

@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw, to_frame
+from mjx_safety.core.programs import KEPT
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.relevance.bounds import ranged_slides, reach
 from mjx_safety.sim.state import PhysicsState
@@ -57,7 +58,7 @@ def read_at_rest(scene: EngineScene, data: PhysicsState) -> jax.Array | None:
     return sensors
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def _read_the_same_anywhere(scene: EngineScene) -> bool:
     """Whether no sensor but the magnetometer depends on the robot's place and heading.
 
@@ -109,7 +110,7 @@ def _has_free_root(model: mujoco.MjModel) -> bool:
 # -- what the robot may touch at reset ---------------------------------------------------------------------------------
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def starts_clear(scene: EngineScene) -> bool:
     """Whether the keepouts of layouts keep the robot from touching any object at reset."""
     if not scene.solid_kinds:

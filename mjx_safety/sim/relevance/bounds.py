@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from mjx_safety.core.programs import KEPT
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.world.objects import AbstractObject
@@ -31,7 +32,7 @@ class Settled(NamedTuple):
     height: float  # m, of their centre at rest
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def settle(scene: EngineScene) -> dict[str, Settled]:
     """Let the objects of each moving kind come to rest on the floor, from their heights at reset."""
     model = copy.copy(scene.model)
@@ -78,7 +79,7 @@ def _upright_axes(kind: AbstractObject) -> list[int]:
     return [axis for axis in range(3) if abs(half[axis] - half[2]) < EQUAL]
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def reach(scene: EngineScene) -> float:
     """Largest distance of any part of the robot from its root's origin, m, over all joint positions in their ranges.
 
@@ -116,7 +117,7 @@ def farther(scene: EngineScene, way: Any, qpos: Any) -> Any:
     return way + xp.sum(xp.maximum(xp.maximum(low - slides, slides - high), 0.0), axis=-1)
 
 
-@functools.cache
+@functools.lru_cache(KEPT)
 def ranged_slides(scene: EngineScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates of the robot's inner slides that have a range, and its ends in m, each [S]."""
     model = scene.model
