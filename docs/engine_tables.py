@@ -118,19 +118,39 @@ def bars() -> str:
 
 def agreement() -> str:
     """Return the means of a scripted robot's episodes on each engine, with 95 % intervals."""
-    path = RESULTS / "agreement.json"
-    if not path.is_file():
-        return "Not measured yet: `python benchmarks/agreement.py` does it."
+    return _agreement(json.loads((RESULTS / "agreement.json").read_text())["envs"], digits=2)
+
+
+def velocity_agreement() -> str:
+    """Return the means of episodes with a fixed gait on each engine, with 95 % intervals."""
+    return _agreement(json.loads((RESULTS / "velocity_agreement.json").read_text())["robots"], digits=1)
+
+
+def _agreement(results: dict[str, Any], digits: int) -> str:
     body, agree = [], []
-    for env, result in json.loads(path.read_text())["envs"].items():
-        where = f"{env}, {result['num_episodes']} episodes of {result['num_steps']} steps"
-        for name, row in result["rows"].items():
-            cells = [f"{m:.2f} ± {h:.2f}" for m, h in zip(row["means"], row["half_widths"], strict=True)]
-            body.append([where, name.replace("_", " "), *cells, "yes" if row["agree"] else "no"])
+    for name, result in results.items():
+        where = f"{name}, {result['num_episodes']} episodes of {result['num_steps']} steps"
+        for quantity, row in result["rows"].items():
+            pairs = zip(row["means"], row["half_widths"], strict=True)
+            cells = [f"{mean:.{digits}f} ± {half_width:.{digits}f}" for mean, half_width in pairs]
+            body.append([where, quantity.replace("_", " "), *cells, "yes" if row["agree"] else "no"])
             where = ""
             agree.append(row["agree"])
     said = f"{sum(agree)} of {len(agree)} comparisons agree."
     return f"{table(['Environment', 'Per episode', '`mujoco`', '`mjx`', 'agree'], body)}\n\n{said}"
+
+
+def velocity_parity() -> str:
+    """Return a line per robot and engine: errors after one recorded step, and how many costs agree."""
+    body = []
+    for name, row in json.loads((RESULTS / "velocity_parity.json").read_text())["rows"].items():
+        robot, _, engine = name.partition(" ")
+        errors = [error(row[quantity][1]) for quantity in ("next_qpos", "next_qvel", "reward", "speed")]
+        errors.append(error(row["exact speed"][1] if "exact speed" in row else None))
+        shares = [share(row[quantity]) for quantity in ("cost", "cost_v0", "terminated")]
+        body.append([f"{robot}, `{engine}`", *errors, *shares])
+    head = ["95 % of the steps", "positions, m, rad", "velocities, SI", "reward", "speed, m/s", "exact speed, m/s"]
+    return table([*head, "costs of v1 agree", "costs of v0 agree", "ends agree"], body)
 
 
 def start() -> str:

@@ -73,6 +73,15 @@ def _with_all_objects(rows: list[Row], env: str) -> list[str]:
     return ["-" if speed is None or base is None else ratio(speed / base)]
 
 
+def velocity() -> str:
+    """Return the speed of the Velocity family relative to Gymnasium's own environments."""
+    result = read("velocity_throughput")
+    if result is None:
+        return "Not measured yet: `python benchmarks/velocity_throughput.py` does it."
+    body = [[robot, ratio(row["over_async"]), ratio(row["over_sync"])] for robot, row in result["robots"].items()]
+    return table(["Speed ratio", "`mujoco` / AsyncVectorEnv", "`mujoco` / SyncVectorEnv"], body)
+
+
 def throughput_gpu() -> str:
     """Return env steps/s on a GPU, by environment and number of worlds."""
     result = read("throughput_gpu")
