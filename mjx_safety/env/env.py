@@ -13,7 +13,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
-from mjx_safety.core.precision import single_precision
+from mjx_safety.core.compiled import compiled
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
@@ -115,16 +115,14 @@ class Env(AbstractEnv):
         kinds = [(name, kind) for name, kind in self.config.objects.items() if kind.constrained]
         return [(source, kind, fn) for name, kind in kinds for source, fn in sources(name, kind).items()]
 
-    @jax.jit
-    @single_precision
+    @compiled
     def reset(self, key: jax.Array) -> State:
         """Start an episode with a fresh layout and the robot at rest. key: typed PRNG key []."""
         layout_key, key = self._layout_key(typed_key("reset", key))
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
-    @functools.partial(jax.jit, static_argnames="num")
-    @single_precision
+    @functools.partial(compiled, static="num")
     def _reset_many(self, key: jax.Array, num: int) -> State:
         """The episodes share the search for layouts, so none waits for the slowest world."""
         layout_key, key = self._layout_key(typed_key("reset_many", key))
@@ -135,8 +133,7 @@ class Env(AbstractEnv):
         xy, failed = sample_layouts(places_key, self.placement, num, redrawn=self._goal_row)
         return jax.vmap(self._begin)(jax.random.split(worlds_key, num), keys, xy, failed)
 
-    @jax.jit
-    @single_precision
+    @compiled
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
         check_action(self, action)
@@ -186,8 +183,7 @@ class Env(AbstractEnv):
         obs = with_step_count(self.config, self.scene, state.obs, step_count)
         return state.replace(obs=obs, step_count=step_count)
 
-    @jax.jit
-    @single_precision
+    @compiled
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         check_state(self, state, "snapshot")
@@ -207,8 +203,7 @@ class Env(AbstractEnv):
         self.config.task.check_snapshot(snapshot)
         return self._restore(snapshot, key)
 
-    @jax.jit
-    @single_precision
+    @compiled
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)

@@ -11,7 +11,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
-from mjx_safety.core.precision import single_precision
+from mjx_safety.core.compiled import compiled
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.randomness import draw_dynamics, observes_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
@@ -79,15 +79,13 @@ class LocomotionEnv(AbstractEnv):
         height = float(self.mj_model.body("robot").pos[2])
         return 4.0, -15.0 if height > 0 else -60.0, 0.7 * height
 
-    @jax.jit
-    @single_precision
+    @compiled
     def reset(self, key: jax.Array) -> State:
         """Start an episode near the model's own pose, with noise. key: typed PRNG key []."""
         start_key, key = jax.random.split(typed_key("reset", key))
         return self._first_state(self._start(start_key, key), key)
 
-    @jax.jit
-    @single_precision
+    @compiled
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A] in [-1, 1], scaled to the actuators' range."""
         config = self.config
@@ -122,8 +120,7 @@ class LocomotionEnv(AbstractEnv):
             memory=offset,
         )
 
-    @jax.jit
-    @single_precision
+    @compiled
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         check_state(self, state, "snapshot")
@@ -140,8 +137,7 @@ class LocomotionEnv(AbstractEnv):
         check_snapshot(snapshot, {"qpos": quaternion_starts(self.mj_model)})
         return self._restore(snapshot, key)
 
-    @jax.jit
-    @single_precision
+    @compiled
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
         return self._first_state(overlay(self._start(start_key, next_key), snapshot, {}), next_key)
