@@ -15,8 +15,7 @@ import mujoco
 import numpy as np
 
 from mjx_safety.core import arguments
-from mjx_safety.core.precision import single_precision
-from mjx_safety.core.programs import compiled
+from mjx_safety.core.compiled import compiled
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.sim.scene import SHORTEST
 from mjx_safety.sim.state import Measurements, PhysicsState
@@ -90,8 +89,7 @@ class AbstractEnv(abc.ABC):
         """Start `num` episodes [num], as in a batch of `vectorize`."""
         return self._reset_many(key, arguments.read_num_worlds("reset_many", num))
 
-    @functools.partial(compiled, static_argnames="num")
-    @single_precision
+    @functools.partial(compiled, static="num")
     def _reset_many(self, key: jax.Array, num: int) -> State:
         """One by one; a subclass may have a faster way."""
         return jax.vmap(self.reset)(jax.random.split(arguments.typed_key("reset_many", key), num))
@@ -146,7 +144,6 @@ class AbstractEnv(abc.ABC):
         return self.config.episode_length
 
     @compiled
-    @single_precision
     def mjx_data(self, state: State) -> Any:
         """Return the engine's complete data of a state: an up-to-date `mjx.Data`, on `mjx` and `warp`."""
         return self.physics.data(state.data)
@@ -157,13 +154,21 @@ def check_state(env: AbstractEnv, state: Any, caller: str = "step") -> None:
     if not isinstance(state, State):
         what = "a VecState is for the step of `vectorize`" if hasattr(state, "env_state") else "see `env.reset`"
         raise ValueError(f"{caller} got a {type(state).__name__} as its state; it takes a State ({what})")
+    check_shapes(env, state, caller, (), f" (for a batch of worlds, use vectorize, or jax.vmap(env.{caller}))")
+
+
+def check_shapes(env: AbstractEnv, state: State, caller: str, batch: tuple[int, ...], hint: str = "") -> None:
+    """Raise ValueError unless the arrays of a state have the shapes of this environment.
+
+    batch: shape of the batch of worlds, () for one; hint: ends the message.
+    """
     found = {"obs": state.obs, "costs": state.costs, "qpos": state.data.qpos, **getattr(state.places, "markers", {})}
     for name, shape in env.state_shapes.items():
         given = jnp.shape(found[name]) if name in found else "none"
-        if given != shape:
+        if given != batch + shape:
             raise ValueError(
-                f"{caller} got a state whose {name} has shape {given}, and this environment's has {shape}; it takes one"
-                f" state of its own (for a batch of worlds, use vectorize, or jax.vmap(env.{caller}))"
+                f"{caller} got a state whose {name} has shape {given}, and this environment's has {batch + shape};"
+                f" it takes one state of its own{hint}"
             )
 
 

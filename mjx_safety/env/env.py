@@ -13,8 +13,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
-from mjx_safety.core.precision import single_precision
-from mjx_safety.core.programs import compiled
+from mjx_safety.core.compiled import compiled
 from mjx_safety.core.settings import Rectangle
 from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
@@ -117,15 +116,13 @@ class Env(AbstractEnv):
         return [(source, kind, fn) for name, kind in kinds for source, fn in sources(name, kind).items()]
 
     @compiled
-    @single_precision
     def reset(self, key: jax.Array) -> State:
         """Start an episode with a fresh layout and the robot at rest. key: typed PRNG key []."""
         layout_key, key = self._layout_key(typed_key("reset", key))
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
 
-    @functools.partial(compiled, static_argnames="num")
-    @single_precision
+    @functools.partial(compiled, static="num")
     def _reset_many(self, key: jax.Array, num: int) -> State:
         """The episodes share the search for layouts, so none waits for the slowest world."""
         layout_key, key = self._layout_key(typed_key("reset_many", key))
@@ -137,7 +134,6 @@ class Env(AbstractEnv):
         return jax.vmap(self._begin)(jax.random.split(worlds_key, num), keys, xy, failed)
 
     @compiled
-    @single_precision
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
         check_action(self, action)
@@ -188,7 +184,6 @@ class Env(AbstractEnv):
         return state.replace(obs=obs, step_count=step_count)
 
     @compiled
-    @single_precision
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         check_state(self, state, "snapshot")
@@ -209,7 +204,6 @@ class Env(AbstractEnv):
         return self._restore(snapshot, key)
 
     @compiled
-    @single_precision
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)

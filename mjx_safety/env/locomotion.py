@@ -11,8 +11,7 @@ from flax import struct
 from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
-from mjx_safety.core.precision import single_precision
-from mjx_safety.core.programs import compiled
+from mjx_safety.core.compiled import compiled
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.randomness import draw_dynamics, observes_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
@@ -81,14 +80,12 @@ class LocomotionEnv(AbstractEnv):
         return 4.0, -15.0 if height > 0 else -60.0, 0.7 * height
 
     @compiled
-    @single_precision
     def reset(self, key: jax.Array) -> State:
         """Start an episode near the model's own pose, with noise. key: typed PRNG key []."""
         start_key, key = jax.random.split(typed_key("reset", key))
         return self._first_state(self._start(start_key, key), key)
 
     @compiled
-    @single_precision
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one step. action: [A] in [-1, 1], scaled to the actuators' range."""
         config = self.config
@@ -124,7 +121,6 @@ class LocomotionEnv(AbstractEnv):
         )
 
     @compiled
-    @single_precision
     def snapshot(self, state: State) -> Snapshot:
         """Return the world as plain arrays (see `Snapshot`)."""
         check_state(self, state, "snapshot")
@@ -142,7 +138,6 @@ class LocomotionEnv(AbstractEnv):
         return self._restore(snapshot, key)
 
     @compiled
-    @single_precision
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
         return self._first_state(overlay(self._start(start_key, next_key), snapshot, {}), next_key)

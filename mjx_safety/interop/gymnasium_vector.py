@@ -47,7 +47,8 @@ class SafetyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     backend: type of results and actions. "numpy" fetches all results from the device at once. "jax" keeps JAX arrays.
       "torch" shares their memory through dlpack, on any device.
     stagger: start worlds at different times of their first episode, and exclude these episodes from the statistics.
-    max_episode_steps: Gymnasium's name for the field `episode_length`, used by `make_vec`.
+    max_episode_steps: Gymnasium's name for the field `episode_length`, used by `make_vec`. With both, the smaller one
+      holds.
     autoreset_mode: Gymnasium's `AutoresetMode`. With SAME_STEP, the fastest, a fresh world replaces an ended one at
       once. With NEXT_STEP the next call resets it and ignores its action. With DISABLED it waits for
       `reset(options={"reset_mask": mask})`, which works in all modes. The last two have `info["episode_cost"]`, the
@@ -218,14 +219,16 @@ def _refuse_pictures(settings: dict[str, Any]) -> None:
 
 
 def _set_length(env: str | Settings | AbstractEnv, settings: dict[str, Any]) -> None:
-    """Turn `max_episode_steps` into `episode_length`. Raises ValueError if they contradict each other."""
+    """Turn `max_episode_steps` into `episode_length`. With both, the smaller one holds, as for a single world."""
     steps, length = settings.pop("max_episode_steps", None), settings.get("episode_length")
     registered = registry.episode_length(env) if isinstance(env, str) else None
-    if steps is None or (length is not None and steps in (length, registered)):
+    if steps is None or (length is not None and steps == registered):
         return  # `make_vec` always passes the registered number
-    if length is not None:
-        raise ValueError(f"max_episode_steps is {steps} and episode_length {length}; give one of them")
-    settings["episode_length"] = steps
+    limits = {"max_episode_steps": steps} | ({} if length is None else {"episode_length": length})
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    settings["episode_length"] = min(limits.values())
 
 
 def _keys(seeds: Sequence[int | None]) -> jax.Array:

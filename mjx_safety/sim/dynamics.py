@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from mjx_safety.core.programs import KEPT
+from mjx_safety.core.compiled import KEPT
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.planar import PlanarRobot
 from mjx_safety.types import Dynamics

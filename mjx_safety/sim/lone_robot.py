@@ -15,6 +15,7 @@ import mujoco
 
 from mjx_safety.sim.model import COM, FLAGS, LS_ITERATIONS, Engine, digest
 from mjx_safety.sim.robot_file import one_line
+from mjx_safety.sim.robot_frame import wrong_frame
 from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.sim.state import PhysicsState
 from mjx_safety.world.locomotion.config import LocomotionConfig
@@ -115,6 +116,9 @@ def _read(config: LocomotionConfig) -> mujoco.MjSpec:
         model = spec.compile()
     except (ValueError, mujoco.FatalError) as error:
         raise ValueError(f"{where} cannot be read: {one_line(error)}") from error
+    problem = wrong_frame(spec)
+    if problem is not None:
+        raise ValueError(f"{where} {problem}")
     check_model(config, model)
     own = {model.sensor(index).name for index in range(model.nsensor)}
     taken = next((name for name in _needed_sensors(config) if name in own), None)

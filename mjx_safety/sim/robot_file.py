@@ -16,6 +16,7 @@ import numpy as np
 
 from mjx_safety.sim.gremlins import GRAVITY
 from mjx_safety.sim.robot_floor import wrong_on_floor
+from mjx_safety.sim.robot_frame import wrong_frame
 from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.world.model_parts import MEMORY_LIMITS, part_name, root_joints, wrong_actuators, wrong_bodies
 from mjx_safety.world.robots.base import Robot
@@ -89,6 +90,9 @@ def read_robot(robot: Robot) -> mujoco.MjSpec:
         if str(error).startswith(where):
             raise
         raise ValueError(f"{where} cannot be read: {one_line(error)}") from error
+    problem = wrong_frame(spec)
+    if problem is not None:
+        raise ValueError(f"{where} {problem}")
     check_model(robot, model)
     _forget_defaults(spec)
     problem = wrong_on_floor(robot, spec)

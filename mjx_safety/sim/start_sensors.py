@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from mjx_safety.core.compiled import KEPT
 from mjx_safety.core.geometry import mat_from_quat, quat_from_yaw, to_frame
-from mjx_safety.core.programs import KEPT
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.relevance.bounds import ranged_slides, reach
 from mjx_safety.sim.state import PhysicsState

@@ -12,6 +12,7 @@ from matplotlib.patches import Circle, Wedge
 
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
+from mjx_safety.viz.arguments import require_one
 from mjx_safety.viz.frames import bin_angles, lidar_readings
 from mjx_safety.viz.solids import pose
 from mjx_safety.viz.top_view import TOPMOST, draw_top_view
@@ -31,8 +32,9 @@ def plot_lidar(env: AbstractEnv, state: State) -> Figure:
     A line leads to the nearest object in each direction. Its distance stands above the bar. Raises ValueError for a
     batch of worlds and for an environment without lidars.
     """
-    readings = lidar_readings(env, state) if np.ndim(state.reward) == 0 else {}
-    if np.ndim(state.reward) == 0 and not readings:
+    require_one(env, state, "plot_lidar")
+    readings = lidar_readings(env, state)
+    if not readings:
         raise ValueError(
             f"plot_lidar: no kind of object has a lidar in this environment (of the robot {env.robot_name})"
         )

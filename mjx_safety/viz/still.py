@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import jax
-import numpy as np
 from PIL import Image
 
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
+from mjx_safety.viz.arguments import require_states
 from mjx_safety.viz.film import tile
 from mjx_safety.viz.frames import FrameDrawer, check_camera, check_size
 
@@ -23,9 +23,9 @@ def render(
     pixels; halo: draw the lidar readings above the robot. A red ball marks a state that costs. Raises `NoOpenGLError`
     if this machine cannot draw, and names what to install. `draw_top_view` always works.
     """
+    shape = require_states(env, state, "render")
     check_camera(env, camera)
     check_size(width, height)
-    shape = np.shape(state.reward)
     if len(shape) > 1 or (shape and not 0 < shape[0] <= MAX_WORLDS):
         raise ValueError(
             f"render draws one world or a batch of up to {MAX_WORLDS}, and this state has the shape {shape};"

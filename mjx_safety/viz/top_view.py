@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mjx_safety.env.base import AbstractEnv
 from mjx_safety.types import State
+from mjx_safety.viz.arguments import require_one
 from mjx_safety.viz.solids import Solid, geoms, markers, pose
 
 SIZE = 3.2  # inches, edge of a new figure
@@ -35,11 +36,7 @@ def draw_top_view(env: AbstractEnv, state: State, axes: Axes | None = None) -> A
     picture follows a robot that leaves the area around them. A triangle shows the robot's `heading`. The `gid` of each
     patch is the name of its object.
     """
-    if np.ndim(state.reward) != 0:
-        raise ValueError(
-            f"draw_top_view draws one world, and this state holds {np.shape(state.reward)};"
-            f" choose one with jax.tree.map(lambda x: x[0], state)"
-        )
+    require_one(env, state, "draw_top_view")
     if axes is None:
         axes = Figure(figsize=(SIZE, SIZE), layout="constrained").add_subplot()
     model, data = env.mj_model, pose(env.mj_model, state)
@@ -55,6 +52,9 @@ def draw_top_view(env: AbstractEnv, state: State, axes: Axes | None = None) -> A
 
 def heading(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
     """Horizontal unit vector [2], world frame: the view of the robot's camera `vision`, else the root's +x axis."""
+    if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
+        given = f"a {type(model).__name__} and a {type(data).__name__}"
+        raise ValueError(f"heading got {given}; it takes a mujoco.MjModel, such as env.mj_model, and its MjData")
     mujoco.mj_camlight(model, data)
     ahead = data.body("robot").xmat.reshape(3, 3)[:2, 0]
     if FORWARD_CAMERA in {model.camera(i).name for i in range(model.ncam)}:

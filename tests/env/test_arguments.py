@@ -161,3 +161,42 @@ def test_an_environment_can_be_made_while_something_is_traced():
         return env.step(env.reset(key), jnp.zeros(2)).obs
 
     assert jax.eval_shape(obs, jax.random.key(0)).shape == (28,)
+
+
+NO_ARRAYS = ["key", np.array([None, None], object), np.array(["a", "b"]), np.random.default_rng(0), [0.0, "b"]]
+
+
+@pytest.mark.parametrize("wrong", NO_ARRAYS, ids=["text", "objects", "texts", "generator", "list"])
+def test_what_jax_takes_for_no_array_is_told_in_one_sentence(world, wrong):
+    """Also inside of `jax.jit`, where it is a constant."""
+    env, state, key = world.env, world.reset(jax.random.key(0)), jax.random.key(0)
+    given, keyed = r"got an? .* as its", r"key(\[1\])?; it takes one typed PRNG key, such as jax\.random\.key\(0\)"
+    snapshot = env.snapshot(state)
+    for call, words in {
+        (lambda: env.reset(wrong)): f"^reset {given} {keyed}",
+        (lambda: env.reset_many(wrong, 2)): f"^reset_many {given} {keyed}",
+        (lambda: env.restore(snapshot, wrong)): f"^restore {given} {keyed}",
+        (lambda: env.step(state, wrong)): rf"^step {given} action(\[1\])?; it takes an array of real numbers",
+        (lambda: env.step(wrong, jnp.zeros(2))): rf"^step {given} state(\[1\])?; it takes a State \(see `env\.reset`\)",
+        (lambda: env.step(state.replace(reward=wrong), jnp.zeros(2))): rf"^step {given} state\.reward.*; it takes a",
+        (lambda: env.snapshot(wrong)): rf"^snapshot {given} state(\[1\])?; it takes a State",
+    }.items():
+        for run in (call, jax.jit(call)):
+            with pytest.raises(ValueError, match=words):
+                run()
+    velocity = mjx_safety.make("SafetyHopperVelocity-v1", physics="mujoco")
+    with pytest.raises(ValueError, match=f"^reset {given} {keyed}"):
+        velocity.reset(wrong)
+    assert world.env.reset(key).obs.shape == (env.obs_size,)
+
+
+def test_a_wrong_name_of_an_argument_and_an_error_of_a_task_stay_as_they_are(world):
+    class Odd(mjx_safety.Goal):
+        def reward(self, readings, memory):
+            raise TypeError("of the task")
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'seed'"):
+        world.env.reset(seed=0)
+    odd = mjx_safety.make(ID, physics="mujoco", task=Odd())
+    with pytest.raises(TypeError, match="of the task"):
+        jax.eval_shape(odd.step, jax.eval_shape(odd.reset, jax.random.key(0)), jnp.zeros(2))

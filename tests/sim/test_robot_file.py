@@ -192,6 +192,32 @@ def test_a_turned_body_is_refused(build, root, turn):
         build(XML.replace(BODY, BODY.replace(">", f" {turn}>")), root)
 
 
+LONE = re.sub(r"<body><joint name='hip'.*\n", "<geom size='0.02' pos='0.05 0 0.1' density='9'/>", XML)
+ALIGNED = {
+    "align at its free joint": LONE.replace("ROOT", "<freejoint align='true'/>"),
+    "<compiler alignfree>": LONE.replace("<mujoco>", "<mujoco><compiler alignfree='true'/>"),
+}
+
+
+@pytest.mark.parametrize("cause", ALIGNED)
+def test_a_free_joint_that_moves_the_origin_is_refused(build, cause):
+    """A layout places the origin of the body, at `start_height`."""
+    with pytest.raises(ValueError, match=f"sets {cause}, which moves the origin of its body 'robot'"):
+        build(ALIGNED[cause], "free")
+
+
+@pytest.mark.parametrize("align", ["auto", "false", "true"])
+def test_a_free_joint_whose_origin_stays_is_as_without_align(build, align):
+    """An aligned one stays if the body has a child, or is symmetric."""
+    root = f"<freejoint align='{align}'/>"
+    assert digest(build(XML.replace("ROOT", root), "free")) == digest(build(XML, "free"))
+    ball = LONE.replace("type='capsule' size='0.1' fromto='-0.1 0 0 0.1 0 0'", "size='0.1'")
+    ball = ball.replace("0.05 0 0.1", "0 0 0")
+    assert digest(build(ball.replace("ROOT", root), "free")) == digest(build(ball, "free"))
+    if align != "true":
+        assert digest(build(LONE.replace("ROOT", root), "free")) == digest(build(LONE, "free"))
+
+
 def test_a_quaternion_and_its_negative_are_the_same_pose(build):
     assert build(XML.replace(BODY, BODY.replace(">", " quat='-1 0 0 0'>")), "free").nbody
 

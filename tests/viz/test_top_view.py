@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from worlds import world_of
 
 import mjx_safety
-from mjx_safety.sim.scene import build_scene
 from mjx_safety.types import Places
 from mjx_safety.viz.top_view import MARGIN, Solid, draw_top_view, heading, outline
 
@@ -125,9 +124,8 @@ def test_picture_follows_a_robot_outside_the_extents():
 def test_helpers_of_the_mjx_model_are_not_drawn():
     world = world_of("SafetyCarPush2-v0")
     state, config = world.reset(jax.random.key(0)), world.env.config
-    scene = build_scene(config.robot, config.objects, engine="mjx")
-    assert scene.model.ngeom > world.env.mj_model.ngeom
-    env = SimpleNamespace(extents=config.extents, objects=config.objects, mj_model=scene.model)
+    env = mjx_safety.make(config, physics="mjx")
+    assert env.mj_model.ngeom > world.env.mj_model.ngeom
     gids = [sorted(patch.get_gid() for patch in draw_top_view(each, state).patches) for each in (world.env, env)]
     assert gids[0] == gids[1]
 
@@ -198,10 +196,10 @@ def test_a_robot_of_ones_own(tmp_path):
     robot = mjx_safety.Robot(name="Own", xml=str(tmp_path / "own.xml"), root_joint="free", sensors=("gyro",))
     env = mjx_safety.make(mjx_safety.EnvConfig(robot=robot), physics="mujoco")
     model = env.mj_model
-    data = SimpleNamespace(qpos=model.qpos0, mocap_pos=np.zeros((0, 3)), mocap_quat=np.zeros((0, 4)))
-    axes = draw_top_view(
-        env, SimpleNamespace(reward=0.0, data=data, places=Places({"goal": np.array([[1.0, 1, 0.1]])}, {}))
-    )
+    key = jax.random.key(0)
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape), jax.eval_shape(lambda: env.reset(key).replace(key=None)))
+    state = state.replace(data=state.data.replace(qpos=model.qpos0), places=Places({"goal": np.ones((1, 3))}, {}))
+    axes = draw_top_view(env, state)
     mesh, *others = patches(axes, "robot")
     assert len(others) == 2
     np.testing.assert_allclose(mesh.get_facecolor(), (0.1, 0.9, 0.1, 1), atol=1e-6)

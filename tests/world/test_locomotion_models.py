@@ -63,6 +63,10 @@ MESSAGES = {
     ),
     "joints at its body 'ball' outside": in_world('<body name="ball"><freejoint/><geom size=".1"/></body>'),
     "a mocap body 'target'": in_world('<body name="target" mocap="true"><geom size=".1" contype="0"/></body>'),
+    "sets align at its free joint, which moves the origin of its body 'robot'": (
+        *(ROOT, '<freejoint align="true"/>', '<body name="arm"><joint name="elbow" axis="0 1 0"/>', ""),
+        *("</body></body>", "</body>", *as_motor('<motor name="push" site="s" ctrlrange="-4 4"/>')),
+    ),
     # what no state holds
     "a delay at its actuator 'push'": as_motor(
         '<motor name="push" joint="x" ctrlrange="-4 4" delay=".01" nsample="8"/>'

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from mjx_safety.core.programs import KEPT
+from mjx_safety.core.compiled import KEPT
 from mjx_safety.sim.engines.base import EngineScene
 from mjx_safety.sim.quiet import no_warnings
 from mjx_safety.world.objects import AbstractObject

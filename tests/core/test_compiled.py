@@ -8,7 +8,7 @@ import pytest
 from flax import struct
 from worlds import counted_programs
 
-from mjx_safety.core.programs import KEPT, compiled
+from mjx_safety.core.compiled import KEPT, compiled
 
 
 @struct.dataclass
