@@ -138,6 +138,8 @@ class Env(AbstractEnv):
         """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
         check_action(self, action)
         check_state(self, state)
+        if state.key is None:  # as of a state on its way to the host, which NumPy cannot hold with its key
+            raise ValueError("step got a state whose key is None; it takes a state with a key: state.replace(key=key)")
         config, task = self.config, self.config.task
         seed = state.key, state.step_count
         data, measured = self.physics.step(

@@ -200,3 +200,14 @@ def test_a_wrong_name_of_an_argument_and_an_error_of_a_task_stay_as_they_are(wor
     odd = mjx_safety.make(ID, physics="mujoco", task=Odd())
     with pytest.raises(TypeError, match="of the task"):
         jax.eval_shape(odd.step, jax.eval_shape(odd.reset, jax.random.key(0)), jnp.zeros(2))
+
+
+def test_a_state_without_its_key_is_named(world):
+    """NumPy holds no typed keys, so a state goes to the host without one."""
+    state, action = world.reset(jax.random.key(0)), jnp.zeros(2)
+    held = jax.device_get(state.replace(key=None))
+    with pytest.raises(ValueError, match="step got a state whose key is None; it takes a state with a key"):
+        world.env.step(held, action)
+    again = world.env.step(held.replace(key=state.key), action)
+    np.testing.assert_array_equal(again.obs, world.step(state, action).obs)
+    assert world.env.snapshot(held).root_pos.shape == (3,)
