@@ -38,7 +38,7 @@ class OffPolicyConfig:
     """Samples per gradient step."""
     updates_per_step: float = 0.25
     """Gradient steps per environment step, whatever the number of worlds."""
-    num_target_steps: int = struct.field(pytree_node=False, default=4)
+    num_target_steps: int = struct.field(pytree_node=False, default=10)
     """n of the critics' n-step targets: steps whose rewards and costs are added before a critic estimates the rest."""
     policy_delay: int = struct.field(pytree_node=False, default=2)
     """Gradient steps of the critics per gradient step of the policy."""

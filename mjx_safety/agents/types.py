@@ -180,7 +180,7 @@ class OffPolicyTrainConfig:
     """T, steps per world and iteration."""
     discount: float = 0.99
     """Discount of reward, per step."""
-    cost_discount: float = 0.99
+    cost_discount: float = 0.98
     """Discount of cost, per step."""
     cost_smoothing: float = 0.8
     """Weight of the past in the smoothed episode cost, below 1."""
@@ -196,6 +196,8 @@ class TrainConfig(OffPolicyTrainConfig):
 
     unroll_length: int = struct.field(pytree_node=False, default=64)
     """T, steps per world and iteration."""
+    cost_discount: float = 0.99
+    """Discount of cost, per step."""
     gae_lambda: float = 0.95
     """GAE lambda of reward advantages."""
     cost_gae_lambda: float = 0.97
