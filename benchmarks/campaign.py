@@ -38,7 +38,8 @@ MAIN = ("ppo-lag", "ppo-pid", "trpo-lag", "cpo")
 TIERS = {  # environments, algorithms, number of seeds
     1: ((POINT, ("ppo", "trpo", *MAIN, "focops"), 5), (CAR, MAIN, 3)),
     2: (
-        (POINT, ("cup", "p3o", "ipo", "pcpo", "crpo", "ppo-early", "trpo-early", "sac-lag"), 3),
+        (POINT, ("cup", "p3o", "ipo", "pcpo", "crpo", "ppo-early", "trpo-early"), 3),
+        (POINT, ("sac-lag", "sac-pid", "td3-lag", "td3-pid"), 3),
         (MORE_POINT, MAIN, 3),
         (MORE_CAR, MAIN, 3),
     ),
