@@ -34,7 +34,7 @@ GAITS: dict[str, tuple[float, float, float]] = {  # robot -> amplitude (1), rate
     "Humanoid": (0.12, 0.052, 2.18),
 }
 THRESHOLDS = {"HalfCheetah": 1.2, "Hopper": 0.7, "Walker2d": 0.1, "Swimmer": 0.2, "Ant": 0.5, "Humanoid": 0.3}
-"""m/s, near the speed of the gait, so that about half of the steps cost"""
+"""m/s, near the speed of the gait, so that some steps cost and others do not"""
 
 
 @dataclasses.dataclass
