@@ -20,7 +20,7 @@ from mjx_safety.agents import (
     rollout,
     running_stats,
 )
-from mjx_safety.agents.checks import check_training
+from mjx_safety.agents.checks import check_training, number
 from mjx_safety.agents.types import (
     Actor,
     Algorithm,
@@ -97,6 +97,8 @@ def _iterate(
 ) -> tuple[TrainState, Metrics]:
     """Collect, estimate, learn. The very first rollout only fills the normaliser."""
     check_training(venv, state.env_state, config, TrainConfig)
+    if constraint.has_multipliers is None and number("limit_start", config.limit_start) not in (1.0, None):
+        raise ValueError(f"limit_start is {config.limit_start}; this algorithm has no limit, so it must be 1")
     key, rollout_key, update_key = jax.random.split(state.key, 3)
     env_state, trajectory, sums = rollout.collect(
         venv, networks, constraint.sources, state, rollout_key, config.unroll_length

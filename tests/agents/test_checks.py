@@ -155,7 +155,7 @@ def test_a_training_with_a_setting_out_of_its_range(changes, sentence):
         jax.eval_shape(lambda state: iterate(venv, algorithm, TrainConfig(**changes), state), state)
 
 
-def test_settings_of_the_other_kind_of_training():
+def test_settings_that_the_algorithm_has_no_use_for():
     venv = vectorize(probe_envs.Random(), 4)
     for algorithm, config, sentence in (
         (ppo(PPOConfig(**SMALL)), OffPolicyTrainConfig(), "an on-policy algorithm takes a TrainConfig"),
@@ -164,6 +164,7 @@ def test_settings_of_the_other_kind_of_training():
             TrainConfig(limit_start=5.0),
             "limit_start is 5.0; an off-policy algorithm",
         ),
+        (ppo(PPOConfig(**SMALL)), TrainConfig(limit_start=5.0), "limit_start is 5.0; this algorithm has no limit"),
         (sac(SACConfig(hidden_sizes=(4,))), PPOConfig(), "are of type PPOConfig; an off-policy algorithm takes a"),
     ):
         state = start(venv, algorithm)
