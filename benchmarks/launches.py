@@ -257,13 +257,14 @@ def main(args: Args) -> None:
         raise SystemExit(f"{', '.join(missing_wheels())} missing: pip install 'mjx-safety[launches]'")
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_default_matmul_precision", "highest")
-    rows = {}
+    rows, before = {}, {}
+    if args.json:  # read first, because `before` may be the file that is written
+        older = result_file.read(args.before) if args.before else result_file.read(args.json).get("before", {})
+        before = {"before": {name: older[name] for name in ("git_commit", "rows") if name in older}}
     for env_id in args.envs:
         rows[env_id] = measure(env_id, args.num_envs)
         print(env_id, rows[env_id], flush=True)
         if args.json:
-            older = result_file.read(args.before) if args.before else result_file.read(args.json).get("before", {})
-            before = {"before": {name: older[name] for name in ("git_commit", "rows") if name in older}}
             assumptions = {"solver_iterations": SOLVER_ITERATIONS, "launches_of_a_library_call": LAUNCHES_OF_LIBRARY}
             result_file.write(
                 args.json, {"num_envs": args.num_envs, "assumptions": assumptions, "rows": rows, **before}
