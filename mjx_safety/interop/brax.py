@@ -44,7 +44,7 @@ class BraxEnv(AbstractBraxEnv):
 
     def step(self, state: BraxState, action: jax.Array) -> BraxState:
         """Advance by one step. Entries of wrappers in `info` and `metrics` stay."""
-        return self._to_brax(self.world.step(_unpack(state.pipeline_state), action), state.info, state.metrics)
+        return self._to_brax(self.world.step(_unpack(_own_state(state)), action), state.info, state.metrics)
 
     def _to_brax(self, state: Any, info: dict[str, Any], metrics: dict[str, Any]) -> BraxState:
         return BraxState(
@@ -94,8 +94,11 @@ class FreshLayouts(Wrapper):
 
     def step(self, state: BraxState, action: jax.Array) -> BraxState:
         """Advance all worlds. Where `done`, `obs` already belongs to the next episode. action: [B, A]."""
-        batch = mjx_safety.vectorize(self.unwrapped.world, len(action))
-        return self._to_brax(batch.step(_unpack(state.pipeline_state), action), state.info, state.metrics)
+        own = _own_state(state)
+        if not isinstance(own, VecState):
+            raise ValueError(f"step got the state of a {type(own).__name__}; it takes a state of its own reset")
+        batch = mjx_safety.vectorize(self.unwrapped.world, own.done.shape[-1])
+        return self._to_brax(batch.step(_unpack(own), action), state.info, state.metrics)
 
     def _to_brax(self, states: VecState, info: dict[str, Any], metrics: dict[str, Any]) -> BraxState:
         world, done = self.unwrapped.world, states.done.astype(jnp.float32)
@@ -127,11 +130,12 @@ def wrap_for_training(
 
     Raises ValueError if the arguments contradict the environment.
     """
-    world = getattr(getattr(env, "unwrapped", None), "world", None)
-    if world is None:
+    if not isinstance(env, BraxEnv):
         raise ValueError(
-            f"wrap_for_training got a {type(env).__name__}; it takes what mjx_safety.interop.brax.wrap returns"
+            f"wrap_for_training got a {type(env).__name__}; it takes what mjx_safety.interop.brax.wrap returns,"
+            f" without another wrapper around it"
         )
+    world = env.world
     if episode_length != world.episode_length:
         raise ValueError(
             f"train is given episode_length={episode_length}, and the environment's is {world.episode_length}:"
@@ -184,10 +188,23 @@ def _unpack(tree: Any) -> Any:
     return jax.tree.map(unpack, tree, is_leaf=lambda leaf: isinstance(leaf, _RawKey))
 
 
+def _own_state(state: Any) -> Any:
+    """Return this package's state in Brax's, packed. Raises ValueError for anything but a state of Brax."""
+    if not hasattr(state, "pipeline_state"):
+        raise ValueError(f"step got a {type(state).__name__} as its state; it takes the state of its own reset")
+    return state.pipeline_state
+
+
 def _typed(rng: jax.Array) -> jax.Array:
-    """Return typed keys [...] for typed keys, or for raw keys [..., 2]."""
+    """Return typed keys [...] for typed keys, or for raw keys [..., 2]. Raises ValueError for anything else."""
     if not isinstance(rng, (jax.Array, np.ndarray)):
         raise ValueError(
             f"the key of reset is of the type {type(rng).__name__}; it takes a key, such as jax.random.key(0)"
         )
-    return rng if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng)
+    if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
+        return rng  # type: ignore[return-value]
+    size = jax.random.key_data(jax.random.key(0)).shape
+    if rng.dtype != jnp.uint32 or rng.shape[-1:] != size:
+        given = f"{rng.dtype}{list(rng.shape)}"
+        raise ValueError(f"the key of reset is {given}; it takes typed keys, or raw ones of uint32[..., {size[0]}]")
+    return jax.random.wrap_key_data(jnp.asarray(rng))

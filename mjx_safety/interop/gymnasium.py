@@ -38,6 +38,7 @@ from mjx_safety.interop.gymnasium_vector import SafetyVectorEnv
 
 NAMESPACE = "mjx_safety"
 SEEN = ("obs", "reward", "cost", "costs", "goal_met", "terminated", "truncated", "placement_failed")  # of a state
+PICTURE = ("track", 480, 360)  # camera; width and height in pixels
 __all__ = ["SafetyEnv", "SafetyVectorEnv", "action_space", "draw_key", "observation_space", "register"]
 
 
@@ -67,9 +68,9 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         physics: str = "auto",
         observation: str = "flat",
         render_mode: str | None = None,
-        camera: str = "track",
-        width: int = 480,
-        height: int = 360,
+        camera: str = PICTURE[0],
+        width: int = PICTURE[1],
+        height: int = PICTURE[2],
         **overrides: Any,
     ):
         self.world: AbstractEnv = build(env, physics, overrides)
@@ -77,8 +78,8 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
         self.render_mode: str | None = render_mode
         self._camera, self._size = camera, (width, height)
         self._drawer: Any = None
+        self._check_pictures()
         if render_mode is not None:
-            self._check_render_mode()
             self.metadata: dict[str, Any] = self.metadata | {"render_fps": _frames_per_second(self.world)}
         self.observation_space: Any = observation_space(self.world, observation)
         self.action_space: Any = action_space(self.world)
@@ -163,9 +164,11 @@ class SafetyEnv(gymnasium.Env[Any, np.ndarray]):
             self._drawer.close()
             self._drawer = None
 
-    def _check_render_mode(self) -> None:
-        if self.render_mode not in self.metadata["render_modes"]:
+    def _check_pictures(self) -> None:
+        if self.render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f'unknown render_mode {self.render_mode!r}; it must be None or "rgb_array"')
+        if self.render_mode is None and (self._camera, *self._size) == PICTURE:
+            return  # which spares the import of what draws
         if not isinstance(self.world, AbstractEnv):
             raise ValueError("render_mode is for environments of mjx_safety.make; this one draws itself, if at all")
         from mjx_safety.viz.frames import check_camera, check_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
@@ -71,19 +72,25 @@ def parts_of(env: AbstractEnv, observation: str) -> dict[str, slice] | None:
 
 
 def read_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict[str, Any]:
-    """Check the options of a reset. Raises ValueError for an unknown one."""
-    unknown = sorted(set(options or {}) - set(known))
+    """Check the options of a reset. Raises ValueError for an unknown one, and for options that are no dictionary."""
+    if options is None:
+        return {}
+    allowed = f"it takes {', '.join(known)}" if known else "it takes none"
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options is a {type(options).__name__}, not a dictionary; {allowed}")
+    unknown = [name for name in options if name not in known]
     if unknown:
-        allowed = f"it takes {', '.join(known)}" if known else "it takes none"
         raise ValueError(f"reset has no option {unknown[0]!r}; {allowed}")
-    return options or {}
+    return dict(options)
 
 
 def read_seed(seed: Any) -> int | None:
-    """Read one seed. Raises ValueError unless it is a whole number of at least 0, or None."""
+    """Read one seed. Raises ValueError unless it is a whole number of at least 0, or None. A bool is no number here."""
     try:
         number = None if seed is None else operator.index(seed)
     except TypeError:
+        number = -1
+    if isinstance(seed, bool):
         number = -1
     if number is not None and number < 0:
         raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0, or None")
@@ -108,8 +115,10 @@ def read_seeds(seeds: Any, num_envs: int) -> list[int | None]:
     try:
         numbers = [None if seed is None else operator.index(seed) for seed in seeds]
     except TypeError:
-        raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None") from None
-    numbers = [read_seed(number) for number in numbers]
+        numbers = None
+    if numbers is None or isinstance(seeds, Mapping):
+        raise ValueError(f"seed is {seeds!r}; it must be a whole number, or a list of them or of None")
+    numbers = [read_seed(seed) for seed in seeds]
     if len(numbers) != num_envs:
         raise ValueError(f"there are {len(numbers)} seeds for {num_envs} worlds; give one seed, or one for each")
     return numbers

@@ -240,7 +240,12 @@ def _read_mask(mask: Any, num_envs: int) -> np.ndarray | None:
     """Check a mask of worlds [B] bool."""
     if mask is None:
         return None
-    mask = np.asarray(mask)
+    try:
+        mask = np.asarray(mask)
+    except ValueError:  # rows of different lengths
+        raise ValueError(
+            f"reset_mask is a {type(mask).__name__} without a shape; it must be bool[{num_envs}]"
+        ) from None
     if mask.shape != (num_envs,) or mask.dtype != bool:
         raise ValueError(f"reset_mask is {mask.dtype}{list(mask.shape)}; it must be bool[{num_envs}]")
     return mask
@@ -268,13 +273,20 @@ def _converters(backend: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any
     if backend == "numpy":
         return read_actions, _to_numpy
     if backend == "jax":
-        return jax.numpy.asarray, lambda tree: tree
+        return _as_jax, lambda tree: tree
     torch = importlib.import_module("torch")
 
     def to_jax(actions: Any) -> jax.Array:
+        if not isinstance(actions, torch.Tensor):
+            return _as_jax(actions)
         return jax.numpy.from_dlpack(actions.detach().to(torch.float32).contiguous())
 
     return to_jax, lambda tree: jax.tree.map(torch.from_dlpack, tree)
+
+
+def _as_jax(actions: Any) -> jax.Array:
+    """Return actions as a JAX array. Raises ValueError unless they are real numbers."""
+    return actions if isinstance(actions, jax.Array) else jax.numpy.asarray(read_actions(actions))
 
 
 def _to_numpy(tree: Any) -> Any:

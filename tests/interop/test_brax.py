@@ -150,3 +150,29 @@ def test_a_state_has_only_leaves_that_brax_can_cast():
     after = jax.eval_shape(interop.wrap_for_training(env).step, state, jnp.zeros((B, 2)))
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert [leaf.dtype for leaf in jax.tree.leaves(after)] == [leaf.dtype for leaf in jax.tree.leaves(state)]
+
+
+def test_wrong_keys_and_states_are_named():
+    env = interop.wrap(Toy(episode_length=4))
+    batch = interop.wrap_for_training(env, episode_length=4)
+    state, states, actions = env.reset(jax.random.key(0)), batch.reset(keys()), jnp.zeros((B, 2))
+    for key, given in ((jnp.zeros(2), r"float32\[2\]"), (jnp.zeros(3, jnp.uint32), r"uint32\[3\]")):
+        for reset in (env.reset, batch.reset):
+            with pytest.raises(ValueError, match=f"the key of reset is {given}; it takes typed keys, or raw ones"):
+                reset(key)
+    for step in (env.step, batch.step):
+        with pytest.raises(ValueError, match="step got a NoneType as its state; it takes the state of its own reset"):
+            step(None, actions)
+    with pytest.raises(ValueError, match="step got the state of a State; it takes a state of its own reset"):
+        batch.step(state, actions)
+    for wrong in (jnp.zeros((B + 1, 2)), jnp.float32(0), jnp.zeros(2)):
+        with pytest.raises(ValueError, match="action has shape"):
+            batch.step(states, wrong)
+
+
+def test_a_wrapper_is_refused_where_it_would_be_lost():
+    env = interop.wrap(Toy(episode_length=4))
+    for lost in (training.EpisodeWrapper(env, 4, 1), interop.wrap_for_training(env, episode_length=4)):
+        name = type(lost).__name__
+        with pytest.raises(ValueError, match=f"wrap_for_training got a {name}; .* without another wrapper"):
+            interop.wrap_for_training(lost, episode_length=4)

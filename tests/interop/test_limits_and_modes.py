@@ -312,3 +312,44 @@ def test_a_forked_worker_says_what_works(tmp_path, text):
     done = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, timeout=120)
     assert "refused: this process was forked after JAX had started" in done.stdout, done.stderr
     assert "make_vec" in done.stdout and "'forkserver' or 'spawn'" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", [True, {0: 1, 1: 2}, [True, 2]])
+def test_a_bool_or_a_mapping_is_no_seed(wrong):
+    with pytest.raises(ValueError, match=r"seed is .*; it must be a whole number"):
+        SafetyVectorEnv(Toy(), 2).reset(seed=wrong)
+    with pytest.raises(ValueError, match=r"seed is .*; it must be a whole number"):
+        SafetyEnv(Toy()).reset(seed=wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, [], "reset_mask"])
+def test_options_are_a_dictionary(wrong):
+    for env, known in ((SafetyEnv(Toy()), "snapshot"), (SafetyVectorEnv(Toy(), 2), "reset_mask")):
+        name = type(wrong).__name__
+        with pytest.raises(ValueError, match=f"options is a {name}, not a dictionary; it takes {known}"):
+            env.reset(options=wrong)
+
+
+def test_a_mask_without_a_shape_is_named():
+    envs = SafetyVectorEnv(Toy(), 2)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"reset_mask is a list without a shape; it must be bool\[2\]"):
+        envs.reset(options={"reset_mask": [[True], [True, False]]})
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+@pytest.mark.parametrize("wrong", [None, "left", [[0.0], [0.0, 0.0]]])
+def test_actions_that_are_no_numbers_are_named(backend, wrong):
+    envs = SafetyVectorEnv(Toy(), 2, backend=backend)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"action .*; it must be an array of real numbers"):
+        envs.step(wrong)
+
+
+def test_options_of_pictures_are_checked_without_a_render_mode():
+    env = mjx_safety.make("SafetyPointGoal0-v0", physics="mujoco")
+    with pytest.raises(ValueError, match="camera is 'nowhere'; it must be one of"):
+        SafetyEnv(env, camera="nowhere")
+    with pytest.raises(ValueError, match="width is 0; it must be"):
+        SafetyEnv(env, width=0)
+    assert SafetyEnv(env, camera="top", width=8).render_mode is None
