@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from mjx_safety.env.base import AbstractEnv, check_shapes
@@ -20,8 +21,16 @@ def require_states(env: Any, state: Any, taker: str) -> tuple[int, ...]:
     if not isinstance(state, State):
         hint = "states.env_state of this VecState" if hasattr(state, "env_state") else "one that env.step returned"
         raise ValueError(f"{taker} got {_word(state)} as its state; it takes a State, such as {hint}")
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state)):
+        raise ValueError(
+            f"{taker} got a traced state; it draws on the host, so call it outside of jax.jit and jax.vmap"
+        )
     shape = np.shape(state.reward)
     check_shapes(env, state, taker, shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path((state.obs, state.data, state.places)):
+        if np.issubdtype(leaf.dtype, np.floating) and not np.all(np.isfinite(np.asarray(leaf))):
+            name = ("obs", "data", "places")[path[0].idx] + jax.tree_util.keystr(path[1:])
+            raise ValueError(f"{taker} got a state whose {name} is not finite; it draws what has a place")
     return shape
 
 

@@ -31,6 +31,7 @@ HALO_START, HALO_STEP = 0.5, 0.06  # m above the root: the first ring, and from 
 COST_RADIUS, COST_RGBA = 0.25, (1.0, 0.0, 0.0, 0.5)
 TILE, TILES = 0.5, 28  # m; number along each edge of the drawn floor
 BRIGHT, DARK = (0.97, 0.97, 0.98, 1.0), (0.88, 0.90, 0.93, 1.0)
+FLOOR = 40.0  # m from the origin, where MuJoCo's floor ends (see `furnish`: extent times zfar)
 SKY, SKY_GLOW = 25.0, 20.0  # m, distance of its four walls; (1), their emission
 SKY_RGBA = (0.76 / SKY_GLOW, 0.84 / SKY_GLOW, 0.93 / SKY_GLOW, 1.0)
 LAMP_WAY, LAMP_DISTANCE = np.array([0.23, 0.32, -0.92]), 6.5  # unit vector; m
@@ -114,13 +115,14 @@ class FrameDrawer:
         self._model.vis.global_.fovy = FOVY
         low, high = np.reshape(self.env.extents, (2, 2))
         camera.azimuth, camera.elevation, camera.distance, camera.lookat[2] = 90.0, elevation, distance, height
+        camera.lookat[:2] = (low + high) / 2
         if name == "track":
             camera.lookat[:2] = data.body("robot").xpos[:2]
         if name == "top":
             half_width, half_height = (high - low) / 2 + MARGIN
             root = data.body("robot").xpos[:2]
             is_away = np.any((root < low - MARGIN) | (root > high + MARGIN))
-            camera.lookat[:2] = root if is_away else (low + high) / 2
+            camera.lookat[:2] = root if is_away else camera.lookat[:2]
             camera.orthographic = 1
             self._model.vis.global_.fovy = 2 * max(half_height, half_width * self.height / self.width)  # m
         return camera
@@ -181,8 +183,8 @@ def decorate(
 
 def add_tiles(scene: mujoco.MjvScene, middle: np.ndarray, tile: float = TILE) -> None:
     """Add the darker tiles of the floor. middle: [3] m, centre of the drawn floor; tile: m, edge of a tile."""
-    if tile > TILE:  # MuJoCo ends its own floor, even an infinite one
-        edge = tile * TILES / 2
+    if tile > TILE or np.any(np.abs(middle[:2]) > FLOOR - SKY):  # MuJoCo ends its own floor, even an infinite one
+        edge = max(tile * TILES / 2, SKY)
         _add(scene, PLANE, (edge, edge, 0.01), np.array([*middle[:2], 0.0002]), np.eye(3), BRIGHT)
     corner = 2 * tile * np.round(middle[:2] / (2 * tile)) - tile * (TILES - 1) / 2
     for i in range(TILES):

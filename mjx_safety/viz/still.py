@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 from PIL import Image
 
 from mjx_safety.env.base import AbstractEnv
@@ -26,6 +27,8 @@ def render(
     shape = require_states(env, state, "render")
     check_camera(env, camera)
     check_size(width, height)
+    if not isinstance(halo, (bool, np.bool_)):
+        raise ValueError(f"halo is {halo!r}; it must be True or False")
     if len(shape) > 1 or (shape and not 0 < shape[0] <= MAX_WORLDS):
         raise ValueError(
             f"render draws one world or a batch of up to {MAX_WORLDS}, and this state has the shape {shape};"

@@ -34,9 +34,13 @@ def draw_top_view(env: AbstractEnv, state: State, axes: Axes | None = None) -> A
 
     state: of one world, not of a batch; axes: by default those of a new figure. A thin line shows the extents. The
     picture follows a robot that leaves the area around them. A triangle shows the robot's `heading`. The `gid` of each
-    patch is the name of its object.
+    patch is the name of its object. Raises ValueError for a batch of worlds and for axes of another type.
     """
     require_one(env, state, "draw_top_view")
+    if not isinstance(axes, Axes | None):
+        raise ValueError(
+            f"draw_top_view got axes of the type {type(axes).__name__}; it takes Axes of matplotlib, or None"
+        )
     if axes is None:
         axes = Figure(figsize=(SIZE, SIZE), layout="constrained").add_subplot()
     model, data = env.mj_model, pose(env.mj_model, state)

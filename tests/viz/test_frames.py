@@ -198,3 +198,18 @@ def test_the_floor_fills_the_view_from_the_top(state, edge):
         for columns in (slice(0, SIZE // 4), slice(-SIZE // 4, None)):
             corner = picture[rows, columns].sum(axis=-1)
             assert np.ptp(corner) > 30 and 0.2 < (corner > corner.mean()).mean() < 0.8
+
+
+@needs_opengl
+@pytest.mark.parametrize("camera", ["track", "top", "vision", "fixedfar"])
+def test_the_floor_goes_on_far_from_the_origin(camera):
+    """MuJoCo's own floor ends 40 m from the origin. A picture of the same scene there looks as it does here."""
+    world, pictures = world_of("SafetyPointGoal0-v0"), []
+    for x in (0.0, 60.0):
+        config = dataclasses.replace(world.env.config, extents=(x - 2.0, -2.0, x + 2.0, 2.0))
+        goal, root = np.array([x, 1.5, 0.0]), np.array([x, 0.0, 0.1])
+        state = world.restore(mjx_safety.Snapshot(root_pos=root, root_quat=np.eye(4)[0], goal_pos=goal))
+        env = world.env.replace(config=config)
+        pictures.append(np.asarray(render(env, state, camera=camera, width=SIZE, height=SIZE, halo=False), float))
+    assert abs(np.mean(pictures[1]) - np.mean(pictures[0])) < 5.0
+    assert np.mean(pictures[1].sum(axis=-1) < 30) <= np.mean(pictures[0].sum(axis=-1) < 30), "it is black without floor"

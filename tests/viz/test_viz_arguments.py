@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from worlds import world_of
 
@@ -52,3 +53,26 @@ def test_a_state_of_another_environment_is_refused(name, state):
 def test_the_heading_is_that_of_a_model_with_its_data(state):
     with pytest.raises(ValueError, match=r"heading got a Env and a State; it takes a mujoco\.MjModel"):
         viz.heading(WORLD.env, state)
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_what_has_no_place_is_not_drawn(name, state):
+    lost = state.replace(data=state.data.replace(qpos=state.data.qpos * jnp.nan))
+    with pytest.raises(ValueError, match=rf"{name} got a state whose data\.qpos is not finite"):
+        DRAW[name](WORLD.env, lost)
+    with pytest.raises(ValueError, match=rf"{name} got a state whose places\.markers\['goal'\] is not finite"):
+        goal = state.places.markers | {"goal": np.full((1, 3), np.inf, np.float32)}
+        DRAW[name](WORLD.env, state.replace(places=state.places.replace(markers=goal)))
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_nothing_is_drawn_inside_of_jit(name, state):
+    with pytest.raises(ValueError, match=f"{name} got a traced state; it draws on the host"):
+        jax.jit(lambda state: DRAW[name](WORLD.env, state))(state)
+
+
+def test_options_of_another_type_are_named(state):
+    with pytest.raises(ValueError, match="draw_top_view got axes of the type int; it takes Axes of matplotlib"):
+        viz.draw_top_view(WORLD.env, state, axes=3)
+    with pytest.raises(ValueError, match="halo is 'no'; it must be True or False"):
+        viz.render(WORLD.env, state, halo="no")
