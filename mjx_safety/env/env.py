@@ -195,11 +195,14 @@ class Env(AbstractEnv):
         """Build the state of a snapshot at the start of a new episode, with its observation and costs, and reward 0.
 
         Fields that are None take the value of a default reset, drawn with `key` (a fixed key by default). Missing
-        memories of the reward are computed from the positions. Quaternions are normalised. Raises ValueError for
-        numbers that are not finite and for quaternions of length 0, except inside of `jax.jit` and other
-        transformations, where values are not known.
+        memories of the reward are computed from the positions. Quaternions are normalised. A planar robot takes x and
+        y of `root_pos`, and stays at its height. Raises ValueError for numbers that are not finite, for quaternions of
+        length 0, and for a `root_quat` that tilts a planar robot. Inside of `jax.jit` and other transformations values
+        are not known, so a planar robot then takes the turn about z.
         """
         check_snapshot(snapshot, {"joint_qpos": self.scene.joint_quaternions})
+        if self.config.robot.root_joint == "planar":
+            snapshots.refuse_tilt(snapshot, self.robot_name)
         if self.scene.driven_kinds and not isinstance(snapshot.time, jax.core.Tracer | None):
             _require_short("snapshot.time is", float(np.max(snapshot.time)), self.scene.driven_kinds[0])
         self.config.task.check_snapshot(snapshot)

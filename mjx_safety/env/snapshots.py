@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mjx_safety.env import task_calls
 from mjx_safety.sim.scene import Scene, unit_quat
@@ -14,6 +15,8 @@ from mjx_safety.types import Dynamics, Places, Snapshot, State
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.objects import AbstractObject
 from mjx_safety.world.placement.table import PlacementTable
+
+UPRIGHT = 1e-3  # (1) rounding of the first two imaginary parts of a unit quaternion: 2e-3 rad of tilt
 
 
 def take(config: EnvConfig, scene: Scene, state: State) -> Snapshot:
@@ -77,6 +80,18 @@ def places_of_snapshot(objects: Mapping[str, AbstractObject], snapshot: Snapshot
         given = snapshot.vases_start_pos
         starts["vases"] = snapshot.vases_pos if given is None else jnp.asarray(given, jnp.float32)
     return lasting_places(objects, pos, starts)
+
+
+def refuse_tilt(given: Snapshot, robot_name: str) -> None:
+    """Raise ValueError for a root that is not upright, as a planar robot always is. Traced arrays are not checked."""
+    if given.root_quat is None or isinstance(given.root_quat, jax.core.Tracer):
+        return
+    quat = np.asarray(given.root_quat, float)
+    if quat.shape == (4,) and np.linalg.norm(quat[1:3]) > UPRIGHT * np.linalg.norm(quat):
+        raise ValueError(
+            f"snapshot.root_quat is {np.round(quat, 4).tolist()}, which tilts the robot {robot_name};"
+            f" its root is planar, so it takes a rotation about z: (w, 0, 0, z)"
+        )
 
 
 def complete(default: Snapshot, given: Snapshot) -> Snapshot:

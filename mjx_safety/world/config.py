@@ -29,6 +29,7 @@ from mjx_safety.world.objects import (
     Vases,
     Walls,
 )
+from mjx_safety.world.placement.table import NEARBY, is_near
 from mjx_safety.world.randomize import Randomize
 from mjx_safety.world.robots.base import Robot
 from mjx_safety.world.robots.point import POINT
@@ -89,7 +90,7 @@ class EnvConfig:
     """Order of placement, order and names of observation entries: as in safety-gymnasium 1.0.0 or Safety Gym (2019)."""
 
     extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)
-    """The area for placement: smallest x and y, largest x and y, in m."""
+    """The area for placement: smallest x and y, largest x and y, in m; within 1000 m of the origin."""
     margin: float = static(default=0.0)
     """Room between any two keepout circles, in m."""
     layouts: Literal["per_episode", "per_env", "fixed"] = "per_episode"
@@ -138,6 +139,7 @@ class EnvConfig:
         is_randomize = self.randomize is None or isinstance(self.randomize, Randomize)
         require(is_randomize, self, "randomize", "None or Randomize(...)")
         require(is_rectangle(self.extents), self, "extents", "a rectangle (xmin, ymin, xmax, ymax) in m")
+        require(is_near(self.extents), self, "extents", NEARBY)
         freeze(self, "extents", "extras")
         are_known = isinstance(self.extras, tuple) and set(self.extras) <= set(EXTRAS)
         require(are_known and len(set(self.extras)) == len(self.extras), self, "extras", f"some of {', '.join(EXTRAS)}")

@@ -208,6 +208,15 @@ def test_a_planar_robot_takes_quaternions_of_any_length(goal1):
         np.testing.assert_allclose(state.data.qpos[2], 0.8, atol=1e-6)
 
 
+def test_a_planar_robot_cannot_be_tilted(goal1, push1):
+    tilted = Snapshot(root_quat=np.array([np.cos(0.1), np.sin(0.1), 0.0, 0.0]))
+    with pytest.raises(
+        ValueError, match=r"snapshot\.root_quat is \[0\.995, .* tilts the robot Point; its root is planar"
+    ):
+        goal1.env.restore(tilted)
+    assert push1.env.config.robot.root_joint == "free" and push1.env.restore(tilted).obs.shape
+
+
 def test_ball_joints_of_a_scene_take_quaternions_of_any_length():
     world = world_of("SafetyCarGoal1-v0")
     default = world.snapshot(world.reset(jax.random.key(0)))

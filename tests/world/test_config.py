@@ -41,6 +41,8 @@ NOT_RECTANGLES = (None, 3, (0, 0, 1), (1, 0, 0, 1), (0, 0, 1, NAN), (0, 0, 1, IN
 NOT_RECTANGLES += ("1234", (0, 0, 1, "1"), (0, 0, 1, True))
 NOT_PLACEMENTS = ((), (0, 0, 1, 1), ((1, 0, 0, 1),), ((0, 0, 1),), 3, ((0, 0, 1, 1), None), ((0, 0, "1", 1),))
 NOT_LOCATIONS = (((0, 0), (1, 1), (2, 2)), ((0,),), ((0, NAN),), (0, 0), ((0, 0, 0),), 3, None, (("0", "1"),))
+FAR = ((0.0, 0.0, 1e6, 1.0), (-1000.5, 0, 0, 1))  # where single precision is too coarse
+FAR_PLACES = (((0.0, -2e3),),)
 NOT_GOALS = (None, Hazards(), GoalArea(num=2), GoalArea(num=0))
 
 AREAS = (GoalArea, CircleArea)
@@ -67,6 +69,7 @@ WRONG = [
     *each(Boundary, "num", (0, 1, 3, 5, "2", None), "2 or 4"),
     *each(OBJECTS, "keepout", NOT_LENGTHS, LENGTH),
     *each(OBJECTS, "placements", NOT_PLACEMENTS, "at least one rectangle"),
+    *each(OBJECTS, "placements", tuple((far,) for far in FAR), "within 1000 m of the origin"),
     *each((*AREAS, *OBSTACLES, PushBox), "locations", NOT_LOCATIONS, "pairs (x, y) in m"),
     *each(OBJECTS, "observed constrained", NOT_BOOLS, BOOL),
     # their own
@@ -132,6 +135,8 @@ WRONG = [
     *each(EnvConfig, "extras", ("qpos", ("speed",), (3,), None, ("com", "vision")), "some of goal_dist, remaining"),
     *each(EnvConfig, "profile", ("2020", None, 2019), "'1.0.0' or '2019'"),
     *each(EnvConfig, "extents", NOT_RECTANGLES, "a rectangle (xmin, ymin, xmax, ymax) in m"),
+    *each(EnvConfig, "extents", FAR, "within 1000 m of the origin"),
+    *each((GoalArea, Hazards, Point), "locations", FAR_PLACES, "within 1000 m of the origin"),
     *each(EnvConfig, "margin action_noise reward_clip", NOT_LENGTHS, LENGTH),
     *each(EnvConfig, "randomize", (3, (0.5, 2.0), True), "None or Randomize(...)"),
     *each(EnvConfig, "layouts", ("random", None, True), "'per_episode', 'per_env' or 'fixed'"),

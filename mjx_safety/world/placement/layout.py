@@ -24,6 +24,7 @@ TRIES_PER_OBJECT = 100
 MAX_LAYOUTS = 10_000
 MAX_REDRAWS = 10_000
 BLOCK = 10  # candidates drawn at once; divides the limits above
+UNROLLED = 64  # objects; the program for more compiles for seconds per hundred if it is unrolled
 FAR = 1e6  # m, coordinates of unplaced objects: clear of everything
 
 
@@ -155,9 +156,12 @@ def _first_valid(
     """
     x, y = _candidates(table, row, uniform)
     least = table.keepout[row] + table.keepout + table.margin  # [N] m
-    slack = functools.reduce(  # [BLOCK] m^2; unrolled, so that a batch needs one pass and no larger array
-        jnp.minimum, [(x - xy[i, 0]) ** 2 + (y - xy[i, 1]) ** 2 - least[i] ** 2 for i in range(xy.shape[0])]
-    )
+    if len(xy) > UNROLLED:
+        slack = jnp.min((x - xy[:, :1]) ** 2 + (y - xy[:, 1:]) ** 2 - least[:, None] ** 2, axis=0)  # [BLOCK] m^2
+    else:  # unrolled, so that a batch needs one pass and no larger array
+        slack = functools.reduce(
+            jnp.minimum, [(x - xy[i, 0]) ** 2 + (y - xy[i, 1]) ** 2 - least[i] ** 2 for i in range(len(xy))]
+        )
     index = jnp.arange(BLOCK)
     first = jnp.min(jnp.where(slack >= 0, index, BLOCK))
     return jnp.stack([total(jnp.where(index == first, value, 0.0)) for value in (x, y)]), first < BLOCK

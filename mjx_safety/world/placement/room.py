@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import jax
@@ -13,6 +14,8 @@ from mjx_safety.world.placement.layout import TRIES_PER_OBJECT
 from mjx_safety.world.placement.table import PlacementTable
 
 MANY = 1000  # objects of a kind; more are counted against their area before anything is built
+BLOCKS = (0, 1, 10, TRIES_PER_OBJECT)  # candidates looked at together, between these bounds
+MOST = 10_000  # objects of a kind; a reset then takes 2 s on one core, and `make` 15 s
 ROUNDS = (8, 56, 448, 512)  # layouts tried side by side; most environments need only the first round
 
 
@@ -30,7 +33,7 @@ def require_room(table: PlacementTable) -> None:
 
 
 def refuse_crowd(kinds: Mapping[str, AbstractPlaced], extents: Rectangle) -> None:
-    """Raise a ValueError that names a kind of many objects whose circles alone cover more than their area.
+    """Raise a ValueError that names a kind of too many objects, or of many whose circles cover more than their area.
 
     To build such a scene and to try its layouts takes hours. kinds: name -> kind; extents: m.
     """
@@ -45,6 +48,11 @@ def refuse_crowd(kinds: Mapping[str, AbstractPlaced], extents: Rectangle) -> Non
                 f"no room for {kind.num} {name} (keepout {kind.keepout:g} m) within {np.round(within, 3).tolist()} m:"
                 f" their circles fill it with {int(fit)} of them; take fewer, a smaller keepout, or larger extents"
             )
+        if kind.num > MOST:
+            raise ValueError(
+                f"{kind.num} {name} are more than the {MOST} objects of a kind that a layout may place:"
+                f" its time grows with their square"
+            )
 
 
 class _Things:
@@ -53,8 +61,12 @@ class _Things:
     def __init__(self, table: PlacementTable):
         self.rectangles, probs = np.asarray(table.rectangles, float), np.asarray(table.probs, float)
         self.probs = probs / probs.sum(axis=1, keepdims=True)
-        self.least = np.add.outer(*[np.asarray(table.keepout, float)] * 2) + float(table.margin)  # [N, N] m
-        self.keepout, self.slices, self.num = np.asarray(table.keepout), table.slices, len(table.keepout)
+        self.margin, self.keepout = float(table.margin), np.asarray(table.keepout, float)
+        self.slices, self.num = table.slices, len(table.keepout)
+
+    def _least(self, row: int, num: int) -> np.ndarray:
+        """Distances [num] m that the object `row` must keep from the first ones."""
+        return self.keepout[row] + self.keepout[:num] + self.margin
 
     def place_all(self, random: np.random.Generator, num_layouts: int) -> np.ndarray:
         """Try layouts side by side. Returns the places [L, n, 2] m of the furthest ones, with n of N objects."""
@@ -71,10 +83,15 @@ class _Things:
         choice = random.choice(len(self.probs[row]), size=(len(xy), TRIES_PER_OBJECT), p=self.probs[row])
         low, high = self.rectangles[row, choice, :2], self.rectangles[row, choice, 2:]
         candidates = low + random.random(low.shape) * (high - low)
-        gaps = np.linalg.norm(candidates[:, :, None] - xy[:, None], axis=-1)  # [L, tries, n]
-        clear = np.all(gaps >= self.least[row, : xy.shape[1]] - 1e-6, axis=-1)
-        first = np.argmax(clear, axis=1)
-        return candidates[np.arange(len(xy)), first], clear.any(axis=1)
+        first, found = np.zeros(len(xy), int), np.zeros(len(xy), bool)
+        for start, stop in itertools.pairwise(BLOCKS):  # the first candidate is clear in most cases
+            left = np.flatnonzero(~found)
+            gaps = np.linalg.norm(candidates[left, start:stop, None] - xy[left, None], axis=-1)  # [l, tries, n]
+            clear = np.all(gaps >= self._least(row, xy.shape[1]) - 1e-6, axis=-1)
+            first[left], found[left] = start + np.argmax(clear, axis=1), clear.any(axis=1)
+            if found.all():
+                break
+        return candidates[np.arange(len(xy)), first], found
 
     def describe(self, row: int, xy: np.ndarray) -> str:
         """Return a sentence about the object `row` without a place. xy: [L, row, 2] m, places of earlier objects."""
@@ -83,7 +100,7 @@ class _Things:
         where = f"within {np.round(used, 3).tolist()} m"
         keepout = f"keepout {self.keepout[row]:g} m"
         if len(used) == 1 and np.all(used[0, :2] == used[0, 2:]):
-            gaps = np.linalg.norm(xy[0] - used[0, :2], axis=-1) - self.least[row, :row]
+            gaps = np.linalg.norm(xy[0] - used[0, :2], axis=-1) - self._least(row, row)
             other = next(part[0] for part in self.slices if part[1] <= int(np.argmin(gaps)) < part[2])
             place = tuple(np.round(used[0, :2], 3).tolist())
             return f"no room for {name} at {place} ({keepout}): {other} stand nearer than their keepouts allow"

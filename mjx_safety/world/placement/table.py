@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from mjx_safety.core.settings import (
     settings,
     static,
 )
+
+FARTHEST = 1000.0  # m from the origin; single precision counts in 6e-5 m there, and a robot below 0.02 m/s stands still
+NEARBY = f"within {FARTHEST:g} m of the origin along x and y, because positions are in single precision"
 
 
 @settings
@@ -46,10 +49,17 @@ class AbstractPlaced:
         require(
             are_points and len(self.locations) <= self.num, self, "locations", f"at most {self.num} pairs (x, y) in m"
         )
+        require(placements is None or all(map(is_near, placements)), self, "placements", NEARBY)
+        require(all(map(is_near, self.locations)), self, "locations", NEARBY)
 
     def __post_init__(self) -> None:
         self.check()
         freeze(self, "placements", "locations")
+
+
+def is_near(coordinates: Iterable[float]) -> bool:
+    """Return whether all coordinates are at most FARTHEST, in m."""
+    return all(abs(value) <= FARTHEST for value in coordinates)
 
 
 def _is_point(value: object) -> bool:

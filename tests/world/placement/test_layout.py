@@ -317,3 +317,14 @@ def test_the_same_key_gives_the_same_layout(goal2):
     again, _ = sample(table)
     np.testing.assert_array_equal(xy, again)
     assert np.unique(xy.reshape(len(xy), -1), axis=0).shape[0] == NUM_LAYOUTS
+
+
+def test_many_objects_are_looked_at_as_few_are(monkeypatch):
+    """The program for more than UNROLLED objects finds the same places."""
+    kinds = {"robot": POINT, "hazards": Hazards(num=12, keepout=0.2)}
+    table = placement_table(kinds, (-1.5, -1.5, 1.5, 1.5), 0.0)
+    few = sample_layout(jax.random.key(3), table)
+    monkeypatch.setattr(layout, "UNROLLED", 4)
+    many = sample_layout(jax.random.key(3), table)
+    np.testing.assert_array_equal(few[0], many[0])
+    assert not few[1] and not many[1]

@@ -1,5 +1,7 @@
 """Environments in which not everything finds a place are refused when they are built."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -45,6 +47,17 @@ def test_millions_are_refused_before_anything_is_built(kind):
     name = type(kind).__name__.lower()
     with pytest.raises(ValueError, match=rf"no room for {kind.num} {name} \(keepout .* of them; take fewer"):
         mjx_safety.make(EnvConfig(**{name: kind}), physics="mujoco")
+
+
+def test_more_than_a_layout_can_place_are_refused():
+    with pytest.raises(ValueError, match="20000 hazards are more than the 10000 objects of a kind that a layout"):
+        mjx_safety.make(EnvConfig(hazards=Hazards(num=20_000, keepout=0.0)), physics="mujoco")
+
+
+def test_thousands_are_tried_in_seconds():
+    started = time.perf_counter()
+    require(EnvConfig(hazards=Hazards(num=2000, keepout=0.0)))
+    assert time.perf_counter() - started < 30.0  # looking at all candidates of all objects takes minutes
 
 
 def test_many_small_ones_have_room():
