@@ -48,11 +48,22 @@ def what_mjx_lacks(model: mujoco.MjModel, fields: Sequence[str] = ()) -> str | N
         for row in np.flatnonzero(np.any(values, axis=tuple(range(1, values.ndim)))):
             part = model.joint(model.dof_jntid[row]) if field.startswith("dof") else getattr(model, kind)(row)
             return f"{words}, which {kind} {part_name(part)} has"
+    for kind in ("joint", "tendon"):
+        if rows := _both_limits(model, "jnt" if kind == "joint" else kind):
+            part = getattr(model, kind)(rows[0])
+            return f"limits of which both act at once, as the margin of {kind} {part_name(part)} asks"
     senses_forces = "cfrc_ext" in fields or np.any(np.isin(model.sensor_type, FORCES))
     if senses_forces and np.any(np.isin(model.wrap_type, SPATIAL)):
         what = "cfrc_ext" if "cfrc_ext" in fields else "sensors of type force and torque"
         return f"the forces of spatial tendons in {what}"
     return None
+
+
+def _both_limits(model: mujoco.MjModel, kind: str) -> list[int]:
+    """Return the joints ("jnt") or tendons that can be near both limits at once. MJX sees the nearer one."""
+    limited, margin, ends = (getattr(model, f"{kind}_{name}") for name in ("limited", "margin", "range"))
+    is_range = model.jnt_type != mujoco.mjtJoint.mjJNT_BALL if kind == "jnt" else True  # a ball has one limit
+    return np.flatnonzero((limited != 0) & is_range & (ends[:, 1] - ends[:, 0] < 2 * margin)).tolist()
 
 
 def without_touch(model: mjx.Model) -> mjx.Model:

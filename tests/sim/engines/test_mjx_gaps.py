@@ -36,6 +36,12 @@ CASES = {
     "damping, which actuator 'swing' has": ('name="swing"', 'name="swing" damping="0.1"'),
     "damping with several coefficients, which actuator 'swing' has": ('name="swing"', 'name="swing" damping="0 1"'),
     "actearly, which actuator 'swing' has": ("<motor", '<general dyntype="filter" dynprm="0.2" actearly="true"'),
+    "limits of which both act at once, as the margin of joint 'hip' asks": (
+        *('name="hip"', 'name="hip" range="-20 20" margin="0.5"'),
+    ),
+    "limits of which both act at once, as the margin of tendon 'cord' asks": after(
+        '<tendon><fixed name="cord" range="-0.1 0.1" margin="0.2"><joint joint="hip" coef="1"/></fixed></tendon>'
+    ),
     "surfacevel, which geom 'ball' has": ('name="ball"', 'name="ball" surfacevel="1 0 0 0 0 0"'),
     "adhesion, which geom 'leg' has": ('name="leg"', 'name="leg" adhesion="1"'),
     "adhesion, which pair 'own' has": after(
