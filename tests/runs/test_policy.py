@@ -235,10 +235,11 @@ def test_the_best_seed_is_the_one_that_is_shipped(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS.parent.parent / "benchmarks"))
     import policies as script
 
-    def result(gain, cost, algo="cpo", ci95=0.5):
+    def result(gain, cost, algo="cpo", ci95=0.5, seed=0):
         mean = {"episode_return_mean": gain, "episode_cost_mean": cost, "over_limit_share": 0.5, "num_episodes": 8.0}
         mean["episode_cost_ci95"] = ci95
         known = {"env": ENV, "algo": algo, "cost_limit": 25.0, "physics": "mujoco", "evaluation_seed": 1000}
+        known["seed"] = seed
         return known | {"policies": {"mean": mean}}
 
     assert script.best([result(20, 24), result(22, 25), result(30, 26)]) == 1
@@ -253,6 +254,11 @@ def test_the_best_seed_is_the_one_that_is_shipped(run, tmp_path, monkeypatch):
     assert file == tmp_path / "out" / ENV / "cpo.npz"
     origin = mjx_safety.load_policy(file).origin
     assert origin["evaluation"]["episode_return_mean"] == 2.0 and origin["num_seeds"] == 2
+    rows = [result(2.0, 10.0), result(1.5, 10.0, seed=3), result(3.0, 10.0, seed=4)]  # the last one is gone
+    assert script.write_best([], tmp_path / "out", rows) == [file]
+    kept = mjx_safety.load_policy(file).origin
+    assert kept["num_seeds"] == 3 and kept["evaluation"] == origin["evaluation"]
+    assert script.write_best([], tmp_path / "out", rows[1:]) == []
 
 
 def test_settings_of_the_program_around_it_change_nothing():
