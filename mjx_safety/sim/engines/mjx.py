@@ -19,8 +19,9 @@ from mjx_safety.sim.dynamics import derived_fields, varied_fields
 from mjx_safety.sim.engines.alone import ClosedForm, closed_form
 from mjx_safety.sim.engines.base import AbstractPhysics, EngineScene, Scenes, field_sizes, fields_of, is_measured
 from mjx_safety.sim.engines.derivatives import forward_only
-from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks, without_idle_touch, without_touch
+from mjx_safety.sim.engines.mjx_gaps import what_mjx_lacks, without_friction_cones, without_idle_parts, without_touch
 from mjx_safety.sim.fixes.mjx_colliders import corrected
+from mjx_safety.sim.fixes.mjx_equalities import velocity_terms
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search
 from mjx_safety.sim.fixes.mjx_solver import own_solver
 from mjx_safety.sim.relevance.bounds import farther
@@ -57,7 +58,7 @@ class Part:
         if lacking is not None:
             raise ValueError(f"robot {name} cannot run on mjx: MJX lacks {lacking}; use physics='mujoco'")
         try:
-            model = without_idle_touch(mjx.put_model(nearby.near.model))
+            model = without_idle_parts(mjx.put_model(nearby.near.model))
             if model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC:
                 mjx.make_data(model)  # refuses contacts without friction
             return cls(model=model, nearby=nearby)
@@ -372,15 +373,16 @@ def _integrate(model: mjx.Model, full: mjx.Data) -> mjx.Data:
 
 @contextlib.contextmanager
 def _corrections() -> Iterator[None]:
-    """Trace MJX with our colliders and solver, which replace MJX's own meanwhile. One thread at a time."""
-    with _TRACING, corrected(), exact_line_search(), own_solver():
+    """Trace MJX with our colliders, equalities and solver, which replace MJX's own meanwhile. One thread at a time."""
+    with _TRACING, corrected(), velocity_terms(), exact_line_search(), own_solver():
         yield
 
 
 def _without_contacts(model: mjx.Model) -> mjx.Model:
     """Switch off contacts, and touch sensors."""
     flags = model.opt.disableflags | mjx.DisableBit.CONTACT
-    return without_touch(model).replace(opt=model.opt.replace(disableflags=flags))
+    model = without_friction_cones(without_touch(model))
+    return model.replace(opt=model.opt.replace(disableflags=flags))
 
 
 @jax.jit  # traces MJX once for all batches and loops

@@ -26,6 +26,7 @@ GAPS = {  # field of a model -> the kind of element that sets it, and the words 
     "geom_adhesion": ("geom", "adhesion"),
     "pair_adhesion": ("pair", "adhesion"),
 }
+PASSIVE = {"spring": mujoco.mjtDisableBit.mjDSBL_SPRING, "damper": mujoco.mjtDisableBit.mjDSBL_DAMPER}  # off together
 IN_FLUIDS = {"geom_fluid": ("geom", "fluidshape")}
 
 
@@ -42,6 +43,9 @@ def what_mjx_lacks(model: mujoco.MjModel, fields: Sequence[str] = ()) -> str | N
         return f"the integrator {_INTEGRATOR(model.opt.integrator).name.removeprefix('mjINT_').lower()}"
     if model.opt.noslip_iterations:
         return "noslip_iterations"
+    for name, bit in PASSIVE.items():
+        if model.opt.disableflags & bit:
+            return f"<flag {name}='disable'/>"
     gaps = GAPS | IN_FLUIDS if model.opt.density or model.opt.viscosity else GAPS
     for field, (kind, words) in gaps.items():
         values = getattr(model, field)
@@ -73,9 +77,15 @@ def without_touch(model: mjx.Model) -> mjx.Model:
     return model.replace(sensor_needstage=stages)
 
 
-def without_idle_touch(model: mjx.Model) -> mjx.Model:
-    """Switch off touch sensors in a model in which nothing can touch."""
-    if mujoco.mjtSensor.mjSENS_TOUCH not in model.sensor_type:
+def without_friction_cones(model: mjx.Model) -> mjx.Model:
+    """Choose pyramids in a model without contacts, to which MJX 3.17 cannot apply its elliptic cones."""
+    return model.replace(opt=model.opt.replace(cone=mjx.ConeType.PYRAMIDAL))
+
+
+def without_idle_parts(model: mjx.Model) -> mjx.Model:
+    """Switch off touch sensors and elliptic cones in a model in which nothing can touch."""
+    has_touch = mujoco.mjtSensor.mjSENS_TOUCH in model.sensor_type
+    if not has_touch and model.opt.cone == mjx.ConeType.PYRAMIDAL:
         return model
     can_touch = mjx.make_data(model)._impl.contact.dim.size > 0  # type: ignore[union-attr]
-    return model if can_touch else without_touch(model)
+    return model if can_touch else without_friction_cones(without_touch(model))

@@ -8,7 +8,7 @@ from mujoco import mjx
 
 import mjx_safety
 from mjx_safety import EnvConfig, LocomotionConfig, Robot, Vases
-from mjx_safety.sim.engines.mjx_gaps import GAPS, what_mjx_lacks, without_idle_touch
+from mjx_safety.sim.engines.mjx_gaps import GAPS, what_mjx_lacks, without_idle_parts
 
 XML = """<mujoco><option timestep="0.002"/><worldbody>FLOOR<body name="robot" pos="0 0 0.1">
 <joint name="x" type="slide" axis="1 0 0"/><joint name="y" type="slide" axis="0 1 0"/>
@@ -42,6 +42,8 @@ CASES = {
     "limits of which both act at once, as the margin of tendon 'cord' asks": after(
         '<tendon><fixed name="cord" range="-0.1 0.1" margin="0.2"><joint joint="hip" coef="1"/></fixed></tendon>'
     ),
+    "<flag spring='disable'/>": ('<option timestep="0.002"/>', '<option><flag spring="disable"/></option>'),
+    "<flag damper='disable'/>": ('<option timestep="0.002"/>', '<option><flag damper="disable"/></option>'),
     "surfacevel, which geom 'ball' has": ('name="ball"', 'name="ball" surfacevel="1 0 0 0 0 0"'),
     "adhesion, which geom 'leg' has": ('name="leg"', 'name="leg" adhesion="1"'),
     "adhesion, which pair 'own' has": after(
@@ -140,8 +142,19 @@ def test_touch_is_0_where_nothing_can_touch(floor):
     text = text.replace("</mujoco>", '<sensor><touch name="felt" site="skin"/></sensor></mujoco>')
     text = text.replace('name="leg"', 'name="leg" contype="0" conaffinity="0"')
     model = mujoco.MjModel.from_xml_string(text)
-    put = without_idle_touch(mjx.put_model(model))
+    put = without_idle_parts(mjx.put_model(model))
     felt = jax.jit(mjx.forward)(put, mjx.make_data(put)).sensordata
     np.testing.assert_array_equal(felt, 0.0)
     can_touch = put.sensor_needstage[0] == int(mujoco.mjtStage.mjSTAGE_ACC)
     assert can_touch == bool(floor)
+
+
+def test_elliptic_cones_do_no_harm_where_nothing_can_touch(config):
+    """MJX fails in the first step of such a model."""
+    edits = ("<option", '<option cone="elliptic"', 'name="hip"', 'name="hip" range="-20 20"')
+    ends = []
+    for physics in ("mujoco", "mjx"):
+        env = mjx_safety.make(config(*edits), physics=physics)
+        state = env.restore(mjx_safety.Snapshot(joint_qvel=np.array([3.0])))
+        ends.append(env.step(state, np.ones(1, np.float32)).data.qpos)
+    np.testing.assert_allclose(*ends, atol=1e-5)

@@ -19,6 +19,9 @@ PLACES = [  # what breaks, module, function, its parameters
     ("the solver, which replaces it", f"{MJX}.solver", "solve", ("m", "d")),
     ("the solver, which calls it", f"{MJX}.solver", "_trace_m", ("m", "d")),
     ("the solutions of M x = b, which replace it", f"{MJX}.smooth", "solve_m", ("m", "d", "x")),
+    ("the velocity terms of equalities, which replace it", f"{MJX}.constraint", "make_constraint", ("m", "d")),
+    ("the velocity terms of equalities, which call it", f"{MJX}.smooth", "com_vel", ("m", "d")),
+    ("the velocity terms of equalities, which call it", f"{MJX}.math", "quat_mul", ("u", "v")),
     ("the contacts of two boxes, which call it", f"{MJX}.collision_convex", "_box_box", ("b1", "b2")),
     ("the contacts of two boxes, wrapped by it", f"{MJX}.collision_convex", "collider", ("ncon",)),
     ("the contacts with the floor, wrapped by it", f"{MJX}.collision_primitive", "collider", ("ncon",)),
@@ -53,6 +56,11 @@ def test_a_patched_function_is_where_it_was(broken, module, name, parameters):
 def test_a_corrected_pair_is_in_the_table_of_colliders(pair):
     said = f"mujoco-mjx {version('mujoco-mjx')} has no collider for {pair}: the corrected one is never called."
     assert pair in collision_driver._COLLISION_FUNC, said
+
+
+def test_the_forward_pass_calls_the_replaced_equalities_by_name():
+    said = f"mujoco-mjx {version('mujoco-mjx')} no longer calls constraint.make_constraint: ours is never used."
+    assert "constraint.make_constraint" in inspect.getsource(forward), said
 
 
 def test_the_forward_pass_calls_the_replaced_functions_by_name():
