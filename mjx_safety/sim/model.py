@@ -300,5 +300,8 @@ FLAGS = {  # a blow-up must show, not reset the world; convex shapes collide as 
     "mjx": int(_DISABLE.mjDSBL_AUTORESET),
     "warp": int(_DISABLE.mjDSBL_NATIVECCD | _DISABLE.mjDSBL_MULTICCD),  # Warp never resets a world
 }
-_FLOOR_POINTS = {_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3, _GEOM.mjGEOM_BOX: 4}
+_FLOOR_POINTS = {  # type of a shape -> contact points of MJX between it and a plane
+    **{_GEOM.mjGEOM_SPHERE: 1, _GEOM.mjGEOM_ELLIPSOID: 1, _GEOM.mjGEOM_CAPSULE: 2, _GEOM.mjGEOM_CYLINDER: 3},
+    **{_GEOM.mjGEOM_BOX: 4, _GEOM.mjGEOM_MESH: 4},
+}
 _MASK_OF = {"fixed": FIXED, "free": FREE, "driven": DRIVEN}
