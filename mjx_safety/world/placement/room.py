@@ -15,7 +15,7 @@ from mjx_safety.world.placement.table import PlacementTable
 
 MANY = 1000  # objects of a kind; more are counted against their area before anything is built
 BLOCKS = (0, 1, 10, TRIES_PER_OBJECT)  # candidates looked at together, between these bounds
-MOST = 10_000  # objects of a kind; a reset then takes 2 s on one core, and `make` 15 s
+MOST = 10_000  # objects of a kind; the time of a reset grows with their square
 ROUNDS = (8, 56, 448, 512)  # layouts tried side by side; most environments need only the first round
 
 
