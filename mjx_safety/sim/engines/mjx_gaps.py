@@ -28,8 +28,6 @@ GAPS = {  # field of a model -> the kind of element that sets it, and the words 
 }
 PASSIVE = {"spring": mujoco.mjtDisableBit.mjDSBL_SPRING, "damper": mujoco.mjtDisableBit.mjDSBL_DAMPER}  # off together
 IN_FLUIDS = {"geom_fluid": ("geom", "fluidshape")}
-
-
 FORCES = (mujoco.mjtSensor.mjSENS_FORCE, mujoco.mjtSensor.mjSENS_TORQUE)
 SPATIAL = (mujoco.mjtWrap.mjWRAP_SITE, mujoco.mjtWrap.mjWRAP_SPHERE, mujoco.mjtWrap.mjWRAP_CYLINDER)
 
@@ -41,6 +39,8 @@ def what_mjx_lacks(model: mujoco.MjModel, fields: Sequence[str] = ()) -> str | N
     """
     if model.opt.integrator not in INTEGRATORS:
         return f"the integrator {_INTEGRATOR(model.opt.integrator).name.removeprefix('mjINT_').lower()}"
+    if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
+        return "the solver PGS"
     if model.opt.noslip_iterations:
         return "noslip_iterations"
     for name, bit in PASSIVE.items():
