@@ -265,7 +265,8 @@ def test_a_free_robot_needs_the_floor():
 def test_what_mjx_lacks_is_refused_by_it_alone(model):
     xml = model(XML.replace('timestep="0.002"', 'timestep="0.002" solver="PGS"'))
     assert build(ball(xml)).action_size == 2
-    with pytest.raises(ValueError, match="Ball cannot run on mjx: MJX lacks the solver PGS; use physics='mujoco'"):
+    sentence = "robot Ball cannot run on mjx: MJX lacks the solver PGS; use physics='mujoco'"
+    with pytest.raises(ValueError, match=sentence):
         mjx_safety.make(EnvConfig(robot=ball(xml)), physics="mjx")
 
 
