@@ -104,7 +104,8 @@ class Part:
         """Step the objects that matter if the robot gets as far as `excursion` [] m. Also returns how far it gets.
 
         If more objects matter than there are slots, the others get further passes. The robot's motion comes from the
-        first pass in which it touches an object. Objects of different passes do not meet.
+        first pass in which it touches an object. Objects keep the motion and the contacts of their own pass, even if
+        they fill slots of a later one. Objects of different passes do not meet.
         """
         nearby = self.nearby
         left = nearby.relevant(data, max_substeps * float(nearby.near.model.opt.timestep), excursion)
@@ -117,10 +118,10 @@ class Part:
             first = nearby.scatter(data, moved, chosen), found, facts.farthest
             takes_robot = facts.is_touched & ~is_settled
             later = (
-                nearby.put(after, moved, chosen, takes_robot),
+                nearby.put(after, moved, chosen, only=left, takes_robot=takes_robot),
                 found.replace(
                     sensors=jnp.where(takes_robot, found.sensors, reading.sensors),
-                    contacts=reading.contacts + found.contacts,
+                    contacts=jnp.where(left, found.contacts, reading.contacts),
                 ),
                 jnp.where(takes_robot, facts.farthest, way),
             )

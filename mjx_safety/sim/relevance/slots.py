@@ -177,10 +177,22 @@ class Nearby:
         data: PhysicsState,
         moved: PhysicsState,
         chosen: dict[str, jax.Array],
+        *,
+        only: jax.Array | None = None,
         takes_robot: jax.Array | bool = False,
     ) -> PhysicsState:
-        """Return the whole state with the chosen objects of `moved`. takes_robot: also with its robot, [] bool."""
+        """Return the whole state with the chosen objects of `moved`.
+
+        only: [K] bool, which of them; None: all. takes_robot: also with the robot of `moved`, [] bool.
+        """
         parts, new = self._parts(data), self._parts_of(self.near, moved)
+        wanted = {} if only is None else self.full.split(self.full.solid_kinds, only)
+
+        def replaced(name: str, old: jax.Array, moved: jax.Array) -> jax.Array:
+            index = chosen[name]
+            is_wanted = wanted[name][index][:, None] if name in wanted else True
+            return old.at[index].set(jnp.where(is_wanted, moved, old[index]))
+
         fields = {"act": jnp.where(takes_robot, moved.act, data.act)}
         for field, start in (
             ("qpos", self.full.robot_nq),
@@ -188,7 +200,7 @@ class Nearby:
             ("qacc_warmstart", self.full.robot_nv),
         ):
             rows = [
-                (part.at[chosen[name]].set(new[field][name]) if name in chosen else part).ravel()
+                (replaced(name, part, new[field][name]) if name in chosen else part).ravel()
                 for name, part in parts[field].items()
             ]
             robot = jnp.where(takes_robot, getattr(moved, field)[:start], getattr(data, field)[:start])
