@@ -227,6 +227,19 @@ def test_more_movers_than_slots_keep_moving_on_mjx():
     np.testing.assert_allclose(found[1], expected[1], atol=1e-2)
 
 
+def contact_cost(physics):
+    """Raw cost of a step in which a vase touches the robot, and more vases than there are slots slide elsewhere."""
+    env = mjx_safety.make(corner(vases=Vases(num=6)), physics=physics)
+    places = [(3.69, 3.5), *((-2.0 + 0.5 * index, -1.5) for index in range(5))]
+    pos = jnp.array([(x, y, 0.09996) for x, y in places])
+    start = Snapshot(time=jnp.float32(1.0), vases_pos=pos, vases_linvel=jnp.zeros((6, 3)).at[:, 1].set(0.5))
+    return float(env.step(env.restore(start), jnp.zeros(2)).costs[env.cost_names.index("vases_contact")])
+
+
+def test_a_contact_counts_once_though_its_vase_fills_a_slot_of_a_later_pass():
+    assert contact_cost("mjx") == contact_cost("mujoco") > 0
+
+
 @pytest.mark.parametrize(("acceleration", "frameskip", "share"), [(15, 10, 0.95), (100, 10, 1.5), (100, 50, 0.8)])
 def test_a_robot_of_any_speed_meets_what_is_in_its_way(tmp_path, acceleration, frameskip, share):
     """The first step decides alone: the start is at rest, the pillar may be hit within the step."""
