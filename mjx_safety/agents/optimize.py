@@ -107,8 +107,11 @@ def start(optimizer: optax.GradientTransformation, params: Any) -> Any:
 
 
 def move_towards(start: Tree, end: Tree, share: jax.Array | float) -> Tree:
-    """Move a pytree by a share of the way to another one, such as target networks to the trained ones."""
-    return jax.tree.map(lambda old, new: old + share * (new - old), start, end)
+    """Move a pytree by a share of the way to another one, such as target networks to the trained ones.
+
+    A share of 1 gives the other one to the last bit.
+    """
+    return jax.tree.map(lambda old, new: jnp.where(share == 1, new, old + share * (new - old)), start, end)
 
 
 def step(descent: Descent, params: Any, opt_state: Any, *args: Any) -> tuple[Any, Any, jax.Array, Any]:

@@ -91,7 +91,7 @@ def _act(config: TD3Config, policy: Net, obs: jax.Array, noise: jax.Array | None
 
 def _actor(config: TD3Config, policy: Net, normaliser: RunningStats) -> Actor:
     network = policy.params["params"]
-    log_std = jnp.full_like(network["output"]["bias"], jnp.log(config.exploration_noise))
+    log_std = jnp.full_like(network["output"]["bias"], jnp.maximum(jnp.log(config.exploration_noise), LOG_STD_RANGE[0]))
     choices = {"activation": "relu", "squash": "tanh", "log_std_range": LOG_STD_RANGE}
     return make_actor(normaliser, network, log_std, **choices)
 

@@ -192,7 +192,8 @@ def _resumed(argv: Sequence[str]) -> Plan:
         )
     options = _read(path)
     run_folder.check_trust(options.run.env, path, trust)
-    run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=total_steps or options.run.total_steps)
+    steps = options.run.total_steps if total_steps is None else total_steps
+    run = dataclasses.replace(options.run, compilation_cache=cache, total_steps=steps)
     return _plan(dataclasses.replace(options, run=run), path, resumes=True)
 
 

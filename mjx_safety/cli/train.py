@@ -244,9 +244,14 @@ def _record(plan: Plan, folders: list[run_folder.RunFolder], chunk: Chunk, progr
             progress.warn(warning)
     if folders and all(folder.diverged for folder in folders):
         reason = folders[0].diverged
-        raise RunError(f"training diverged: {reason}; try a smaller --learning-rate; {_what_is_saved(plan)}")
+        raise RunError(f"training diverged: {reason}; try a smaller {_step_flag(plan)}; {_what_is_saved(plan)}")
     if newest:
         progress.update(run_folder.mean_row(newest))
+
+
+def _step_flag(plan: Plan) -> str:
+    """Return the flag that sets how far an update moves the policy."""
+    return "--learning-rate" if hasattr(plan.options.algorithm, "learning_rate") else "--max-kl"
 
 
 def _member_row(row: dict, index: int) -> dict[str, float]:

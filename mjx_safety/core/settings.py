@@ -108,10 +108,11 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     unknown = [name for name in values if name not in fields]
     if unknown:
         raise ValueError(f"{where} has no field {unknown[0]!r}; fields: {', '.join(fields)}")
-    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise ValueError(f"{where} lacks the field {missing[0]!r}; it needs: {', '.join(needed)}")
+    missing = dataclasses.MISSING
+    needed = [name for name, each in fields.items() if each.default is missing and each.default_factory is missing]
+    absent = [name for name in needed if name not in values]
+    if absent:
+        raise ValueError(f"{where} lacks the field {absent[0]!r}; it needs: {', '.join(needed)}")
     return kind(**values)
 
 

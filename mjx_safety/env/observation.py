@@ -68,7 +68,7 @@ def observe(
     """Observation [O] float32 of a world, as shown by `AbstractTask.view`. key: of the episode."""
     mat = mat_from_quat(readings.root_quat)
     parts = [with_noise(config.randomize, readings.sensors, key, step_count)]
-    for name, kind in scene.objects.items():
+    for name, kind in config.objects.items():
         if kind.observed:
             lidar = _lidar(config, name, kind, readings, mat)
             parts.append(jnp.where(readings.hidden[name], 0.0, lidar) if name in readings.hidden else lidar)

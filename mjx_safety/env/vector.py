@@ -170,7 +170,9 @@ class VecEnv(Generic[S]):
         for each in (states, begun):
             self._check_states(each, "restart")
         check_mask(chosen, self.num_envs, "restart")
-        shared = ("pool", "pool_used", "key", "blow_up")
+        shared = ["pool_used", "key", "blow_up"]
+        if not getattr(self.env, "keeps_layout", False):  # with a kept layout, the pool holds the layout of each world
+            shared.append("pool")
         names = [name for name in states.__dataclass_fields__ if name not in shared]
         new, old = ({name: getattr(each, name) for name in names} for each in (begun, states))
         return states.replace(**choose_worlds(chosen, new, old))
@@ -216,6 +218,7 @@ class VecEnv(Generic[S]):
         """
         shape = (self.num_envs, self.action_size)
         check_action(actions, shape, f"{self.num_envs} worlds take {shape}")
+        actions = jnp.asarray(actions)
         self._check_states(states, "step")
         running = ~states.done  # `done` refers to the previous step, so reset those worlds' counters here
         before = states.env_state
@@ -226,7 +229,8 @@ class VecEnv(Generic[S]):
             stepped = choose_worlds(running, stepped, fresh)
         states = self._count(states, stepped, running)
         if self.cost_budget is not None:
-            stepped = stepped.replace(terminated=stepped.terminated | (states.episode_cost >= self.cost_budget))
+            terminated = stepped.terminated | (states.episode_cost >= self.cost_budget)
+            stepped = stepped.replace(terminated=terminated, truncated=stepped.truncated & ~terminated)
         blew_up, blow_up = _flag(stepped, "blew_up"), states.blow_up
         if self.keep_blow_up:
             blow_up = self._find_blow_up(blow_up, before, actions, blew_up)

@@ -37,7 +37,7 @@ def check_mask(chosen: Any, num_envs: int, caller: str) -> None:
 
 
 def check_budget(budget: Any, num_envs: int) -> None:
-    """Raise ValueError unless it is None, or a number of at least 0 for all worlds or for each. Traced: its shape."""
+    """Raise ValueError unless it is None, or a number above 0 for all worlds or for each. Traced: its shape."""
     if budget is None:
         return
     is_traced = isinstance(budget, jax.core.Tracer)
@@ -46,6 +46,6 @@ def check_budget(budget: Any, num_envs: int) -> None:
         values = budget if is_traced else np.asarray(budget)
         is_number = any(jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer))
         fits = is_number and values.shape in ((), (num_envs,))
-        fits = fits and (is_traced or bool(np.all(values >= 0)))  # False for NaN too
+        fits = fits and (is_traced or bool(np.all(values > 0)))  # False for NaN too
     if not fits:
-        raise ValueError(f"cost_budget is {budget!r}; it must be None, a number of at least 0, or {num_envs} of them")
+        raise ValueError(f"cost_budget is {budget!r}; it must be None, a number above 0, or {num_envs} of them")

@@ -50,7 +50,12 @@ def checked(function: ExternalPolicy, num_envs: int, action_size: int) -> Callab
     """Wrap the function to clip actions to [-1, 1], and to raise BadActionError unless they are finite and [B, A]."""
 
     def act(obs: np.ndarray) -> np.ndarray:
-        action = np.asarray(function.act_fn(obs), np.float32)
+        given = function.act_fn(obs)
+        try:
+            action = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            kind = type(given).__name__
+            raise BadActionError(f"{function.name} returned a {kind}; it must return an array of actions") from error
         if action.shape != (num_envs, action_size):
             wanted = f"[B, A] = {(num_envs, action_size)} for observations of shape {obs.shape}"
             raise BadActionError(f"{function.name} returned actions of shape {action.shape}; they must be {wanted}")

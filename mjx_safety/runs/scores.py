@@ -310,7 +310,7 @@ def _differences(settings: Sequence[dict[str, Any]]) -> list[list[str]]:
     labels = []
     for kind, mine in zip(kinds, flat, strict=True):
         others = [whole for other, whole in zip(kinds, flat, strict=True) if other == kind]
-        names = [name for name in mine if any(whole[name] != mine[name] for whole in others)]
+        names = [name for name in mine if any(name in whole and whole[name] != mine[name] for whole in others)]
         labels.append([f"{name.split('.')[1]} {mine[name]}" for name in names])
     return labels
 

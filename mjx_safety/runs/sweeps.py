@@ -42,7 +42,9 @@ class Member:
     def label(self) -> str:
         """The label that it shares with members that differ only in the seed."""
         shared = ", ".join(f"{name} {text}" for name, text in self.texts.items())
-        return shared or f"{self.options.run.algo}, {limit_phrase(self.options.run.cost_limit)}"
+        limits = self.options.run.cost_limits
+        limit = f"limits {' '.join(limits)}" if limits else limit_phrase(self.options.run.cost_limit)
+        return shared or f"{self.options.run.algo}, {limit}"
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list
     return [
         Outcome(
             label=member.label,
-            cost_limit=member.options.run.cost_limit,
+            cost_limit=training_options.limit_to_draw(dataclasses.asdict(member.options.run)),
             episode_return=last_tenth(rows, metric_to_show(rows, "episode_return")),
             episode_cost=last_tenth(rows, metric_to_show(rows, "episode_cost")),
         )

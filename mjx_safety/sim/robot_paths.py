@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,37 +14,59 @@ UNUSUAL = re.compile(rb"<!(?!--)|encoding\s*=\s*[\"'](?!utf-8)", re.IGNORECASE) 
 PATH = re.compile(r"""(?=\b(file\w*|\w*dir)\s*=\s*(["'])(.*?)\2)""", re.DOTALL)  # with others inside of its value
 
 
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One file of a model."""
+
+    xml: Path
+    base: Path  # folder of the model that includes it, where MuJoCo looks first
+    attributes: list[tuple[str, str, str]]  # element, name, value
+
+
 def path_outside(xml: Path, root: Path) -> str | None:
     """Return the first path in a model file, or in one that it includes, that leads out of `root`. None: all stay.
 
-    Absolute paths, parents (..) and links may lead out, and addresses do. MuJoCo also reads files that are no strict
-    XML. In these, paths in comments count too.
+    Absolute paths, parents (..) and links may lead out, and addresses do. MuJoCo looks in the folder of the model and
+    in that of the including file, each alone or joined with the folders that any of the files declares. MuJoCo also
+    reads files that are no strict XML. In these, paths in comments count too.
     """
-    return _path_outside(xml, root.resolve(), set())
+    root = root.resolve()
+    parts: dict[tuple[Path, Path], _Part] = {}
+    stray = _gather(xml, xml.parent, root, parts)
+    if stray is not None:
+        return stray
+    folders = {value for part in parts.values() for _, name, value in part.attributes if name.endswith("dir")}
+    for part in parts.values():
+        inner = os.path.relpath(part.xml.parent, part.base)
+        places = [part.base, part.xml.parent]
+        places += [place / folder for folder in folders for place in (*places, part.base / folder / inner)]
+        for _, name, value in part.attributes:
+            is_file = name.startswith("file")
+            if (is_file and value) or name.endswith("dir"):
+                if any(_leads_out(place, value, root) for place in (places if is_file else places[:2])):
+                    return value
+    return None
 
 
-def _path_outside(xml: Path, root: Path, seen: set[Path]) -> str | None:
-    if xml in seen:
+def _gather(xml: Path, base: Path, root: Path, parts: dict[tuple[Path, Path], _Part]) -> str | None:
+    """Read a file and all that it includes into `parts`. Returns the first path to such a file that leads out."""
+    if (xml, base) in parts:
         return None
-    seen.add(xml)
     try:
-        attributes = _attributes(xml.read_bytes())
+        part = _Part(xml, base, _attributes(xml.read_bytes()))
     except OSError:
         return None  # MuJoCo will say so
-    folders = [value for _, name, value in attributes if name.endswith("dir")]
-    for value in folders:
-        if _leads_out(xml.parent, value, root):
-            return value
-    for tag, name, value in attributes:
-        if not name.startswith("file") or not value:
+    parts[xml, base] = part
+    for tag, name, value in part.attributes:
+        if tag not in LOADED or not name.startswith("file") or not value:
             continue
-        places = [xml.parent, *(xml.parent / folder for folder in folders)]
-        if any(_leads_out(place, value, root) for place in places):
-            return value
-        if tag in LOADED:
-            found = _path_outside(xml.parent / value, root, seen)
-            if found is not None:
-                return found
+        for place in (base, xml.parent):
+            if _leads_out(place, value, root):
+                return value
+            file = place / value
+            stray = _gather(file, base if tag == "include" else file.parent, root, parts)
+            if stray is not None:
+                return stray
     return None
 
 
@@ -55,7 +79,7 @@ def _attributes(content: bytes) -> list[tuple[str, str, str]]:
     except ElementTree.ParseError:
         pass  # MuJoCo is less strict
     text = content.decode("utf-8", "replace")
-    return [(LOADED[0], match[1], html.unescape(match[3])) for match in PATH.finditer(text)]
+    return [(tag, match[1], html.unescape(match[3])) for match in PATH.finditer(text) for tag in LOADED]
 
 
 def _leads_out(place: Path, value: str, root: Path) -> bool:

@@ -32,6 +32,7 @@ class Scene:
     objects: Mapping[str, AbstractObject]  # name of the kind -> kind, in the order of observation
     model: mujoco.MjModel
     fields: tuple[str, ...] = ()  # of `mjData` to measure: none, since sensors suffice
+    has_com: bool = False  # whether the model has the sensor COM, and not only one of the robot with its name
 
     @functools.cached_property
     def true_model(self) -> mujoco.MjModel:
@@ -175,8 +176,7 @@ class Scene:
 
     @property
     def _is_noisy(self) -> bool:
-        noise = self.robot.joint_noise
-        return isinstance(noise, jax.Array) or noise > 0
+        return self.robot.joint_noise > 0
 
     @property
     def starts_alike(self) -> bool:
@@ -272,7 +272,7 @@ class Scene:
             data.qpos[self.robot_nq :].reshape(-1, 7), data.qvel[self.robot_nv :].reshape(-1, 6)
         )
         pos, quat, linvel, angvel = (self.split(self.moving_kinds, rows) for rows in moving)
-        com = {self.model.sensor(i).name: self.model.sensor(i).adr[0] for i in range(self.model.nsensor)}.get(COM)
+        com = int(self.model.sensor(COM).adr[0]) if self.has_com else None
         placed = self.split(self.mocap_kinds, data.mocap_pos)
         fixed = {name: placed[name] for name in self._kinds("fixed")}
         return Readings(
@@ -365,8 +365,15 @@ def build_scene(
     Equal scenes are the same object while somebody holds it, so that programs compiled for one serve the other.
     """
     model = build_model(robot, objects, engine=engine, accuracy=accuracy, com=com)
-    key = (digest(model), repr(robot), repr(objects))
-    return _SCENES.setdefault(key, Scene(robot=robot, objects=objects, model=model))
+    key = (digest(model), com, *map(_identity, (robot, *objects.values())), *objects)
+    return _SCENES.setdefault(key, Scene(robot=robot, objects=objects, model=model, has_com=com))
+
+
+def _identity(settings: Robot | AbstractObject) -> tuple:
+    """Return what tells settings apart: a class that is defined anew, and arrays that print alike, are others."""
+    arrays = [leaf for leaf in jax.tree.leaves(settings) if isinstance(leaf, jax.Array)]
+    known = [np.asarray(array).tobytes() for array in arrays if not isinstance(array, jax.core.Tracer)]
+    return type(settings), repr(settings), *known
 
 
 _SCENES: weakref.WeakValueDictionary[tuple, Scene] = weakref.WeakValueDictionary()

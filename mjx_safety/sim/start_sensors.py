@@ -135,14 +135,12 @@ def _start_radius(scene: EngineScene) -> float:
     """Bound on the horizontal distance of the robot's solid geoms from its root at reset, m, for any noise."""
     model, robot = scene.model, scene.robot
     most = np.inf if len(ranged_slides(scene)[0]) else reach(scene)  # noise brings a slide beyond its range
-    if isinstance(robot.joint_noise, jax.Array):  # several values at once
-        return most
     data, root = mujoco.MjData(model), model.body("robot").id
     if robot.start_joints:
         data.qpos[scene.robot_nq - len(robot.start_joints) : scene.robot_nq] = robot.start_joints
     mujoco.mj_kinematics(model, data)
     own = (model.body_rootid[model.geom_bodyid] == root) & ((model.geom_contype | model.geom_conaffinity) > 0)
-    sways = _sways(scene, float(robot.joint_noise))[model.geom_bodyid]
+    sways = _sways(scene, robot.joint_noise)[model.geom_bodyid]
     outer = [_planar_radius(data, geom, data.xpos[root]) + sways[geom] for geom in np.flatnonzero(own).tolist()]
     return min(max(outer, default=0.0), most)
 

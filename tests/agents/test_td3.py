@@ -76,6 +76,12 @@ def run_start(algorithm):
     return init(vectorize(probe_envs.Target(), 64), algorithm, jax.random.key(0)).params
 
 
+def test_an_actor_without_noise_has_a_finite_standard_deviation():
+    algorithm = td3(SMALL.replace(exploration_noise=0.0), unconstrained())
+    state = init(vectorize(probe_envs.Target(), 64), algorithm, jax.random.key(0))
+    assert np.all(np.isfinite(algorithm.actor(state.params, state.normaliser).log_std))
+
+
 @pytest.mark.slow
 def test_learns_to_act_on_the_observation(key):
     state, _ = run(vectorize(probe_envs.Target(), 64, stagger=True), td3(SMALL, unconstrained()), 200)

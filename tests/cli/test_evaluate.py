@@ -35,6 +35,9 @@ def flat(obs):
 def broken(obs):
     return np.full((len(obs), 1), np.nan)
 
+def pair(obs):
+    return flat(obs), None
+
 number = 3
 '''
 
@@ -175,6 +178,7 @@ def write_graphs(folder):
             "returned actions of shape (4,); they must be [B, A] = (4, 1)",
         ),
         (["--policy", "users_policy:broken", "--env", ENV], "returned an action that is not finite"),
+        (["--policy", "users_policy:pair", "--env", ENV], "returned a tuple; it must return an array of actions"),
         (["--policy", "absent.onnx"], "absent.onnx does not exist"),
         (["--policy", "wide.npz"], "wide.npz has obs_size 4, and SafetyPointGoal1-v0 has 3; they must be equal"),
         (["--policy", "wide.onnx"], "wide.onnx has obs_size 4, and SafetyPointGoal1-v0 has 3; they must be equal"),

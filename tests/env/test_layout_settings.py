@@ -176,3 +176,28 @@ def test_worlds_that_keep_their_layouts_may_end_one_by_one():
         lengths += states.episode_length[whole].tolist()
     assert ended >= 2 * num
     assert len(lengths) >= num
+
+
+def test_a_default_snapshot_has_the_fixed_layout():
+    env = built(hazards=Hazards(num=2, keepout=0.2), layouts="fixed")
+    start = env.reset(jax.random.key(0))
+    np.testing.assert_array_equal(layout_of(env.restore(mjx_safety.Snapshot(), jax.random.key(9))), layout_of(start))
+
+
+def test_a_restarted_world_keeps_its_new_layout():
+    env = built(hazards=Hazards(num=1), layouts="per_env", episode_length=2)
+    venv = mjx_safety.vectorize(env, 2)
+    old, new = (venv.reset(jax.random.key(seed)) for seed in (0, 1))
+    states = venv.restart(old, new, np.array([True, False]))
+    for _ in range(2):
+        states = venv.step(states, jnp.ones((2, 2)))
+    for world, origin in enumerate((new, old)):
+        np.testing.assert_array_equal(layout_of(row(states.env_state, world)), layout_of(row(origin.env_state, world)))
+
+
+def test_fixed_places_may_be_as_near_as_their_keepouts_allow():
+    """0.4 m apart with keepouts of 0.2 m: in single precision, some of these distances are less."""
+    for step in range(4):
+        places = ((-1.6 + 0.1 * step, 0.0), (-1.2 + 0.1 * step, 0.0))
+        env = built(hazards=Hazards(num=2, keepout=0.2, locations=places), extents=(-2, -2, 2, 2))
+        assert not env.reset(jax.random.key(0)).placement_failed

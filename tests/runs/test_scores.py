@@ -200,3 +200,9 @@ def test_an_infinite_limit_is_no_limit_in_the_name_of_a_group(limit, phrase):
     group = {"env": "SafetyPointGoal1-v0", "algo": "ppo-lag", "cost_limit": limit, "runs": ["a"]}
     result = {"run": "a", "normalised": {"mean": NormalisedScores(1.0, 0.5, None)._asdict()}}
     assert list(scores.subset_scores([group], [result], "mean")) == [f"ppo-lag, {phrase}"]
+
+
+def test_settings_that_a_policy_of_an_earlier_version_lacks_are_no_difference():
+    older = json.dumps(json.loads(settings()) | {"algorithm": {}})
+    groups = scores.group_results([(settings(), result("a")), (older, result("b")), (settings(rate=0.2), result("c"))])
+    assert [group["differs_in"] for group in groups] == ["learning_rate 0.1", "", "learning_rate 0.2"]

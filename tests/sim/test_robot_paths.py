@@ -9,6 +9,7 @@ import mjx_safety
 from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.world.robots.point import POINT
 
+TEXTURE = "<mujocoinclude><asset><texture name='t' type='2d' file='{}'/></asset></mujocoinclude>"
 SECRET = "<mujocoinclude><worldbody/></mujocoinclude>"
 
 
@@ -18,6 +19,9 @@ def folder(tmp_path):
     robot = tmp_path / "robot"
     (robot / "parts").mkdir(parents=True)
     (robot / "link").symlink_to(tmp_path)
+    (robot / "parts" / "texture.xml").write_text(TEXTURE.format("../secret.png"))  # MuJoCo starts from the main file
+    (robot / "parts" / "deeper.xml").write_text("<mujocoinclude><include file='nested.xml'/></mujocoinclude>")
+    (robot / "nested.xml").write_text(TEXTURE.format("/etc/secret.png"))
     (robot / "parts" / "inner.xml").write_text("<mujocoinclude><include file='../../secret.xml'/></mujocoinclude>")
     return robot
 
@@ -28,6 +32,8 @@ def folder(tmp_path):
         "<mujoco><include file='../secret.xml'/></mujoco>",
         "<mujoco><include file='link/secret.xml'/></mujoco>",
         "<mujoco><include file='parts/inner.xml'/></mujoco>",
+        "<mujoco><include file='parts/texture.xml'/></mujoco>",
+        "<mujoco><include file='parts/deeper.xml'/></mujoco>",
         "<mujoco><include file='{root}/secret.xml'/></mujoco>",
         "<mujoco><include file='..\\secret.xml'/></mujoco>",
         "<mujoco><compiler meshdir='..'/><asset><mesh file='a.stl'/></asset></mujoco>",

@@ -87,7 +87,7 @@ class _Things:
         for start, stop in itertools.pairwise(BLOCKS):  # the first candidate is clear in most cases
             left = np.flatnonzero(~found)
             gaps = np.linalg.norm(candidates[left, start:stop, None] - xy[left, None], axis=-1)  # [l, tries, n]
-            clear = np.all(gaps >= self._least(row, xy.shape[1]) - 1e-6, axis=-1)
+            clear = np.all(gaps >= self._least(row, xy.shape[1]), axis=-1)
             first[left], found[left] = start + np.argmax(clear, axis=1), clear.any(axis=1)
             if found.all():
                 break

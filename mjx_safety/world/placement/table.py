@@ -21,6 +21,7 @@ from mjx_safety.core.settings import (
 )
 
 FARTHEST = 1000.0  # m from the origin; single precision counts in 6e-5 m there, and a robot below 0.02 m/s stands still
+ROUNDING = 1e-6  # of distances in single precision, relative to 1 m more than the largest coordinate
 NEARBY = f"within {FARTHEST:g} m of the origin along x and y, because positions are in single precision"
 
 
@@ -73,7 +74,7 @@ class PlacementTable:
     rectangles: jax.Array  # [N, R, 4] m, already shrunk by the keepout
     probs: jax.Array  # [N, R] probability of each rectangle, by its area
     keepout: jax.Array  # [N] m
-    margin: jax.Array  # [] m, added to every sum of two keepouts
+    margin: jax.Array  # [] m, added to every sum of two keepouts; a little less than the settings say, for rounding
     slices: tuple[tuple[str, int, int], ...] = struct.field(pytree_node=False)  # kind, first index, one past the last
 
     def rows(self, kind: str) -> slice:
@@ -99,11 +100,12 @@ def placement_table(kinds: Mapping[str, AbstractPlaced], extents: Rectangle, mar
         rectangles[i, : len(row)] = row
         area = np.prod(row[:, 2:] - row[:, :2], axis=-1)
         probs[i, : len(row)] = area / area.sum() if area.sum() > 0 else 1 / len(row)
+    rounding = ROUNDING * (1.0 + float(np.abs(rectangles).max()))  # fixed places may stand just as near as allowed
     return PlacementTable(
         rectangles=jnp.asarray(rectangles),
         probs=jnp.asarray(probs),
         keepout=jnp.asarray(keepouts, jnp.float32),
-        margin=jnp.float32(margin),
+        margin=jnp.float32(margin) - jnp.float32(rounding),
         slices=tuple(slices),
     )
 

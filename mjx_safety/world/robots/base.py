@@ -42,7 +42,7 @@ class Robot(AbstractPlaced):
     """Height of the root body at reset, in m."""
     start_joints: tuple[float, ...] = ()
     """Coordinates of the inner joints at reset, in model order: rad, m, quaternions; (): as in the model."""
-    joint_noise: float = 0.0
+    joint_noise: float = static(default=0.0)
     """Half width of the uniform noise on these coordinates, in rad or m. Quaternions are then normalised."""
     lowest: float | None = None
     """The episode terminates with the root at this height or below, in m; None: never."""

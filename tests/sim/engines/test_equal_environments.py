@@ -11,6 +11,7 @@ import pytest
 from worlds import counted_programs
 
 import mjx_safety
+from mjx_safety.core.settings import settings
 
 ID = "SafetyCarGoal1-v0"  # neither its robot nor its vase is stepped in closed form
 NUM = 40
@@ -70,3 +71,18 @@ def test_threads_end_with_the_environment():
     gc.collect()
     workers = (os.cpu_count() or 1) - 1  # of each batch, beside the thread that calls
     assert alive - num_threads() == 4 * workers  # the newest four sizes were kept
+
+
+def test_a_class_that_is_defined_anew_gets_a_scene_of_its_own():
+    def at_height(value):
+        @settings
+        class Floating(mjx_safety.Hazards):
+            @property
+            def height(self) -> float:
+                return value
+
+        env = mjx_safety.make("SafetyPointGoal1-v0", physics="mujoco", hazards=Floating(num=1))
+        return env, float(env.snapshot(env.reset(jax.random.key(0))).hazards_pos[0, 2])
+
+    (_, low), (_, high) = kept = [at_height(0.02), at_height(0.5)]  # kept: scenes are shared while they are held
+    assert (low, high) == (pytest.approx(0.02), pytest.approx(0.5)) and len(kept) == 2
