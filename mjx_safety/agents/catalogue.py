@@ -106,13 +106,17 @@ ALGORITHMS: dict[str, AlgorithmChoice] = {
     "trpo-lag": _weighed("TRPO-Lagrangian, multiplier by projected ascent", "lagrangian", trpo, TRPOConfig, _ASCENT),
     "trpo-pid": _weighed("TRPO, multiplier by a PID controller", "pid", trpo, TRPOConfig, PIDGains),
     "trpo-early": _early("TRPO on episodes that end at the limit", trpo, TRPOConfig),
-    "ppo-saute": _budget("PPO on worlds that show the budget of cost", "saute", ppo, PPOConfig, SauteSettings),
-    "trpo-saute": _budget("TRPO on worlds that show the budget of cost", "saute", trpo, TRPOConfig, SauteSettings),
-    "ppo-simmer": _budget("PPO on worlds whose budget of cost rises", "simmer", ppo, PPOConfig, SimmerSettings),
-    "trpo-simmer": _budget("TRPO on worlds whose budget of cost rises", "simmer", trpo, TRPOConfig, SimmerSettings),
+    "ppo-saute": _budget("PPO that observes its remaining cost budget", "saute", ppo, PPOConfig, SauteSettings),
+    "trpo-saute": _budget("TRPO that observes its remaining cost budget", "saute", trpo, TRPOConfig, SauteSettings),
+    "ppo-simmer": _budget(
+        "PPO that observes a cost budget, which grows in training", "simmer", ppo, PPOConfig, SimmerSettings
+    ),
+    "trpo-simmer": _budget(
+        "TRPO that observes a cost budget, which grows in training", "simmer", trpo, TRPOConfig, SimmerSettings
+    ),
     "cpo": _CHOICE("Constrained policy optimisation", "cpo", cpo, CPOConfig, MarginSettings),
     "pcpo": _CHOICE("Projection-based constrained policy optimisation", "pcpo", pcpo, PCPOConfig, WideMarginSettings),
-    "focops": _CHOICE("First-order optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),
+    "focops": _CHOICE("First-order constrained optimisation in policy space", "focops", focops, FOCOPSConfig, _ASCENT),
     "cup": _CHOICE("Conservative update policy", "cup", cup, CUPConfig, _ASCENT),
     "p3o": _CHOICE("Penalised PPO", "p3o", p3o, P3OConfig, SlowMarginSettings),
     "ipo": _CHOICE("Interior-point policy optimisation", "ipo", ipo, IPOConfig, SlowMarginSettings),
