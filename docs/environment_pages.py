@@ -302,15 +302,15 @@ All {{num}} ids of `NAVIGATION_IDS`. The first {{num_benchmark}} are those of th
 - Units are SI, angles are in radians, and (1) means unitless. Sensors are in the frame of the robot's root. Positions
   are in the world frame.
 - In a layout, the keepout circles of two objects do not overlap.
-- Pictures show a world at reset, from above. The triangle points where the robot looks. The grey square bounds the area
-  for placement.
+- Pictures show a world at reset, from above. The triangle points in the direction of the robot. The grey square bounds
+  the area for placement.
 - `Safexp-PointGoal1-v0` and its siblings (`ENV_IDS_2019`) are the environments of Safety Gym (2019). The
   [questions](../faq.md#what-are-the-ids-of-2019) list the differences.
 """
 VELOCITY = """## Velocity
 
-All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots. Each step above a speed costs. Published results use version 1.
-Version 0 has other thresholds.
+All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots. Each step faster than a threshold costs 1. Published results use
+version 1. Version 0 has other thresholds.
 """
 
 
