@@ -239,7 +239,19 @@ def holds_training(path: Path) -> bool:
 
 
 def _read(path: Path) -> Options:
-    return sweeps.read(path) if sweeps.holds_group(path) else run_folder.read_options(path / run_folder.CONFIG)
+    if not sweeps.holds_group(path):
+        return run_folder.read_options(path / run_folder.CONFIG)
+    options = sweeps.read(path)
+    return options if options.run.physics != "auto" else _with_engine(options, path)
+
+
+def _with_engine(options: Options, path: Path) -> Options:
+    """Return the options of a group of `submit` with the engine that its jobs chose."""
+    folders = (path / member.name for member in sweeps.expand(options))
+    begun = next((folder for folder in folders if run_folder.holds_run(folder)), None)
+    chosen = "auto" if begun is None else run_folder.read_options(begun / run_folder.CONFIG).run.physics
+    physics = environments.resolve_physics(chosen)
+    return dataclasses.replace(options, run=dataclasses.replace(options.run, physics=physics))
 
 
 def _checkpoints(folder: Path) -> list[str]:

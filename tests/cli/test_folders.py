@@ -216,3 +216,13 @@ def test_a_config_that_is_too_deep_is_refused(tmp_path, capsys):
     run = write_run(tmp_path / "run")
     (run / "config.json").write_text("[" * 100_000)
     assert "config.json cannot be read" in refused(capsys, train.main, "--resume", run)
+
+
+def test_a_group_of_jobs_goes_on_with_the_engine_that_they_chose(tmp_path):
+    """`submit` writes "auto" for the group, and each job what that is on its machine."""
+    flags = ["--num-seeds", "2", *SMALL, "--physics", "auto"]
+    group = write_group(tmp_path / "jobs", flags, [("00000002",), ("00000002",)])
+    assert sweeps.read(group).run.physics == "auto"
+    for config in group.glob("*/config.json"):
+        config.write_text(config.read_text().replace('"mujoco"', '"mjx"'))
+    assert plan.read(["--resume", str(group)]).options.run.physics == "mjx"
