@@ -309,8 +309,8 @@ All {{num}} ids of `NAVIGATION_IDS`. The first {{num_benchmark}} are those of th
 """
 VELOCITY = """## Velocity
 
-All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots. Each step faster than a threshold costs 1. Published results use
-version 1. Version 0 has other thresholds.
+All {num} ids of `VELOCITY_IDS`: Gymnasium's six robots. Each step faster than a threshold costs 1. Published results
+use version 1. Version 0 has other thresholds.
 """
 
 

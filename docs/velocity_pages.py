@@ -145,7 +145,10 @@ def coordinates(env: LocomotionEnv, *, of_velocity: bool) -> list[tuple[int, str
         kind = {0: "free", 1: "ball", 2: "slide", 3: "hinge"}[int(model.jnt_type[i])]
         is_root = model.jnt_bodyid[i] == model.body("robot").id
         if kind == "free" and of_velocity:
-            found += [(3, "m/s", "velocity of the root, world frame"), (3, "rad/s", "its angular velocity, root's frame")]
+            found += [
+                (3, "m/s", "velocity of the root, world frame"),
+                (3, "rad/s", "its angular velocity, root's frame"),
+            ]
         elif kind == "free":
             found += [
                 (2, "m", "position on the floor"),
@@ -154,14 +157,11 @@ def coordinates(env: LocomotionEnv, *, of_velocity: bool) -> list[tuple[int, str
             ]
         elif is_root:
             unit, meaning = ROOT[kind, int(np.argmax(np.abs(model.jnt_axis[i])))]
-            found.append(
-                (1, f"{unit}/s" if of_velocity else unit, f"rate of change of the {meaning}" if of_velocity else meaning)
-            )
+            found.append((1, f"{unit}/s", f"rate of change of the {meaning}") if of_velocity else (1, unit, meaning))
         else:
             inner.append(f"`{model.joint(i).name}`")
-    found.append(
-        (len(inner), "rad/s" if of_velocity else "rad", f"{'angular velocities' if of_velocity else 'angles'}: {', '.join(inner)}")
-    )
+    unit, what = ("rad/s", "angular velocities") if of_velocity else ("rad", "angles")
+    found.append((len(inner), unit, f"{what}: {', '.join(inner)}"))
     return found if of_velocity else _hide(found, env.config.travel)
 
 

@@ -198,7 +198,7 @@ class Evaluator:
         limits = training_options.parse_limits(flags["cost_limits"])
         venv = self.venv(flags, engine)
         describe = partial(summarise, cost_limit=limit, cost_names=venv.cost_names, cost_limits=limits)
-        facts = scores.training_facts(candidate.rows, limit, per_source=bool(limits))
+        facts = scores.training_facts(candidate.rows, limit, by_violation=bool(limits or flags.get("risk_level")))
         episodes = self.run_episodes(candidate, engine, modes)
         summaries = {mode: describe(done) for mode, done in episodes.items()}
         config = getattr(venv.env, "config", None)

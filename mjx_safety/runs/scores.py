@@ -163,12 +163,14 @@ def mean_scores(scores: Sequence[NormalisedScores]) -> NormalisedScores:
     return NormalisedScores(*(float(np.mean(k)) if len(k) == len(scores) else None for k in known))
 
 
-def training_facts(rows: Sequence[Row], cost_limit: float, per_source: bool = False) -> dict[str, float | None] | None:
+def training_facts(
+    rows: Sequence[Row], cost_limit: float, by_violation: bool = False
+) -> dict[str, float | None] | None:
     """The cost of a training, and when it met the limit. rows: of metrics.jsonl. None without rows.
 
     The estimate of the episode cost is the mean over episodes that ended in an iteration. Before the first one, it is
-    the cost rate times the episode length. per_source: each source has its own limit, and the metric `violation` is
-    that of the worst source.
+    the cost rate times the episode length. by_violation: the limits are not on the mean of the whole cost, but on each
+    source or on the CVaR. The metric `violation` then counts, the worst of the sources, where it is known.
     - cost_rate: total cost / environment steps; total_cost: over all steps of all worlds.
     - last_tenth_return, last_tenth_cost: mean over the iterations of the last tenth.
     - feasible_steps, feasible_seconds: start of the final period without an estimate over the limit; None if the last
@@ -181,7 +183,7 @@ def training_facts(rows: Sequence[Row], cost_limit: float, per_source: bool = Fa
     steps, seconds = (np.array([row[name] or 0.0 for row in rows]) for name in ("env_steps", "seconds"))
     rates = np.array([row["cost_rate"] or 0.0 for row in rows])
     total = float(rates @ np.diff(steps, prepend=0.0))
-    violations = np.array([_violation(row, cost_limit, per_source) for row in rows])
+    violations = np.array([_violation(row, cost_limit, by_violation) for row in rows])
     over = ~(violations <= 0.0)  # an unknown value counts as over the limit
     lasting = int(np.flatnonzero(over)[-1]) + 1 if over.any() else 0
     first = int(np.argmin(over)) if not over.all() else len(rows)
@@ -203,10 +205,10 @@ def training_facts(rows: Sequence[Row], cost_limit: float, per_source: bool = Fa
     }
 
 
-def _violation(row: Row, cost_limit: float, per_source: bool) -> float:
+def _violation(row: Row, cost_limit: float, by_violation: bool) -> float:
     """Estimated episode cost minus limit; nan if the row has no estimate."""
-    if per_source:
-        value, cost_limit = row.get("violation"), 0.0
+    if by_violation:
+        value, cost_limit = row.get("violation") if row.get("limit_acts", 1.0) else None, 0.0
     else:
         value = row.get("episode_cost")
         value = row.get("cost_estimate") if value is None else value

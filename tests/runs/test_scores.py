@@ -119,7 +119,7 @@ def test_never_and_always_feasible():
 
 
 def test_limits_for_sources_go_by_the_violation():
-    facts = training_facts(rows([99.0] * 5, violation=[3.0, 2.0, 1.0, 0.0, -1.0]), 25.0, per_source=True)
+    facts = training_facts(rows([99.0] * 5, violation=[3.0, 2.0, 1.0, 0.0, -1.0]), 25.0, by_violation=True)
     assert facts is not None and facts["feasible_steps"] == 40.0 and facts["worst_violation"] == 2.0
 
 
