@@ -211,7 +211,9 @@ class Env(AbstractEnv):
     @compiled
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
-        yaw_key, memory_key = (jax.random.fold_in(layout_key, use) for use in (YAWS, MEMORY))
+        yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
+        if self.config.layouts == "fixed":
+            yaw_key, memory_key = (jax.random.fold_in(layout_key, use) for use in (YAWS, MEMORY))
         xy, failed = jnp.zeros((len(self.placement.keepout), 2)), jnp.bool_(False)
         if any(getattr(snapshot, f"{name}_pos") is None for name in ("root", *self.config.placed)):
             places_key = jax.random.fold_in(layout_key, PLACES)

@@ -229,8 +229,7 @@ class VecEnv(Generic[S]):
             stepped = choose_worlds(running, stepped, fresh)
         states = self._count(states, stepped, running)
         if self.cost_budget is not None:
-            terminated = stepped.terminated | (states.episode_cost >= self.cost_budget)
-            stepped = stepped.replace(terminated=terminated, truncated=stepped.truncated & ~terminated)
+            stepped = stepped.replace(terminated=stepped.terminated | (states.episode_cost >= self.cost_budget))
         blew_up, blow_up = _flag(stepped, "blew_up"), states.blow_up
         if self.keep_blow_up:
             blow_up = self._find_blow_up(blow_up, before, actions, blew_up)

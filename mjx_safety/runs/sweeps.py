@@ -132,7 +132,7 @@ def outcomes(members: Sequence[Member], tables: Sequence[Sequence[Row]]) -> list
     return [
         Outcome(
             label=member.label,
-            cost_limit=training_options.limit_to_draw(dataclasses.asdict(member.options.run)),
+            cost_limit=training_options.limit_to_draw(vars(member.options.run)),
             episode_return=last_tenth(rows, metric_to_show(rows, "episode_return")),
             episode_cost=last_tenth(rows, metric_to_show(rows, "episode_cost")),
         )

@@ -371,13 +371,6 @@ def test_costs_of_any_type_are_counted_in_full(dtype, key):
     np.testing.assert_array_equal(after.episode_cost_steps[-1], 300.0)
 
 
-def test_an_episode_that_the_budget_ends_in_its_last_step_is_not_truncated(key):
-    venv = vectorize(ToyEnv(episode_length=1), 8, cost_budget=0.5)
-    states = venv.step(venv.reset(key), jnp.zeros((8, 1)))
-    assert np.any(states.terminated) and np.any(states.truncated)
-    assert np.all(states.terminated != states.truncated)
-
-
 def test_actions_of_numpy_work_inside_of_jit(key):
     venv = vectorize(ToyEnv(), 2, keep_blow_up=True)
     actions = np.zeros((2, 1), np.float32)

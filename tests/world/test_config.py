@@ -273,7 +273,7 @@ LEAVES = {
     Walls: [],
     CircleArea: [".radius"],
     Boundary: [".cost"],
-    Point: [".joint_noise"],
+    Point: [],
     Lidar: [".max_dist", ".exp_gain"],
     Goal: [".goal.size", ".reward_distance", ".reward_goal"],
     Button: [".buttons.cost", ".goal.size", ".reward_distance", ".reward_goal"],
