@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import os
 import re
@@ -14,13 +13,8 @@ UNUSUAL = re.compile(rb"<!(?!--)|encoding\s*=\s*[\"'](?!utf-8)", re.IGNORECASE) 
 PATH = re.compile(r"""(?=\b(file\w*|\w*dir)\s*=\s*(["'])(.*?)\2)""", re.DOTALL)  # with others inside of its value
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """One file of a model."""
-
-    xml: Path
-    base: Path  # folder of the model that includes it, where MuJoCo looks first
-    attributes: list[tuple[str, str, str]]  # element, name, value
+Attributes = list[tuple[str, str, str]]  # element, name, value
+Files = dict[tuple[Path, Path], Attributes]  # file, folder of the model that includes it, where MuJoCo looks first
 
 
 def path_outside(xml: Path, root: Path) -> str | None:
@@ -31,46 +25,44 @@ def path_outside(xml: Path, root: Path) -> str | None:
     reads files that are no strict XML. In these, paths in comments count too.
     """
     root = root.resolve()
-    parts: dict[tuple[Path, Path], _Part] = {}
-    stray = _gather(xml, xml.parent, root, parts)
+    files: Files = {}
+    stray = _gather(xml, xml.parent, root, files)
     if stray is not None:
         return stray
-    folders = {value for part in parts.values() for _, name, value in part.attributes if name.endswith("dir")}
-    for part in parts.values():
-        inner = os.path.relpath(part.xml.parent, part.base)
-        places = [part.base, part.xml.parent]
-        places += [place / folder for folder in folders for place in (*places, part.base / folder / inner)]
-        for _, name, value in part.attributes:
-            is_file = name.startswith("file")
-            if (is_file and value) or name.endswith("dir"):
-                if any(_leads_out(place, value, root) for place in (places if is_file else places[:2])):
-                    return value
+    folders = {value for attributes in files.values() for _, name, value in attributes if name.endswith("dir")}
+    for (file, base), attributes in files.items():
+        here = [base, file.parent]
+        inner = os.path.relpath(file.parent, base)
+        joined = [place / folder for folder in folders for place in (*here, base / folder / inner)]
+        for _, name, value in attributes:
+            places = [*here, *joined] if name.startswith("file") else here if name.endswith("dir") else []
+            if value and any(_leads_out(place, value, root) for place in places):
+                return value
     return None
 
 
-def _gather(xml: Path, base: Path, root: Path, parts: dict[tuple[Path, Path], _Part]) -> str | None:
-    """Read a file and all that it includes into `parts`. Returns the first path to such a file that leads out."""
-    if (xml, base) in parts:
-        return None
+def _gather(xml: Path, base: Path, root: Path, files: Files) -> str | None:
+    """Read a file and all that it includes into `files`. Returns the first path to such a file that leads out."""
+    if any((xml.resolve(), base.resolve()) == (file.resolve(), folder.resolve()) for file, folder in files):
+        return None  # also by another path, as in a/../a
     try:
-        part = _Part(xml, base, _attributes(xml.read_bytes()))
+        files[xml, base] = _attributes(xml.read_bytes())
     except OSError:
         return None  # MuJoCo will say so
-    parts[xml, base] = part
-    for tag, name, value in part.attributes:
+    for tag, name, value in files[xml, base]:
         if tag not in LOADED or not name.startswith("file") or not value:
             continue
         for place in (base, xml.parent):
             if _leads_out(place, value, root):
                 return value
             file = place / value
-            stray = _gather(file, base if tag == "include" else file.parent, root, parts)
+            stray = _gather(file, base if tag == "include" else file.parent, root, files)
             if stray is not None:
                 return stray
     return None
 
 
-def _attributes(content: bytes) -> list[tuple[str, str, str]]:
+def _attributes(content: bytes) -> Attributes:
     """Element, name and value of each attribute. If a file is not strict XML: only those that may be paths."""
     try:
         if not UNUSUAL.search(content):

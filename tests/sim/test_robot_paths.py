@@ -9,6 +9,7 @@ import mjx_safety
 from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.world.robots.point import POINT
 
+LOOP = "<mujoco><include file='parts/../robot.xml'/></mujoco>"
 TEXTURE = "<mujocoinclude><asset><texture name='t' type='2d' file='{}'/></asset></mujocoinclude>"
 SECRET = "<mujocoinclude><worldbody/></mujocoinclude>"
 
@@ -76,7 +77,7 @@ def test_nothing_hides_a_path_from_the_check(folder, text, path):
     assert path_outside(xml, folder) is None
 
 
-@pytest.mark.parametrize("text", ["<mujoco><include file='parts/a.xml'/></mujoco>", "<mujoco/>", "no xml"])
+@pytest.mark.parametrize("text", ["<mujoco><include file='parts/a.xml'/></mujoco>", "<mujoco/>", "no xml", LOOP])
 def test_paths_that_stay_are_none_of_its_business(folder, text):
     (folder / "robot.xml").write_text(text)
     assert path_outside(folder / "robot.xml", folder) is None
