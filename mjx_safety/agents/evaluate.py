@@ -45,8 +45,9 @@ def evaluate(
 ) -> Episodes:
     """Run one whole episode in each of B fresh worlds. sampled: act by sampling as in training, else by the mean.
 
-    Pass a venv without stagger and without a cost budget. The same key gives the same worlds for every policy and
-    engine. Returns totals [B]. Raises ValueError for a venv with stagger.
+    Pass a venv without stagger. Its `cost_budget` ends episodes. A policy of Sauté or Simmer needs worlds with its
+    budget, such as `BudgetWorlds`. The same key gives the same worlds for every policy and engine. Returns totals [B].
+    Raises ValueError for a venv with stagger.
     """
 
     def act(obs: jax.Array, noise: jax.Array) -> jax.Array:

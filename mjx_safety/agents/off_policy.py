@@ -39,7 +39,9 @@ class OffPolicyConfig:
     updates_per_step: float = 0.25
     """Gradient steps per environment step, whatever the number of worlds."""
     num_target_steps: int = struct.field(pytree_node=False, default=10)
-    """n of the critics' n-step targets: steps whose rewards and costs are added before a critic estimates the rest."""
+    """n of the critics' n-step targets: steps whose rewards and costs are added before a critic estimates the rest.
+
+    The last steps of an unroll have fewer, since a sum ends with the unroll."""
     policy_delay: int = struct.field(pytree_node=False, default=2)
     """Gradient steps of the critics per gradient step of the policy."""
     learning_rate: float = 3e-4

@@ -11,11 +11,13 @@ program.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mjx_safety.agents.types import TrainState
@@ -69,5 +71,21 @@ def gather(tree: Any) -> Any:
     """Copy arrays that are spread over several processes to all of them. Every process has to call it."""
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
         return tree
-    mesh = jax.tree.leaves(tree)[0].sharding.mesh
-    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))(tree)
+    return _copy_to_all(jax.tree.leaves(tree)[0].sharding.mesh)(tree)
+
+
+@functools.cache
+def _copy_to_all(mesh: Mesh) -> Callable[[Any], Any]:
+    """Compiled once for each shape of a tree."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def of_each_process(values: Any) -> np.ndarray:
+    """Numbers on the host of all P processes, [P, ...]. Every process has to call it, with the same shape.
+
+    What the host decides, such as the length of a call, has to be the same everywhere. Otherwise the processes wait for
+    each other without end.
+    """
+    if jax.process_count() == 1:
+        return np.asarray(values)[None]
+    return np.asarray(multihost_utils.process_allgather(np.asarray(values)))

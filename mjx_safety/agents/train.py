@@ -188,7 +188,8 @@ def run_chunks(
         remaining -= size
         # The first call mostly compiles, so it does not measure the speed. A call at most doubles, because iterations
         # become slower when an off-policy algorithm begins to learn.
-        size = 1 if fresh else int(np.clip(size * chunk_seconds / seconds, 1, min(2 * size, MAX_ITERATIONS)))
+        shared = float(sharding.of_each_process(seconds)[0])  # the clock of one process, so that all agree
+        size = 1 if fresh else int(np.clip(size * chunk_seconds / shared, 1, min(2 * size, MAX_ITERATIONS)))
         fresh = False
 
 

@@ -131,7 +131,7 @@ class TrainState:
     normaliser: RunningStats  # of the observations
     episode_cost: EpisodeCost
     key: jax.Array  # [] typed PRNG key
-    num_rollouts: jax.Array  # [] int32; the first only fills the normaliser. Steps so far: this times T * B
+    num_rollouts: jax.Array  # [] int32; steps so far: this times T * B. On-policy, the first fills the normaliser
     replay: Any = ()  # past steps, of an off-policy algorithm
     recent_costs: Any = ()  # `RecentCosts` under a limit on the CVaR
 

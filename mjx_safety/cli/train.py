@@ -101,6 +101,11 @@ def _say_finished(plan: Plan) -> None:
 
 def _first_state(plan: Plan, start: Callable[[], TrainState], placement: TrainState | None) -> TrainState:
     """Start a training, or read its newest checkpoint. placement: of the state's leaves on devices; None: anywhere."""
+    begun = sharding.of_each_process(int(plan.newest or -1) if plan.resumes else -1)
+    if len(set(begun.tolist())) > 1:
+        raise RunError(
+            f"the processes find different checkpoints in {plan.path}; it must be on a disk that all of them share"
+        )
     if plan.resumes:
         return jax.block_until_ready(jax.device_put(plan.restore(start), placement))
     return jax.block_until_ready(jax.jit(start, out_shardings=placement)())
@@ -200,15 +205,19 @@ def _loop(
             return
         chunks = run_chunks(compiled, state, flags.total_steps // steps, steps, CHUNK)
         compile_seconds = time.monotonic() - begun
+        patience = PATIENCE if jax.process_count() == 1 else math.inf  # the others would wait for one that left
         try:
-            while (chunk := wait_for(partial(next, chunks, None), stop)) is not None:
+            while (chunk := wait_for(partial(next, chunks, None), stop, patience)) is not None:
                 state = chunk.state
                 _record(plan, folders, chunk._replace(seconds=chunk.seconds + compile_seconds), progress)
                 compile_seconds = 0.0
-                if stop.requested or (progress.is_unheard and jax.process_count() == 1):
-                    break
                 begun = time.monotonic()
-                if begun - saved >= _pause(flags.save_every, save_seconds, chunk.seconds):
+                is_due = begun - saved >= _pause(flags.save_every, save_seconds, chunk.seconds)
+                wishes = sharding.of_each_process([is_due, progress.is_unheard, stop.requested])
+                is_due, is_unheard = wishes[0, :2]  # of the process that writes
+                if is_unheard or wishes[:, 2].any():
+                    break
+                if is_due:
                     _save(plan, folders, state)
                     saved = time.monotonic()
                     save_seconds = saved - begun

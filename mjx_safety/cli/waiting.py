@@ -26,8 +26,8 @@ class Abandoned(Exception):  # noqa: N818  it is no error
     """The user asked to stop, and the call did not end in time. It goes on until the process ends."""
 
 
-def wait_for(call: Callable[[], T], stop: GracefulStop) -> T:
-    """Run a call and return its result. Raises Abandoned if it goes on for PATIENCE s after the request to stop."""
+def wait_for(call: Callable[[], T], stop: GracefulStop, patience: float = PATIENCE) -> T:
+    """Run a call and return its result. Raises Abandoned if it goes on for `patience` s after the request to stop."""
     if threading.current_thread() is not threading.main_thread():
         return call()  # no signal comes here
     result: Future[T] = Future()
@@ -40,7 +40,7 @@ def wait_for(call: Callable[[], T], stop: GracefulStop) -> T:
 
     threading.Thread(target=work, name=NAME, daemon=True).start()
     while not wait([result], timeout=TICK).done:
-        if stop.requested and time.monotonic() > stop.requested_at + PATIENCE:
+        if stop.requested and time.monotonic() > stop.requested_at + patience:
             raise Abandoned
     return result.result()
 

@@ -88,7 +88,10 @@ class Policy:
 def of_training(venv: Any, algorithm: Algorithm, state: TrainState, env_id: str, algo: str, seed: int) -> Policy:
     """Copy the policy of a training in Python. See `mjx_safety.make_policy`."""
     _check_training(state, env_id)
-    env = getattr(venv, "env", None)
+    worlds = venv
+    while hasattr(worlds, "venv"):  # under a cost budget
+        worlds = worlds.venv
+    env = getattr(worlds, "env", None)
     constraint, model, counts = algorithm.constraint, getattr(env, "mj_model", None), state.normaliser
     limits = np.asarray(constraint.limits, float).tolist()
     run = {

@@ -29,6 +29,9 @@ def advice(options: Options, cost_names: Sequence[str] | None = None) -> str:
     if cost_names is not None and not cost_names and choose_algorithm(options.run.algo).has_limit:
         return f"Note: {options.run.env} has no source of cost, so the limit of --algo {options.run.algo} has no effect"
     worlds, unroll = options.run.num_envs, options.train.unroll_length
+    ahead = getattr(options.algorithm, "num_target_steps", 1)
+    if ahead > unroll and ahead != type(options.algorithm)().num_target_steps:
+        return f"Note: unrolls have {unroll} steps, so --num-target-steps {ahead} has the effect of {unroll}"
     most = SAMPLES // USUAL_UNROLL
     if choose_algorithm(options.run.algo).is_off_policy or worlds <= most or unroll >= USUAL_UNROLL:
         return ""
@@ -88,9 +91,10 @@ def check(options: Options) -> None:
     if options.train.cost_smoothing == 1.0:
         raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")
     if run.total_steps < 2 * samples:
+        first = "" if choice.is_off_policy else ", of which the first only fills the observation normaliser"
         raise UsageError(
             f"--total-steps is {run.total_steps}; it must be at least {2 * samples}: two iterations of "
-            f"{run.num_envs} worlds x {unroll} steps, of which the first only fills the observation normaliser"
+            f"{run.num_envs} worlds x {unroll} steps{first}"
         )
 
 

@@ -31,3 +31,9 @@ def test_a_limit_without_costs_is_noted():
     expected = "Note: SafetyPointGoal0-v0 has no source of cost, so the limit of --algo ppo-lag has no effect"
     assert told("ppo-lag", ()) == expected
     assert told("ppo", ()) == "" and told("ppo-lag", ("hazards",)) == ""
+
+
+def test_targets_beyond_the_unroll_are_noted():
+    flags = ["--algo", "sac-lag", "--num-envs", "64", "--unroll-length", "8", "--num-target-steps"]
+    assert "--num-target-steps 20 has the effect of 8" in training_checks.advice(common.parse([*flags, "20"]))
+    assert training_checks.advice(common.parse([*flags, "8"])) == ""

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -223,49 +222,3 @@ def test_local_processes(tmp_path):
     assert done.stdout.count(": done") == 4
     for path in tmp_path.glob("group/cost-limit*"):
         assert [row["env_steps"] for row in run_folder.read_rows(path)] == [64, 128, 192, 256]
-
-
-PROCESS = """
-import sys
-from agents import probe_envs
-from mjx_safety.cli import common, train
-from mjx_safety.runs import environments
-environments.build_env = lambda env_id, physics, **_: probe_envs.Random()
-common.set_up_jax = lambda compilation_cache: None
-status = train.main(sys.argv[1:])
-import jax
-print("processes", jax.process_count(), "of", jax.device_count(), "devices")
-sys.exit(status)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_find_each_other_as_under_slurm(tmp_path):
-    """srun's variables, on loopback: one run folder, written by the first process."""
-    with socket.socket() as probe:
-        while True:  # JAX derives the port from the id of the job
-            job = 4096 + os.getpid() % 4096
-            try:
-                probe.bind(("127.0.0.1", job % 4096 + 65535 - 4096 + 1))
-                break
-            except OSError:
-                job += 1
-    flags = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "4", "--hidden-sizes", "8"]
-    flags += ["--physics", "mjx", "--total-steps", "256", "--num-devices", "0", "--coordinator", "auto"]
-    command = [sys.executable, "-c", PROCESS, *flags, "--out", str(tmp_path / "run")]
-    slurm = {"SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    running = []
-    for rank in range(2):
-        names = os.environ | slurm | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
-        names |= {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-        names.pop("XLA_FLAGS", None)
-        running.append(
-            subprocess.Popen(
-                command, env=names, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-            )
-        )
-    said = [process.communicate(timeout=300) for process in running]
-    for process, (out, err) in zip(running, said, strict=True):
-        assert process.returncode == 0 and "processes 2 of 2 devices" in out, out + err[-3000:]
-    assert [row["env_steps"] for row in run_folder.read_rows(tmp_path / "run")] == [64, 128, 192, 256]

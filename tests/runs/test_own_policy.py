@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import mjx_safety
-from mjx_safety.agents import PPOConfig, TrainConfig, init, iterate, lagrangian, ppo, running_stats
+from mjx_safety.agents import PPOConfig, TrainConfig, init, iterate, lagrangian, ppo, running_stats, unconstrained
+from mjx_safety.agents.saute import BudgetWorlds
 from mjx_safety.cli import common, evaluate
 
 ENV = "SafetyPointGoal1-v0"
@@ -56,6 +57,14 @@ def test_a_file_of_it_acts_the_same_and_can_be_evaluated(venv, trained, tmp_path
     assert evaluate.main(words) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["algo"] == "ppo-lag" and result["env_steps"] == 16
+
+
+def test_worlds_under_a_cost_budget_keep_what_is_known_of_the_environment(venv):
+    algorithm, budget = ppo(PPOConfig(hidden_sizes=(8,), num_minibatches=2), unconstrained()), BudgetWorlds(venv, 25.0)
+    policy = mjx_safety.make_policy(budget, algorithm, init(budget, algorithm, jax.random.key(0)), env_id=ENV)
+    assert policy.obs_size == 61 and policy.obs_slices == venv.env.obs_slices
+    assert policy.action_names == ("forward", "turn")
+    assert policy.origin["config"]["run"]["physics"] == "mujoco"
 
 
 def test_what_is_no_state_of_one_training_is_refused(venv, trained):
