@@ -19,6 +19,7 @@ S = TypeVar("S")
 Autoreset = Literal["same_step", "next_step", "disabled"]
 AUTORESETS = ("same_step", "next_step", "disabled")
 
+POOL = 0x706F6F6C  # folded into a world's key; steps and parts of a split are smaller
 MOST_PARTS = 16  # parts of the batch; each has its own pool of fresh worlds
 SMALLEST_PART = 32  # worlds; a smaller part would often run out early, and refill all pools
 
@@ -160,7 +161,7 @@ class VecEnv(Generic[S]):
         """Start B episodes, each as `env.reset` does with its own key. keys: [B]."""
         keys = typed_keys("reset_each", keys, self.num_envs)
         env_state = jax.vmap(self.env.reset)(keys)
-        return self._begin(env_state, jnp.zeros(self.num_envs, bool), jax.random.fold_in(keys[0], 1))
+        return self._begin(env_state, jnp.zeros(self.num_envs, bool), jax.random.fold_in(keys[0], POOL))
 
     def restart(self, states: VecState, begun: VecState, chosen: jax.Array) -> VecState:
         """Put the first states of `begun` into the chosen worlds [B] bool.

@@ -136,6 +136,11 @@ def _add_scene(
     for name, kind in _solid_bodies(objects):
         geoms[_MASK_OF[kind.body_kind]] += _add_object(spec, name, kind)
     if com:
+        if spec.sensor(COM) is not None:
+            raise ValueError(
+                f"{describe(robot)} has a sensor named {COM!r}, as that of extras {COM!r} is; rename it, or leave out"
+                " the extra"
+            )
         subtree = {"objtype": mujoco.mjtObj.mjOBJ_BODY, "objname": "robot"}
         spec.add_sensor(name=COM, type=mujoco.mjtSensor.mjSENS_SUBTREECOM, **subtree)
     if engine == "mjx":

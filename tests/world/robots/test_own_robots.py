@@ -62,6 +62,17 @@ def test_a_robot_whose_actuators_have_no_range_is_refused(model):
         build(Point(xml=model(UNLIMITED)))
 
 
+def test_a_sensor_with_the_name_of_an_extra(model):
+    """It is an entry of the observation like any other, but not beside the extra."""
+    sensor = '<sensor><framepos name="com" objtype="site" objname="robot"/>'
+    robot = Point(xml=model(POINT_XML.replace("<sensor>", sensor)), sensors=("velocimeter", "com"))
+    env = build(robot)
+    state = env.step(env.reset(jax.random.key(0)), jnp.zeros(2))
+    np.testing.assert_allclose(state.obs[env.obs_slices["com"]][:2], env.snapshot(state).root_pos[:2], atol=0.2)
+    with pytest.raises(ValueError, match=r"Point.* has a sensor named 'com', as that of extras 'com' is; rename it"):
+        mjx_safety.make(EnvConfig(robot=robot, extras=("com",)), physics="mujoco")
+
+
 # -- a robot of its own ------------------------------------------------------------------------------------------------
 
 XML = """<mujoco><option timestep="0.002"/>
