@@ -18,7 +18,15 @@ from mjx_safety.sim.gremlins import GRAVITY
 from mjx_safety.sim.robot_floor import wrong_on_floor
 from mjx_safety.sim.robot_frame import wrong_frame
 from mjx_safety.sim.robot_paths import path_outside
-from mjx_safety.world.model_parts import MEMORY_LIMITS, part_name, root_joints, wrong_actuators, wrong_bodies
+from mjx_safety.world.model_parts import (
+    MEMORY_LIMITS,
+    part_name,
+    root_joints,
+    wrong_actuators,
+    wrong_bodies,
+    wrong_memory,
+    wrong_time,
+)
 from mjx_safety.world.robots.base import Robot
 
 _JOINT, _SENS, _EQ = mujoco.mjtJoint, mujoco.mjtSensor, mujoco.mjtEq
@@ -43,7 +51,6 @@ NO_FLAGS = {  # flags that would change the objects or their cost
 }
 NO_EXTRA_FLAGS = {
     "override": _ENABLE.mjENBL_OVERRIDE,
-    "sleep": _ENABLE.mjENBL_SLEEP,
     "diagexact": _ENABLE.mjENBL_DIAGEXACT,
     "speculative": _ENABLE.mjENBL_SPECULATIVE,
 }
@@ -150,8 +157,8 @@ def check_model(robot: Robot, model: mujoco.MjModel) -> None:
 
 def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
     plain, opt = mujoco.MjSpec().option, model.opt
-    if not 0.0 < opt.timestep < np.inf:
-        return f"sets <option timestep> to {opt.timestep:g}; it must be a time above 0 s"
+    if (wrong := wrong_time(model)) is not None:
+        return wrong
     for name, allowed in FIELDS.items():
         value = getattr(opt, name)
         if not (np.allclose(value, getattr(plain, name)) or np.allclose(value, allowed)):
@@ -168,8 +175,6 @@ def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 def _wrong_flags(robot: Robot, model: mujoco.MjModel) -> str | None:
     opt = model.opt
-    if opt.disableflags & _DISABLE.mjDSBL_ACTUATION:
-        return "sets <flag actuation>, so its actuators would never act: leave it out"
     if opt.disableflags & _DISABLE.mjDSBL_ISLAND and opt.tolerance > TIGHT:
         return f"sets <flag island='disable'> and <option tolerance> above {TIGHT:g}: far objects would end the solver"
     flags = {name: opt.disableflags & bit for name, bit in NO_FLAGS.items()}
@@ -179,16 +184,7 @@ def _wrong_flags(robot: Robot, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_bodies(robot: Robot, model: mujoco.MjModel) -> str | None:
-    if (wrong := wrong_bodies(model, no_mover="no layout")) is not None:
-        return wrong
-    for kind, number in {"flex": model.nflex, "plugin": model.nplugin}.items():
-        if number:
-            return f"has a {kind}, whose state no episode carries"
-    if model.nhistory:
-        return "has an actuator or a sensor with a delay, whose history no episode carries"
-    if model.nplastic:
-        return "has a joint or a tendon with springyield, whose rest length no episode carries"
-    return None
+    return wrong_bodies(model, no_mover="no layout") or wrong_memory(model)
 
 
 def _wrong_root(robot: Robot, model: mujoco.MjModel) -> str | None:

@@ -41,6 +41,34 @@ def wrong_bodies(model: mujoco.MjModel, no_mover: str) -> str | None:
     return None
 
 
+def wrong_memory(model: mujoco.MjModel) -> str | None:
+    """Return which part has a state that no `State` holds; None if none has."""
+    kinds = {"flex": (model.nflex, mujoco.mjtObj.mjOBJ_FLEX), "plugin": (model.nplugin, mujoco.mjtObj.mjOBJ_PLUGIN)}
+    for kind, (number, obj) in kinds.items():
+        if number:
+            name = mujoco.mj_id2name(model, obj, 0)
+            return f"has a {kind} {repr(name) if name else 'number 0'}, whose state no episode carries"
+    delays = {"actuator": (model.actuator_history, model.actuator), "sensor": (model.sensor_history, model.sensor)}
+    for kind, (samples, get) in delays.items():
+        for index in np.flatnonzero(samples[:, 0]):
+            return f"has a delay at its {kind} {part_name(get(index))}, whose history no episode carries"
+    if model.nplastic:
+        return "has a joint or a tendon with springyield, whose rest length no episode carries"
+    for name, bit in {"sleep": mujoco.mjtEnableBit.mjENBL_SLEEP, "ipc": mujoco.mjtEnableBit.mjENBL_IPC}.items():
+        if model.opt.enableflags & bit:
+            return f"sets <flag {name}>, whose state no episode carries: leave it out"
+    return None
+
+
+def wrong_time(model: mujoco.MjModel) -> str | None:
+    """Return why no step could be taken with the actuators; None if it can."""
+    if not 0.0 < model.opt.timestep < np.inf:
+        return f"sets <option timestep> to {model.opt.timestep:g}; it must be a time above 0 s"
+    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_ACTUATION:
+        return "sets <flag actuation>, so its actuators would never act: leave it out"
+    return None
+
+
 def wrong_actuators(model: mujoco.MjModel) -> str | None:
     """Return what prevents actions of one number per actuator in [-1, 1]; None if nothing does."""
     if model.nu == 0:

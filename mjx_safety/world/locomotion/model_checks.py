@@ -13,7 +13,15 @@ import mujoco
 import numpy as np
 
 from mjx_safety.world.locomotion.config import ANYTHING, LocomotionConfig
-from mjx_safety.world.model_parts import have_affine_forces, part_name, root_joints, wrong_actuators, wrong_bodies
+from mjx_safety.world.model_parts import (
+    have_affine_forces,
+    part_name,
+    root_joints,
+    wrong_actuators,
+    wrong_bodies,
+    wrong_memory,
+    wrong_time,
+)
 
 _JOINT, _TRN, _EQ, _WRAP = mujoco.mjtJoint, mujoco.mjtTrn, mujoco.mjtEq, mujoco.mjtWrap
 _GAIN, _BIAS = mujoco.mjtGain, mujoco.mjtBias
@@ -33,7 +41,7 @@ def describe(config: LocomotionConfig) -> str:
 def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
     """Raise ValueError if the robot's model does not match its value, or has parts that no step can simulate."""
     checks: tuple[Callable[[LocomotionConfig, mujoco.MjModel], str | None], ...] = (
-        *(_wrong_names, _wrong_bodies, _wrong_memory, _wrong_root, _wrong_place, _wrong_health, _wrong_origin),
+        *(_wrong_names, _wrong_bodies, _wrong_root, _wrong_place, _wrong_health, _wrong_origin),
         *(_wrong_floor, _wrong_solids, _wrong_equalities, _wrong_tendons),
         *(_wrong_actuators, _wrong_drives, _wrong_flags, _wrong_start),
     )
@@ -52,26 +60,7 @@ def _wrong_names(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
 
 
 def _wrong_bodies(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
-    return wrong_bodies(model, no_mover="nothing")
-
-
-def _wrong_memory(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
-    """Find parts with a state that no `State` holds."""
-    kinds = {"flex": (model.nflex, mujoco.mjtObj.mjOBJ_FLEX), "plugin": (model.nplugin, mujoco.mjtObj.mjOBJ_PLUGIN)}
-    for kind, (number, obj) in kinds.items():
-        if number:
-            name = mujoco.mj_id2name(model, obj, 0)
-            return f"has a {kind} {repr(name) if name else 'number 0'}, whose state no episode carries"
-    delays = {"actuator": (model.actuator_history, model.actuator), "sensor": (model.sensor_history, model.sensor)}
-    for kind, (samples, get) in delays.items():
-        for index in np.flatnonzero(samples[:, 0]):
-            return f"has a delay at its {kind} {part_name(get(index))}, whose history no episode carries"
-    if model.nplastic:
-        return "has a joint or a tendon with springyield, whose rest length no episode carries"
-    for name, bit in {"sleep": mujoco.mjtEnableBit.mjENBL_SLEEP, "ipc": mujoco.mjtEnableBit.mjENBL_IPC}.items():
-        if model.opt.enableflags & bit:
-            return f"sets <flag {name}>, whose state no episode carries: leave it out"
-    return None
+    return wrong_bodies(model, no_mover="nothing") or wrong_memory(model)
 
 
 def _wrong_root(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
@@ -217,14 +206,10 @@ def _wrong_drives(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
 
 
 def _wrong_flags(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
-    if not 0.0 < model.opt.timestep < np.inf:
-        return f"sets <option timestep> to {model.opt.timestep:g}; it must be a time above 0 s"
-    off, needs_sensors = model.opt.disableflags, config.point == "com" or "cfrc_ext" in config.entries
-    if off & mujoco.mjtDisableBit.mjDSBL_ACTUATION:
-        return "sets <flag actuation>, so its actuators would never act: leave it out"
-    if off & mujoco.mjtDisableBit.mjDSBL_SENSOR and needs_sensors:
+    needs_sensors = config.point == "com" or "cfrc_ext" in config.entries
+    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_SENSOR and needs_sensors:
         return "sets <flag sensor>, but point='com' and the entry 'cfrc_ext' need sensors: leave it out"
-    return None
+    return wrong_time(model)
 
 
 def _wrong_start(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:

@@ -176,7 +176,7 @@ MESSAGES = {
         "<actuator>",
         '<actuator><dcmotor name="drive" joint="x" motorconst="0.1" resistance="1" input="none"/>',
     ),
-    "with a delay": ("<motor", '<motor delay="0.01" nsample="8"'),
+    "a delay at its actuator 'forward'": ("<motor", '<motor delay="0.01" nsample="8"'),
     "'eye' of type rangefinder": ("</sensor>", '<rangefinder name="eye" site="s"/></sensor>'),
     "'energy' of type e_kinetic": ("</sensor>", '<e_kinetic name="energy"/></sensor>'),
     "'far' at a site outside of the body 'robot', which does not": (
