@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mjx_safety.agents import ALGORITHMS, AlgorithmChoice, risk
-from mjx_safety.agents.checks import RANGES, SIGNED, UNBOUNDED, is_inside
+from mjx_safety.agents.checks import RANGES, TRAINING_RANGES, check_settings
 from mjx_safety.agents.constraint_settings import SoftplusAdamSettings
 from mjx_safety.runs.errors import INT32_MAX, NUM_SEEDS, UsageError, check_at_least, check_at_most, check_seed
 from mjx_safety.runs.training_options import (
@@ -20,8 +20,6 @@ from mjx_safety.runs.training_options import (
     parse_limits,
     parse_sweep,
 )
-
-_UNBOUNDED = ("cost_limit", *UNBOUNDED)
 
 
 def advice(options: Options, cost_names: Sequence[str] | None = None) -> str:
@@ -57,16 +55,16 @@ def check(options: Options) -> None:
         raise UsageError(f"--limit-start is {options.train.limit_start}; --algo {run.algo} has {has}, so it must be 1")
     samples = run.num_envs * unroll
     _check_numbers(options)
-    _check_ranges(options)
+    sizes = options.algorithm.hidden_sizes
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--hidden-sizes is {sizes}; it must be one or more numbers of units, each at least 1")
+    _check_settings(options)
     _check_risk(options, choice)
     parse_limits(run.cost_limits)
     sweep = parse_sweep(options)
     if run.cost_limits and ("cost-limit" in sweep or choice.has_budget):
         culprit = f"--algo {run.algo}" if choice.has_budget else "--sweep cost-limit"
         raise UsageError(f"{culprit} is for the limit of the whole cost; it must come without --cost-limits")
-    sizes = options.algorithm.hidden_sizes
-    if not sizes or min(sizes) < 1:
-        raise UsageError(f"--hidden-sizes is {sizes}; it must be one or more numbers of units, each at least 1")
     try:
         options.build()
     except ValueError as error:
@@ -74,22 +72,12 @@ def check(options: Options) -> None:
         raise UsageError(f"{culprit}: {error}") from error
     for field in dataclasses.fields(options.algorithm):
         value, flag = getattr(options.algorithm, field.name), "--" + field.name.replace("_", "-")
-        if field.name.startswith("num_"):
-            check_at_least(flag, value, 1)
         if field.name == "random_steps" and value >= run.total_steps:
             raise UsageError(f"{flag} is {value}; it must be below --total-steps {run.total_steps}")
         if field.name == "replay_capacity" and value < samples:
             raise UsageError(f"{flag} is {value}; it must be at least the {samples} steps of one iteration")
         if field.name == "num_minibatches" and value > samples:
             raise UsageError(f"{flag} is {value}; it must be at most the {samples} samples of one iteration")
-    for field in dataclasses.fields(options.train):
-        value, flag = getattr(options.train, field.name), "--" + field.name.replace("_", "-")
-        if field.name in ("limit_start", "num_iterations"):
-            check_at_least(flag, value, 1)
-        elif isinstance(value, float) and not 0.0 <= value <= 1.0:
-            raise UsageError(f"{flag} is {value}; it must lie between 0 and 1")
-    if options.train.cost_smoothing == 1.0:
-        raise UsageError("--cost-smoothing is 1.0; it must be below 1, or the estimate never learns of a new cost")
     if run.total_steps < 2 * samples:
         first = "" if choice.is_off_policy else ", of which the first only fills the observation normaliser"
         raise UsageError(
@@ -107,18 +95,18 @@ def _check_seeds(seed: int, num_seeds: int) -> None:
         raise UsageError(f"--num-seeds is {num_seeds}; {most}")
 
 
-def _check_ranges(options: Options) -> None:
-    """Refuse values outside the range of a setting."""
+def _check_settings(options: Options) -> None:
+    """Refuse what the library refuses, with the name of the flag."""
+    of_constraint = dict(RANGES)
+    if isinstance(options.constraint, SoftplusAdamSettings):
+        of_constraint["multiplier_init"] = 0.0, math.inf, "above 0"
+    ranges = {"train": TRAINING_RANGES, "algorithm": RANGES, "constraint": of_constraint}
     for part in PARTS:
-        settings = getattr(options, part)
-        for field in dataclasses.fields(settings):
-            bounds, value = RANGES.get(field.name), getattr(settings, field.name)
-            if field.name == "multiplier_init" and isinstance(settings, SoftplusAdamSettings):
-                bounds = 0.0, math.inf, "above 0"
-            if bounds is None:
-                continue
-            if not is_inside(value, bounds):
-                raise UsageError(f"--{field.name.replace('_', '-')} is {value}; it must be {bounds[2]}")
+        try:
+            check_settings(getattr(options, part), ranges[part])
+        except ValueError as error:
+            name, problem = str(error).split(" ", 1)
+            raise UsageError(f"--{name.replace('_', '-')} {problem}") from error
 
 
 def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
@@ -136,19 +124,18 @@ def _check_risk(options: Options, choice: AlgorithmChoice) -> None:
 
 
 def _check_numbers(options: Options) -> None:
-    """Refuse numbers that no training can have: infinite or negative ones, and integers beyond those of JAX."""
+    """Refuse infinite or negative flags, and integers beyond those of JAX."""
+    for field in dataclasses.fields(options.run):
+        value, flag = getattr(options.run, field.name), "--" + field.name.replace("_", "-")
+        if isinstance(value, float):
+            if math.isnan(value) or (math.isinf(value) and field.name != "cost_limit"):
+                raise UsageError(f"{flag} is {value}; it must be a finite number")
+            check_at_least(flag, value, 0)
     for part in ("run", *PARTS):
         for field in dataclasses.fields(getattr(options, part)):
-            value, flag = getattr(getattr(options, part), field.name), "--" + field.name.replace("_", "-")
-            if isinstance(value, float) and not math.isfinite(value):
-                if not (value > 0.0 and field.name in _UNBOUNDED):
-                    raise UsageError(f"{flag} is {value}; it must be a finite number")
-            if isinstance(value, float) and field.name not in SIGNED:
-                check_at_least(flag, value, 0)
+            value = getattr(getattr(options, part), field.name)
             if isinstance(value, int) and field.name not in ("seed", "total_steps"):
-                check_at_most(flag, value)
-            if part != "run" and isinstance(value, int) and not isinstance(value, bool):
-                check_at_least(flag, value, 1)
+                check_at_most("--" + field.name.replace("_", "-"), value)
     run, unroll = options.run, options.train.unroll_length
     if run.num_envs * unroll > INT32_MAX:
         raise UsageError(f"--num-envs x --unroll-length is {run.num_envs} x {unroll}; it must be at most {INT32_MAX}")

@@ -103,7 +103,7 @@ def test_td3_exports_finite_bounds_that_cut_nothing(noise):
         ("algorithm", "hidden_sizes", [-8], r"--hidden-sizes is \(-8,\); it must be one or more numbers of units"),
         ("run", "cost_limit", math.nan, "--cost-limit is nan; it must be"),
         ("run", "cost_limit", -1.0, "--cost-limit is -1.0; it must be at least 0"),
-        ("train", "discount", 1.5, "--discount is 1.5; it must lie between 0 and 1"),
+        ("train", "discount", 1.5, "--discount is 1.5; it must be at least 0 and at most 1"),
     ],
 )
 def test_a_run_whose_settings_no_training_can_have_is_refused(tmp_path, part, name, value, sentence):
