@@ -205,7 +205,7 @@ def _touches(objects: Mapping[str, AbstractObject]) -> dict[int, int]:
     """Collision masks of each mask. Driven objects also touch objects that their keepouts do not keep apart."""
 
     def reach(kind: AbstractObject) -> float:
-        return max(shape.planar_radius for shape in kind.shapes) + getattr(kind, "travel", 0.0)
+        return kind.planar_radius + getattr(kind, "travel", 0.0)
 
     touches = dict(TOUCHES)
     solid = [kind for kind in objects.values() if kind.body_kind != "marker" and kind.num]

@@ -128,7 +128,7 @@ def _radius(kind: AbstractObject) -> float:
     """
     if isinstance(kind, PushBox):
         return max(abs(shape.pos[0]) + shape.size[0] for shape in kind.shapes)
-    return max(shape.planar_radius for shape in kind.shapes)
+    return kind.planar_radius
 
 
 def _start_radius(scene: EngineScene) -> float:

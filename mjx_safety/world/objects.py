@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from typing_extensions import override
 
@@ -47,6 +47,11 @@ class AbstractObject(AbstractPlaced):
     def shapes(self) -> tuple[Shape, ...]:
         """The shapes of one object, in its body's frame."""
         raise TypeError(f"{type(self).__name__} is abstract")
+
+    @property
+    def planar_radius(self) -> Any:
+        """Largest distance of an object's surface from the upright axis of its body, m."""
+        return max(shape.planar_radius for shape in self.shapes)
 
     @property
     def yaws(self) -> tuple[float, ...]:

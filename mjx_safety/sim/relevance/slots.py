@@ -220,7 +220,7 @@ class Nearby:
         xy = self._positions(parts)
         if not len(xy):
             return jnp.zeros(0, bool)
-        radius = self._per_object(lambda kind: max(shape.planar_radius for shape in kind.shapes))
+        radius = self._per_object(lambda kind: kind.planar_radius)
         ways = jnp.concatenate([self._way(name, parts, data.time, seconds) for name in scene.solid_kinds])
         matters = planar_distance(xy, data.qpos[:2]) < reach(scene) + excursion + radius + ways
         has_begun = data.time > 0
@@ -336,7 +336,7 @@ def _gaps(xy: jax.Array) -> jax.Array:
 def _bounding_radius(kind: AbstractObject) -> float:
     """Largest horizontal distance of an object's surface from its centre, m, over all headings."""
     if kind.body_kind == "fixed":
-        return max(shape.planar_radius for shape in kind.shapes)
+        return kind.planar_radius
     return max(math.hypot(*shape.pos) + math.hypot(*shape.size) for shape in kind.shapes)
 
 
@@ -351,6 +351,6 @@ def expected_share(scene: EngineScene, seconds: float, area: float) -> float:
     within = 0.0
     for name in scene.solid_kinds:
         kind = scene.objects[name]
-        radius = max(shape.planar_radius for shape in kind.shapes) + 2 * scene.travel(name) * seconds
+        radius = kind.planar_radius + 2 * scene.travel(name) * seconds
         within += kind.num * math.pi * (reach(scene) + USUAL_SPEED * seconds + radius) ** 2
     return 1.0 - math.exp(-within / area)
