@@ -154,7 +154,7 @@ def _read_task(own: type, values: Mapping[str, Any]) -> Any:
     fields = {name: value for name, value in values.items() if name != "class"}
     if "class" not in values:
         kind = _task_kind(own, fields)
-    elif values["class"] in kinds:
+    elif values["class"] in list(kinds):
         kind = kinds[values["class"]]
     else:
         raise ValueError(f"EnvConfig.task has the class {values['class']!r}; it must be one of {', '.join(kinds)}")

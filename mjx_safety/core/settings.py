@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import math
 import numbers
-import sys
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform
@@ -17,6 +16,7 @@ import numpy as np
 T = TypeVar("T")
 Rectangle = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in m, world frame
 Range = tuple[float, float]  # lowest, highest
+LARGEST = float(np.finfo(np.float32).max)  # number of the simulation
 LEAF_TYPES = ("float", float, "float | None", float | None)
 
 
@@ -42,6 +42,12 @@ def settings(cls: type[T]) -> type[T]:
     if has_own_check or not extends_settings:  # otherwise it inherits one that is wrapped already
         cls.__post_init__ = _with_plain_values(cls.__dict__.get("__post_init__"))  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    _register(cls)
+    return cls
+
+
+def _register(cls: type) -> None:
+    """Make a dataclass a pytree of its float fields and nested settings."""
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     leaf_names = {field.name for field in fields if _is_leaf(field)}
 
@@ -65,7 +71,6 @@ def settings(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
     cls.__settings__ = True  # type: ignore[attr-defined]
-    return cls
 
 
 def _refuse_untyped(cls: type) -> None:
@@ -120,7 +125,9 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
     """Make the `__post_init__` of a class of settings: values are made plain, then checked."""
 
     def post_init(owner: Any) -> None:
-        refuse_undecorated(type(owner))
+        if "__settings__" not in vars(type(owner)):  # a subclass without fields of its own
+            refuse_undecorated(type(owner))
+            _register(type(owner))
         for field in dataclasses.fields(owner):
             value = getattr(owner, field.name)
             may_be_array = _is_leaf(field)
@@ -130,6 +137,8 @@ def _with_plain_values(check: Callable[[Any], None] | None) -> Callable[[Any], N
             require(known, owner, field.name, "a number that is known when the environment is built, not a traced one")
             if isinstance(value, Mapping) and (kind := _settings_of(type(owner), field.name)):
                 plain = from_mapping(kind, value, f"{type(owner).__name__}.{field.name}")
+            if may_be_array and type(plain) is int:
+                plain = float(plain)  # JAX's integers are smaller than its floats
             if plain is not value:
                 object.__setattr__(owner, field.name, plain)
         if check is not None:
@@ -174,6 +183,17 @@ def require(ok: bool, owner: Any, field: str, allowed: str) -> None:
         raise ValueError(f"{type(owner).__name__}.{field} is {getattr(owner, field)!r}; it must be {allowed}")
 
 
+def refuse_sweep(owner: Any, caller: str) -> None:
+    """Raise ValueError if a float field holds several values outside of `jax.vmap`, where it has to be one."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(owner):
+        if np.ndim(leaf):
+            field = f"{type(owner).__name__}{jax.tree_util.keystr(path)}"
+            raise ValueError(
+                f"{field} holds an array of shape {np.shape(leaf)}, and {caller} takes one number; sweep it by "
+                "jax.vmap over the environment"
+            )
+
+
 def require_at_least(owner: Any, **bounds: float) -> None:
     """Check that each named field is a finite number and at least its bound. Traced numbers are not checked."""
     for field, minimum in bounds.items():
@@ -195,7 +215,7 @@ def is_finite_number(value: Any) -> bool:
     """Return whether the value is a finite real Python number. A bool is no number here."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return abs(typing.cast(float, value)) <= sys.float_info.max  # no float holds larger integers
+    return abs(typing.cast(float, value)) <= LARGEST
 
 
 def is_range(value: Any, *, infinite: bool = False) -> bool:

@@ -187,6 +187,8 @@ def check_snapshot(snapshot: Any, quaternions: Mapping[str, Sequence[int]] | Non
         if leaves and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             whole = leaves if name == "dynamics" else [value]  # a list is an array, not several
             _check_values(name, [_as_array(name, part) for part in whole], (quaternions or {}).get(name, ()))
+            if name == "dynamics":
+                check_dynamics(value)
 
 
 def _as_array(name: str, value: Any) -> np.ndarray:
@@ -198,6 +200,18 @@ def _as_array(name: str, value: Any) -> np.ndarray:
         return np.asarray(array, float)
     except (TypeError, ValueError):
         raise ValueError(f"snapshot.{name} is {reprlib.repr(value)}; restore takes an array of numbers") from None
+
+
+def check_dynamics(dynamics: Any) -> None:
+    """Raise ValueError for factors that no `Randomize` may draw. Traced arrays are not checked."""
+    for name in ("mass", "objects", "friction", "gain", "damping"):
+        may_be_zero = name in ("gain", "damping")
+        for leaf in jax.tree.leaves(getattr(dynamics, name, ())):
+            factors = np.ravel(_as_array("dynamics", leaf))
+            wrong = factors[~((factors >= 0.0) if may_be_zero else (factors > 0.0))]
+            if wrong.size:
+                least = "at least 0" if may_be_zero else "above 0"
+                raise ValueError(f"snapshot.dynamics.{name} holds {wrong[0]:g}; restore takes factors {least}")
 
 
 def _check_values(name: str, arrays: list[np.ndarray], quaternions: Sequence[int]) -> None:

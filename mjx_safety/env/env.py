@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.compiled import compiled
-from mjx_safety.core.settings import Rectangle
+from mjx_safety.core.settings import Rectangle, refuse_sweep
 from mjx_safety.env import snapshots, task_calls
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.observation import observation_sizes, observe, refuse_shared_names, with_step_count
@@ -118,6 +118,7 @@ class Env(AbstractEnv):
     @compiled
     def reset(self, key: jax.Array) -> State:
         """Start an episode with a fresh layout and the robot at rest. key: typed PRNG key []."""
+        refuse_sweep(self.config, "reset")
         layout_key, key = self._layout_key(typed_key("reset", key))
         xy, failed = sample_layout(jax.random.fold_in(layout_key, PLACES), self.placement, redrawn=self._goal_row)
         return self._begin(layout_key, key, xy, failed)
@@ -125,6 +126,7 @@ class Env(AbstractEnv):
     @functools.partial(compiled, static="num")
     def _reset_many(self, key: jax.Array, num: int) -> State:
         """The episodes share the search for layouts, so none waits for the slowest world."""
+        refuse_sweep(self.config, "reset")
         layout_key, key = self._layout_key(typed_key("reset_many", key))
         keys = jax.random.split(key, num)
         if self.config.layouts == "fixed":
@@ -138,6 +140,7 @@ class Env(AbstractEnv):
         """Advance by one step. action: [A], clipped to [-1, 1] and scaled to the ranges of the actuators."""
         check_action(self, action)
         check_state(self, state)
+        refuse_sweep(self.config, "step")
         if state.key is None:  # as of a state on its way to the host, which NumPy cannot hold with its key
             raise ValueError("step got a state whose key is None; it takes a state with a key: state.replace(key=key)")
         config, task = self.config, self.config.task
@@ -210,6 +213,7 @@ class Env(AbstractEnv):
 
     @compiled
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
+        refuse_sweep(self.config, "restore")
         layout_key, next_key = self._layout_key(jax.random.key(0) if key is None else typed_key("restore", key))
         yaw_key, memory_key, next_key = jax.random.split(next_key, 3)
         if self.config.layouts == "fixed":

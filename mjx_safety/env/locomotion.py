@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from mjx_safety.core.arguments import typed_key
 from mjx_safety.core.compiled import compiled
+from mjx_safety.core.settings import refuse_sweep
 from mjx_safety.env.base import AbstractEnv, check_action, check_snapshot, check_state, to_control, undo_blow_up
 from mjx_safety.env.randomness import draw_dynamics, observes_dynamics, with_noise
 from mjx_safety.env.snapshots import overlay
@@ -82,6 +83,7 @@ class LocomotionEnv(AbstractEnv):
     @compiled
     def reset(self, key: jax.Array) -> State:
         """Start an episode near the model's own pose, with noise. key: typed PRNG key []."""
+        refuse_sweep(self.config, "reset")
         start_key, key = jax.random.split(typed_key("reset", key))
         return self._first_state(self._start(start_key, key), key)
 
@@ -91,6 +93,7 @@ class LocomotionEnv(AbstractEnv):
         config = self.config
         check_action(self, action)
         check_state(self, state)
+        refuse_sweep(self.config, "step")
         ctrl = to_control(self, action)
         before = _moved(state.data, -state.data.qpos[: config.travel])
         data, measured = self.physics.step(before, ctrl, config.frameskip)
@@ -139,6 +142,7 @@ class LocomotionEnv(AbstractEnv):
 
     @compiled
     def _restore(self, snapshot: Snapshot, key: jax.Array | None) -> State:
+        refuse_sweep(self.config, "restore")
         start_key, next_key = jax.random.split(jax.random.key(0) if key is None else typed_key("restore", key))
         return self._first_state(overlay(self._start(start_key, next_key), snapshot, {}), next_key)
 

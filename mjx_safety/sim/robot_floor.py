@@ -5,11 +5,11 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from mjx_safety.world.model_parts import SUNK
 from mjx_safety.world.robots.base import Robot
 
 _JOINT = mujoco.mjtJoint
 PRESSED = 1e-6  # m; a shape that lies deeper in the floor touches it
-SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
 FLOOR_TRIALS = 100  # random positions of a robot's inner joints
 FAR = 10.0  # m, tried for a slide without a range
 

@@ -114,7 +114,7 @@ class EnvConfig:
     indicator: bool = True
     """Cost is 1 if any source is positive, else 0; False: the sum of the sources."""
     reward_clip: float = 10.0
-    """Symmetric bound of the reward for progress; 0: none."""
+    """Symmetric bound of the reward for progress and for being upright; 0: none."""
     reward_orientation: bool = False
     """Add a reward for being upright: the scale times the cosine of the tilt."""
     reward_orientation_scale: float = 0.002

@@ -8,6 +8,7 @@ import numpy as np
 _GAIN, _BIAS, _DYN = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn
 _AFFINE_GAINS = (int(_GAIN.mjGAIN_FIXED), int(_GAIN.mjGAIN_AFFINE))
 _AFFINE_BIASES = (int(_BIAS.mjBIAS_NONE), int(_BIAS.mjBIAS_AFFINE))
+SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
 MEMORY_LIMITS = ("memory", "nstack", "njmax", "nconmax")  # of a file's <size>; the engines choose their own
 
 

@@ -34,7 +34,7 @@ class Randomize:
     sensor_noise: float = static(default=0.0)
     """Standard deviation of the noise on each number of the robot's sensors, in the units of the observation."""
     observed: bool = False
-    """Whether the factors are the last entry of the observation, `dynamics`."""
+    """Whether the factors are an entry of the observation, `dynamics`: the last one, but for the profile 2019."""
 
     def __post_init__(self) -> None:
         freeze(self, "mass", "friction", "gain", "damping")

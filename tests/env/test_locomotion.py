@@ -240,8 +240,10 @@ def test_a_healthy_height_is_a_height_wherever_the_coordinate_starts(sled, tmp_p
     states = world.go(world.reset(jax.random.key(0)), np.zeros(1), 10)
     fallen = [1.0 < 9.81 * 0.05**2 * (step + 1) * (step + 1.2) / 2 for step in range(10)]
     assert [bool(state.terminated) for state in states] == fallen and 0 < sum(fallen) < 10
-    world = World(sled, healthy_height=(3.1, 9.0))
+    world = World(sled, healthy_height=(2.99, 9.0))
     assert world.step(world.reset(jax.random.key(0)), jnp.zeros(1)).terminated
+    with pytest.raises(ValueError, match=r"starts at 3, outside of healthy_height \(3\.1, 9\.0\)"):
+        World(sled, healthy_height=(3.1, 9.0))
 
 
 @pytest.mark.parametrize("ref", ["", ' ref="40"'])

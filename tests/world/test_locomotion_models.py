@@ -161,6 +161,8 @@ def test_what_no_step_can_simulate_is_refused(tmp_path, message):
         ),
         ((TILT, TILT + LIFT), {}, "a joint 'lift' that moves the origin .* put the joint there, or take point='com'"),
         ((TILT, '<joint name="ball" type="ball" pos="0 0 0.1"/>'), {}, "a joint 'ball' that moves the origin"),
+        ((), {"healthy_height": (2.0, 3.0)}, r"starts at 1, outside of healthy_height \(2.0, 3.0\), so each episode"),
+        ((), {"healthy_angle": (0.1, 0.2)}, r"starts at 0, outside of healthy_angle \(0.1, 0.2\)"),
         ((SLIDE_X + SLIDE_Z, SLIDE_X, TILT, TILT + SLIDE_Z), {}, "a joint 'z' that moves the origin"),
         ((SLIDE_Z, SLIDE_Z + LIFT), {"healthy_height": (0.1, 2.0)}, "a joint 'lift' .* healthy_height reads the first"),
         (

@@ -14,6 +14,7 @@ import numpy as np
 
 from mjx_safety.world.locomotion.config import ANYTHING, LocomotionConfig
 from mjx_safety.world.model_parts import (
+    SUNK,
     have_affine_forces,
     part_name,
     root_joints,
@@ -29,7 +30,6 @@ AXES = np.eye(3)  # of a place on the floor: slide x, slide y; of a height: slid
 PLACE_WORDS = {1: "a slide along x", 2: "slides along x and y"}  # travel -> the first joints of the robot
 ASIDE, OBLIQUE = 0.7, (0.5, 0.1, 0.7, 0.5)  # rad or m, and a quaternion: a pose that fits no symmetry
 SMALL = 1e-5  # m
-SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
 AT_ORIGIN = "and each step runs at the origin: leave it out"
 
 
@@ -108,6 +108,16 @@ def _wrong_health(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
     tilts = len(rest) > 1 and _is(model, rest[1], _JOINT.mjJNT_HINGE)
     if config.healthy_angle != ANYTHING and not tilts:
         return "has no hinge after the place and the height at its body 'robot', which healthy_angle needs"
+    starts = {
+        "healthy_height": (model.body("robot").pos[2], config.healthy_height),
+        "healthy_angle": (0.0, config.healthy_angle),
+    }
+    for name, (start, (low, high)) in starts.items():
+        if not low < start < high:
+            return f"starts at {start:g}, outside of {name} {(low, high)}, so each episode would last one step"
+    farthest = float(np.max(np.abs(model.qpos0[config.travel :]), initial=0.0))
+    if not farthest < config.healthy_state:
+        return f"starts with a coordinate of {farthest:g}; healthy_state {config.healthy_state:g} must be above it"
     return None
 
 

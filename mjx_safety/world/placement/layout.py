@@ -155,7 +155,7 @@ def _first_valid(
     xy: [N, 2] m, the present places; FAR for the object itself and for unplaced ones.
     """
     x, y = _candidates(table, row, uniform)
-    least = table.keepout[row] + table.keepout + table.margin  # [N] m
+    least = jnp.maximum(table.keepout[row] + table.keepout + table.margin, 0.0)  # [N] m; the margin may be below 0
     if len(xy) > UNROLLED:
         slack = jnp.min((x - xy[:, :1]) ** 2 + (y - xy[:, 1:]) ** 2 - least[:, None] ** 2, axis=0)  # [BLOCK] m^2
     else:  # unrolled, so that a batch needs one pass and no larger array

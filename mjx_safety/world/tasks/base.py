@@ -52,7 +52,10 @@ class AbstractTask(abc.ABC):
         """Memory at the start of an episode."""
 
     def view(self, readings: Readings, memory: Any) -> Readings:
-        """Return the world as costs and lidars see it. A task may place, hide or exempt its objects here."""
+        """Return the world as costs and lidars see it. A task may place, hide or exempt its objects here.
+
+        Places of markers stay as they are returned, also for the next call. So give a place, not a shift.
+        """
         return readings
 
     @abc.abstractmethod
