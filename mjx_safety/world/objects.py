@@ -8,7 +8,6 @@ from typing_extensions import override
 
 from mjx_safety.core.settings import is_at_least, require, require_at_least, require_bools, settings, static
 from mjx_safety.core.shapes import Shape
-from mjx_safety.world.model_parts import SUNK
 from mjx_safety.world.placement.table import AbstractPlaced
 
 BodyKind = Literal["marker", "fixed", "free", "driven"]
@@ -150,12 +149,8 @@ class Vases(AbstractObject):
     def check(self) -> None:
         super().check()
         require_at_least(self, size=1e-6, density=1e-12)
-        require(
-            is_at_least(self.sink, 0.0) and self.sink <= SUNK,
-            self,
-            "sink",
-            f"a finite number of at least 0 and at most {SUNK}",
-        )
+        can_rise = is_at_least(self.sink, 0.0) and self.sink < self.size
+        require(can_rise, self, "sink", f"a finite number of at least 0 and below the size, {self.size}")
         require_at_least(self, contact_cost=0.0, velocity_cost=0.0, velocity_threshold=0.0)
         require_at_least(self, displace_cost=0.0, displace_threshold=0.0)
 

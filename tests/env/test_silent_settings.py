@@ -88,6 +88,8 @@ def test_numbers_beyond_single_precision_are_refused():
         Hazards(cost=1e39)
 
 
-def test_a_vase_deep_in_the_floor_is_refused():
-    with pytest.raises(ValueError, match=r"Vases\.sink is 0\.15; it must be a finite number of at least 0 and at most"):
+def test_a_vase_whose_centre_is_below_the_floor_is_refused():
+    with pytest.raises(
+        ValueError, match=r"Vases\.sink is 0\.15; it must be a finite number of at least 0 and below the size"
+    ):
         Vases(sink=0.15)
