@@ -66,6 +66,8 @@ def test_a_goal_that_the_box_can_never_reach_is_refused():
         with pytest.raises(ValueError, match=r"Push\.goal .* a GoalArea of a size above the .* the box never arrives"):
             Push(**task)
     assert Push(goal=GoalArea(size=0.13)).goal.size == 0.13
+    sizes = jax.vmap(lambda size: Push(goal=GoalArea(size=size)).goal.size)(jnp.array([0.1, 0.3]))  # swept: not checked
+    np.testing.assert_allclose(sizes, [0.1, 0.3])
 
 
 @pytest.mark.parametrize(("factor", "part"), [("mass", -1.0), ("friction", 0.0), ("gain", -0.5)])

@@ -60,12 +60,10 @@ class Push(AbstractTask):
     def __post_init__(self) -> None:
         require(isinstance(self.goal, GoalArea) and self.goal.num == 1, self, "goal", "one GoalArea(...)")
         require(isinstance(self.push_box, PushBox) and self.push_box.num == 1, self, "push_box", "one PushBox(...)")
-        lift = abs(self.push_box.height - self.goal.height)  # of the box's centre over the goal's
-        can_arrive = isinstance(self.goal.size, jax.Array) or lift <= self.goal.size
-        wanted = (
-            f"a GoalArea of a size above the {lift:g} m between the heights of box and goal, or the box never arrives"
-        )
-        require(can_arrive, self, "goal", wanted)
+        if not isinstance(self.goal.size, jax.Array):  # swept
+            lift = abs(self.push_box.height - self.goal.height)  # m
+            allowed = f"of a size above the {lift:g} m between the centres of box and goal, or the box never arrives"
+            require(lift <= self.goal.size, self, "goal", f"a GoalArea {allowed}")
         require_at_least(self, null_dist=0.0)
         require_at_least(self, reward_box_dist=-math.inf, reward_box_goal=-math.inf, reward_goal=-math.inf)
 
