@@ -49,7 +49,7 @@ class HDF5Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._partial = path, path.with_name(f"{path.name}.partial")
         with naming(self._partial):
-            self._file = h5py.File(self._partial, "w")
+            self._file = h5py.File(self._partial, "w", libver=("v108", "latest"))  # with attributes above 64 KiB
         self._file.attrs["about"] = files.to_json(about)
         self._policies: list[int] = []
         shapes = {"observations": (obs_size,), "next_observations": (obs_size,), "actions": (action_size,)}

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 ABANDONED = 3600.0  # s; a temporary file that is older than its successor by this was left by a killed process
 WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}  # numbers that JSON lacks
 
@@ -78,6 +80,8 @@ def _spelled(tree: Any) -> Any:
         return {name: _spelled(value) for name, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [_spelled(value) for value in tree]
+    if isinstance(tree, np.generic):
+        return _spelled(tree.item())
     if isinstance(tree, float) and not math.isfinite(tree):
         return next((word for word, value in WORDS.items() if value == tree), "NaN")
     return tree

@@ -113,8 +113,14 @@ def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFol
 
 
 def reopen(path: Path, config: dict[str, Any], steps_per_rollout: int, num_rollouts: int) -> RunFolder:
-    """Continue a run folder from a checkpoint. Drops later rows and checkpoints; refuses damaged rows."""
+    """Continue a run folder from a checkpoint. Drops later rows and checkpoints; refuses damaged rows.
+
+    A member of a group that has diverged does not go on, so it keeps all of them.
+    """
     check_rows(path)
+    if config.get("diverged"):
+        write_config(path, config)
+        return RunFolder(path, config, read_rows(path), steps_per_rollout)
     rows = [row for row in read_rows(path) if (row["num_rollouts"] or 0) <= num_rollouts]
     files.write(path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     write_config(path, config)

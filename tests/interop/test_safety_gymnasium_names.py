@@ -228,3 +228,16 @@ def test_dict_observations_are_refused():
     ):
         with pytest.raises(ValueError, match='takes flat observations, and these are a Dict; use observation="flat"'):
             build()
+
+
+def test_a_step_that_is_a_reset_has_a_cost():
+    """As under Gymnasium's default autoreset, which resets in the step after the last one."""
+    envs = gymnasium.vector.SyncVectorEnv([lambda: wrappers.SafetyGymnasium2Gymnasium(world(2))] * 2)
+    envs.reset(seed=0)
+    assert all("cost" in envs.step(np.zeros((2, 2)))[4] for _ in range(6))
+
+
+def test_a_limit_of_time_begins_anew_when_the_world_resets_itself():
+    env = wrappers.SafeTimeLimit(wrappers.SafeAutoResetWrapper(world(3)), 4)
+    env.reset(seed=0)
+    assert [env.step(np.zeros(2))[4] for _ in range(9)] == [False, False, True] * 3

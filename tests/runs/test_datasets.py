@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mjx_safety.runs import datasets
+from mjx_safety.runs.recording import Episode
 
 h5py = pytest.importorskip("h5py")
 STEPS = 6
@@ -127,3 +128,14 @@ def test_minari_of_others(tmp_path, monkeypatch):
         read("nan", "", costs, np.nan)
     with pytest.raises(ValueError, match="minari:others/short-v0 has arrays of different lengths"):
         read("short", "", {"cost": np.zeros(2, np.float32)})
+
+
+def test_a_data_set_of_many_episodes_is_finished(tmp_path):
+    """The policy of each is an attribute, which older formats limit to 64 KiB."""
+    one = np.zeros(1, np.float32)
+    episode = Episode(np.zeros((2, 3), np.float32), np.zeros((1, 1), np.float32), one, one, False, 1)
+    writer = datasets.HDF5Writer(tmp_path / "many.hdf5", 3, 1, {})
+    writer.add([episode] * 20_000)
+    writer.close()
+    with h5py.File(tmp_path / "many.hdf5") as file:
+        assert file.attrs["episode_policies"].shape == (20_000,) and len(file["rewards"]) == 20_000

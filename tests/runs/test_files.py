@@ -139,3 +139,8 @@ def test_only_a_last_line_may_be_unreadable(tmp_path):
     assert run_folder.damaged_lines(tmp_path) == [2]
     (tmp_path / "metrics.jsonl").write_text('{"env_steps": 1}\n{"env_steps"')
     assert run_folder.damaged_lines(tmp_path) == []
+
+
+def test_numbers_of_numpy_stay_numbers():
+    tree = {"a": np.float32(1.5), "b": np.int64(3), "c": np.float64("inf"), "d": np.bool_(True)}
+    assert files.with_numbers(json.loads(files.to_json(tree))) == {"a": 1.5, "b": 3, "c": np.inf, "d": True}

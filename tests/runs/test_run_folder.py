@@ -1,5 +1,6 @@
 """What a run folder says of the machine and the code behind its numbers."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,3 +29,14 @@ def test_the_commit_is_that_of_this_package_only(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("env_id", "flag"), [("SafetyPointGoal1-v0", ""), ("my_package.envs:walled_goal", " --trust")])
 def test_commands_about_code_of_ones_own_need_trust(env_id, flag):
     assert run_folder.trust_flag(env_id) == flag
+
+
+def test_a_diverged_member_keeps_its_last_rows_when_its_group_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "RunFolder", lambda path, config, rows, steps: rows)  # opens no loggers
+    rows = "".join(json.dumps({"num_rollouts": number, "env_steps": 64 * number}) + "\n" for number in range(1, 7))
+    for folder, config in ((tmp_path / "a", {"diverged": "episode_return is nan"}), (tmp_path / "b", {})):
+        folder.mkdir()
+        (folder / run_folder.METRICS).write_text(rows)
+        run_folder.write_config(folder, config)
+        kept = run_folder.reopen(folder, config, 64, num_rollouts=3)
+        assert len(kept) == len(run_folder.read_rows(folder)) == (6 if config else 3)

@@ -75,7 +75,10 @@ class SafeTimeLimit(TimeLimit, Forwarding):
         """Advance by one step."""
         *values, truncated, info = self.env.step(action)
         self._elapsed_steps = (self._elapsed_steps or 0) + 1
-        return *values, truncated or self._elapsed_steps >= self._max_episode_steps, info
+        truncated = truncated or self._elapsed_steps >= self._max_episode_steps
+        if "final_observation" in info:  # the environment has reset itself
+            self._elapsed_steps = 0
+        return *values, truncated, info
 
 
 class SafeUnsqueeze(_SixValuesWrapper):
@@ -196,6 +199,11 @@ class SafeNormalizeCost(_Scaler):
 
 class SafetyGymnasium2Gymnasium(_SixValuesWrapper):
     """Returns five values, with the cost in `info["cost"]`."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Start an episode. Its cost is 0, in the info too, because a step may be a reset."""
+        obs, info = self.env.reset(**kwargs)
+        return obs, info | {"cost": info.get("cost_sum", 0.0)}
 
     def step(self, action: Any) -> tuple[Any, ...]:
         """Advance by one step."""
