@@ -135,8 +135,6 @@ def _check(flags: Flags) -> list[str]:
     errors.check_counts(flags, "episodes")
     if flags.cost_limit is not None and not flags.cost_limit >= 0:
         raise UsageError(f"--cost-limit is {flags.cost_limit}; it must be at least 0")
-    if flags.end_at_limit and flags.cost_limit == 0:
-        raise UsageError("--end-at-limit with --cost-limit 0 ends each episode at once; the limit must be above 0")
     errors.check_seed(flags.seed)
     names = []
     for name in flags.run:

@@ -196,16 +196,16 @@ def _loop(
     of_sources = training_options.parse_limits(flags.cost_limits)
     steps = plan.steps_per_rollout
     whole = flags.total_steps // steps * steps  # iterations
+    patience = PATIENCE if jax.process_count() == 1 else math.inf  # the others would wait for one that left
     with Progress(title, whole, limits, cost_limits=of_sources) as progress:
         begun = time.monotonic()
         try:
-            compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop)
+            compiled = wait_for(lambda: chunk_fn.lower(state, jnp.int32(1)).compile(), stop, patience)
         except Abandoned:
             _save(plan, folders, state)
             return
         chunks = run_chunks(compiled, state, flags.total_steps // steps, steps, CHUNK)
         compile_seconds = time.monotonic() - begun
-        patience = PATIENCE if jax.process_count() == 1 else math.inf  # the others would wait for one that left
         try:
             while (chunk := wait_for(partial(next, chunks, None), stop, patience)) is not None:
                 state = chunk.state

@@ -16,7 +16,7 @@ import numpy as np
 T = TypeVar("T")
 Rectangle = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in m, world frame
 Range = tuple[float, float]  # lowest, highest
-LARGEST = float(np.finfo(np.float32).max)  # number of the simulation
+LARGEST = float(np.finfo(np.float32).max)  # of the floats of a simulation
 LEAF_TYPES = ("float", float, "float | None", float | None)
 
 

@@ -188,7 +188,7 @@ def check_snapshot(snapshot: Any, quaternions: Mapping[str, Sequence[int]] | Non
             whole = leaves if name == "dynamics" else [value]  # a list is an array, not several
             _check_values(name, [_as_array(name, part) for part in whole], (quaternions or {}).get(name, ()))
             if name == "dynamics":
-                check_dynamics(value)
+                _check_dynamics(value)
 
 
 def _as_array(name: str, value: Any) -> np.ndarray:
@@ -202,7 +202,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"snapshot.{name} is {reprlib.repr(value)}; restore takes an array of numbers") from None
 
 
-def check_dynamics(dynamics: Any) -> None:
+def _check_dynamics(dynamics: Any) -> None:
     """Raise ValueError for factors that no `Randomize` may draw. Traced arrays are not checked."""
     for name in ("mass", "objects", "friction", "gain", "damping"):
         may_be_zero = name in ("gain", "damping")

@@ -117,7 +117,7 @@ class Evaluator:
     def _worlds_key(self, run_flags: Mapping[str, Any], engine: str) -> WorldsKey:
         budget = self.limit(run_flags) if self.ends_at_limit else None
         if budget == 0.0:
-            raise UsageError("--end-at-limit has no use with a cost limit of 0; choose another one with --cost-limit")
+            raise UsageError("--end-at-limit with --cost-limit 0 ends each episode at once; the limit must be above 0")
         return WorldsKey(run_flags["env"], engine, (*run_flags.get("randomize", ()), *self.randomize), budget)
 
     def worlds(self, run_flags: Mapping[str, Any], engine: str) -> Any:
