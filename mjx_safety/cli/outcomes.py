@@ -12,7 +12,8 @@ from rich.console import Console
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.cli import installed
-from mjx_safety.runs import files, run_folder
+from mjx_safety.core import files
+from mjx_safety.runs import run_folder
 
 
 def store(folder: Path, kinds: Sequence[str], result: dict[str, Any], stderr: Console) -> None:

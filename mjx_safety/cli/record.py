@@ -151,10 +151,13 @@ def _limit(name: str, policy: Policy) -> float:
 
 
 def _words(flags: Flags, names: Sequence[str], policies: Sequence[Policy]) -> tuple[str, ...]:
-    """Return the words of `--randomize` for the worlds. Refuses policies of different dynamics without the flag."""
-    if flags.randomize:
-        return flags.randomize
+    """Return the words of `--randomize` for the worlds. Refuses policies of different dynamics without the flag.
+
+    With the flag the worlds still show the dynamics to policies that were trained to observe them.
+    """
     trained = [randomizing.words_of(policy.origin) for policy in policies]
+    if flags.randomize:
+        return (*(["observed"] if any("observed" in words for words in trained) else []), *flags.randomize)
     for name, words in zip(names, trained, strict=True):
         if words != trained[0]:
             first, other = (
@@ -189,6 +192,7 @@ def _open(flags: Flags, venv: VecEnv, env_id: str, about: dict[str, Any]) -> dat
 
         from mjx_safety.interop import gymnasium_spaces
         from mjx_safety.interop.gymnasium import NAMESPACE
+        from mjx_safety.interop.gymnasium_spec import SettingsSpec
 
         name = flags.out.removeprefix(datasets.MINARI)
         try:
@@ -202,6 +206,9 @@ def _open(flags: Flags, venv: VecEnv, env_id: str, about: dict[str, Any]) -> dat
         world: Any = venv.env
         spaces = gymnasium_spaces.observation_space(world, "flat"), gymnasium_spaces.action_space(world)
         spec = gymnasium.registry.get(f"{NAMESPACE}/{env_id}")
+        if spec is not None and about["randomize"]:
+            spec = SettingsSpec.of(spec)
+            spec.kwargs = spec.kwargs | {"randomize": world.config.randomize}
         return datasets.MinariWriter(name, spaces, spec, about)
     except ImportError as error:
         raise UsageError(f"--out {flags.out} needs {error.name}: pip install 'mjx-safety[data]'") from error

@@ -26,9 +26,9 @@ from mjx_safety.cli import plan as planning
 from mjx_safety.cli.plan import Plan
 from mjx_safety.cli.progress import Progress
 from mjx_safety.cli.waiting import PATIENCE, Abandoned, wait_for
+from mjx_safety.core import files
 from mjx_safety.runs import (
     environments,
-    files,
     loading,
     lock,
     loggers,
@@ -171,7 +171,8 @@ def _open_folders(plan: Plan, done: int) -> list[run_folder.RunFolder]:
         config = member.options.to_config()
         if plan.resumes:
             old = run_folder.read_config(path)
-            history = {"machine": old.get("machine", {}), "resumed": [*old.get("resumed", []), machine]}
+            history = {"id": old.get("id", ""), "machine": old.get("machine", {})}
+            history["resumed"] = [*old.get("resumed", []), machine]
             if plan.is_group and old.get("diverged"):
                 history["diverged"] = old["diverged"]
             folders.append(run_folder.reopen(path, config | history, plan.steps_per_rollout, done))

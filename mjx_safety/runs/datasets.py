@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mjx_safety.runs import files
+from mjx_safety.core import files
 from mjx_safety.runs.recording import Episode
 
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")  # of DSRL

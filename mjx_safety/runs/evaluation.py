@@ -135,8 +135,9 @@ class Evaluator:
                 found = checkpoint.latest(path / "checkpoints")
                 if found is None:
                     raise UsageError(f"{path} has no checkpoint to evaluate")
-                venv = self.venv(dataclasses.asdict(options.run), engine)
-                loaded = loading.of_checkpoint(found, run_folder.read_config(path), venv)
+                flags = dataclasses.asdict(options.run)
+                self._check_observed(name, flags, engine)
+                loaded = loading.of_checkpoint(found, run_folder.read_config(path), self.venv(flags, engine))
             else:
                 path, loaded = None, loading.load_policy(name)
                 for env_id in (loaded.env_id, _trained_on(loaded)):
@@ -144,9 +145,10 @@ class Evaluator:
         except ValueError as error:
             raise UsageError(str(error)) from error
         run = loaded.origin["config"]["run"]
-        known = run.get("cost_limit")
-        if self.cost_limit is None and not (isinstance(known, int | float) and known >= 0.0):
-            raise UsageError(f"{name} has the cost limit {known}; say one of at least 0 with --cost-limit")
+        if self.cost_limit is None and not _is_limit(run.get("cost_limit")):
+            raise UsageError(
+                f"{name} has the cost limit {run.get('cost_limit')}; say one of at least 0 with --cost-limit"
+            )
         self._check_sizes(str(name), loaded, run, engine)
         return Candidate(
             name=str(name),
@@ -160,7 +162,10 @@ class Evaluator:
         )
 
     def load_function(self, source: str, env_id: str, engine: str) -> Candidate:
-        """Find a function or a file, or raise a UsageError that says why not. env_id: empty to take its own."""
+        """Find a function or a file, or raise a UsageError that says why not. env_id: empty to take its own.
+
+        A file of this package gets the cost limit of its training, and in its own environment the same dynamics.
+        """
         try:
             function = functions.find_function(source, self.trust)
         except ImportError as error:
@@ -174,7 +179,15 @@ class Evaluator:
         env_id = env_id or function.env_id
         if not env_id:
             raise UsageError(f"--policy {source} does not name its environment; say it with --env")
-        run = {"env": env_id, "algo": source, "seed": None, "cost_limit": RunFlags.cost_limit, "cost_limits": []}
+        limit, own = function.run.get("cost_limit"), function.run if env_id == function.env_id else {}
+        run = {
+            "env": env_id,
+            "algo": source,
+            "seed": None,
+            "cost_limit": limit if _is_limit(limit) else RunFlags.cost_limit,
+            "cost_limits": own.get("cost_limits", []),
+            "randomize": own.get("randomize", []),
+        }
         self._check_sizes(source, function, run, engine)
         return Candidate(source, None, {"run": run}, None, None, function, [])
 
@@ -242,11 +255,25 @@ class Evaluator:
         self, name: str, loaded: Policy | functions.ExternalPolicy, run_flags: Mapping[str, Any], engine: str
     ) -> None:
         """Refuse a policy of other sizes than its worlds. A function that does not say its sizes passes."""
+        if loaded.obs_size is not None:
+            self._check_observed(name, run_flags, engine)
         venv = self.worlds(run_flags, engine)
         for kind in ("obs_size", "action_size"):
             mine, its = getattr(loaded, kind), getattr(venv, kind)
             if mine not in (its, None):
                 raise UsageError(f"{name} has {kind} {mine}, and {run_flags['env']} has {its}; they must be equal")
+
+    def _check_observed(self, name: str | Path, run_flags: Mapping[str, Any], engine: str) -> None:
+        """Refuse to add the factors of the dynamics to the observations of a policy that was trained without them."""
+        if "observed" not in self.randomize:
+            return
+        own = environments.build_env(run_flags["env"], engine, randomize=run_flags.get("randomize", ()))
+        if own.obs_size != self.venv(run_flags, engine).obs_size:
+            raise UsageError(f"--randomize observed adds to the observations, and {name} was trained without it")
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int | float) and value >= 0.0
 
 
 def _trained_on(policy: Policy) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mjx_safety.core import files
 from mjx_safety.core.importing import import_function
+from mjx_safety.runs import policy_checks
 from mjx_safety.runs.errors import last_line
 from mjx_safety.runs.loading import load_policy
 
@@ -29,6 +32,7 @@ class ExternalPolicy(NamedTuple):
     obs_size: int | None = None  # None: it does not say
     action_size: int | None = None
     is_code: bool = False  # whether it is a function of the user's module, not a file
+    run: Mapping[str, Any] = MappingProxyType({})  # flags `run` of its training, as far as they are known
 
 
 def find_function(source: str, trust: bool = False) -> ExternalPolicy:
@@ -43,7 +47,8 @@ def find_function(source: str, trust: bool = False) -> ExternalPolicy:
         function = import_function(source, "policy", "a function of observations that returns actions")
         return ExternalPolicy(source, function, str(getattr(function, "env_id", "")), is_code=True)
     policy = load_policy(source, trust=trust)
-    return ExternalPolicy(source, policy, policy.env_id, policy.obs_size, policy.action_size)
+    run = policy_checks.run_of(policy.origin)
+    return ExternalPolicy(source, policy, policy.env_id, policy.obs_size, policy.action_size, run=run)
 
 
 def checked(function: ExternalPolicy, num_envs: int, action_size: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -88,16 +93,21 @@ def _read_onnx(path: Path) -> ExternalPolicy:
             ) from error
         return np.concatenate(results)
 
-    return ExternalPolicy(str(path), act, _env_of(session, path), _width(first.shape), _width(output.shape))
+    env_id, run = _training_of(session, path)
+    return ExternalPolicy(str(path), act, env_id, _width(first.shape), _width(output.shape), run=run)
 
 
-def _env_of(session: Any, path: Path) -> str:
-    """Return the environment that a graph names, or nothing. Raises ValueError for metadata that cannot be read."""
+def _training_of(session: Any, path: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return environment and flags of the training of a graph, or nothing. Raises ValueError for wrong metadata."""
     try:
-        about = json.loads(session.get_modelmeta().custom_metadata_map.get("about", "{}"))
-        return str(about.get("env", ""))
+        about = files.with_numbers(json.loads(session.get_modelmeta().custom_metadata_map.get("about", "{}")))
+        env_id, origin = str(about.get("env", "")), about.get("origin", {})
     except (AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} has metadata 'about' that is no mapping in JSON: {error}") from error
+    try:
+        return env_id, policy_checks.run_of(origin)
+    except TypeError as error:
+        raise ValueError(f"{path} has metadata 'about' with wrong entries: {error}") from error
 
 
 def _width(shape: Sequence[Any]) -> int | None:

@@ -145,9 +145,9 @@ def open_loggers(path: Path, config: Mapping[str, Any], first_step: int) -> list
 
 
 def _identity(path: Path, config: Mapping[str, Any]) -> str:
-    """The same text for all parts of a training that is stopped and continued."""
+    """The same text for all parts of a training that is stopped and continued, and another for any other training."""
     started = config.get("machine", {}).get("started", "")
-    return hashlib.sha256(f"{path.name} {started}".encode()).hexdigest()[:16]
+    return config.get("id") or hashlib.sha256(f"{path.name} {started}".encode()).hexdigest()[:16]  # of older versions
 
 
 def _known(row: Row) -> dict[str, float]:

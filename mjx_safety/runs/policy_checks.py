@@ -26,11 +26,17 @@ def check(known: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"its {name} has the size {size!r}; it must be a whole number of at least 1")
     _check_arrays(sizes["observation"], sizes["action"], arrays)
     _check_network(known["network"])
-    _check_types("its origin", {"": known["origin"]}, {"": dict})
-    _check_types("its origin", known["origin"], ORIGIN)
-    run = known["origin"].get("config", {}).get("run", {})
+    run_of(known["origin"])
+
+
+def run_of(origin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the flags `run` of a policy's training, as far as they are known. Raises TypeError for wrong types."""
+    _check_types("its origin", {"": origin}, {"": dict})
+    _check_types("its origin", origin, ORIGIN)
+    run = origin.get("config", {}).get("run", {})
     _check_types("its training", {"": run}, {"": dict})
     _check_types("its training", run, RUN)
+    return run
 
 
 def _check_arrays(obs_size: int, action_size: int, arrays: Mapping[str, np.ndarray]) -> None:

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_safety.agents.types import Actor
-from mjx_safety.runs import files, policy_checks
+from mjx_safety.core import files
+from mjx_safety.runs import policy_checks
 from mjx_safety.runs.policy import Policy
 
 FORMAT = 1

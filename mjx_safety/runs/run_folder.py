@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import secrets
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,8 +17,9 @@ from typing import Any
 import jax
 
 from mjx_safety.agents import checkpoint
+from mjx_safety.core import files
 from mjx_safety.env.vector import BlowUp
-from mjx_safety.runs import blow_ups, files, loggers, training_checks
+from mjx_safety.runs import blow_ups, loggers, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.health import Health
 from mjx_safety.runs.training_options import Options, limit_to_draw
@@ -26,7 +28,12 @@ from mjx_safety.viz.plots import Row
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 PACKAGES = ("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "flax", "optax", "numpy")
-HISTORY = {"machine": dict, "resumed": list, "diverged": str}  # what config.json has beside settings, if anything
+HISTORY = {
+    "id": str,
+    "machine": dict,
+    "resumed": list,
+    "diverged": str,
+}  # what config.json has beside settings, if anything
 NEEDS = ("env_steps", "num_rollouts")  # of a row, to continue after it
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
 
@@ -108,6 +115,7 @@ def create(path: Path, config: dict[str, Any], steps_per_rollout: int) -> RunFol
     path.mkdir(parents=True, exist_ok=True)
     (path / METRICS).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     checkpoint.drop_after(path / "checkpoints", -1)  # of a group that ended before all its members had one
+    config = config | {"id": secrets.token_hex(8)}
     write_config(path, config)
     return RunFolder(path, config, [], steps_per_rollout)
 

@@ -21,7 +21,8 @@ from jax.sharding import Mesh
 
 from mjx_safety.agents import Training, TrainState, init_many, sharding
 from mjx_safety.agents.train import iterate_many
-from mjx_safety.runs import files, run_folder, training_options
+from mjx_safety.core import files
+from mjx_safety.runs import run_folder, training_options
 from mjx_safety.runs.scores import limit_phrase
 from mjx_safety.runs.training_options import Options
 from mjx_safety.types import Environment

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mjx_safety.core import files
 from mjx_safety.viz.episodes import Recording
 from mjx_safety.viz.frames import FrameDrawer
 from mjx_safety.viz.strip import Strip
@@ -109,7 +110,7 @@ def frame_steps(recording: Recording, speed: float, max_fps: float = MAX_FPS) ->
 
 
 def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, watch: WatchFn = iter) -> None:
-    """Write a film (.mp4, .gif) or a sheet of some moments (.png).
+    """Write a film (.mp4, .gif) or a sheet of some moments (.png), or nothing if it is interrupted.
 
     watch: yields the steps of a film one by one, and may show progress.
     Raises `opengl.NoOpenGLError` or `MissingPackageError` if this machine cannot draw or encode.
@@ -122,7 +123,8 @@ def write(recording: Recording, look: Look, path: Path, *, moments: int = 6, wat
             steps = np.unique(np.linspace(0, recording.num_steps, moments + 1).round().astype(int)[1:])
             columns = None if recording.num_worlds == 1 else 1  # several worlds: a row for each moment
             sheet = tile([film.frame(int(step)) for step in steps], columns)
-            Image.fromarray(sheet).save(path, optimize=True)
+            with files.replacing(path) as file:
+                Image.fromarray(sheet).save(file, "PNG", optimize=True)
             return
         steps, fps = frame_steps(recording, look.speed, GIF_FPS if path.suffix == ".gif" else MAX_FPS)
         frames = (film.frame(step, since) for since, step in _with_before(watch(steps)))
@@ -156,8 +158,9 @@ def _palette(film: Film) -> Image.Image:
 
 def _write_gif(frames: Iterator[np.ndarray], stays: list[int], path: Path, palette: Image.Image) -> None:
     images = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
-    first = next(images)
-    first.save(path, save_all=True, append_images=images, duration=stays, loop=0, optimize=False)
+    with files.replacing(path) as file:
+        first = next(images)
+        first.save(file, "GIF", save_all=True, append_images=images, duration=stays, loop=0, optimize=False)
 
 
 def check_encoder() -> str:
@@ -176,16 +179,17 @@ def _write_mp4(frames: Iterator[np.ndarray], fps: float, path: Path) -> None:
     height, width = first.shape[:2]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
     coded = ["-an", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-    command = [check_encoder(), "-y", "-loglevel", "error", *raw, *coded, str(path)]
-    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said) as encoder:
-        assert encoder.stdin is not None
-        try:
-            for frame in itertools.chain([first], map(_even, frames)):
-                encoder.stdin.write(frame.tobytes())
-            encoder.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg's own message follows
-        if encoder.wait():
+    command = [check_encoder(), "-y", "-loglevel", "error", *raw, *coded, "-f", "mp4"]
+    with files.replacing(path) as file, tempfile.TemporaryFile() as said:
+        with subprocess.Popen([*command, file.name], stdin=subprocess.PIPE, stderr=said) as encoder:
+            assert encoder.stdin is not None
+            try:
+                for frame in itertools.chain([first], map(_even, frames)):
+                    encoder.stdin.write(frame.tobytes())
+                encoder.stdin.close()
+            except BrokenPipeError:
+                pass  # ffmpeg's own message follows
+        if encoder.returncode:
             said.seek(0)
             raise EncoderError(f"ffmpeg could not write {path}: {said.read().decode(errors='replace').strip()}")
 

@@ -12,6 +12,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from mjx_safety.core import files
 from mjx_safety.viz.episodes import Recording
 from mjx_safety.viz.frames import (
     COST_RADIUS,
@@ -31,8 +32,8 @@ STILL = 2e-4  # m, (1): an object that moves less in total is written once
 
 
 def write_replay(recording: Recording, path: Path) -> None:
-    """Write the file."""
-    path.write_text(replay_page(recording), encoding="utf-8")
+    """Write the file, or nothing if it is interrupted."""
+    files.write(path, replay_page(recording))
 
 
 def replay_page(recording: Recording) -> str:

@@ -76,12 +76,44 @@ def test_a_function_a_file_and_onnx_get_the_same_statistics(tmp_path, capsys):
     older = ask(capsys, "linear.npz", "--policy", "mean")  # the name of the flag in earlier versions
     assert older["policies"] == ours["policies"]
     for source in ("users_policy:act", "linear.onnx", "linear.npz"):
-        result = ask(capsys, "--policy", source, "--cost-limit", "7")
+        result = ask(capsys, "--policy", source, *(["--cost-limit", "7"] if source == "users_policy:act" else []))
+        assert result["cost_limit"] == 7.0  # of the training, where it is known
         assert result["policies"]["function"] == pytest.approx(ours["policies"]["mean"], rel=1e-5)
         assert (result["algo"], result["env"], result["seed"]) == (source, ENV, None)
     assert 19.0 < ours["policies"]["mean"]["episode_return_mean"] <= 20.0  # nearly the best there is
     assert (ours["algo"], ours["seed"], ours["env_steps"], ours["cost_limit"]) == ("ppo", 3, 640, 7.0)
     assert not list(tmp_path.glob("evaluation*"))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "onnx"])
+def test_a_file_has_the_dynamics_of_its_training_in_its_own_environment(suffix, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnx")
+    made = []
+
+    def build_env(env_id, physics, *, randomize=()):
+        made.append((env_id, tuple(randomize)))
+        return probe_envs.Target()
+
+    monkeypatch.setattr(environments, "build_env", build_env)
+    policy = linear(0.5)
+    policy.origin["config"]["run"]["randomize"] = ["mass=0.5,1.5"]
+    policy_files.write(policy, tmp_path / f"light.{suffix}")
+    ask(capsys, "--policy", f"light.{suffix}")
+    ask(capsys, "--policy", f"light.{suffix}", "--randomize", "none")
+    ask(capsys, "--policy", f"light.{suffix}", "--env", "SafetyPointGoal2-v0")
+    assert made == [(ENV, ("mass=0.5,1.5",)), (ENV, ("mass=0.5,1.5", "none")), ("SafetyPointGoal2-v0", ())]
+
+
+def test_a_policy_that_does_not_observe_the_dynamics_cannot_be_shown_them(tmp_path, capsys, monkeypatch):
+    def build_env(env_id, physics, *, randomize=()):
+        return probe_envs.Target(obs_size=4 if "observed" in randomize else 3)
+
+    monkeypatch.setattr(environments, "build_env", build_env)
+    policy_files.write_npz(linear(0.5), tmp_path / "linear.npz")
+    for words in (["linear.npz"], ["--policy", "linear.npz"]):
+        assert command.main([*words, "--randomize", "observed"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "--randomize observed adds to the observations, and linear.npz was trained without it" in said
 
 
 def test_tables_of_a_function(capsys):
@@ -152,15 +184,19 @@ def write_graphs(folder):
     """Graphs that do not fit: too wide, with nine actions, with other metadata, and a wide one of unknown width."""
     onnx = pytest.importorskip("onnx")
     agent = linear(0.5).actor
-    for name, sizes in (("wide", (4, 1)), ("nine", (3, 9)), ("list", (3, 1)), ("free", (4, 1))):
+    kinds = {"wide": (4, 1), "nine": (3, 9), "list": (3, 1), "typed": (3, 1), "free": (4, 1)}
+    for name, sizes in kinds.items():
         weights, biases = (np.zeros(sizes, np.float32),), (np.zeros(sizes[1], np.float32),)
         mean, std = np.zeros(sizes[0], np.float32), np.ones(sizes[0], np.float32)
         actor = agent.replace(obs_mean=mean, obs_std=std, weights=weights, biases=biases)
         policy = dataclasses.replace(linear(0.5), obs_size=sizes[0], action_size=sizes[1], actor=actor)
         policy_files.write_onnx(policy, folder / f"{name}.onnx")
-    for name in ("list", "free"):
+    for name in ("list", "typed", "free"):
         model = onnx.load(folder / f"{name}.onnx")
         model.metadata_props[0].value = "[1]" if name == "list" else "{}"
+        if name == "typed":
+            about = {"env": ENV, "origin": {"config": {"run": {"randomize": "mass"}}}}
+            model.metadata_props[0].value = json.dumps(about)
         if name == "free":
             model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "O"
         onnx.save(model, folder / f"{name}.onnx")
@@ -184,6 +220,10 @@ def write_graphs(folder):
         (["--policy", "wide.onnx"], "wide.onnx has obs_size 4, and SafetyPointGoal1-v0 has 3; they must be equal"),
         (["--policy", "nine.onnx"], "nine.onnx has action_size 9, and SafetyPointGoal1-v0 has 1; they must be equal"),
         (["--policy", "list.onnx"], "list.onnx has metadata 'about' that is no mapping in JSON"),
+        (
+            ["--policy", "typed.onnx"],
+            "with wrong entries: its training has randomize 'mass'; it must be a list of texts",
+        ),
         (["--policy", "free.onnx", "--env", ENV], "free.onnx cannot act on observations [4, 3]: "),
         (["linear.npz", "--randomize"], "--randomize has no value; name one or more, or leave it out"),
         (["--policy", "text.onnx"], "text.onnx is no ONNX model that onnxruntime can run"),

@@ -21,7 +21,8 @@ from flax import struct
 import mjx_safety
 from mjx_safety.agents import checkpoint, optimize
 from mjx_safety.cli import common, evaluate, train, waiting
-from mjx_safety.runs import blow_ups, environments, files, lock, run_folder
+from mjx_safety.core import files
+from mjx_safety.runs import blow_ups, environments, lock, run_folder
 
 FLAGS = ["--num-envs", "8", "--unroll-length", "8", "--num-minibatches", "2", "--num-passes", "1"]
 FLAGS += ["--hidden-sizes", "8", "--no-compilation-cache", "--physics", "mujoco"]

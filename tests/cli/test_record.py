@@ -20,7 +20,7 @@ from mjx_safety.cli import evaluate as evaluating
 from mjx_safety.env.vector import vectorize
 from mjx_safety.runs import datasets, environments, policy_files
 from mjx_safety.runs.policy import Policy
-from mjx_safety.runs.recording import Recorder
+from mjx_safety.runs.recording import Episode, Recorder
 
 h5py = pytest.importorskip("h5py")
 ENV = "SafetyPointGoal1-v0"
@@ -163,6 +163,9 @@ def test_another_environment_has_the_dynamics_of_the_training_too(monkeypatch, c
     assert "name the dynamics of the worlds with --randomize" in " ".join(capsys.readouterr().err.split())
     assert record.main(["good.npz", "robust.npz", "--randomize", "none", *flags, "b.hdf5"]) == 0
     assert made == [("mass=0.8,1.2",), ("none",)]
+    policy_files.write_npz(linear(0.5, randomize=["mass=0.8,1.2", "observed"]), Path("seeing.npz"))
+    assert record.main(["seeing.npz", "--randomize", "none", *flags, "c.hdf5"]) == 0
+    assert made[-1] == ("observed", "none")  # the size of its observation
 
 
 def test_a_picture_that_is_there_is_not_replaced(tmp_path, capsys):
@@ -209,6 +212,22 @@ def test_minari_reads_the_same_with_costs(tmp_path, monkeypatch):
         np.testing.assert_array_equal(ours[0][name], theirs[0][name])
     assert theirs[1]["policies"] == ["good.npz"]
     assert record.main([*flags, "--out", "minari:safety/toy-v0"]) == 2
+
+
+def test_minari_makes_the_recorded_worlds_again(tmp_path, monkeypatch):
+    """The spec in the data set has the dynamics, as what `gymnasium.make` takes."""
+    minari = pytest.importorskip("minari")
+    worlds = mjx_safety.make(ENV, physics="mujoco", randomize=mjx_safety.Randomize(mass=(0.8, 1.2)))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setattr(environments, "build_env", lambda *_, **__: worlds)
+    about = {"env": ENV, "randomize": ["mass=0.8,1.2"], "policies": ["a"], "physics": "mujoco", "machine": {}}
+    writer = record._open(record.Flags(("a",), out="minari:safety/light-v0"), vectorize(worlds, 1), ENV, about)
+    steps = {"reward": np.zeros(2, np.float32), "cost": np.zeros(2, np.float32)}
+    seen, acted = np.zeros((3, worlds.obs_size), np.float32), np.zeros((2, worlds.action_size), np.float32)
+    writer.add([Episode(obs=seen, action=acted, **steps, terminated=False, policy=0)])
+    writer.close()
+    again = minari.load_dataset("safety/light-v0").recover_environment()
+    assert again.unwrapped.world.config == worlds.config
 
 
 def test_a_policy_learns_from_the_safe_episodes_alone(capsys):

@@ -12,7 +12,8 @@ from agents import probe_envs
 from mjx_safety import registry
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, evaluate, plot, progress, record, train
-from mjx_safety.runs import environments, files, policy_files, run_folder, scores
+from mjx_safety.core import files
+from mjx_safety.runs import environments, policy_files, run_folder, scores
 from mjx_safety.runs.policy import Policy
 
 ENV = "SafetyPointGoal1-v0"

@@ -1,9 +1,7 @@
-"""Files are whole whoever writes them, JSON is JSON, and settings that no training can have are refused."""
+"""Files of policies and runs: metadata is JSON, and settings that no training can have are refused."""
 
 import json
 import math
-import os
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,45 +11,11 @@ from agents import probe_envs
 import mjx_safety
 from mjx_safety.agents.types import Actor
 from mjx_safety.cli import common, submit
-from mjx_safety.runs import files, policy_files, run_folder, training_checks
+from mjx_safety.runs import policy_files, run_folder, training_checks
 from mjx_safety.runs.errors import UsageError
 from mjx_safety.runs.policy import Policy
 
 INF = math.inf
-
-
-def test_two_that_write_one_file_at_once_do_not_collide(tmp_path, monkeypatch):
-    """The second one writes while the first one waits for the disk."""
-    file, fsync, others = tmp_path / "file", os.fsync, ["theirs"]
-
-    def slow(handle):
-        while others:
-            files.write(file, others.pop())
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", slow)
-    files.write(file, "mine")
-    assert file.read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_what_killed_processes_left_behind_is_removed_once_it_is_old(tmp_path):
-    for name, age in ((".file.7-ab.new", 7200.0), (".file.new", 7200.0), (".file.8-cd.new", 5.0)):
-        (tmp_path / name).write_text("half")
-        then = (tmp_path / name).stat().st_mtime - age
-        os.utime(tmp_path / name, (then, then))
-    files.write(tmp_path / "file", "whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.8-cd.new", "file"]
-
-
-def test_a_folder_that_refuses_everything_names_the_file(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError(30, "Read-only file system", "a temporary file")
-
-    for name in ("open", "unlink"):
-        monkeypatch.setattr(Path, name, refuse)
-    with pytest.raises(OSError, match="Read-only") as caught:
-        files.write(tmp_path / "file", "text")
-    assert caught.value.filename == str(tmp_path / "file")
 
 
 def endless(log_std_range):
@@ -139,8 +103,3 @@ def test_only_a_last_line_may_be_unreadable(tmp_path):
     assert run_folder.damaged_lines(tmp_path) == [2]
     (tmp_path / "metrics.jsonl").write_text('{"env_steps": 1}\n{"env_steps"')
     assert run_folder.damaged_lines(tmp_path) == []
-
-
-def test_numbers_of_numpy_stay_numbers():
-    tree = {"a": np.float32(1.5), "b": np.int64(3), "c": np.float64("inf"), "d": np.bool_(True)}
-    assert files.with_numbers(json.loads(files.to_json(tree))) == {"a": 1.5, "b": 3, "c": np.inf, "d": True}

@@ -53,6 +53,18 @@ def test_every_row_reaches_a_logger_of_every_member(tmp_path, monkeypatch):
         assert [row["env_steps"] for row in logger] == [64, 128, 192, 256]
 
 
+def test_two_trainings_of_one_name_and_second_differ_and_one_that_goes_on_does_not(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(loggers.MORE, "wandb", lambda *args: seen.append(loggers._identity(*args)) or Recording(*args))
+    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(run_folder, "describe_machine", lambda: {"started": "now", "versions": {}})
+    flags = [*FLAGS, "--total-steps", "128", "--loggers", "wandb"]
+    for folder in ("a/run", "b/run"):
+        assert train.main([*flags, "--out", str(tmp_path / folder)]) == 0
+    assert train.main(["--resume", str(tmp_path / "b/run"), "--total-steps", "256"]) == 0
+    assert seen[0] != seen[1] == seen[2]
+
+
 def test_a_missing_package_is_told_before_anything_compiles(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
     assert train.main([*FLAGS, "--loggers", "mlflow", "--out", str(tmp_path / "run")]) == 2

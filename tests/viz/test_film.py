@@ -141,11 +141,29 @@ def test_the_progress_callback_sees_every_frame(tmp_path):
     assert seen == frame_steps(recording_of(ID), 1.0, film.GIF_FPS)[0]
 
 
-def test_an_encoder_that_fails_is_told(tmp_path):
+def test_an_encoder_that_fails_is_told_and_the_old_film_stays(tmp_path, monkeypatch):
+    (tmp_path / "film.mp4").write_bytes(b"good")
+    monkeypatch.setattr(film, "check_encoder", lambda: sys.executable)  # it refuses the options of ffmpeg
+    frames = iter([np.zeros((64, 64, 3), np.uint8)] * 50)
+    with pytest.raises(RuntimeError, match=r"ffmpeg could not write .*/film.mp4: [uU]nknown option"):
+        film._write_mp4(frames, 25.0, tmp_path / "film.mp4")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"good"]
+
+
+@needs_opengl
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_an_interrupted_film_leaves_the_old_one(suffix, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
-    frames = iter([np.zeros((64, 64, 3), np.uint8)] * 2)
-    with pytest.raises(RuntimeError, match="ffmpeg could not write"):
-        film._write_mp4(frames, 25.0, tmp_path / "no such folder" / "film.mp4")
+    path = tmp_path / f"film{suffix}"
+    path.write_bytes(b"good")
+
+    def interrupt(steps):
+        yield from steps[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        film.write(recording_of(ID), LOOK, path, watch=interrupt)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"good"]
 
 
 def test_a_missing_encoder_names_the_extra(monkeypatch):
