@@ -153,7 +153,7 @@ def _is_traced(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numbers and arrays of NumPy and JAX, also in lists and tuples, into Python's; leave all else as it is."""
+    """Turn numbers and arrays of NumPy and JAX, also in lists, tuples and dicts, into Python's; leave all else."""
     if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
         if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
             return value
@@ -164,6 +164,9 @@ def _plain(value: Any) -> Any:
         items = [_plain(item) for item in value]
         changed = any(new is not old for new, old in zip(items, value, strict=True))
         return type(value)(items) if changed else value
+    if type(value) is dict:
+        entries = {name: _plain(item) for name, item in value.items()}
+        return entries if any(entries[name] is not item for name, item in value.items()) else value
     return value
 
 

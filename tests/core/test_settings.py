@@ -168,3 +168,15 @@ def test_fields_of_a_task_of_its_own_need_the_decorator():
 
     with pytest.raises(TypeError, match=r"Still\.weight is no field without the decorator"):
         EnvConfig(task=Still())
+
+
+def test_a_table_of_a_task_may_hold_arrays():
+    """Equal settings are equal trees: JAX compares what is no leaf, and arrays have no truth value."""
+
+    @settings
+    class Shaped(Goal):
+        table: dict = dataclasses.field(default_factory=dict)
+
+    one, other = (Shaped(table={"weights": np.array([1.0, 2.0]), "more": [jnp.ones(2)]}) for _ in range(2))
+    assert one.table == {"weights": (1.0, 2.0), "more": [(1.0, 1.0)]}
+    assert jax.tree.structure(one) == jax.tree.structure(other)
