@@ -142,7 +142,7 @@ def reached(*algos: str) -> str:
     """Return the results of some algorithms as a table, and the curves of the first ones."""
     mine = {name: result for name, result in results().items() if result["run"]["algo"] in algos}
     if not mine:
-        return "No training of it is kept in `benchmarks/results` yet." + published_only(*algos)
+        return "There are no training results yet." + published_only(*algos)
     parts = [table(OUTCOME, (outcome(*group) for group in by_seed(mine).items()))]
     parts += list(curves(mine))
     return "\n\n".join(parts)

@@ -88,8 +88,8 @@ def sample() -> str:
     num, most = posed.pop(), max(map(len, rows().values()))
     count = steps.pop()
     return (
-        f"Each recording holds {num} posed worlds and {count} steps. The {most} recordings hold {most * num:,} posed"
-        f" worlds and {most * count:,} steps."
+        f"Each recording holds {num} posed states and {count} steps. The {most} recordings hold {most * num:,} posed"
+        f" states and {most * count:,} steps."
     )
 
 

@@ -68,7 +68,7 @@ def load_policy(source: str | Path, *, trust: bool = False) -> Policy:
 
     source: a run folder, an .npz file of `python -m mjx_safety.export`, or a name such as
       `SafetyPointGoal1-v0/ppo-lag`; `python -m mjx_safety` lists the names.
-    trust: import the environment of a run that names package.module:factory, which is code.
+    trust: allow a run whose environment is package.module:factory to import that module, which runs its code.
     Raises ValueError for a folder that is not a run or has no checkpoint, for another version, and for an unknown name.
     """
     from mjx_safety.runs.loading import load_policy as load  # loads the agents
@@ -91,7 +91,7 @@ def make_policy(
       may go on.
     env_id: where the command line finds the environment: an id, or package.module:factory.
     algo, seed: names of the algorithm and of the training in reports.
-    Raises ValueError for a state that a later call has used up, and for one of several trainings.
+    Raises ValueError for a state whose memory a later chunk reuses, and for a batch of several trainings.
     """
     from mjx_safety.runs.policy import of_training  # loads the agents
 

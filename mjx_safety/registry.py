@@ -115,7 +115,8 @@ def make(env: str | Config, *, physics: str = "mjx", accuracy: str = "fast", **o
       to check "fast"; it is slower on mujoco and far slower on mjx. warp always solves for everything. A robot without
       objects, of a `LocomotionConfig`, is the same in both.
     overrides: fields of the settings to change. A part may be a mapping of its fields: `hazards={"num": 3}`. A mapping
-      for `task` has fields of the environment's task, all fields of another one, or its name: `{"class": "Run"}`.
+      for `task` changes fields of the environment's task. It can also describe another task, by all fields of that
+      task or by its class: `{"class": "Run"}`.
 
     Raises ValueError for an unknown id, engine, accuracy or field, for an engine that cannot run here, and for wrong
     values.

@@ -16,7 +16,7 @@ _PLACED_BY = "`distance` places the lines"
 
 @settings
 class Boundary(AbstractObject):
-    """Two or four straight lines. The robot costs beyond them. Nothing collides with the drawn walls."""
+    """Two or four straight lines. Each step beyond them costs. Nothing collides with the drawn walls."""
 
     turned: ClassVar[bool] = False
     rgba: ClassVar[Rgba] = (1.0, 1.0, 0.0, 0.1)

@@ -54,7 +54,7 @@ class AbstractTask(abc.ABC):
     def view(self, readings: Readings, memory: Any) -> Readings:
         """Return the world as costs and lidars see it. A task may place, hide or exempt its objects here.
 
-        Places of markers stay as they are returned, also for the next call. So give a place, not a shift.
+        The next call starts from the marker positions that this call returns. So return positions, not offsets.
         """
         return readings
 
