@@ -61,15 +61,16 @@ def run(env: mjx_safety.Env, args: Args) -> dict[str, np.ndarray]:
     """Run the episodes. Returns per episode [E]: return, goals, cost, and for each source its raw sum and its steps."""
     direct = next(where for name, where in env.obs_slices.items() if name.endswith("_comp"))
     control = CONTROLLERS[env.config.robot.name]
-    reset = jax.jit(lambda key: env.reset_many(key, args.chunk))
+    reset = jax.jit(env.reset_many, static_argnums=1)
 
     @jax.jit
     def advance(states: mjx_safety.State, index: jax.Array) -> mjx_safety.State:
         return jax.vmap(env.step)(states, control(states.obs[:, direct], index))
 
     episodes, begun = [], time.perf_counter()
-    for chunk in range(args.num_episodes // args.chunk):
-        states = reset(jax.random.fold_in(jax.random.key(args.seed), chunk))
+    for chunk, before in enumerate(range(0, args.num_episodes, args.chunk)):
+        until = min(before + args.chunk, args.num_episodes)
+        states = reset(jax.random.fold_in(jax.random.key(args.seed), chunk), until - before)
         sums: dict[str, Any] = {}
         for index in range(args.num_steps):
             states = advance(states, jnp.int32(index))
@@ -79,7 +80,7 @@ def run(env: mjx_safety.Env, args: Args) -> dict[str, np.ndarray]:
                 values[f"{name}_steps"] = states.costs[:, source] > 0
             sums = {name: sums.get(name, 0.0) + np.asarray(value, float) for name, value in values.items()}
         episodes.append(sums)
-        print(f"  {(chunk + 1) * args.chunk} episodes after {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"  {until} episodes after {time.perf_counter() - begun:.0f} s", flush=True)
     return {name: np.concatenate([sums[name] for sums in episodes]) for name in episodes[0]}
 
 
@@ -113,7 +114,7 @@ def main(args: Args) -> None:
             means = "   ".join(f"{m:9.3f} +- {h:.3f}" for m, h in zip(row["means"], row["half_widths"], strict=True))
             print(f"  {name:24} {means}   {'agree' if row['agree'] else 'DIFFER'}", flush=True)
         settings = {"num_episodes": args.num_episodes, "num_steps": args.num_steps, "seed": args.seed}
-        results[env_id] = {**settings, "engines": args.engines, "rows": rows}
+        results[env_id] = {**result_file.origin(), **settings, "engines": args.engines, "rows": rows}
         if args.json:
             result_file.write(args.json, {"envs": results})
 

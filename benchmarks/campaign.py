@@ -12,11 +12,12 @@ next call resumes it from its checkpoint. Results: benchmarks/results/campaign/<
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import leaderboard
 import learning
@@ -25,6 +26,7 @@ import tyro
 
 from mjx_safety.agents import checkpoint
 from mjx_safety.runs import run_folder
+from mjx_safety.runs.training_options import Steps
 
 WORK = Path("runs") / "campaign"
 RESULTS = learning.RESULTS.parent / "campaign"
@@ -64,17 +66,19 @@ class Run(NamedTuple):
         """Whole id of its environment."""
         return f"Safety{self.env}" if "-v" in self.env else f"Safety{self.env}-v0"
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether its result is there."""
-        return (RESULTS / f"{self.name}.json").exists()
+    def is_kept(self, total_steps: int | None = None) -> bool:
+        """Whether its result is there, with so many environment steps if they are given."""
+        file = RESULTS / f"{self.name}.json"
+        if not file.exists() or total_steps is None:
+            return file.exists()
+        return json.loads(file.read_text())["run"]["total_steps"] == total_steps
 
 
 @dataclasses.dataclass
 class Args:
     """What to train."""
 
-    tier: int = 1
+    tier: Literal[1, 2, 3] = 1
     """Part of the list: 1 and 2 for navigation, 3 for the Velocity family."""
     envs: tuple[str, ...] = ()
     """Environments, without Safety, and without a version if it is v0; none: those of the tier."""
@@ -82,8 +86,8 @@ class Args:
     """Algorithms; none: those of the tier."""
     seeds: tuple[int, ...] = ()
     """Seeds; none: those of the tier."""
-    total_steps: int | None = None
-    """Environment steps of a run; None: 1e7, off-policy 1e6."""
+    total_steps: Steps | None = None
+    """Environment steps of a run, also of those that are there; None: 1e7, off-policy 1e6, and any of those."""
     minutes: float = float("inf")
     """Begin no further run after this time."""
     list: bool = False
@@ -138,7 +142,7 @@ def refuse_stopped(folder: Path, total_steps: int) -> None:
 def main(args: Args) -> None:
     """Train what is missing."""
     runs, begun = list(dict.fromkeys(planned(args))), time.monotonic()
-    missing = [run for run in runs if not run.is_kept]
+    missing = [run for run in runs if not run.is_kept(args.total_steps)]
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are there")
     for number, run in enumerate(missing):
         if args.list or time.monotonic() - begun > 60 * args.minutes:

@@ -127,6 +127,8 @@ def test(args: Args, folder: Path) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Run the test and write what happened."""
+    if args.num_kills < 1:
+        raise SystemExit(f"--num-kills is {args.num_kills}; it must be at least 1")
     with tempfile.TemporaryDirectory() as folder:
         result = test(args, Path(folder))
     print(f"{args.num_kills} kills, {result['rows']} rows, none missing, doubled or different")

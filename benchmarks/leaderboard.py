@@ -20,6 +20,8 @@ def draw(env: str) -> Path:
     curves = []
     for path in sorted(RESULTS.glob(f"{env}-*-seed*.json")):
         result = json.loads(path.read_text())
+        if result["run"]["env"].removeprefix("Safety").removesuffix("-v0") != env:
+            continue  # another version of the same name
         columns = result["curve"]
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         curves.append(plots.Curve(result["run"]["algo"], result["run"]["cost_limit"], rows))

@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 import tyro
 
+from mjx_safety.core import files
 from mjx_safety.viz.plots import last_tenth, metric_to_show
 
 RESULTS = Path(__file__).parent / "results" / "learning"
+ENGINES = ("mujoco", "mjx", "warp")
+EVALUATIONS = ("evaluation.json", *(f"evaluation-{engine}.json" for engine in ENGINES))  # the first: its own engine
 ENDED = "evaluation-end-at-limit.json"
 POINTS = 200  # kept points of the curve
 CURVE = (
@@ -85,12 +88,12 @@ def keep(run: Path, name: str, folder: Path = RESULTS) -> dict[str, Any]:
     config = json.loads((run / "config.json").read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))]
-    evaluations = sorted(run.glob("evaluation*.json"))  # on the engine of the training, or else on another
+    evaluations = [run / name for name in EVALUATIONS if (run / name).exists()]
     ended = run / ENDED
     command = _without_paths(config["machine"].pop("command"))
     for machine in config.get("resumed", []):
         machine["command"] = _without_paths(machine["command"])
-    judged = _evaluation(evaluations[-1]) if evaluations else None  # "." sorts after "-"
+    judged = _evaluation(evaluations[0]) if evaluations else None
     result = {
         **config,
         "command": command,
@@ -102,8 +105,8 @@ def keep(run: Path, name: str, folder: Path = RESULTS) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1).replace(str(run), f"runs/{name}")
     text = re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), text)  # a list a line
-    (folder / f"{name}.json").write_text(text + "\n")
     shutil.copy(run / "learning_curve.png", folder / f"{name}.png")
+    files.write(folder / f"{name}.json", text + "\n")  # last: whoever finds it takes the result for whole
     return result
 
 

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 
-def call(program: str, *flags: str) -> None:
-    """Run `python -m mjx_safety.<program>`. An error ends this script with the last words of the program."""
+def call(program: str, *flags: str) -> str:
+    """Run `python -m mjx_safety.<program>`. Returns what it prints; an error ends this script with its last words."""
     command = [sys.executable, "-m", f"mjx_safety.{program}", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout

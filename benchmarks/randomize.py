@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import result_file
 import tyro
 
@@ -34,9 +33,8 @@ class Args:
 
 def judge(run: Path, words: str) -> dict[str, float]:
     """Evaluate the run in such worlds, in a process of its own. Returns the statistics of the mean action."""
-    command = [sys.executable, "-m", "mjx_safety.evaluate", str(run), "--randomize", words, "--action", "mean"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    result = json.loads((run / "evaluation-randomize.json").read_text())["policies"]["mean"]
+    said = programs.call("evaluate", str(run), "--randomize", words, "--action", "mean", "--json")
+    result = json.loads(said)["policies"]["mean"]
     return {name: result[name] for name in KEPT}
 
 

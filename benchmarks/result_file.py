@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mjx_safety.runs.run_folder import describe_machine
+from mjx_safety.core import files
+from mjx_safety.runs.run_folder import describe_checkout, describe_machine
+
+BEGUN = {"started": datetime.now(UTC).isoformat(timespec="seconds"), **describe_checkout()}  # the code that runs
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -16,8 +20,12 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def origin() -> dict[str, Any]:
+    """Return start, commit and command of this program, for the rows of a file that several calls fill."""
+    return {**BEGUN, "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])}
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, with machine, versions, commit, date and command."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    path.write_text(json.dumps({**describe_machine(), "command": command, **result}, indent=1) + "\n")
+    files.write(path, json.dumps({**describe_machine(), **origin(), **result}, indent=1) + "\n")

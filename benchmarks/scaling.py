@@ -46,7 +46,9 @@ def train(args: Args, num_envs: int, num_seeds: int) -> dict[str, Any]:
     flags = ["--env", args.env, "--algo", args.algo, "--num-envs", str(num_envs), "--num-seeds", str(num_seeds)]
     programs.call("train", *flags, "--total-steps", str(args.total_steps), "--out", str(folder))
     programs.call("evaluate", str(folder), "--action", "mean")
-    members = sorted(path.parent for path in folder.glob("seed*/evaluation.json"))
+    members = sorted(path.parent for path in folder.rglob("evaluation.json"))
+    if len(members) < num_seeds:
+        raise SystemExit(f"{folder}: {num_seeds - len(members)} of {num_seeds} seeds have no evaluation")
     judged = [json.loads((member / "evaluation.json").read_text())["policies"]["mean"] for member in members]
     config = json.loads((members[0] / "config.json").read_text())
     return {
@@ -60,6 +62,8 @@ def train(args: Args, num_envs: int, num_seeds: int) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Train, print, write after each number of worlds."""
+    if len(args.num_envs) != len(args.num_seeds):
+        raise SystemExit(f"--num-envs has {len(args.num_envs)} numbers and --num-seeds {len(args.num_seeds)}")
     rows: list[dict[str, Any]] = []
     for num_envs, num_seeds in zip(args.num_envs, args.num_seeds, strict=True):
         rows.append(train(args, num_envs, num_seeds))

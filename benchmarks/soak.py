@@ -18,6 +18,7 @@ import result_file
 import tyro
 
 import mjx_safety
+from mjx_safety import registry
 
 FAR = 20.0  # m from the origin, further than a robot gets in an episode without a blow-up
 
@@ -86,6 +87,9 @@ def soak(env_id: str, args: Args) -> dict[str, float]:
 
 def main(args: Args) -> None:
     """Run all, and print one line each."""
+    for env_id in args.envs:
+        if not isinstance(registry.find_config(env_id), mjx_safety.EnvConfig):
+            raise SystemExit(f"{env_id} has no layouts to look at; name others, such as {mjx_safety.BENCHMARK_IDS[0]}")
     rows = {}
     for env_id in args.envs:
         rows[env_id] = soak(env_id, args)

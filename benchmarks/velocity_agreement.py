@@ -11,6 +11,7 @@ each engine, and whether the difference of the means lies within the interval of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ GAITS: dict[str, tuple[float, float, float]] = {  # robot -> amplitude (1), rate
     "Ant": (0.42, 0.655, 2.76),
     "Humanoid": (0.12, 0.052, 2.18),
 }
+BLOCK = 50  # steps between two looks at who still runs
 THRESHOLDS = {"HalfCheetah": 1.2, "Hopper": 0.7, "Walker2d": 0.1, "Swimmer": 0.2, "Ant": 0.5, "Humanoid": 0.3}
 """m/s, near the speed of the gait, so that some steps cost and others do not"""
 
@@ -69,14 +71,14 @@ def run(env: LocomotionEnv, args: Args) -> dict[str, np.ndarray]:
         sums = {name: sums[name] + jnp.where(runs, values[name], 0.0) for name in names}
         return (after.replace(terminated=after.terminated | states.terminated), sums), None
 
-    @jax.jit
-    def advance(carry: tuple, start: jax.Array) -> tuple:
-        return jax.lax.scan(step, carry, start + jnp.arange(50))[0]
+    @functools.partial(jax.jit, static_argnums=2)
+    def advance(carry: tuple, start: jax.Array, num_steps: int) -> tuple:
+        return jax.lax.scan(step, carry, start + jnp.arange(num_steps))[0]
 
     states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(args.seed), args.num_episodes))
     carry = (states, {name: jnp.zeros(args.num_episodes) for name in names})
-    for start in range(0, args.num_steps, 50):
-        carry = advance(carry, jnp.int32(start))
+    for start in range(0, args.num_steps, BLOCK):
+        carry = advance(carry, jnp.int32(start), min(BLOCK, args.num_steps - start))
         if np.all(carry[0].terminated):
             break
     return {name: np.asarray(value, float) for name, value in carry[1].items()}
@@ -98,6 +100,7 @@ def main(args: Args) -> None:
             print(f"  {name:8} {means}   {'agree' if row['agree'] else 'DIFFER'}", flush=True)
         settings = {"num_episodes": args.num_episodes, "num_steps": args.num_steps, "seed": args.seed}
         results[robot] = {
+            **result_file.origin(),
             **settings,
             "gait": GAITS[robot],
             "threshold": THRESHOLDS[robot],

@@ -124,7 +124,7 @@ def main(args: Args) -> None:
         best = ", ".join(f"{kind} {x:,.0f}/s" for kind, x in row["best"].items())
         print(f"{robot}: {best}; {row['over_async']:.1f} x async, {row['over_sync']:.1f} x sync", flush=True)
         print("  CPU us of a step: " + ", ".join(f"{kind} {x:.0f}" for kind, x in row["cpu_us"].items()), flush=True)
-        results[robot] = {"physics": args.physics, **row}
+        results[robot] = {**result_file.origin(), "physics": args.physics, **row}
         if args.json:
             result_file.write(args.json, {"robots": results})
 

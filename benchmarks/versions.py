@@ -91,7 +91,10 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
     case["seconds"] = round(time.monotonic() - begun)
     if not report.exists():
         return case | {"problem": last_line(done.stdout + done.stderr)}
-    return case | counts(report)
+    counted = counts(report)
+    if done.returncode not in (0, 1) or not counted["passed"] + len(counted["failed"]):  # 1: some tests failed
+        return case | {"problem": f"pytest ended with status {done.returncode}: {last_line(done.stdout + done.stderr)}"}
+    return case | counted
 
 
 def origin() -> dict[str, Any]:

@@ -277,7 +277,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "host": platform.platform()},
-        "git_commit": _git_commit(),
+        **describe_checkout(),
         "command": [sys.executable, *sys.argv],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -290,11 +290,17 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
-    """Commit of this package's checkout; None if it is installed, even into a folder of another repository."""
+def describe_checkout() -> dict[str, Any]:
+    """Return the commit of this package's checkout, and `edited` if the package has changes that are in no commit.
+
+    The commit is None if the package is installed, even into a folder of another repository.
+    """
     here, git = Path(__file__), partial(subprocess.run, capture_output=True, text=True, check=True)
+    folder = ["git", "-C", str(here.parent)]
     try:
-        git(["git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name])
-        return git(["git", "-C", str(here.parent), "rev-parse", "HEAD"]).stdout.strip()
+        git([*folder, "ls-files", "--error-unmatch", here.name])
+        commit = git([*folder, "rev-parse", "HEAD"]).stdout.strip()
+        changes = git([*folder, "status", "--porcelain", "--", ".."]).stdout
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return {"git_commit": None}
+    return {"git_commit": commit} | ({"edited": True} if changes else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ def plot_lidar(env: AbstractEnv, state: State) -> Figure:
     for ring, (panel, (kind, values)) in enumerate(zip(panels, readings.items(), strict=True)):
         colour = env.objects[kind].rgba[:3]
         nearest = _nearest(env.config.lidar, _positions(env, state, kind), pos, mat)
+        if _is_hidden(env.config.lidar, values, nearest):
+            nearest, name = {}, f"{kind} (hidden)"
+        else:
+            name = kind
         if env.config.lidar.kind == "pseudo":
             _draw_ring(view, values, pos, _yaw(mat), (RING + WIDTH * ring) * unit, WIDTH * unit, colour)
             for place, _ in nearest.values():
@@ -57,7 +62,7 @@ def plot_lidar(env: AbstractEnv, state: State) -> Figure:
                 view.plot(*line, color=colour, linewidth=1.0, linestyle=":", zorder=TOPMOST)
         else:
             _draw_rays(view, bin_angles(env), values, pos, _yaw(mat), colour)
-        _draw_bars(panel, kind, values, nearest if env.config.lidar.kind == "pseudo" else {}, colour)
+        _draw_bars(panel, name, values, nearest if env.config.lidar.kind == "pseudo" else {}, colour)
     panels[-1].set(xlabel="bin, counter-clockwise from the robot's x axis", xticks=_ticks(env.config.lidar.num_bins))
     figure.suptitle(explain(env.config.lidar), fontsize=11)
     return figure
@@ -129,12 +134,18 @@ def _draw_rays(view: Axes, angles: np.ndarray, values: np.ndarray, pos: np.ndarr
             view.plot(*line, color=colour, linewidth=1.0, marker=".", markevery=[1], zorder=TOPMOST)
 
 
-def _draw_bars(panel: Axes, kind: str, values: np.ndarray, nearest: dict, colour: Any) -> None:
+def _is_hidden(lidar: Lidar, values: np.ndarray, nearest: Mapping[int, tuple[np.ndarray, float]]) -> bool:
+    """Return whether the lidar sees none of the objects within its reach, as of buttons for a while after a press."""
+    reach = math.inf if lidar.max_dist is None else float(lidar.max_dist)
+    return not values.any() and any(distance < reach for _, distance in nearest.values())
+
+
+def _draw_bars(panel: Axes, name: str, values: np.ndarray, nearest: dict, colour: Any) -> None:
     panel.bar(range(len(values)), values, color=colour, edgecolor="0.3", linewidth=0.5, width=0.9)
     for bin_, (_, distance) in nearest.items():
         panel.text(bin_, float(values[bin_]) + 0.04, f"{distance:.2f} m", fontsize=7, ha="center", rotation=90)
     panel.set(ylim=(0, 1.5), yticks=(0, 0.5, 1))  # with room for a distance above a bar of 1
-    panel.set_title(f"{kind.replace('_', ' ')} lidar", fontsize=10, loc="left")
+    panel.set_title(f"{name.replace('_', ' ')} lidar", fontsize=10, loc="left")
     panel.spines[["top", "right"]].set_visible(False)
 
 

@@ -30,13 +30,18 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _title(figure: Figure, title: str) -> None:
+    """Write a title above the panels, in as many lines as it needs."""
+    figure.suptitle(textwrap.fill(title, int(10 * figure.get_figwidth())), fontsize=11)
+
+
 def plot_learning_curve(rows: list[Row], cost_limit: float, path: Path, title: str = "") -> None:
     """Draw return and cost against environment steps, with the cost limit."""
     from matplotlib.ticker import EngFormatter
 
     figure = _figure(10, 4)
     panels = figure.subplots(1, 2)
-    figure.suptitle(title, fontsize=11)
+    _title(figure, title)
     for panel, name in zip(panels, ("return", "cost"), strict=True):
         metric = metric_to_show(rows, f"episode_{name}")
         steps, values = _points(rows, metric)
@@ -127,7 +132,7 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
     figure = _figure(5 * columns, 3.4 * rows + 0.6)
     grid = np.atleast_1d(figure.subplots(rows, columns))
-    figure.suptitle(title, fontsize=11)
+    _title(figure, title)
     estimated = False  # whether any curve is
     axes, limits = grid.ravel(), {curve.cost_limit for curve in curves}
     for label, colour in _colours(curve.label for curve in curves).items():
@@ -155,12 +160,14 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str = "") -> None:
 
 
 def _colours(labels: Iterable[str]) -> dict[str, Any]:
-    """One colour per label: of ten, or of twenty if there are more."""
+    """One colour per label: of ten, of twenty, or shades of a spectrum if there are more."""
     from matplotlib import colormaps
 
     names = list(dict.fromkeys(labels))
+    if len(names) > 20:
+        return {name: colormaps["turbo"](number / (len(names) - 1)) for number, name in enumerate(names)}
     colours = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
-    return {name: colours[number % len(colours)] for number, name in enumerate(names)}
+    return dict(zip(names, colours, strict=False))
 
 
 def _has(curve: Curve, name: str) -> bool:

@@ -121,3 +121,15 @@ def test_no_text_of_the_bars_is_cut_or_overlaps(num_bins):
         assert not any(a.overlaps(b) for a, b in itertools.pairwise(distances))
     numbers = [tick.get_window_extent() for tick in panels[-1].get_xticklabels()]
     assert not any(a.overlaps(b) for a, b in itertools.pairwise(numbers))
+
+
+def test_no_line_leads_to_what_the_lidar_cannot_see():
+    """Buttons are hidden for a while after a press."""
+    env = mjx_safety.make("SafetyPointButton2-v0", physics="mujoco")
+    snapshot = env.snapshot(env.reset(jax.random.key(0)))
+    for timer, title in ((0, "buttons lidar"), (5, "buttons (hidden) lidar")):
+        state = env.restore(snapshot.replace(buttons_timer=np.int32(timer)), jax.random.key(0))
+        _, *panels = plot_lidar(env, state).get_axes()
+        panel = next(panel for panel in panels if panel.get_title(loc="left").startswith("buttons"))
+        assert panel.get_title(loc="left") == title
+        assert bool(panel.texts) == (timer == 0)

@@ -85,3 +85,16 @@ def test_each_column_of_throughputs_has_its_numbers_of_worlds(count, figures, tm
         shown = [label.get_text() for label in panel.get_xticklabels() if label.get_visible()]
         ticks = panel.xaxis.get_major_ticks()
         assert shown == ["1", "64", "4096"] and all(tick.label1.get_visible() for tick in ticks)
+
+
+def test_each_of_many_labels_has_its_own_colour():
+    for number in (3, 15, 45):
+        colours = plots._colours(map(str, range(number)))
+        assert len(set(colours.values())) == len(colours) == number
+
+
+def test_a_long_title_stays_inside_the_figure():
+    figure = plots._figure(5, 4)
+    plots._title(figure, "a title " * 40)
+    box = figure._suptitle.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.x1
