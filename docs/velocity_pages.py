@@ -134,7 +134,9 @@ def observation_table(env: LocomotionEnv) -> str:
             rows.append([f"`{entry}`", f"{start}:{start + size}", unit, meaning])
             start += size
         assert start == where.stop, (entry, start, where)
-    return table(["Entry", "Slice", "Unit", "Meaning"], rows)
+    entries = table(["Entry", "Slice", "Unit", "Meaning"], rows)
+    clip = env.config.velocity_clip
+    return entries if math.isinf(clip) else f"{entries}\n\nThe rates of change are clipped to ±{number(clip)}."
 
 
 def coordinates(env: LocomotionEnv, *, of_velocity: bool) -> list[tuple[int, str, str]]:
@@ -261,6 +263,7 @@ def reference_text(env: LocomotionEnv) -> str:
     if env.config.direction == "any":
         texts.append(LAG.format(*velocity_speed_error(env.config.name)))
     if env.mj_model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:
+        texts.append("The first observation has a unit quaternion here, and not in the reference.")
         texts.append(
             "MuJoCo now rotates free bodies slightly differently within a step than in the reference's recordings."
         )

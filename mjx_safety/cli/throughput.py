@@ -207,9 +207,13 @@ def buffers(env: AbstractEnv) -> dict[str, int]:
 def bare_rollout(env: AbstractEnv, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
     """Return MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], with `rows` physics steps per action.
 
+    The actions, in [-1, 1], are scaled to the actuators' ranges as `env.step` does.
+
     env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets do not move.
     """
     model = env.mj_model
+    low, high = model.actuator_ctrlrange.T
+    controls = 0.5 * (low + high) + 0.5 * (high - low) * actions
     num_threads, num_worlds = os.cpu_count() or 1, actions.shape[1]
     pool, data = Rollout(nthread=num_threads), [mujoco.MjData(model) for _ in range(num_threads)]
     first = np.zeros((num_worlds, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)))
@@ -222,8 +226,8 @@ def bare_rollout(env: AbstractEnv, physics: PhysicsState, actions: np.ndarray, r
 
     def run() -> Any:
         state = first
-        for action in actions:
-            control = np.concatenate([action, *mocaps], axis=1)[:, None]
+        for chosen in controls:
+            control = np.concatenate([chosen, *mocaps], axis=1)[:, None]
             control = np.broadcast_to(control, (num_worlds, rows, control.shape[-1]))
             states: Any = pool.rollout(model, data, state, control, control_spec=spec)[0]
             state = states[:, last]

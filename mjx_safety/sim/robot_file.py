@@ -20,6 +20,7 @@ from mjx_safety.sim.robot_frame import wrong_frame
 from mjx_safety.sim.robot_paths import path_outside
 from mjx_safety.world.model_parts import (
     MEMORY_LIMITS,
+    limit_of_contacts,
     part_name,
     root_joints,
     wrong_actuators,
@@ -54,7 +55,6 @@ NO_EXTRA_FLAGS = {
     "diagexact": _ENABLE.mjENBL_DIAGEXACT,
     "speculative": _ENABLE.mjENBL_SPECULATIVE,
 }
-NO_NUMERICS = ("max_geom_pairs", "max_contact_points")  # which limit the contacts of all bodies on MJX
 SENSED_ALONE = {  # sensors that depend on the robot alone
     *(_SENS.mjSENS_TOUCH, _SENS.mjSENS_ACCELEROMETER, _SENS.mjSENS_VELOCIMETER, _SENS.mjSENS_GYRO, _SENS.mjSENS_FORCE),
     *(_SENS.mjSENS_TORQUE, _SENS.mjSENS_MAGNETOMETER, _SENS.mjSENS_JOINTPOS, _SENS.mjSENS_JOINTVEL),
@@ -168,8 +168,7 @@ def _wrong_options(robot: Robot, model: mujoco.MjModel) -> str | None:
     for name in ("wind", "density", "viscosity", "noslip_iterations"):
         if np.any(getattr(opt, name)):
             return f"sets <option {name}>, which would move the objects: leave it out"
-    numerics = {model.numeric(index).name for index in range(model.nnumeric)}
-    limit = next((name for name in NO_NUMERICS if name in numerics), None)
+    limit = limit_of_contacts(model)
     return None if limit is None else f"sets <numeric {limit}>, which would limit the contacts of objects: leave it out"
 
 

@@ -9,12 +9,19 @@ _GAIN, _BIAS, _DYN = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn
 _AFFINE_GAINS = (int(_GAIN.mjGAIN_FIXED), int(_GAIN.mjGAIN_AFFINE))
 _AFFINE_BIASES = (int(_BIAS.mjBIAS_NONE), int(_BIAS.mjBIAS_AFFINE))
 SUNK = 1e-3  # m; a shape that starts deeper in the floor is thrown out
+NO_NUMERICS = ("max_geom_pairs", "max_contact_points")  # which limit the contacts of all bodies on MJX
 MEMORY_LIMITS = ("memory", "nstack", "njmax", "nconmax")  # of a file's <size>; the engines choose their own
 
 
 def part_name(part: object) -> str:
     """Return the name of a part of a model for a message: quoted, or its number if it has none."""
     return repr(part.name) if part.name else f"number {part.id}"  # type: ignore[attr-defined]
+
+
+def limit_of_contacts(model: mujoco.MjModel) -> str | None:
+    """Return the name of a numeric that limits contacts on MJX and not on the other engines; None if there is none."""
+    numerics = {model.numeric(index).name for index in range(model.nnumeric)}
+    return next((name for name in NO_NUMERICS if name in numerics), None)
 
 
 def root_joints(model: mujoco.MjModel) -> list[int]:

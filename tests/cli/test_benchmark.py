@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
+import mjx_safety
 from mjx_safety.cli import benchmark, throughput
 from mjx_safety.cli.benchmark import Flags
 
@@ -116,3 +118,14 @@ def test_the_tables_of_the_readme_ask_for_what_there_is(table):
         benchmark.check(flags)
     tiny = module.plan_of(module.Args(table, tiny=True))
     assert len(tiny) == len(plan) and all(flags.num_envs == (8,) for flags in tiny)
+
+
+def test_the_bare_rollout_gets_the_controls_of_the_environment():
+    """Humanoid's actuators have a range of 0.4."""
+    env = mjx_safety.make("SafetyHumanoidVelocity-v1", physics="mujoco")
+    states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 2))
+    actions = np.full((1, 2, env.action_size), 0.5)
+    end = throughput.bare_rollout(env, jax.tree.map(np.asarray, states.data), actions, env.config.frameskip)()
+    after = jax.jit(jax.vmap(env.step))(states, np.float32(actions[0]))
+    nq, nv = env.mj_model.nq, env.mj_model.nv
+    np.testing.assert_allclose(end[:, 1 + nq : 1 + nq + nv], after.data.qvel, atol=1e-4)

@@ -1,5 +1,8 @@
 """Models of a user's own for velocity environments: what a step cannot simulate is refused by file and part."""
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 import mjx_safety
 from mjx_safety import VELOCITY_IDS, LocomotionConfig
+from mjx_safety.world.locomotion.robots import HOPPER
 
 XML = """<mujoco><option timestep="0.01"/>
 <worldbody>
@@ -21,6 +25,8 @@ SLIDE_X = '<joint name="x" type="slide" axis="1 0 0"/>'
 SLIDE_Y = '<joint name="y" type="slide" axis="0 1 0"/>'
 SLIDE_Z = '<joint name="z" type="slide" axis="0 0 1"/>'
 TILT = '<joint name="tilt" type="hinge" axis="0 1 0"/>'
+ROLL, TURN = (f'<joint name="other" type="hinge" axis="{axis}"/>' for axis in ("1 0 0", "0 0 1"))
+FEW = '<custom><numeric name="max_contact_points" data="1"/></custom>'
 LIFT = '<joint name="lift" type="slide" axis="0 0 1" armature="1"/>'
 ROOT = SLIDE_X + SLIDE_Z + f"\n{TILT}"
 FREE = (ROOT, '<freejoint name="root"/>', '<motor name="push" joint="x"', '<motor name="push" joint="elbow"')
@@ -154,6 +160,10 @@ def test_what_no_step_can_simulate_is_refused(tmp_path, message):
         (('axis="0 0 1"', 'axis="0 0 -1"'), {"healthy_height": (0.1, 2.0)}, "no slide along .z"),
         (('<joint name="tilt" type="hinge" axis="0 1 0"/>', ""), {"healthy_angle": (-1.0, 1.0)}, "no hinge .*_angle"),
         (FREE, {"travel": 2, "healthy_angle": (-1.0, 1.0)}, "no hinge .*, which healthy_angle needs"),
+        ((SLIDE_Z, ""), {"healthy_angle": (-1.0, 1.0)}, "no hinge .* after a slide along .z"),
+        ((TILT, TILT + ROLL), {"healthy_angle": (-1.0, 1.0)}, "no hinge about a horizontal axis as the only joint"),
+        ((TILT, TURN), {"healthy_angle": (-1.0, 1.0)}, "no hinge about a horizontal axis"),
+        (("<worldbody>", f"{FEW}<worldbody>"), {}, "sets <numeric max_contact_points>, which limits contacts on MJX"),
         (
             (TILT, f'{TILT[:-2]} pos="0.1 0 0"/>'),
             {},
@@ -214,3 +224,11 @@ def test_other_models_run(tmp_path, edits, fields):
 @pytest.mark.parametrize("env_id", VELOCITY_IDS)
 def test_the_models_of_the_package_pass(env_id):
     mjx_safety.make(env_id, physics="mujoco")
+
+
+@pytest.mark.parametrize("field", ["velocity_clip", "healthy_state"])
+@pytest.mark.parametrize("value", [10**400, 1e39, 1e-60, 0.0, True, math.nan])
+def test_bounds_are_numbers_in_single_precision(field, value):
+    with pytest.raises(ValueError, match=f"LocomotionConfig.{field} is .*; it must be a number above 0 in single"):
+        dataclasses.replace(HOPPER, **{field: value})
+    assert getattr(dataclasses.replace(HOPPER, **{field: math.inf}), field) == math.inf

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from mjx_safety.core.settings import (
     Range,
     freeze,
+    is_finite_number,
     is_range,
     require,
     require_at_least,
@@ -101,7 +104,7 @@ class LocomotionConfig:
             ok = is_range(value, infinite=True) and value[0] < value[1]
             require(ok, self, field, "(lowest, highest), two numbers in this order")
         for field in ("velocity_clip", "healthy_state"):
-            require(_is_bound(getattr(self, field)), self, field, "a number above 0, or infinity")
+            require(_is_bound(getattr(self, field)), self, field, "a number above 0 in single precision, or infinity")
         for field in ("frameskip", "episode_length"):
             require_count(self, field, 1)
         require_bools(self, "indicator")
@@ -109,5 +112,6 @@ class LocomotionConfig:
         require_at_least(self, **dict.fromkeys(("forward_reward", "healthy_reward", "reward_exception"), -math.inf))
 
 
-def _is_bound(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+def _is_bound(value: Any) -> bool:
+    """Return whether the value is infinity, or a number above 0 in single precision."""
+    return value == math.inf or (is_finite_number(value) and float(np.float32(value)) > 0.0)

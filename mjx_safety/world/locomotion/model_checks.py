@@ -16,6 +16,7 @@ from mjx_safety.world.locomotion.config import ANYTHING, LocomotionConfig
 from mjx_safety.world.model_parts import (
     SUNK,
     have_affine_forces,
+    limit_of_contacts,
     part_name,
     root_joints,
     wrong_actuators,
@@ -42,7 +43,7 @@ def check_model(config: LocomotionConfig, model: mujoco.MjModel) -> None:
     """Raise ValueError if the robot's model does not match its value, or has parts that no step can simulate."""
     checks: tuple[Callable[[LocomotionConfig, mujoco.MjModel], str | None], ...] = (
         *(_wrong_names, _wrong_bodies, _wrong_root, _wrong_place, _wrong_health, _wrong_origin),
-        *(_wrong_floor, _wrong_solids, _wrong_equalities, _wrong_tendons),
+        *(_wrong_floor, _wrong_solids, _wrong_limits, _wrong_equalities, _wrong_tendons),
         *(_wrong_actuators, _wrong_drives, _wrong_flags, _wrong_start),
     )
     for check in checks:
@@ -61,6 +62,11 @@ def _wrong_names(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
 
 def _wrong_bodies(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
     return wrong_bodies(model, no_mover="nothing") or wrong_memory(model)
+
+
+def _wrong_limits(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
+    limit = limit_of_contacts(model)
+    return None if limit is None else f"sets <numeric {limit}>, which limits contacts on MJX alone: leave it out"
 
 
 def _wrong_root(config: LocomotionConfig, model: mujoco.MjModel) -> str | None:
@@ -105,9 +111,12 @@ def _wrong_health(config: LocomotionConfig, model: mujoco.MjModel) -> str | None
     lifts = bool(rest) and _is(model, rest[0], _JOINT.mjJNT_SLIDE) and np.allclose(axes[rest[0]], AXES[2], atol=1e-6)
     if config.healthy_height != ANYTHING and not (is_free or lifts):
         return "has no slide along +z after the place on the floor at its body 'robot', which healthy_height needs"
-    tilts = len(rest) > 1 and _is(model, rest[1], _JOINT.mjJNT_HINGE)
+    tilts = lifts and len(rest) == 2 and _is(model, rest[1], _JOINT.mjJNT_HINGE) and abs(axes[rest[1]][2]) < 1e-6
     if config.healthy_angle != ANYTHING and not tilts:
-        return "has no hinge after the place and the height at its body 'robot', which healthy_angle needs"
+        return (
+            "has no hinge about a horizontal axis as the only joint after a slide along +z at its body 'robot', "
+            "which healthy_angle needs"
+        )
     starts = {
         "healthy_height": (model.body("robot").pos[2], config.healthy_height),
         "healthy_angle": (0.0, config.healthy_angle),
