@@ -351,17 +351,12 @@ def main_velocity(args: Args) -> None:
             path = (args.data or velocity_parity.DATA) / f"{name}.npz"
             rows[f"{name} {engine}"] = velocity_parity.compare(path, engine)
     Console(width=200).print(velocity_parity.table(rows))
-    misses = velocity_misses(rows)
+    misses = velocity_parity.missed_by(rows)
     print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
     if args.json:
-        kept = with_kept(args.json, rows)
+        kept = result_file.with_kept(args.json, rows)
         bars = {"bars": velocity_parity.BARS, "costs": velocity_parity.COSTS}
-        result_file.write(args.json, bars | kept | {"missed": velocity_misses(kept["rows"])})
-
-
-def velocity_misses(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Return all missed bars of the rows, by robot and engine."""
-    return [f"{key} {miss}" for key, row in rows.items() for miss in velocity_parity.missed(row, *key.split())]
+        result_file.write(args.json, bars | kept | {"missed": velocity_parity.missed_by(kept["rows"])})
 
 
 def main_navigation(args: Args) -> None:
@@ -382,15 +377,8 @@ def main_navigation(args: Args) -> None:
     misses = missed_by(rows)
     print("\n".join(["bars missed:", *misses]) if misses else "all bars kept")
     if args.json:
-        kept = with_kept(args.json, rows)
+        kept = result_file.with_kept(args.json, rows)
         result_file.write(args.json, {"bars": BARS, "shares": SHARES, **kept, "missed": missed_by(kept["rows"])})
-
-
-def with_kept(path: Path, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the rows of a file with new ones in their places, and start, commit and command of each."""
-    before = result_file.read(path)
-    origins = before.get("origins", {}) | dict.fromkeys(rows, result_file.origin())
-    return {"rows": before.get("rows", {}) | rows, "origins": origins}
 
 
 def missed_by(rows: dict[str, dict[str, Any]]) -> list[str]:

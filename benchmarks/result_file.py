@@ -29,3 +29,9 @@ def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, with machine, versions, commit, date and command."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, json.dumps({**describe_machine(), **origin(), **result}, indent=1) + "\n")
+
+
+def with_kept(path: Path, rows: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of a file with new ones in their places, and start, commit and command of each."""
+    before = read(path)
+    return {"rows": before.get("rows", {}) | rows, "origins": before.get("origins", {}) | dict.fromkeys(rows, origin())}

@@ -125,6 +125,11 @@ def missed(result: dict[str, Any], name: str, engine: str) -> list[str]:
     return found
 
 
+def missed_by(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Return all missed bars of the rows, by robot and engine."""
+    return [f"{key} {miss}" for key, row in rows.items() for miss in missed(row, *key.split())]
+
+
 def table(rows: dict[str, dict[str, Any]]) -> Table:
     """Lay out the results, a row for each robot and engine."""
     keys = ("next_qpos", "next_qvel", "reward", "speed", "obs qpos", "obs qvel")

@@ -98,8 +98,8 @@ def test(python: str, resolution: str, args: Args) -> dict[str, Any]:
 
 
 def origin() -> dict[str, Any]:
-    """Commit and machine of a case."""
-    return {name: value for name, value in describe_machine().items() if name in ("git_commit", "device")}
+    """Start, commit, command and machine of a case."""
+    return {**result_file.origin(), "device": describe_machine()["device"]}
 
 
 def counts(report: Path) -> dict[str, Any]:

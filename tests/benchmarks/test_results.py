@@ -40,7 +40,7 @@ def test_a_row_that_is_kept_keeps_its_origin(tmp_path):
     file = tmp_path / "new" / "parity.json"
     old = {"started": "then", "git_commit": "a", "command": "b"}
     result_file.write(file, {"rows": {"first": 1, "second": 2}, "origins": {"first": old, "second": old}})
-    kept = parity.with_kept(file, {"second": 3})
+    kept = result_file.with_kept(file, {"second": 3})
     assert kept["rows"] == {"first": 1, "second": 3}
     assert kept["origins"] == {"first": old, "second": result_file.origin()}
     assert json.loads(file.read_text())["started"] == result_file.BEGUN["started"]  # not the end of the run
@@ -85,7 +85,7 @@ def test_missed_bars_of_rows_that_are_kept_stay_missed():
     rows = {f"Hopper {engine}": {"next_qpos": error} for engine, error in (("mujoco", 1.0), ("mjx", 0.0))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity.velocity_parity, "missed", lambda row, *_: ["far"] if row["next_qpos"] else [])
-        assert parity.velocity_misses(rows) == ["Hopper mujoco far"]
+        assert parity.velocity_parity.missed_by(rows) == ["Hopper mujoco far"]
 
 
 def test_a_recording_that_is_not_there_is_named():
