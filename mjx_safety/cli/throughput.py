@@ -207,8 +207,7 @@ def buffers(env: AbstractEnv) -> dict[str, int]:
 def bare_rollout(env: AbstractEnv, physics: PhysicsState, actions: np.ndarray, rows: int) -> Callable[[], Any]:
     """Return MuJoCo's own threaded rollout of worlds [B] under actions [T, B, A], with `rows` physics steps per action.
 
-    The actions, in [-1, 1], are scaled to the actuators' ranges as `env.step` does.
-
+    Actions in [-1, 1] are scaled to the actuators' ranges, as in `env.step`.
     env: on the engine `mujoco`, whose model has the true contacts. Fixed bodies and gremlins' targets do not move.
     """
     model = env.mj_model

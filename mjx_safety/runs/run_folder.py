@@ -28,12 +28,7 @@ from mjx_safety.viz.plots import Row
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 PACKAGES = ("mjx-safety", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "flax", "optax", "numpy")
-HISTORY = {
-    "id": str,
-    "machine": dict,
-    "resumed": list,
-    "diverged": str,
-}  # what config.json has beside settings, if anything
+HISTORY = {"id": str, "machine": dict, "resumed": list, "diverged": str}  # in config.json beside settings, if anything
 NEEDS = ("env_steps", "num_rollouts")  # of a row, to continue after it
 NEEDS_EPISODES = ("episode_return", "episode_cost", "episode_goals")  # without values until an episode has ended
 
