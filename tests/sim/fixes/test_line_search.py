@@ -10,6 +10,7 @@ import pytest
 from mujoco import mjx
 from mujoco.mjx._src import solver
 
+from mjx_safety.sim.fixes import mjx_line_search
 from mjx_safety.sim.fixes.mjx_line_search import exact_line_search, line_search
 
 XML = """<mujoco><option cone="{cone}" jacobian="dense"/><worldbody><geom type="plane" size="1 1 1"/>
@@ -50,7 +51,10 @@ def cost_along(mx, dx, contexts, alphas):
     return np.asarray(jax.jit(lambda contexts: jax.lax.map(lambda alpha: at(contexts, alpha), alphas))(contexts)).T
 
 
-def test_the_cost_is_smallest_where_it_ends():
+@pytest.mark.parametrize("few_rows", [0, mjx_line_search.FEW_ROWS])
+def test_the_cost_is_smallest_where_it_ends(few_rows, monkeypatch):
+    """With few_rows 0 the sorted search runs, which otherwise only larger scenes use."""
+    monkeypatch.setattr(mjx_line_search, "FEW_ROWS", few_rows)
     mx, dx, contexts = problem()
     assert dx._impl.ne == 6 and dx._impl.nl == 1 and dx._impl.efc_J.shape[0] > 20
     grid = cost_along(mx, dx, contexts, jnp.linspace(0.0, 3.0, 3001))
@@ -96,6 +100,38 @@ def test_friction_loss_and_elliptic_cones_keep_the_search_of_mjx(settings):
         jax.jit(jax.vmap(lambda ctx, f=f: f(mx, dx, ctx).qacc))(contexts) for f in (line_search, solver._linesearch)
     )
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 9, 10, 100, 151, 700])
+def test_a_sorted_search_finds_what_reading_all_slopes_finds(num):
+    """Minimum before, between and after the points, and points that do not count."""
+    keys = jax.random.split(jax.random.key(num), 200)
+
+    def both(key):
+        place, which, minimum, *_ = jax.random.split(key, 4)
+        points = jnp.round(jax.random.uniform(place, (num,), minval=0.1, maxval=9.0), 1)  # some of them equal
+        counts = jax.random.bernoulli(which, 0.7, (num,))
+        minimum = jax.random.uniform(minimum, minval=-1.0, maxval=11.0)
+        searches = mjx_line_search._read_all, mjx_line_search._search_sorted
+        return [search(lambda alpha: alpha - minimum, points, counts) for search in searches]
+
+    theirs, ours = jax.jit(jax.vmap(both))(keys)
+    np.testing.assert_array_equal(ours, theirs)
+    if num > 100:
+        assert set(np.isinf(theirs[1]).tolist()) == {True, False} and np.any(theirs[0] == 0.0)
+
+
+def test_the_work_for_many_rows_is_far_below_their_square():
+    num, read = 6400, []
+
+    def slope(alpha):
+        read.append(alpha.size)
+        return alpha - 0.5
+
+    points = jnp.linspace(0.0, 1.0, num)
+    low, high = mjx_line_search._around_the_minimum(slope, points, points > 0.0)
+    assert low <= 0.5 < high and high - low < 2 / num
+    assert sum(read) <= 2 * num**0.5 + 2
 
 
 def test_mjx_is_left_as_it_was():
