@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -217,7 +218,8 @@ def command_buffers(thunks: list[Thunk]) -> int:
 
 def measure(env_id: str, num_envs: int) -> dict[str, Any]:
     """Count the launches of a step of all worlds."""
-    env = mjx_safety.make(env_id, physics="mjx")
+    with mock.patch.object(jax, "default_backend", lambda: "gpu"):  # which `make` asks for the size of a chunk
+        env = mjx_safety.make(env_id, physics="mjx")
     share = float(share_with_objects(env, in_mid_episode(env, min(num_envs, 1024)).env_state.data))
     size = chunk_size(num_envs, env.physics.share)
     num_chunks = max(1, math.ceil(share * num_envs / size))

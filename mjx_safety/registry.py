@@ -27,7 +27,7 @@ from mjx_safety.sim.engines.base import AbstractPhysics, Scenes
 from mjx_safety.sim.lone_robot import build_lone_robot
 from mjx_safety.sim.model import Accuracy, Engine, with_slots
 from mjx_safety.sim.relevance.slots import expected_share
-from mjx_safety.sim.scene import build_scene
+from mjx_safety.sim.scene import Scene, build_scene
 from mjx_safety.world.config import EnvConfig
 from mjx_safety.world.locomotion.config import LocomotionConfig
 from mjx_safety.world.locomotion.robots import presets as velocity_presets
@@ -213,10 +213,20 @@ def _build_arena(config: EnvConfig, engine: Engine, accuracy: Accuracy) -> Env:
         return build_env(config, _put_on(engine, Scenes(scene)))
     near = build(with_slots(config.objects))
     has_slots = near.solid_bodies != scene.solid_bodies or engine == "mjx"
+    room = _room_near_objects(config, scene)
+    return build_env(config, _put_on(engine, Scenes(scene, near if has_slots else None, build({}), room)))
+
+
+def _room_near_objects(config: EnvConfig, scene: Scene) -> float:
+    """Share of the worlds that step near objects at a time: on a CPU as few as possible, elsewhere all that need it.
+
+    Worlds wait for the slowest of those that step with them. On a GPU the launches of another round cost more.
+    """
+    if jax.default_backend() == "cpu":
+        return 0.0
     x_min, y_min, x_max, y_max = config.extents
     seconds = config.frameskip * float(scene.model.opt.timestep)
-    share = expected_share(scene, seconds, (x_max - x_min) * (y_max - y_min))
-    return build_env(config, _put_on(engine, Scenes(scene, near if has_slots else None, build({}), share)))
+    return expected_share(scene, seconds, (x_max - x_min) * (y_max - y_min))
 
 
 def _build_lone_robot(config: LocomotionConfig, engine: Engine, _: Accuracy) -> LocomotionEnv:

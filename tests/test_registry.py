@@ -124,6 +124,12 @@ def test_auto_physics_on_a_cpu_is_the_c_engine(monkeypatch):
     assert registry.resolve_physics("auto") == "mjx"
 
 
+def test_on_a_cpu_few_worlds_step_near_objects_at_a_time(monkeypatch):
+    assert mjx_safety.make("SafetyPointGoal2-v0", physics="mjx").physics.share == 0.0
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert 0.1 < mjx_safety.make("SafetyPointGoal2-v0", physics="mjx").physics.share < 0.3
+
+
 def test_overrides_are_checked_and_applied():
     env = made("SafetyPointGoal1-v0", hazards=Hazards(num=2), episode_length=5)
     assert env.config.hazards.num == 2 and env.episode_length == 5

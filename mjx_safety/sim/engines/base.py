@@ -119,7 +119,7 @@ class Scenes(NamedTuple):
     full: EngineScene  # everything
     near: EngineScene | None = None  # the robot, and slots for the objects that matter; None: all have one
     alone: EngineScene | None = None  # the robot by itself; None: worlds are not sorted
-    share: float = 1.0  # of worlds in which an object matters, expected
+    share: float = 1.0  # of the worlds that step near objects at a time
 
 
 class AbstractPhysics(abc.ABC):
